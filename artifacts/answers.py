@@ -1,0 +1,81 @@
+"""The answers: what a runner gives back for a batch, and how tensors become it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from artifacts.manifest import Label
+
+Score = float  # a probability, 0..1, rounded to DECIMALS
+DECIMALS = 6
+
+AnswerT = TypeVar("AnswerT")
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Detection(_Answer):
+    """One object in a photo; `box` is x1, y1, x2, y2 in pixels of the upright photo."""
+
+    label: str = Field(description="The model's own class name.", examples=["plastic"])
+    label_ko: str = Field(description="The class name in Korean.", examples=["플라스틱"])
+    score: Score = Field(ge=0, le=1, description="The confidence.")
+    box: tuple[float, float, float, float] = Field(description="x1, y1, x2, y2 in pixels of the upright photo.")
+
+
+class ImageSize(_Answer):
+    """The size of the photo in pixels, after its EXIF orientation was applied."""
+
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+
+
+class Detections(_Answer):
+    """The recyclables in a photo, the surest first."""
+
+    detections: tuple[Detection, ...]
+    image: ImageSize
+
+
+class Classification(_Answer):
+    """The winning class of a text, and every class's score; they sum to 1."""
+
+    label: str
+    score: Score
+    details: dict[str, Score]
+    truncated: bool = False
+
+
+class Failure(_Answer):
+    """Why one input of a batch has no answer: a sentence for the client, and what kind of mistake it was."""
+
+    kind: Literal["broken", "unsupported", "too_large", "internal"]
+    message: str
+
+
+class Answers(_Answer, Generic[AnswerT]):
+    """One result per input of the batch, in its order, and the version that gave them."""
+
+    model: str
+    version: str
+    results: tuple[AnswerT | Failure, ...]
+
+
+def classification(scores: npt.NDArray[np.float32], labels: Sequence[Label], truncated: bool = False) -> Classification:
+    """The answer for one row of class scores, [classes], which need not be normalised exactly."""
+    shares = np.clip(scores.astype(np.float64), 0, None)
+    rounded = [round(float(share), DECIMALS) for share in shares / shares.sum()]
+    winner = int(np.argmax(shares))
+    return Classification(
+        label=labels[winner].name,
+        score=rounded[winner],
+        details={label.name: share for label, share in zip(labels, rounded, strict=True)},
+        truncated=truncated,
+    )

@@ -1,0 +1,105 @@
+"""Golden samples: inputs with the answers that the original model gave, to hold the served form to.
+
+They lie in `golden.jsonl` beside the manifest, a JSON object a line: `text` or `image` (a path in the folder) with the
+original's answer, `details` for a text and `detections` for a photo.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from artifacts.answers import Classification, Detection, Detections
+from artifacts.manifest import DamagedArtifactError
+
+GOLDEN = "golden.jsonl"
+SCORE_TOLERANCE = 2e-3  # of a text's class score
+CONFIDENCE_TOLERANCE = 2e-2  # of a detection
+LEAST_OVERLAP = 0.95  # of a detection's box, as intersection over union
+
+
+class _Sample(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GoldenText(_Sample):
+    """A text and the original's score per class."""
+
+    text: str
+    details: dict[str, float]
+
+    def differs(self, answer: Classification) -> str | None:
+        """How `answer` disagrees with the original's, in a phrase; None when it agrees."""
+        if answer.details.keys() != self.details.keys():
+            return f"classes {sorted(answer.details)} instead of {sorted(self.details)}"
+        for name, score in self.details.items():
+            if abs(answer.details[name] - score) > SCORE_TOLERANCE:
+                return f"{name} {answer.details[name]:.4f} instead of {score:.4f}"
+        return None
+
+
+class GoldenPhoto(_Sample):
+    """A photo, as a path in the version's folder, and what the original found above `confidence`."""
+
+    image: str
+    confidence: float
+    detections: tuple[Detection, ...]
+
+    def differs(self, answer: Detections) -> str | None:
+        """How `answer` disagrees with the original's, in a phrase; None when it agrees.
+
+        A box whose score lies within the tolerance of `confidence` may be missing on either side.
+        """
+        for missing, there in ((self.detections, answer.detections), (answer.detections, self.detections)):
+            for one in missing:
+                certain = one.score > self.confidence + CONFIDENCE_TOLERANCE
+                if certain and not any(_same(one, other) for other in there):
+                    return f"{one.label} {one.score:.3f} at {[round(edge) for edge in one.box]} stands on one side only"
+        return None
+
+
+SampleT = TypeVar("SampleT", bound=_Sample)
+
+
+def read_golden_texts(folder: Path) -> list[GoldenText]:
+    """The golden texts of a version. Raises DamagedArtifactError."""
+    return _read(folder, GoldenText)
+
+
+def read_golden_photos(folder: Path) -> list[GoldenPhoto]:
+    """The golden photos of a version. Raises DamagedArtifactError."""
+    return _read(folder, GoldenPhoto)
+
+
+def write_golden(folder: Path, samples: Iterable[GoldenText | GoldenPhoto]) -> None:
+    """Write `golden.jsonl` into `folder`."""
+    lines = (json.dumps(sample.model_dump(mode="json"), ensure_ascii=False) + "\n" for sample in samples)
+    (folder / GOLDEN).write_text("".join(lines), encoding="utf-8")
+
+
+def _read(folder: Path, kind: type[SampleT]) -> list[SampleT]:
+    path = folder / GOLDEN
+    try:
+        return [kind.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise DamagedArtifactError(f"{path} holds no golden samples: {error}") from error
+
+
+def _same(one: Detection, other: Detection) -> bool:
+    return (
+        one.label == other.label
+        and abs(one.score - other.score) <= CONFIDENCE_TOLERANCE
+        and _overlap(one.box, other.box) >= LEAST_OVERLAP
+    )
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    common = max(0.0, width) * max(0.0, height)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return common / (areas - common) if areas > common else 0.0

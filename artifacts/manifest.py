@@ -1,0 +1,137 @@
+"""The manifest: what a model version says of itself, and how its files are verified."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+MANIFEST = "manifest.yaml"
+
+# What the Bento model store accepts as a version.
+Version = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
+
+
+class DamagedArtifactError(Exception):
+    """The folder is not the model version that its manifest describes. The message names the file and the reason."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Label(_Strict):
+    """A class of the model: its own name, and the Korean one."""
+
+    name: str = Field(min_length=1)
+    ko: str = Field(min_length=1)
+
+
+class ArtifactFile(_Strict):
+    """A file of the version: its path relative to the folder, its size in bytes, its digest in hex."""
+
+    path: str = Field(min_length=1)
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class ImageInput(_Strict):
+    """A square of `size` pixels a side, RGB, 0..1, as float32 [batch, 3, size, size]."""
+
+    kind: Literal["image"] = "image"
+    size: int = Field(ge=32, multiple_of=32)
+
+
+class TokensInput(_Strict):
+    """WordPiece tokens as int64 [batch, tokens], cut at `max_tokens`; the embedding table has `vocabulary` rows."""
+
+    kind: Literal["tokens"] = "tokens"
+    max_tokens: int = Field(ge=3)
+    vocabulary: int = Field(ge=1)
+
+
+class TextInput(_Strict):
+    """The texts themselves, for a model that does its own pre-processing."""
+
+    kind: Literal["text"] = "text"
+
+
+class Manifest(_Strict):
+    """One version of one model.
+
+    `model` and `version` name it, `engine` says which engine runs it and `entry` which file (or folder) that engine
+    opens. `files` are all the files that belong to it, but the manifest.
+    """
+
+    format: Literal[1] = 1
+    model: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    version: Version
+    engine: Literal["onnx", "torch", "pyfunc"]
+    entry: str = Field(min_length=1)
+    input: ImageInput | TokensInput | TextInput = Field(discriminator="kind")
+    labels: tuple[Label, ...] = Field(min_length=1)
+    source: str = Field(min_length=1)
+    license: str = Field(min_length=1)
+    files: tuple[ArtifactFile, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _label_names_are_unique(self) -> Self:
+        names = [label.name for label in self.labels]
+        if len(set(names)) != len(names):
+            raise ValueError("two labels share a name")
+        return self
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read `folder`'s manifest.
+
+        Raises DamagedArtifactError when it is missing or does not fit the schema.
+        """
+        path = folder / MANIFEST
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise DamagedArtifactError(f"{path} does not exist") from None
+        except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+            raise DamagedArtifactError(f"{path} is no manifest: {error}") from error
+
+    def write(self, folder: Path) -> None:
+        """Write the manifest into `folder`, in the order that a person reads it."""
+        text = yaml.safe_dump(self.model_dump(mode="json"), allow_unicode=True, sort_keys=False, width=120)
+        (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+    def verify(self, folder: Path) -> None:
+        """Hold `folder` to the manifest: every file there, with the size and the digest that it states.
+
+        Raises DamagedArtifactError at the first file that differs.
+        """
+        root = folder.resolve()
+        for file in self.files:
+            path = (folder / file.path).resolve()
+            if not path.is_relative_to(root):
+                raise DamagedArtifactError(f"{file.path} lies outside {folder}")
+            if not path.is_file():
+                raise DamagedArtifactError(f"{path} does not exist")
+            if path.stat().st_size != file.size:
+                raise DamagedArtifactError(f"{path} has {path.stat().st_size} bytes, the manifest says {file.size}")
+            if digest(path) != file.sha256:
+                raise DamagedArtifactError(f"{path} does not have the sha256 that the manifest states")
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def describe_files(folder: Path) -> tuple[ArtifactFile, ...]:
+    """All files below `folder` but the manifest and Markdown, as the manifest lists them."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return tuple(
+        ArtifactFile(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest(path))
+        for path in paths
+        if path.name != MANIFEST and path.suffix != ".md"
+    )

@@ -1,0 +1,1 @@
+"""The micro-batcher. It knows no model."""

@@ -1,0 +1,127 @@
+"""What waits while the runner is busy goes together in the next call.
+
+An idle runner is called at once, with whatever there is: nobody waits for a batch to fill. Under load the batches grow by
+themselves, because more arrives while a call is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+class OverloadedError(Exception):
+    """The queue is full. `retry_after` is a guess, in whole seconds, of when there will be room."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"the queue is full; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class DeadlineExceededError(Exception):
+    """The request's deadline passed before it was answered."""
+
+
+@dataclass(slots=True)
+class _Waiting(Generic[ItemT, ResultT]):
+    item: ItemT
+    answer: asyncio.Future[ResultT]
+    deadline: float
+
+
+class Batcher(Generic[ItemT, ResultT]):
+    """A bounded queue in front of `call`, which takes a list and gives one result per item, in order.
+
+    Guarantees:
+
+    - at most `parallel` calls are under way, each with at most `most_at_once` items, the oldest first;
+    - at most `most_waiting` items wait; one more is refused with OverloadedError;
+    - an item whose caller was cancelled or whose deadline has passed is not handed to `call`;
+    - when `call` raises, exactly the items of that call get the exception.
+
+    It belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[list[ItemT]], Awaitable[Sequence[ResultT]]],
+        *,
+        most_at_once: int,
+        most_waiting: int,
+        parallel: int = 1,
+    ) -> None:
+        self._call = call
+        self._most_at_once = most_at_once
+        self._most_waiting = most_waiting
+        self._parallel = parallel
+        self._queue: deque[_Waiting[ItemT, ResultT]] = deque()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._seconds_per_item = 0.0
+
+    async def submit(self, item: ItemT, seconds: float) -> ResultT:
+        """The result of `item`.
+
+        Raises OverloadedError at once when the queue is full, DeadlineExceededError after `seconds`, and what `call` raised.
+        """
+        if len(self._queue) >= self._most_waiting:
+            self._drop_the_gone()
+            if len(self._queue) >= self._most_waiting:
+                raise OverloadedError(max(1, round(len(self._queue) * self._seconds_per_item / self._parallel)))
+        loop = asyncio.get_running_loop()
+        waiting: _Waiting[ItemT, ResultT] = _Waiting(item, loop.create_future(), loop.time() + seconds)
+        self._queue.append(waiting)
+        self._start_calls()
+        timer = loop.call_at(waiting.deadline, _expire, waiting.answer)
+        try:
+            return await waiting.answer
+        finally:
+            timer.cancel()
+
+    def _start_calls(self) -> None:
+        while len(self._calls) < self._parallel and (batch := self._take()):
+            task = asyncio.create_task(self._run(batch))
+            self._calls.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        self._start_calls()
+
+    def _take(self) -> list[_Waiting[ItemT, ResultT]]:
+        batch: list[_Waiting[ItemT, ResultT]] = []
+        while self._queue and len(batch) < self._most_at_once:
+            waiting = self._queue.popleft()
+            if not waiting.answer.done():
+                batch.append(waiting)
+        return batch
+
+    async def _run(self, batch: list[_Waiting[ItemT, ResultT]]) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            results = await self._call([waiting.item for waiting in batch])
+            answered = list(zip(batch, results, strict=True))
+        except Exception as error:
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(error)
+            return
+        for waiting, result in answered:
+            if not waiting.answer.done():
+                waiting.answer.set_result(result)
+        latest = (loop.time() - started) / len(batch)
+        self._seconds_per_item += 0.2 * (latest - self._seconds_per_item)
+
+    def _drop_the_gone(self) -> None:
+        self._queue = deque(waiting for waiting in self._queue if not waiting.answer.done())
+
+
+def _expire(answer: asyncio.Future[ResultT]) -> None:
+    if not answer.done():
+        answer.set_exception(DeadlineExceededError)

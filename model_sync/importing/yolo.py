@@ -1,0 +1,136 @@
+"""Compile an ultralytics detector into a version that the data plane serves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnxscript import opset18 as op
+from torch import Tensor
+from ultralytics import YOLO
+from ultralytics.utils.nms import non_max_suppression
+
+from artifacts.answers import DECIMALS, Detection
+from artifacts.golden import GoldenPhoto, write_golden
+from artifacts.image import decode
+from artifacts.manifest import ImageInput, Label, Manifest, describe_files
+from artifacts.suppression import nms
+from model_sync.importing.onnx_files import forget_origin, store_in_half
+
+KOREAN = {
+    "cardboard": "골판지",
+    "glass": "유리",
+    "metal": "금속",
+    "paper": "종이",
+    "plastic": "플라스틱",
+    "trash": "일반쓰레기",
+}
+MOST_BOXES = 100  # per class and photo
+GOLDEN_CONFIDENCE = 0.25
+GOLDEN_IOU = 0.5
+
+
+class Detector(torch.nn.Module):
+    """The network with non-maximum suppression behind it, as one graph.
+
+    Takes `images` [batch, 3, size, size], `iou` [1] and `confidence` [1]; gives `boxes` [kept, 4] (x1, y1, x2, y2 in the
+    square), `scores` [kept], `classes` [kept] and `images_index` [kept], which says whose photo a box is. As in
+    ultralytics, each anchor counts for its best class only, and classes do not suppress each other.
+    """
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor, iou: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        raw = self.network(images)
+        centres, sides = raw[:, :2].transpose(1, 2), raw[:, 2:4].transpose(1, 2)
+        boxes = torch.cat([centres - sides / 2, centres + sides / 2], dim=2)
+        scores = raw[:, 4:]
+        scores = torch.where(scores == scores.amax(dim=1, keepdim=True), scores, torch.zeros_like(scores))
+        kept = nms(boxes, scores, MOST_BOXES, iou, confidence)
+        image, category, box = kept[:, 0], kept[:, 1], kept[:, 2]
+        return boxes[image, box], scores[image, category, box], category, image
+
+
+def compile_yolo(
+    weights: Path, output: Path, *, version: str, source: str, size: int, golden: Sequence[Path]
+) -> Manifest:
+    """Compile the checkpoint `weights` (a `.pt` of ultralytics: a pickle, so verify it first) into the folder `output`.
+
+    `size` is the side of the square in pixels. The photos `golden` are stored with what the original finds in them.
+    Half-precision weights in the file, single precision in the computation.
+    """
+    checkpoint = YOLO(weights)
+    names = [checkpoint.names[index] for index in range(len(checkpoint.names))]
+    output.mkdir(parents=True)
+    _record_golden(checkpoint, names, size, golden, output)
+
+    program = _export(checkpoint.model.float().eval().fuse(), size)
+    onnx.save(store_in_half(forget_origin(program.model_proto)), output / "model.onnx")
+    manifest = Manifest(
+        model="yolo",
+        version=version,
+        engine="onnx",
+        entry="model.onnx",
+        input=ImageInput(size=size),
+        labels=tuple(Label(name=name, ko=KOREAN.get(name, name)) for name in names),
+        source=source,
+        license="AGPL-3.0-or-later",
+        files=describe_files(output),
+    )
+    manifest.write(output)
+    return manifest
+
+
+def _export(network: torch.nn.Module, size: int) -> Any:
+    for module in network.modules():
+        if hasattr(module, "export") and hasattr(module, "dynamic"):  # ultralytics' heads: give raw predictions
+            module.export, module.format, module.dynamic = True, "onnx", True
+
+    def suppress(boxes: Any, scores: Any, at_most: int, iou: Any, confidence: Any) -> Any:
+        return op.NonMaxSuppression(boxes, scores, op.Constant(value_ints=[at_most]), iou, confidence)
+
+    example = (torch.rand(2, 3, size, size), torch.tensor([GOLDEN_IOU]), torch.tensor([GOLDEN_CONFIDENCE]))
+    with torch.no_grad():
+        return torch.onnx.export(
+            Detector(network).eval(),
+            example,
+            input_names=["images", "iou", "confidence"],
+            output_names=["boxes", "scores", "classes", "images_index"],
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC}, None, None),
+            custom_translation_table={torch.ops.bunriwiki.nms.default: suppress},
+            opset_version=18,
+            dynamo=True,
+            verbose=False,
+        )
+
+
+def _record_golden(checkpoint: YOLO, names: list[str], size: int, photos: Sequence[Path], output: Path) -> None:
+    """What the untouched network and ultralytics' own suppression say about `photos`."""
+    (output / "golden").mkdir()
+    network = checkpoint.model.float().eval()
+    samples = []
+    for photo in photos:
+        stored = shutil.copyfile(photo, output / "golden" / photo.name)
+        square, frame = decode(stored.read_bytes(), size)
+        with torch.no_grad():
+            raw = network(torch.from_numpy(square[None]))[0]
+        rows = non_max_suppression(raw, GOLDEN_CONFIDENCE, GOLDEN_IOU)[0].numpy()
+        boxes = frame.to_pixels(rows[:, :4].astype(np.float32))
+        detections = tuple(
+            Detection(
+                label=names[int(row[5])],
+                label_ko=KOREAN.get(names[int(row[5])], names[int(row[5])]),
+                score=round(float(row[4]), DECIMALS),
+                box=tuple(round(float(edge), 1) for edge in box),
+            )
+            for row, box in zip(rows, boxes, strict=True)
+        )
+        samples.append(GoldenPhoto(image=f"golden/{photo.name}", confidence=GOLDEN_CONFIDENCE, detections=detections))
+    write_golden(output, samples)

@@ -1,0 +1,142 @@
+"""The handlers behind every door: an input in, an answer and the version that gave it out."""
+
+from __future__ import annotations
+
+import asyncio
+
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import aiohttp
+from bentoml.exceptions import BentoMLException
+from loguru import logger
+
+from artifacts.answers import Answers, Classification, Detections, Failure
+from artifacts.image import BadImageError, check
+from batching.batcher import Batcher, DeadlineExceededError, OverloadedError
+from protocols import errors
+from runners.yolo import Photo
+
+MOST_CHARACTERS = 10_000
+PROBE_SECONDS = 1.0  # how long a runner may take to say that it is ready
+
+InputT = TypeVar("InputT")
+AnswerT = TypeVar("AnswerT")
+
+
+@dataclass(frozen=True, slots=True)
+class Served(Generic[AnswerT]):
+    """An answer, and what gave it."""
+
+    model: str
+    version: str
+    answer: AnswerT
+
+
+class RunnerProxy(Protocol):
+    """What BentoML's `depends()` gives for a runner in another process."""
+
+    @property
+    def to_async(self) -> Any: ...
+
+    async def is_ready(self, timeout: int | None = None) -> bool: ...
+
+
+class Model(Generic[InputT, AnswerT]):
+    """One model behind its batcher and the hop to its runner."""
+
+    def __init__(
+        self, name: str, runner: RunnerProxy, *, most_at_once: int, most_waiting: int, parallel: int, deadline: float
+    ) -> None:
+        self.name = name
+        self._runner = runner
+        self._deadline = deadline
+        self._batcher: Batcher[InputT, Served[AnswerT | Failure]] = Batcher(
+            self._call, most_at_once=most_at_once, most_waiting=most_waiting, parallel=parallel
+        )
+
+    async def infer(self, one: InputT) -> Served[AnswerT]:
+        """The answer for one input. Raises RequestError."""
+        try:
+            served = await self._batcher.submit(one, self._deadline)
+        except OverloadedError as error:
+            raise errors.unavailable(
+                f"More requests for {self.name} are waiting than can be answered soon. Try again later.", error.retry_after
+            ) from None
+        except DeadlineExceededError:
+            raise errors.deadline_exceeded(
+                f"{self.name} did not answer within {self._deadline:g} s. Try again when the load is lower."
+            ) from None
+        except (aiohttp.ClientError, BentoMLException, OSError, TimeoutError) as error:
+            logger.error("the runner of {} did not answer: {!r}", self.name, error)
+            raise errors.unavailable(f"{self.name} is being restarted. Try again in a moment.") from None
+        if isinstance(served.answer, Failure):
+            raise errors.of_failure(served.answer)
+        return Served(served.model, served.version, served.answer)
+
+    async def ready(self) -> bool:
+        """Whether the runner has a warm model."""
+        try:
+            return await asyncio.wait_for(self._runner.is_ready(), PROBE_SECONDS)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
+    async def _call(self, batch: list[InputT]) -> list[Served[AnswerT | Failure]]:
+        answers = await self._hop(batch)
+        return [Served(answers.model, answers.version, result) for result in answers.results]
+
+    async def _hop(self, batch: list[InputT]) -> Answers[AnswerT]:
+        try:
+            return await self._runner.to_async.predict(batch)  # type: ignore[no-any-return]
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            # The worker died, or closed a connection that was idle at the very moment it was used. To answer twice does no
+            # harm, so the batch goes once more; the parent starts a new worker, which takes it from the same socket.
+            logger.warning("the runner of {} closed the connection ({!r}); calling it again", self.name, error)
+            return await self._runner.to_async.predict(batch)  # type: ignore[no-any-return]
+
+
+class DataPlane:
+    """All models, by name, and the checks that cost no forward pass."""
+
+    def __init__(
+        self,
+        yolo: Model[Photo, Detections],
+        kcbert: Model[str, Classification],
+        sentiment: Model[str, Classification],
+    ) -> None:
+        self._yolo = yolo
+        self._kcbert = kcbert
+        self._sentiment = sentiment
+        self.draining = False
+
+    async def detect(self, photo: Photo) -> Served[Detections]:
+        """The recyclables in a photo. Raises RequestError."""
+        try:
+            check(photo.data)
+        except BadImageError as error:
+            raise errors.of_failure(Failure(kind=error.kind, message=str(error))) from None
+        return await self._yolo.infer(photo)
+
+    async def classify_comment(self, text: str) -> Served[Classification]:
+        """Hate speech or not. Raises RequestError."""
+        return await self._kcbert.infer(_checked(text))
+
+    async def classify_sentiment(self, text: str) -> Served[Classification]:
+        """Whether a sentence is positive, negative, or neither. Raises RequestError."""
+        return await self._sentiment.infer(_checked(text))
+
+    async def unready(self) -> list[str]:
+        """Why the service should get no requests, a phrase each; empty when it should."""
+        if self.draining:
+            return ["the service is shutting down"]
+        models: list[Model[Any, Any]] = [self._yolo, self._kcbert, self._sentiment]
+        ready = await asyncio.gather(*(model.ready() for model in models))
+        return [f"{model.name} has no warm model" for model, is_ready in zip(models, ready, strict=True) if not is_ready]
+
+
+def _checked(text: str) -> str:
+    if len(text) > MOST_CHARACTERS:
+        raise errors.too_large(f"The text has {len(text)} characters; at most {MOST_CHARACTERS} are accepted. Shorten it.")
+    if not text.strip():
+        raise errors.invalid("The field `text` is empty. Send the text to classify.")
+    return text

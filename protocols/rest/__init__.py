@@ -1,0 +1,1 @@
+"""The REST door: plain routes with plain JSON."""

@@ -1,0 +1,153 @@
+"""From the bytes of a request to the input of a model. Whatever is wrong becomes a RequestError; nothing is fetched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Iterable
+from urllib.parse import parse_qsl
+
+from pydantic import ValidationError
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.types import Receive
+
+from protocols import errors
+from protocols.rest.schemas import TextRequest
+from runners.yolo import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
+
+MOST_BYTES = 10 * 2**20
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
+THRESHOLDS = {"confidence": DEFAULT_CONFIDENCE, "iou": DEFAULT_IOU}
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection before it was answered."""
+
+
+class _InMemoryParser(MultiPartParser):
+    spool_max_size = MOST_BYTES + 1  # the body is in memory already and bounded: no detour over the disk
+
+
+async def read_body(headers: Headers, receive: Receive) -> bytes:
+    """The whole body. Raises RequestError as soon as it is known to be too large, ClientGoneError when it is cut off."""
+    announced = headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > MOST_BYTES:
+        raise _body_too_large()
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > MOST_BYTES:
+            raise _body_too_large()
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def parse_text(headers: Headers, body: bytes) -> str:
+    """The field `text` of a JSON body."""
+    media_type = _media_type(headers)
+    if media_type not in ("application/json", ""):
+        raise errors.unsupported(
+            f"The body is declared as {media_type!r}. Send JSON with the header `Content-Type: application/json`."
+        )
+    try:
+        return TextRequest.model_validate_json(body).text
+    except ValidationError as error:
+        raise _of_validation(error) from None
+
+
+async def parse_photo(headers: Headers, query: bytes, body: bytes) -> Photo:
+    """The photo of a multipart body (field `image`) or of a raw one, with the thresholds of the query."""
+    thresholds = parse_query(query, THRESHOLDS)
+    media_type = _media_type(headers)
+    if media_type in IMAGE_TYPES:
+        data = body
+    elif media_type == "multipart/form-data":
+        form = await _parse_multipart(headers, body)
+        data = await _only_image(form)
+        fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+        thresholds |= _parse_thresholds(fields, THRESHOLDS, "field")
+    else:
+        raise errors.unsupported(
+            f"The body is declared as {media_type or 'nothing'!r}. Send the image as multipart/form-data in the field `image`, "
+            f"or raw as one of {', '.join(IMAGE_TYPES)}."
+        )
+    if not data:
+        raise errors.invalid("The image is empty. Send the bytes of a JPEG, PNG or WebP image.")
+    return Photo(data=data, **{**THRESHOLDS, **thresholds})
+
+
+def parse_query(query: bytes, known: Iterable[str] = ()) -> dict[str, float]:
+    """The thresholds in a query string. Raises RequestError for a parameter that is not `known`."""
+    return _parse_thresholds(parse_qsl(query.decode("latin-1"), keep_blank_values=True), known, "query parameter")
+
+
+def _parse_thresholds(pairs: Iterable[tuple[str, str]], known: Iterable[str], what: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, text in pairs:
+        if name not in known:
+            raise errors.invalid(f"The {what} {name[:40]!r} is not known here. Leave it out.")
+        if name in found:
+            raise errors.invalid(f"The {what} {name!r} was sent more than once. Send it once.")
+        try:
+            found[name] = float(text)
+        except ValueError:
+            found[name] = math.nan
+        if not 0 <= found[name] <= 1:
+            raise errors.invalid(f"The {what} {name!r} must be a number from 0 to 1.")
+    return found
+
+
+async def _parse_multipart(headers: Headers, body: bytes) -> FormData:
+    async def stream() -> AsyncIterator[bytes]:
+        yield body
+
+    parser = _InMemoryParser(headers, stream(), max_files=2, max_fields=8, max_part_size=MOST_BYTES)
+    try:
+        return await parser.parse()
+    except (MultiPartException, KeyError, ValueError) as error:
+        reason = getattr(error, "message", "its boundary is missing")
+        raise errors.broken(f"The multipart body cannot be read: {reason}. Send it as `curl -F image=@photo.jpg` does.") from None
+
+
+async def _only_image(form: FormData) -> bytes:
+    files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
+    names = [name for name, _ in files]
+    if "image" in form and "image" not in names:
+        raise errors.invalid("The field `image` holds text. Send the image itself as a file: an address is never fetched.")
+    if names != ["image"]:
+        raise errors.invalid("Send exactly one file, in the field `image`.")
+    return await files[0][1].read()
+
+
+def _media_type(headers: Headers) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _body_too_large() -> errors.RequestError:
+    return errors.too_large(f"The body has more than {MOST_BYTES // 2**20} MB. Send a smaller one.")
+
+
+def _of_validation(error: ValidationError) -> errors.RequestError:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])[:60]
+    match first["type"]:
+        case "json_invalid":
+            return errors.broken(f'The body is no valid JSON. Send an object like {{"text": "..."}}. ({first["msg"]})'[:300])
+        case "missing":
+            return errors.invalid(f'The field `{where}` is missing. Send {{"text": "..."}}.')
+        case "extra_forbidden":
+            return errors.invalid(f'The field {where!r} is not known here. Send {{"text": "..."}} and nothing else.')
+        case "string_too_long":
+            return errors.too_large("The text has more than 10000 characters. Shorten it.")
+        case "string_too_short" | "string_pattern_mismatch":
+            return errors.invalid("The field `text` is empty. Send the text to classify.")
+        case "string_type":
+            return errors.invalid("The field `text` must be a string.")
+        case _:
+            return errors.invalid('The body must be a JSON object like {"text": "..."}.')

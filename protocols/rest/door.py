@@ -1,0 +1,246 @@
+"""The REST door: an ASGI middleware ahead of BentoML's router.
+
+BentoML's own handlers of `@bentoml.api` methods cost several times as much and answer in their own forms (a 400 where 422 is
+meant). So the methods in `service.py` are declarations, for the schema and the clients, and this door answers their paths. What
+it does not know it passes on (`/livez`, `/metrics`, the page at `/`), and gives errors from there its own form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from loguru import logger
+from pydantic import BaseModel
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from protocols import errors
+from protocols.dataplane import DataPlane, Served
+from protocols.rest import bodies
+from protocols.rest.openapi import document
+from protocols.rest.schemas import HateSpeech, Problem, Sentiment
+
+LINGER_BYTES = 64 * 2**20
+LINGER_SECONDS = 2.0
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(slots=True)
+class Reply:
+    """What goes back: a JSON body (any `media_type` of JSON) with its status and headers."""
+
+    status: int
+    body: bytes
+    media_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Incoming:
+    """A request with its body read."""
+
+    headers: Headers
+    query: bytes
+    body: bytes
+
+
+Handler = Callable[[Incoming], Awaitable[Reply]]
+
+
+class RestDoor:
+    """Answers the REST routes from `dataplane`, which is set when the worker has started."""
+
+    def __init__(self, log_requests: bool) -> None:
+        self.dataplane: DataPlane | None = None
+        self._log_requests = log_requests
+        self._posts: dict[str, Handler] = {
+            "/yolo/prediction": self._yolo,
+            "/kcbert/prediction": self._kcbert,
+            "/predict": self._sentiment,
+        }
+        self._gets: dict[str, Callable[[], Awaitable[Reply]]] = {"/readyz": self._readyz, "/docs.json": self._docs}
+
+    def middleware(self, app: ASGIApp) -> ASGIApp:
+        """`app` behind this door: what Starlette calls a middleware."""
+
+        async def entrance(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+            elif scope["path"] in self._posts or scope["path"] in self._gets:
+                await self._answer(scope, receive, send)
+            else:
+                await self._pass_on(app, scope, receive, send)
+
+        return entrance
+
+    async def _yolo(self, incoming: Incoming) -> Reply:
+        photo = await bodies.parse_photo(incoming.headers, incoming.query, incoming.body)
+        served = await self._plane.detect(photo)
+        return _served(served, served.answer)
+
+    async def _kcbert(self, incoming: Incoming) -> Reply:
+        bodies.parse_query(incoming.query)
+        served = await self._plane.classify_comment(bodies.parse_text(incoming.headers, incoming.body))
+        return _served(served, HateSpeech.of(served.answer))
+
+    async def _sentiment(self, incoming: Incoming) -> Reply:
+        bodies.parse_query(incoming.query)
+        served = await self._plane.classify_sentiment(bodies.parse_text(incoming.headers, incoming.body))
+        return _served(served, Sentiment.of(served.answer))
+
+    async def _readyz(self) -> Reply:
+        reasons = await self._plane.unready()
+        if reasons:
+            raise errors.unavailable(f"Not ready: {', '.join(reasons)}.")
+        return Reply(200, b"\n", "text/plain; charset=utf-8")
+
+    async def _docs(self) -> Reply:
+        return Reply(200, document())
+
+    @property
+    def _plane(self) -> DataPlane:
+        if self.dataplane is None:
+            raise errors.unavailable("The service is starting. Try again in a moment.")
+        return self.dataplane
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        headers = Headers(scope=scope)
+        request_id = _request_id(headers)
+        try:
+            reply = await self._handle(scope, headers, receive)
+        except errors.RequestError as error:
+            reply = _problem(error, scope["path"], request_id)
+        except bodies.ClientGoneError:
+            logger.debug("{} {}: the client has gone | request {}", scope["method"], scope["path"], request_id)
+            return
+        except Exception:
+            logger.exception("{} {} failed | request {}", scope["method"], scope["path"], request_id)
+            reply = _problem(errors.internal("Something went wrong here. It was logged."), scope["path"], request_id)
+        reply.headers["X-Request-Id"] = request_id
+        await self._send(reply, receive, send)
+        if self._log_requests and scope["path"] in self._posts:
+            self._log(scope, reply, time.perf_counter() - started)
+
+    async def _handle(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
+        path, method = scope["path"], scope["method"]
+        if path in self._gets:
+            if method not in ("GET", "HEAD"):
+                raise _method_not_allowed(method, "GET, HEAD")
+            return await self._gets[path]()
+        if method != "POST":
+            raise _method_not_allowed(method, "POST")
+        body = await bodies.read_body(headers, receive)
+        incoming = Incoming(headers, scope.get("query_string", b""), body)
+        return await _unless_gone(self._posts[path](incoming), receive)
+
+    async def _send(self, reply: Reply, receive: Receive, send: Send) -> None:
+        cut_off = reply.status == 413
+        if cut_off or (self.dataplane is not None and self.dataplane.draining):
+            reply.headers["Connection"] = "close"
+        headers = [(name.lower().encode(), value.encode()) for name, value in reply.headers.items()]
+        headers += [(b"content-type", reply.media_type.encode()), (b"content-length", b"%d" % len(reply.body))]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body, "more_body": cut_off})
+        if cut_off:
+            await _linger(receive)
+            await send({"type": "http.response.body", "body": b""})
+
+    def _log(self, scope: Scope, reply: Reply, seconds: float) -> None:
+        served = f" by {reply.headers['X-Model-Name']} {reply.headers['X-Model-Version']}" if reply.status == 200 else ""
+        request_id = reply.headers["X-Request-Id"]
+        logger.info(
+            "{} {} {} in {:.1f} ms{} | request {}",
+            scope["method"], scope["path"], reply.status, seconds * 1000, served, request_id,
+        )  # fmt: skip
+
+    async def _pass_on(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let BentoML answer; an error of its own is replaced by a problem."""
+        replaced = False
+
+        async def in_our_form(message: Message) -> None:
+            nonlocal replaced
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                replaced = True
+                request_id = _request_id(Headers(scope=scope))
+                reply = _problem(_error_for(message["status"], scope["path"]), scope["path"], request_id)
+                reply.headers["X-Request-Id"] = request_id
+                await self._send(reply, receive, send)
+            elif not replaced:
+                await send(message)
+
+        await app(scope, receive, in_our_form)
+
+
+def _served(served: Served[Any], answer: BaseModel) -> Reply:
+    headers = {"X-Model-Name": served.model, "X-Model-Version": served.version}
+    return Reply(200, answer.model_dump_json().encode(), headers=headers)
+
+
+def _problem(error: errors.RequestError, path: str, request_id: str) -> Reply:
+    problem = Problem(
+        title=error.title, status=error.status, detail=error.detail, instance=path, request_id=request_id
+    )
+    return Reply(error.status, problem.model_dump_json().encode(), "application/problem+json", dict(error.headers))
+
+
+def _request_id(headers: Headers) -> str:
+    """The client's own id where it is harmless in a log, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _method_not_allowed(method: str, allowed: str) -> errors.RequestError:
+    return errors.RequestError(
+        405, "Method not allowed", f"{method[:20]} is not possible here. Use {allowed}.", {"Allow": allowed}
+    )
+
+
+def _error_for(status: int, path: str) -> errors.RequestError:
+    match status:
+        case 404:
+            return errors.RequestError(404, "Not found", f"There is nothing at {path[:100]}. The page at / lists the calls.")
+        case 405:
+            return errors.RequestError(405, "Method not allowed", "This method is not possible here.", {"Allow": "GET, HEAD"})
+        case 503:
+            return errors.unavailable("The service cannot answer now. Try again in a moment.")
+        case 504:
+            return errors.deadline_exceeded("The service did not answer in time. Try again when the load is lower.")
+        case _:
+            return errors.RequestError(status, "Error", "The service could not answer. Its log says more.")
+
+
+async def _unless_gone(work: Coroutine[Any, Any, ResultT] | Awaitable[ResultT], receive: Receive) -> ResultT:
+    """The result of `work`, which is cancelled when the client closes the connection first."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(receive())  # the body has been read: all that can come is the client's leaving
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise bodies.ClientGoneError
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _linger(receive: Receive) -> None:
+    """Read on for a while after a refusal: a client that is still sending would lose the answer to a closed connection."""
+    read = 0
+    try:
+        async with asyncio.timeout(LINGER_SECONDS):
+            while read < LINGER_BYTES:
+                message = await receive()
+                read += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return

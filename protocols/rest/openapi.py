@@ -1,0 +1,116 @@
+"""The OpenAPI document of the REST door, from the same models that it parses and answers with."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from protocols.rest.bodies import IMAGE_TYPES, THRESHOLDS
+from protocols.rest.schemas import Detections, HateSpeech, Problem, Sentiment, TextRequest
+
+REFERENCE = "#/components/schemas/{model}"
+PROBLEMS = {
+    400: "The body cannot be read: broken JSON, a broken multipart body, a damaged image.",
+    413: "The body has more than 10 MB, the text more than 10,000 characters, or the image more than 50 megapixels.",
+    415: "The body is of a type that this call does not take.",
+    422: "A field or a query parameter is missing, empty, unknown, or of a wrong type.",
+    503: "Too many requests are waiting, or a model is being restarted. `Retry-After` says when to try again.",
+    504: "The deadline passed.",
+}
+HEADERS = {
+    "X-Model-Name": "The model that answered.",
+    "X-Model-Version": "The version that answered.",
+    "X-Request-Id": "The request's own id where it sent one, else a new one.",
+}
+
+
+@lru_cache(maxsize=1)
+def document() -> bytes:
+    """The document as JSON."""
+    models: list[type[BaseModel]] = [TextRequest, Detections, HateSpeech, Sentiment, Problem]
+    _, schemas = models_json_schema([(model, "serialization") for model in models], ref_template=REFERENCE)
+    text = {"application/json": {"schema": _reference(TextRequest)}}
+    return json.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Bunriwiki model service",
+                "version": "1",
+                "description": "Recyclables in photos, hate speech and sentiment in Korean text.",
+                "license": {"name": "AGPL-3.0-or-later", "identifier": "AGPL-3.0-or-later"},
+            },
+            "servers": [{"url": "."}],
+            "tags": [{"name": "Models"}, {"name": "Infrastructure"}],
+            "components": {"schemas": schemas["$defs"]},
+            "paths": {
+                "/yolo/prediction": _call("yolo_prediction", "Recyclables in a photo", _image_body(), Detections, THRESHOLDS),
+                "/kcbert/prediction": _call("kcbert_prediction", "Hate speech in a Korean comment", text, HateSpeech),
+                "/predict": _call("predict", "Sentiment of a Korean sentence", text, Sentiment),
+                "/livez": _probe("Whether the process lives."),
+                "/readyz": _probe("Whether every model is loaded and warm.", not_ready=True),
+                "/metrics": _probe("Prometheus metrics."),
+            },
+        },
+        ensure_ascii=False,
+    ).encode()
+
+
+def _reference(model: type[BaseModel]) -> dict[str, Any]:
+    return {"$ref": REFERENCE.format(model=model.__name__)}
+
+
+def _call(
+    name: str,
+    summary: str,
+    content: dict[str, Any],
+    answer: type[BaseModel],
+    thresholds: dict[str, float] | None = None,
+) -> dict[str, Any]:
+    answered = {
+        "description": "The answer.",
+        "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS.items()},
+        "content": {"application/json": {"schema": _reference(answer)}},
+    }
+    return {
+        "post": {
+            "operationId": name,
+            "tags": ["Models"],
+            "summary": summary,
+            "parameters": [_threshold(name, default) for name, default in (thresholds or {}).items()],
+            "requestBody": {"required": True, "content": content},
+            "responses": {"200": answered, **{str(status): _problem(text) for status, text in PROBLEMS.items()}},
+        }
+    }
+
+
+def _threshold(name: str, default: float) -> dict[str, Any]:
+    schema = {"type": "number", "minimum": 0, "maximum": 1, "default": default}
+    return {"name": name, "in": "query", "required": False, "schema": schema}
+
+
+def _image_body() -> dict[str, Any]:
+    file = {"type": "string", "format": "binary", "contentMediaType": "image/*"}
+    threshold = {"type": "number", "minimum": 0, "maximum": 1}
+    form = {
+        "type": "object",
+        "required": ["image"],
+        "additionalProperties": False,
+        "properties": {"image": file, **dict.fromkeys(THRESHOLDS, threshold)},
+    }
+    raw = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in IMAGE_TYPES}
+    return {"multipart/form-data": {"schema": form}, **raw}
+
+
+def _problem(text: str) -> dict[str, Any]:
+    return {"description": text, "content": {"application/problem+json": {"schema": _reference(Problem)}}}
+
+
+def _probe(summary: str, *, not_ready: bool = False) -> dict[str, Any]:
+    responses: dict[str, Any] = {"200": {"description": "Yes.", "content": {"text/plain": {"schema": {"type": "string"}}}}}
+    if not_ready:
+        responses["503"] = _problem("No; the sentence says why.")
+    return {"get": {"tags": ["Infrastructure"], "summary": summary, "responses": responses}}

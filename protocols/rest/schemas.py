@@ -1,0 +1,57 @@
+"""What goes over the wire: requests and answers of the REST door, as pydantic models."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from artifacts.answers import Classification, Detections, Score
+from protocols.dataplane import MOST_CHARACTERS
+
+
+class TextRequest(BaseModel):
+    """A text to classify."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: str = Field(
+        min_length=1, max_length=MOST_CHARACTERS, pattern=r"\S", examples=["정말 재미있어요"], description="Korean text."
+    )
+
+
+class HateSpeech(BaseModel):
+    """The answer of `kcbert`."""
+
+    label: str = Field(description="The surest class.", examples=["none"])
+    score: Score = Field(ge=0, le=1)
+    details: dict[str, Score] = Field(description="Every class's score; they sum to 1.")
+    truncated: bool = Field(description="Whether the end of the text was not read: it has more than 300 tokens.")
+
+    @classmethod
+    def of(cls, answer: Classification) -> HateSpeech:
+        return cls(label=answer.label, score=answer.score, details=answer.details, truncated=answer.truncated)
+
+
+class Sentiment(BaseModel):
+    """The answer of `sentiment`."""
+
+    sentiment: str = Field(description="The surest class.", examples=["긍정"])
+    score: Score = Field(ge=0, le=1)
+    details: dict[str, Score] = Field(description="Every class's score; they sum to 1.")
+
+    @classmethod
+    def of(cls, answer: Classification) -> Sentiment:
+        return cls(sentiment=answer.label, score=answer.score, details=answer.details)
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str = Field(description="A sentence that says what to do.")
+    instance: str = Field(description="The path that was asked for.")
+    request_id: str
+
+
+__all__ = ["Detections", "HateSpeech", "Problem", "Sentiment", "TextRequest"]

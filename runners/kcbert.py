@@ -1,0 +1,60 @@
+"""The hate speech classifier: comments in, a score per class out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import bentoml
+
+from artifacts.answers import Answers, Classification, classification
+from artifacts.golden import read_golden_texts
+from artifacts.manifest import DamagedArtifactError, TokensInput
+from artifacts.text import Encoded, TextEncoder
+from runners.engines import open_engine
+from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, read_verified, threads
+from runners.worker import CONFIG, Runner
+from settings import settings
+
+MOST_AT_ONCE = 16  # comments per forward pass, of similar length
+
+
+class KcBert:
+    """A classifier version, loaded. Safe to call from many threads. Raises DamagedArtifactError."""
+
+    def __init__(self, folder: Path) -> None:
+        self._manifest = read_verified(folder, "kcbert")
+        if not isinstance(self._manifest.input, TokensInput):
+            raise DamagedArtifactError(f"{folder} takes {self._manifest.input.kind}, a BERT takes tokens")
+        self._encoder = TextEncoder(folder / "tokenizer.json", self._manifest.input)
+        self._engine = open_engine(folder, self._manifest, threads())
+        samples = read_golden_texts(folder)[:TRIED_AT_LOAD]
+        answers = self.predict([sample.text for sample in samples])
+        hold_to_golden(folder, zip(samples, answers.results, strict=True))
+
+    def predict(self, texts: Sequence[str]) -> Answers[Classification]:
+        """One result per text, in order; `truncated` says that the end of a text was not read."""
+        results = isolating(self._classify, self._encoder.encode(texts))
+        return Answers(model="kcbert", version=self._manifest.version, results=tuple(results))
+
+    def _classify(self, encoded: Sequence[Encoded]) -> list[Classification]:
+        answers: dict[int, Classification] = {}
+        for group, ids, mask in self._encoder.batches(encoded, MOST_AT_ONCE):
+            scores = self._engine.run({"input_ids": ids, "attention_mask": mask})["scores"]
+            for position, row in zip(group, scores, strict=True):
+                answers[position] = classification(row, self._manifest.labels, encoded[position].truncated)
+        return [answers[position] for position in range(len(encoded))]
+
+
+@bentoml.service(name="kcbert", **CONFIG)
+class KcBertRunner(Runner):
+    """The hate speech classifier in a process of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._model = KcBert(settings().models / "kcbert")
+
+    @bentoml.api
+    def predict(self, batch: list[str]) -> Answers[Classification]:
+        """Answer a batch."""
+        return self._model.predict(batch)

@@ -1,0 +1,62 @@
+"""What every runner does with its model: verify it, open it, try it, and keep a bad input from failing its neighbours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from loguru import logger
+
+from artifacts.answers import Failure
+from artifacts.manifest import DamagedArtifactError, Manifest
+from settings import settings
+
+TRIED_AT_LOAD = 4  # golden samples: enough to notice a model that answers, but wrongly
+
+InputT = TypeVar("InputT")
+ResultT = TypeVar("ResultT")
+ResultT_contra = TypeVar("ResultT_contra", contravariant=True)
+
+
+class Golden(Protocol[ResultT_contra]):
+    """A golden sample (see `artifacts.golden`)."""
+
+    def differs(self, answer: ResultT_contra) -> str | None: ...
+
+
+def read_verified(folder: Path, model: str) -> Manifest:
+    """The manifest of `folder`, after its files were verified. Raises DamagedArtifactError."""
+    manifest = Manifest.read(folder)
+    if manifest.model != model:
+        raise DamagedArtifactError(f"{folder} holds a version of {manifest.model}, not of {model}")
+    manifest.verify(folder)
+    return manifest
+
+
+def threads() -> int:
+    """How many threads a forward pass may use in this process."""
+    return settings().threads or min(4, len(os.sched_getaffinity(0)))
+
+
+def isolating(
+    batch: Callable[[Sequence[InputT]], list[ResultT]], inputs: Sequence[InputT]
+) -> list[ResultT | Failure]:
+    """Answer `inputs` together; where that fails, one by one, so that only the input at fault goes without an answer."""
+    try:
+        return list(batch(inputs))
+    except Exception:
+        if len(inputs) == 1:
+            logger.exception("an input could not be answered")
+            return [Failure(kind="internal", message="The model could not answer this input. It was logged.")]
+        logger.warning("a batch of {} failed; trying its inputs one by one", len(inputs))
+        return [result for one in inputs for result in isolating(batch, [one])]
+
+
+def hold_to_golden(folder: Path, answered: Iterable[tuple[Golden[ResultT], ResultT | Failure]]) -> None:
+    """Compare golden samples with the answers they got. Raises DamagedArtifactError at the first that differs."""
+    for sample, answer in answered:
+        difference = answer.message if isinstance(answer, Failure) else sample.differs(answer)
+        if difference:
+            raise DamagedArtifactError(f"{folder} does not answer as its golden samples do: {difference}")

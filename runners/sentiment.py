@@ -1,0 +1,55 @@
+"""The sentiment ensemble: sentences in, a score per class out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import bentoml
+import numpy as np
+
+from artifacts.answers import Answers, Classification, classification
+from artifacts.golden import read_golden_texts
+from artifacts.manifest import DamagedArtifactError
+from runners.engines import open_engine
+from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, read_verified, threads
+from runners.worker import CONFIG, Runner
+from settings import settings
+
+
+class Sentiment:
+    """A version of the ensemble, loaded. Raises DamagedArtifactError."""
+
+    def __init__(self, folder: Path) -> None:
+        self._manifest = read_verified(folder, "sentiment")
+        self._engine = open_engine(folder, self._manifest, threads())
+        samples = read_golden_texts(folder)[:TRIED_AT_LOAD]
+        answers = self.predict([sample.text for sample in samples])
+        hold_to_golden(folder, zip(samples, answers.results, strict=True))
+
+    def predict(self, texts: Sequence[str]) -> Answers[Classification]:
+        """One result per text, in order."""
+        results = isolating(self._classify, texts)
+        return Answers(model="sentiment", version=self._manifest.version, results=tuple(results))
+
+    def _classify(self, texts: Sequence[str]) -> list[Classification]:
+        columns = self._engine.run({"text": np.array(texts, dtype=object)})
+        missing = [label.name for label in self._manifest.labels if label.name not in columns]
+        if missing:
+            raise ValueError(f"the model's answer has no column {missing[0]}, only {sorted(columns)}")
+        scores = np.stack([columns[label.name].astype(np.float32) for label in self._manifest.labels], axis=1)
+        return [classification(row, self._manifest.labels) for row in scores]
+
+
+@bentoml.service(name="sentiment", **CONFIG)
+class SentimentRunner(Runner):
+    """The sentiment ensemble in a process of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._model = Sentiment(settings().models / "sentiment")
+
+    @bentoml.api
+    def predict(self, batch: list[str]) -> Answers[Classification]:
+        """Answer a batch."""
+        return self._model.predict(batch)

@@ -1,0 +1,113 @@
+"""The detector: photos in, the recyclables in them out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import bentoml
+import numpy as np
+from pydantic import BaseModel, Field
+
+from artifacts.answers import DECIMALS, Answers, Detection, Detections, Failure, ImageSize
+from artifacts.golden import read_golden_photos
+from artifacts.image import BadImageError, Floats, Frame, decode
+from artifacts.manifest import DamagedArtifactError, ImageInput
+from runners.engines import Array, open_engine
+from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, read_verified, threads
+from runners.worker import CONFIG, Runner
+from settings import settings
+
+DEFAULT_CONFIDENCE = 0.25
+DEFAULT_IOU = 0.5
+MOST_AT_ONCE = 8  # photos per forward pass: more is no faster on a CPU and only takes memory
+
+Square = tuple[Floats, Frame]
+
+
+class Photo(BaseModel):
+    """An encoded photo and the thresholds to look at it with."""
+
+    data: bytes
+    confidence: float = Field(default=DEFAULT_CONFIDENCE, ge=0, le=1)
+    iou: float = Field(default=DEFAULT_IOU, ge=0, le=1)
+
+
+class Yolo:
+    """A detector version, loaded. Safe to call from many threads. Raises DamagedArtifactError."""
+
+    def __init__(self, folder: Path) -> None:
+        self._manifest = read_verified(folder, "yolo")
+        if not isinstance(self._manifest.input, ImageInput):
+            raise DamagedArtifactError(f"{folder} takes {self._manifest.input.kind}, a detector takes an image")
+        self._size = self._manifest.input.size
+        self._engine = open_engine(folder, self._manifest, threads())
+        self._decoders = ThreadPoolExecutor(threads(), thread_name_prefix="decode")
+        samples = read_golden_photos(folder)[:TRIED_AT_LOAD]
+        photos = [Photo(data=(folder / one.image).read_bytes(), confidence=one.confidence) for one in samples]
+        hold_to_golden(folder, zip(samples, self.predict(photos).results, strict=True))
+
+    def predict(self, photos: Sequence[Photo]) -> Answers[Detections]:
+        """One result per photo, in order. A photo that cannot be decoded gets a Failure; the others are answered."""
+        squares = list(self._decoders.map(self._decode, photos))
+        results: list[Detections | Failure | None] = [one if isinstance(one, Failure) else None for one in squares]
+        groups: defaultdict[float, list[int]] = defaultdict(list)
+        for position, square in enumerate(squares):
+            if not isinstance(square, Failure):
+                groups[photos[position].iou].append(position)  # one forward pass has one overlap threshold
+        for iou, positions in groups.items():
+            for start in range(0, len(positions), MOST_AT_ONCE):
+                group = positions[start : start + MOST_AT_ONCE]
+                looked_at = [(squares[position], photos[position].confidence) for position in group]
+                answers = isolating(lambda items, iou=iou: self._detect(items, iou), looked_at)  # type: ignore[misc]
+                for position, answer in zip(group, answers, strict=True):
+                    results[position] = answer
+        return Answers(model="yolo", version=self._manifest.version, results=tuple(results))
+
+    def _decode(self, photo: Photo) -> Square | Failure:
+        try:
+            return decode(photo.data, self._size)
+        except BadImageError as error:
+            return Failure(kind=error.kind, message=str(error))
+
+    def _detect(self, items: Sequence[tuple[Square, float]], iou: float) -> list[Detections]:
+        # Suppression only lets better boxes remove worse ones, so filtering by each photo's own confidence afterwards
+        # gives what a run with that confidence would have given.
+        found = self._engine.run(
+            {
+                "images": np.stack([tensor for (tensor, _), _ in items]),
+                "iou": np.array([iou], dtype=np.float32),
+                "confidence": np.array([min(confidence for _, confidence in items)], dtype=np.float32),
+            }
+        )
+        return [self._answer(found, index, frame, least) for index, ((_, frame), least) in enumerate(items)]
+
+    def _answer(self, found: dict[str, Array], index: int, frame: Frame, confidence: float) -> Detections:
+        mine = np.flatnonzero((found["images_index"] == index) & (found["scores"] >= confidence))
+        mine = mine[np.argsort(-found["scores"][mine], kind="stable")]
+        boxes = np.round(frame.to_pixels(found["boxes"][mine]).astype(np.float64), 1).tolist()
+        scores = np.round(found["scores"][mine].astype(np.float64), DECIMALS).clip(0, 1).tolist()
+        labels = [self._manifest.labels[category] for category in found["classes"][mine]]
+        return Detections(
+            detections=tuple(
+                Detection(label=label.name, label_ko=label.ko, score=score, box=tuple(box))
+                for label, score, box in zip(labels, scores, boxes, strict=True)
+            ),
+            image=ImageSize(width=frame.width, height=frame.height),
+        )
+
+
+@bentoml.service(name="yolo", **CONFIG)
+class YoloRunner(Runner):
+    """The detector in a process of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._model = Yolo(settings().models / "yolo")
+
+    @bentoml.api
+    def predict(self, batch: list[Photo]) -> Answers[Detections]:
+        """Answer a batch."""
+        return self._model.predict(batch)

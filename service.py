@@ -1,0 +1,94 @@
+"""The Bento: which service, which routes, which runners. Nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import bentoml
+from pydantic import Field
+
+import shutdown
+from artifacts.answers import Classification, Detections
+from protocols.dataplane import DataPlane, Model
+from protocols.rest.door import RestDoor
+from protocols.rest.schemas import HateSpeech, Sentiment
+from runners.kcbert import KcBertRunner
+from runners.sentiment import SentimentRunner
+from runners.yolo import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo, YoloRunner
+from settings import settings
+from telemetry import logs
+
+logs.configure(settings().log_level)
+door = RestDoor(settings().log_requests)
+
+Threshold = Annotated[float, Field(ge=0, le=1)]
+
+
+@bentoml.service(
+    name="bunriwiki",
+    workers=settings().gateway_workers,
+    # The door keeps its own deadline; this one only ends what hangs for another reason.
+    traffic={"timeout": 2 * settings().deadline + 10},
+    logging={"access": {"enabled": False}},
+    envs=[
+        # OpenTelemetry costs a request more than all of the door does. Set to "false" where traces are wanted.
+        {"name": "OTEL_SDK_DISABLED", "value": "true"},
+        # With fewer arenas glibc gives memory back: photos of many sizes otherwise fragment it.
+        {"name": "MALLOC_ARENA_MAX", "value": "2"},
+    ],
+)
+class Bunriwiki:
+    """Recyclables in photos, hate speech and sentiment in Korean text."""
+
+    yolo = bentoml.depends(YoloRunner)
+    kcbert = bentoml.depends(KcBertRunner)
+    sentiment = bentoml.depends(SentimentRunner)
+
+    @bentoml.on_deployment
+    @staticmethod
+    def stop_in_order() -> None:
+        """Runs once, in the parent of all workers."""
+        shutdown.stop_gateway_before_runners()
+
+    @bentoml.on_startup
+    def open_the_door(self) -> None:
+        """Runs in each gateway worker, when its runners' proxies are there."""
+        queue = {
+            "most_waiting": settings().max_waiting,
+            "parallel": settings().runner_workers,
+            "deadline": settings().deadline,
+        }
+        self.dataplane = DataPlane(
+            yolo=Model("yolo", self.yolo, most_at_once=8, **queue),
+            kcbert=Model("kcbert", self.kcbert, most_at_once=64, **queue),
+            sentiment=Model("sentiment", self.sentiment, most_at_once=64, **queue),
+        )
+        door.dataplane = self.dataplane
+        shutdown.drain_on_sigterm(self.dataplane)
+
+    # Declarations for the schema and the clients. Over HTTP the door answers these paths (protocols/rest/door.py).
+
+    @bentoml.api(route="/yolo/prediction")
+    async def yolo_prediction(
+        self,
+        image: Annotated[Path, bentoml.validators.ContentType("image/*")],
+        confidence: Threshold = DEFAULT_CONFIDENCE,
+        iou: Threshold = DEFAULT_IOU,
+    ) -> Detections:
+        """Recyclables in a photo."""
+        photo = Photo(data=image.read_bytes(), confidence=confidence, iou=iou)
+        return (await self.dataplane.detect(photo)).answer
+
+    @bentoml.api(route="/kcbert/prediction")
+    async def kcbert_prediction(self, text: str) -> HateSpeech:
+        """Hate speech in a Korean comment."""
+        return HateSpeech.of((await self.dataplane.classify_comment(text)).answer)
+
+    @bentoml.api(route="/predict")
+    async def predict(self, text: str) -> Sentiment:
+        """Sentiment of a Korean sentence."""
+        return Sentiment.of((await self.dataplane.classify_sentiment(text)).answer)
+
+
+Bunriwiki.add_asgi_middleware(door.middleware)

@@ -1,0 +1,44 @@
+"""The data plane's settings, from the environment.
+
+Every variable starts with `BUNRIWIKI_`; `docs/settings.md` has the table. A wrong value stops the start with a sentence that
+names the variable.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import DirectoryPath, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "BUNRIWIKI_"
+
+
+class Settings(BaseSettings):
+    """What an operator may choose. The defaults serve the models that the repository ships."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    models: DirectoryPath = Field(
+        default=Path(__file__).parent / "models", description="Folder with one model version per model."
+    )
+    gateway_workers: int = Field(default=1, ge=1, description="Processes that speak HTTP.")
+    runner_workers: int = Field(default=1, ge=1, description="Processes per model.")
+    threads: int = Field(default=0, ge=0, description="Threads per forward pass; 0: as many as there are cores, at most 4.")
+    max_waiting: int = Field(default=512, ge=1, description="Requests that may wait per model; more are answered 503.")
+    deadline: float = Field(default=30, gt=0, description="Seconds after which a request is answered 504.")
+    drain: float = Field(default=1, ge=0, description="Seconds between becoming unready and closing the door on SIGTERM.")
+    log_level: str = Field(default="INFO", pattern="^(TRACE|DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
+    log_requests: bool = Field(default=True, description="One line per request.")
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once. Ends the process when one of them is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = (f"{PREFIX}{str(one['loc'][0]).upper()}={one['input']!r}: {one['msg']}" for one in error.errors())
+        sys.exit("Wrong setting. " + "; ".join(wrong))

@@ -1,0 +1,54 @@
+"""One log for all: loguru, with BentoML's, circus' and uvicorn's loggers routed into it.
+
+A line is `[time] - [hostname:IP] | [level] | [message]` on standard output. Each process writes for itself, one `write` per
+line, so lines of different workers do not mix.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from loguru import logger
+
+if TYPE_CHECKING:
+    from loguru import Record
+
+
+class _IntoLoguru(logging.Handler):
+    """Hands a record of the standard library's logging to loguru."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            level: str | int = logger.level(record.levelname).name
+        except ValueError:
+            level = record.levelno
+        logger.opt(exception=record.exc_info).log(level, "{}", record.getMessage())
+
+
+def configure(level: str) -> None:
+    """Take over all logging of this process, from `level` upwards."""
+    place = f"{socket.gethostname()}:{_address()}"
+
+    def line(_: Record) -> str:
+        return "[{time:YYYY-MM-DD HH:mm:ss.SSSZZ}] - [" + place + "] | [{level}] | [{message}]\n{exception}"
+
+    logger.remove()
+    logger.add(sys.stdout, level=level, format=line, backtrace=False, diagnose=False)  # diagnose would print payloads
+    logging.root.handlers = [_IntoLoguru()]
+    for name in ("bentoml", "circus", "uvicorn", "uvicorn.error", "uvicorn.access"):
+        other = logging.getLogger(name)
+        other.handlers.clear()
+        other.propagate = True
+
+
+def _address() -> str:
+    """The address that this host shows to others, without sending anything; the loopback's where there is no other."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1: for a datagram socket, connecting only picks a route
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
