@@ -8,15 +8,16 @@ from typing import Annotated
 import bentoml
 from pydantic import Field
 
-import shutdown
 from artifacts.answers import Classification, Detections
 from protocols.dataplane import DataPlane, Model
+from protocols.draining import drain_on_sigterm
 from protocols.rest.door import RestDoor
 from protocols.rest.schemas import HateSpeech, Sentiment
 from runners.kcbert import KcBertRunner
 from runners.sentiment import SentimentRunner
 from runners.yolo import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo, YoloRunner
 from settings import settings
+from supervisor import CLOSING, supervise
 from telemetry import logs
 
 logs.configure(settings().log_level)
@@ -47,9 +48,9 @@ class Bunriwiki:
 
     @bentoml.on_deployment
     @staticmethod
-    def stop_in_order() -> None:
+    def watch_over_the_workers() -> None:
         """Runs once, in the parent of all workers."""
-        shutdown.stop_gateway_before_runners()
+        supervise()
 
     @bentoml.on_startup
     def open_the_door(self) -> None:
@@ -65,7 +66,8 @@ class Bunriwiki:
             sentiment=Model("sentiment", self.sentiment, most_at_once=64, **queue),
         )
         door.dataplane = self.dataplane
-        shutdown.drain_on_sigterm(self.dataplane)
+        # Longer than the parent leaves its socket open: what it still lets in is taken.
+        drain_on_sigterm(self.dataplane, settings().drain + 2 * CLOSING)
 
     # Declarations for the schema and the clients. Over HTTP the door answers these paths (protocols/rest/door.py).
 

@@ -30,5 +30,5 @@ class Runner:
     @bentoml.on_startup
     def leave_interrupts_to_the_parent(self) -> None:
         """Ctrl-C reaches every process of the terminal at once. A runner waits for the parent's SIGTERM, which comes after the
-        gateway has ended (see `shutdown.py`), so that no batch loses its runner."""
+        gateway has ended (see `supervisor.py`), so that no batch loses its runner."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)

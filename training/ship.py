@@ -21,7 +21,7 @@ from training.sentiment import load_reviews
 MODELS = Path(__file__).parent.parent / "models"
 VERSION = "fallback-1"
 GOLDEN = 64
-IMAGE_SIZE = 320
+IMAGE_SIZE = 288  # a fifth cheaper than the 320 of the photos, and no worse
 
 
 def evenly(items: Sequence[str], count: int) -> list[str]:
