@@ -1,0 +1,93 @@
+"""The sentiment ensemble as an MLflow model-from-code.
+
+This file travels inside the logged model and is executed at load, so it stands alone: it imports nothing of this
+project. The learned part is `weights.npz`, plain arrays, so the model keeps working across versions of scikit-learn:
+all it asks of the library is `HashingVectorizer`, whose hash (MurmurHash3, 32 bit) is part of its documented contract.
+
+Three members vote, each linear in hashed n-gram counts:
+
+- `char_lr`: logistic regression on TF-IDF of character n-grams;
+- `char_nb`: complement naive Bayes on the same n-grams (Rennie et al., ICML 2003);
+- `word_lr`: logistic regression on TF-IDF of word n-grams.
+
+Each member's logits are divided by its own temperature, then the members' probabilities are averaged with the weights
+found on validation data, and the average is sharpened once more so that a score is a calibrated probability.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import mlflow
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+from sklearn.feature_extraction.text import HashingVectorizer
+
+LABELS = ("긍정", "부정", "중립/복합")
+BUCKETS = {"char": 2**20, "word": 2**20}
+
+Floats = npt.NDArray[np.float32]
+
+
+@lru_cache
+def vectorizer(kind: str) -> HashingVectorizer:
+    """Counts of hashed n-grams; `kind` is `char` (1 to 5 characters) or `word` (1 or 2 words)."""
+    common = {"n_features": BUCKETS[kind], "norm": None, "alternate_sign": False, "dtype": np.float32}
+    if kind == "char":
+        return HashingVectorizer(analyzer="char", ngram_range=(1, 5), **common)
+    return HashingVectorizer(token_pattern=r"\S+", ngram_range=(1, 2), **common)
+
+
+def tf_idf(counts: sparse.csr_matrix, idf: Floats) -> sparse.csr_matrix:
+    """Sublinear TF-IDF with rows of length one."""
+    data = (1 + np.log(counts.data)) * idf[counts.indices]
+    row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    lengths = np.sqrt(np.bincount(row, data * data, minlength=counts.shape[0])).astype(np.float32)
+    data /= np.maximum(lengths, 1e-9)[row]
+    return sparse.csr_matrix((data, counts.indices, counts.indptr), shape=counts.shape)
+
+
+def softmax(logits: Floats) -> Floats:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def member_logits(texts: list[str], weights: dict[str, npt.NDArray[Any]]) -> dict[str, Floats]:
+    """Each member's logits, [texts, 3], before its temperature."""
+    char_counts = vectorizer("char").transform(texts)
+    word_counts = vectorizer("word").transform(texts)
+    char = tf_idf(char_counts, weights["char_idf"])
+    word = tf_idf(word_counts, weights["word_idf"])
+    return {
+        "char_lr": char @ weights["char_lr_coef"] + weights["char_lr_bias"],
+        "char_nb": char_counts @ weights["char_nb_coef"],
+        "word_lr": word @ weights["word_lr_coef"] + weights["word_lr_bias"],
+    }
+
+
+def vote(logits: dict[str, Floats], weights: dict[str, npt.NDArray[Any]]) -> Floats:
+    """The ensemble's probabilities, [texts, 3]; rows sum to one."""
+    members = [softmax(logits[name] / weights[f"{name}_temperature"]) for name in sorted(logits)]
+    average = sum(share * member for share, member in zip(weights["shares"], members, strict=True))
+    return softmax(np.log(average + 1e-9) / weights["temperature"])
+
+
+class SentimentEnsemble(mlflow.pyfunc.PythonModel):
+    """A column `text` in; one row per text out: `label`, then a probability per label."""
+
+    def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
+        with np.load(context.artifacts["weights"]) as stored:
+            # In C order, or scipy copies all of a matrix for each product.
+            self.weights = {name: stored[name].astype(np.float32, order="C") for name in stored.files}
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        probabilities = vote(member_logits(model_input["text"].tolist(), self.weights), self.weights)
+        answer = pd.DataFrame(probabilities.astype(np.float64), columns=list(LABELS))
+        answer.insert(0, "label", [LABELS[winner] for winner in probabilities.argmax(axis=1)])
+        return answer
+
+
+mlflow.models.set_model(SentimentEnsemble())
