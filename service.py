@@ -8,14 +8,15 @@ from typing import Annotated
 import bentoml
 from pydantic import Field
 
-from artifacts.answers import Classification, Detections
-from protocols.dataplane import DataPlane, Model
+from artifacts.answers import Detections
+from artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
+from protocols.dataplane import DataPlane, Limits, Model
 from protocols.draining import drain_on_sigterm
 from protocols.rest.door import RestDoor
 from protocols.rest.schemas import HateSpeech, Sentiment
 from runners.kcbert import KcBertRunner
 from runners.sentiment import SentimentRunner
-from runners.yolo import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo, YoloRunner
+from runners.yolo import YoloRunner
 from settings import settings
 from supervisor import CLOSING, supervise
 from telemetry import logs
@@ -55,15 +56,11 @@ class Bunriwiki:
     @bentoml.on_startup
     def open_the_door(self) -> None:
         """Runs in each gateway worker, when its runners' proxies are there."""
-        queue = {
-            "most_waiting": settings().max_waiting,
-            "parallel": settings().runner_workers,
-            "deadline": settings().deadline,
-        }
+        limits = Limits(settings().max_waiting, settings().runner_workers, settings().deadline)
         self.dataplane = DataPlane(
-            yolo=Model("yolo", self.yolo, most_at_once=8, **queue),
-            kcbert=Model("kcbert", self.kcbert, most_at_once=64, **queue),
-            sentiment=Model("sentiment", self.sentiment, most_at_once=64, **queue),
+            yolo=Model("yolo", self.yolo, 8, limits),
+            kcbert=Model("kcbert", self.kcbert, 64, limits),
+            sentiment=Model("sentiment", self.sentiment, 64, limits),
         )
         door.dataplane = self.dataplane
         # Longer than the parent leaves its socket open: what it still lets in is taken.
@@ -93,4 +90,5 @@ class Bunriwiki:
         return Sentiment.of((await self.dataplane.classify_sentiment(text)).answer)
 
 
-Bunriwiki.add_asgi_middleware(door.middleware)
+# The decorator made a bentoml.Service of the class, which mypy does not see.
+Bunriwiki.add_asgi_middleware(door.middleware)  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
 """The parent of all workers: starts a dead one again soon, and stops them in order.
 
-BentoML starts its workers through circus' arbiter. Left alone it looks for dead workers every ten seconds only, and stops gateway
-and runners at the same moment, so that runners die under batches that wait. Both are changed here, in the one place that every way
-of serving passes through: `bentoml serve` in the clone, of a Bento, and in a container.
+BentoML starts its workers through circus' arbiter. Left alone it looks for dead workers every ten seconds only, and stops
+gateway and runners at the same moment, so that runners die under batches that wait. Both are changed here, in the one place
+that every way of serving passes through: `bentoml serve` in the clone, of a Bento, and in a container.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bentoml._internal.utils import circus
 from circus.sockets import CircusSocket
 from circus.watcher import Watcher
 from loguru import logger
-from tornado import gen
+import tornado.gen
 
 from settings import settings
 
@@ -31,14 +31,14 @@ class OrderlyArbiter(circus.Arbiter):
         super().__init__(watchers, **{**options, "check_delay": LOOK_EVERY})
         self._stopping_in_order = False
 
-    @gen.coroutine
+    @tornado.gen.coroutine
     def stop(self) -> Generator[Any, Any, None]:
         gateway = next((watcher for watcher in self.watchers if watcher.name == GATEWAY), None)
         if gateway is not None and not self._stopping_in_order:
             self._stopping_in_order = True
             logger.info("stopping the gateway")
             stopped = gateway._stop()
-            yield gen.sleep(settings().drain)
+            yield tornado.gen.sleep(settings().drain)
             yield _shut(self.sockets[GATEWAY_SOCKET])
             yield stopped
             logger.info("stopping the runners")
@@ -47,10 +47,10 @@ class OrderlyArbiter(circus.Arbiter):
 
 def supervise() -> None:
     """Have BentoML start its workers through OrderlyArbiter. To be called in the parent, before it does."""
-    circus.Arbiter = OrderlyArbiter  # type: ignore[misc]
+    circus.Arbiter = OrderlyArbiter
 
 
-@gen.coroutine
+@tornado.gen.coroutine
 def _shut(socket: CircusSocket) -> Generator[Any, Any, None]:
     """Refuse new connections without losing one that the kernel has already accepted.
 
@@ -58,5 +58,5 @@ def _shut(socket: CircusSocket) -> Generator[Any, Any, None]:
     accepted that nobody answers. So: no more room in the queue, a moment for the workers to empty it, the end of listening.
     """
     socket.listen(0)
-    yield gen.sleep(CLOSING)
+    yield tornado.gen.sleep(CLOSING)
     socket.shutdown(2)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.Image import open as open_image  # by name: ultralytics replaces `Image.open` in processes that import it
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 50_000_000
@@ -53,7 +54,8 @@ class Frame:
         """Boxes [n, 4] (x1, y1, x2, y2) of the square as pixels of the photo, cut at its borders."""
         offset = np.array([self.left, self.top, self.left, self.top], dtype=np.float32)
         limit = np.array([self.width, self.height, self.width, self.height], dtype=np.float32)
-        return np.clip((boxes - offset) / np.float32(self.scale), 0, limit)
+        moved: Floats = (boxes - offset) / np.float32(self.scale)
+        return moved.clip(0, limit)
 
 
 def check(data: bytes) -> None:
@@ -92,7 +94,7 @@ def _open(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = open_image(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise _unidentified(data) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:

@@ -51,9 +51,7 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Token ids of each text, [CLS] and [SEP] included."""
-        return [
-            Encoded(encoding.ids, bool(encoding.overflowing)) for encoding in self._tokenizer.encode_batch(list(texts))
-        ]
+        return [Encoded(encoding.ids, bool(encoding.overflowing)) for encoding in self._tokenizer.encode_batch(list(texts))]
 
     def batches(self, encoded: Sequence[Encoded], at_most: int) -> Iterator[tuple[list[int], Ints, Ints]]:
         """Groups of at most `at_most` texts of similar length.

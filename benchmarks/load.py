@@ -1,6 +1,6 @@
 """A load of parallel clients, each with one connection that it keeps open, and a count of what came of every request.
 
-    python -m benchmarks.load --url http://127.0.0.1:3000 --clients 64 --seconds 60
+python -m benchmarks.load --url http://127.0.0.1:3000 --clients 64 --seconds 60
 """
 
 from __future__ import annotations

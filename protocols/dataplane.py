@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -13,9 +12,9 @@ from loguru import logger
 
 from artifacts.answers import Answers, Classification, Detections, Failure
 from artifacts.image import BadImageError, check
+from artifacts.inputs import Photo
 from batching.batcher import Batcher, DeadlineExceededError, OverloadedError
 from protocols import errors
-from runners.yolo import Photo
 
 MOST_CHARACTERS = 10_000
 PROBE_SECONDS = 1.0  # how long a runner may take to say that it is ready
@@ -39,20 +38,27 @@ class RunnerProxy(Protocol):
     @property
     def to_async(self) -> Any: ...
 
-    async def is_ready(self, timeout: int | None = None) -> bool: ...
+    async def is_ready(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may wait for a model, how many calls go to its runners at once, and how many seconds an answer may take."""
+
+    most_waiting: int
+    parallel: int
+    deadline: float
 
 
 class Model(Generic[InputT, AnswerT]):
     """One model behind its batcher and the hop to its runner."""
 
-    def __init__(
-        self, name: str, runner: RunnerProxy, *, most_at_once: int, most_waiting: int, parallel: int, deadline: float
-    ) -> None:
+    def __init__(self, name: str, runner: RunnerProxy, most_at_once: int, limits: Limits) -> None:
         self.name = name
         self._runner = runner
-        self._deadline = deadline
+        self._deadline = limits.deadline
         self._batcher: Batcher[InputT, Served[AnswerT | Failure]] = Batcher(
-            self._call, most_at_once=most_at_once, most_waiting=most_waiting, parallel=parallel
+            self._call, most_at_once=most_at_once, most_waiting=limits.most_waiting, parallel=limits.parallel
         )
 
     async def infer(self, one: InputT) -> Served[AnswerT]:

@@ -40,9 +40,7 @@ def threads() -> int:
     return settings().threads or min(4, len(os.sched_getaffinity(0)))
 
 
-def isolating(
-    batch: Callable[[Sequence[InputT]], list[ResultT]], inputs: Sequence[InputT]
-) -> list[ResultT | Failure]:
+def isolating(batch: Callable[[Sequence[InputT]], list[ResultT]], inputs: Sequence[InputT]) -> list[ResultT | Failure]:
     """Answer `inputs` together; where that fails, one by one, so that only the input at fault goes without an answer."""
     try:
         return list(batch(inputs))

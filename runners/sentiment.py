@@ -10,7 +10,6 @@ import numpy as np
 
 from artifacts.answers import Answers, Classification, classification
 from artifacts.golden import read_golden_texts
-from artifacts.manifest import DamagedArtifactError
 from runners.engines import open_engine
 from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, read_verified, threads
 from runners.worker import CONFIG, Runner

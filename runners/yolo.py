@@ -9,30 +9,20 @@ from pathlib import Path
 
 import bentoml
 import numpy as np
-from pydantic import BaseModel, Field
 
 from artifacts.answers import DECIMALS, Answers, Detection, Detections, Failure, ImageSize
 from artifacts.golden import read_golden_photos
 from artifacts.image import BadImageError, Floats, Frame, decode
+from artifacts.inputs import Photo
 from artifacts.manifest import DamagedArtifactError, ImageInput
 from runners.engines import Array, open_engine
 from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, read_verified, threads
 from runners.worker import CONFIG, Runner
 from settings import settings
 
-DEFAULT_CONFIDENCE = 0.25
-DEFAULT_IOU = 0.5
 MOST_AT_ONCE = 8  # photos per forward pass: more is no faster on a CPU and only takes memory
 
 Square = tuple[Floats, Frame]
-
-
-class Photo(BaseModel):
-    """An encoded photo and the thresholds to look at it with."""
-
-    data: bytes
-    confidence: float = Field(default=DEFAULT_CONFIDENCE, ge=0, le=1)
-    iou: float = Field(default=DEFAULT_IOU, ge=0, le=1)
 
 
 class Yolo:

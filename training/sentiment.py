@@ -109,7 +109,7 @@ def fit_vote(validation: pd.DataFrame, weights: Arrays) -> Arrays:
 
     for name in logits:
         best = minimize(loss_at, np.zeros(1), args=(name,), method="Nelder-Mead")
-        fitted[f"{name}_temperature"] = np.float32(np.exp(best.x[0]))
+        fitted[f"{name}_temperature"] = np.array(np.exp(best.x[0]), dtype=np.float32)
         accuracy = float((logits[name].argmax(axis=1) == labels).mean())
         log.info("%s: accuracy %.4f, log loss %.4f on validation", name, accuracy, best.fun)
 
@@ -120,7 +120,7 @@ def fit_vote(validation: pd.DataFrame, weights: Arrays) -> Arrays:
 
     best = minimize(vote_loss, np.zeros(4), method="Nelder-Mead", options={"maxiter": 400})
     fitted["shares"] = (np.exp(best.x[:3]) / np.exp(best.x[:3]).sum()).astype(np.float32)
-    fitted["temperature"] = np.float32(np.exp(best.x[3]))
+    fitted["temperature"] = np.array(np.exp(best.x[3]), dtype=np.float32)
     log.info("shares %s, temperature %.3f", fitted["shares"], fitted["temperature"])
     return fitted
 
@@ -141,7 +141,7 @@ def evaluate(split: pd.DataFrame, weights: Arrays) -> dict[str, float]:
 def save(weights: Arrays, output: Path) -> None:
     """Write the pyfunc to `output`, a folder that must not exist yet."""
     scratch = output.with_name("weights.npz")
-    small = {name: array.astype(np.float16) if array.ndim else array for name, array in weights.items()}
+    small: dict[str, Any] = {name: array.astype(np.float16) if array.ndim else array for name, array in weights.items()}
     np.savez_compressed(scratch, **small)
     mlflow.pyfunc.save_model(
         path=output,
@@ -149,9 +149,7 @@ def save(weights: Arrays, output: Path) -> None:
         artifacts={"weights": str(scratch)},
         signature=ModelSignature(
             inputs=Schema([ColSpec(DataType.string, "text")]),
-            outputs=Schema(
-                [ColSpec(DataType.string, "label"), *(ColSpec(DataType.double, name) for name in model.LABELS)]
-            ),
+            outputs=Schema([ColSpec(DataType.string, "label"), *(ColSpec(DataType.double, name) for name in model.LABELS)]),
         ),
         input_example=pd.DataFrame({"text": ["정말 재미있어요", "돈이 아깝다"]}),
         pip_requirements=["mlflow-skinny", "numpy", "pandas", "scikit-learn", "scipy"],

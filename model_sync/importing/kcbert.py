@@ -10,15 +10,13 @@ from typing import Any
 import onnx
 import torch
 from torch import Tensor
+from transformers import AutoModelForSequenceClassification
 
 from artifacts.answers import DECIMALS
 from artifacts.golden import GoldenText, write_golden
 from artifacts.manifest import DamagedArtifactError, Label, Manifest, TokensInput, describe_files
 from artifacts.text import TextEncoder
-from model_sync.importing import torchvision_ops  # noqa: F401
 from model_sync.importing.onnx_files import forget_origin, store_in_half
-
-from transformers import AutoModelForSequenceClassification  # isort: skip  (after torchvision_ops)
 
 KOREAN = {"none": "혐오 아님", "offensive": "공격적", "hate": "혐오"}
 
@@ -44,9 +42,7 @@ def compile_kcbert(folder: Path, output: Path, *, version: str, source: str, gol
         raise DamagedArtifactError(f"{folder} has no tokenizer.json: without it every text would look the same")
     network = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").float().eval()
     config = network.config
-    spec = TokensInput(
-        max_tokens=config.max_position_embeddings, vocabulary=network.get_input_embeddings().weight.shape[0]
-    )
+    spec = TokensInput(max_tokens=config.max_position_embeddings, vocabulary=network.get_input_embeddings().weight.shape[0])
     names = [config.id2label[index] for index in range(config.num_labels)]
     output.mkdir(parents=True)
     tokenizer = shutil.copyfile(folder / "tokenizer.json", output / "tokenizer.json")

@@ -1,4 +1,4 @@
-"""Make torchvision importable beside a torch that its wheel was not built for. Import this module before transformers.
+"""Make torchvision importable beside a torch that its wheel was not built for.
 
 torchvision's wheel is built against one build of torch. Beside another (the CPU build) its compiled operators do not load, and
 `import torchvision` ends with "operator torchvision::nms does not exist". It cannot be left out: ultralytics does not start

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from onnxscript import opset18 as op
 from torch import Tensor
 from ultralytics import YOLO
-from ultralytics.utils.nms import non_max_suppression
+from ultralytics.utils.nms import TorchNMS
+from ultralytics.utils.ops import xywh2xyxy
 
 from artifacts.answers import DECIMALS, Detection
 from artifacts.golden import GoldenPhoto, write_golden
@@ -58,9 +58,7 @@ class Detector(torch.nn.Module):
         return boxes[image, box], scores[image, box], classes[image, box], image
 
 
-def compile_yolo(
-    weights: Path, output: Path, *, version: str, source: str, size: int, golden: Sequence[Path]
-) -> Manifest:
+def compile_yolo(weights: Path, output: Path, *, version: str, source: str, size: int, golden: Sequence[Path]) -> Manifest:
     """Compile the checkpoint `weights` (a `.pt` of ultralytics: a pickle, so verify it first) into the folder `output`.
 
     `size` is the side of the square in pixels. The photos `golden` are stored with what the original finds in them.
@@ -120,17 +118,20 @@ def _record_golden(checkpoint: YOLO, names: list[str], size: int, photos: Sequen
         stored = shutil.copyfile(photo, output / "golden" / photo.name)
         square, frame = decode(stored.read_bytes(), size)
         with torch.no_grad():
-            raw = network(torch.from_numpy(square[None]))[0]
-        rows = non_max_suppression(raw, GOLDEN_CONFIDENCE, GOLDEN_IOU, agnostic=True)[0].numpy()
-        boxes = frame.to_pixels(rows[:, :4].astype(np.float32))
+            raw = network(torch.from_numpy(square[None]))[0][0].T
+        scores, classes = raw[:, 4:].max(dim=1)
+        sure = scores > GOLDEN_CONFIDENCE
+        corners, scores, classes = xywh2xyxy(raw[sure, :4]), scores[sure], classes[sure]
+        kept = TorchNMS.nms(corners, scores, GOLDEN_IOU)
+        boxes = frame.to_pixels(corners[kept].numpy())
         detections = tuple(
             Detection(
-                label=names[int(row[5])],
-                label_ko=KOREAN.get(names[int(row[5])], names[int(row[5])]),
-                score=round(float(row[4]), DECIMALS),
-                box=tuple(round(float(edge), 1) for edge in box),
+                label=names[category],
+                label_ko=KOREAN.get(names[category], names[category]),
+                score=round(score, DECIMALS),
+                box=tuple(round(edge, 1) for edge in box),
             )
-            for row, box in zip(rows, boxes, strict=True)
+            for category, score, box in zip(classes[kept].tolist(), scores[kept].tolist(), boxes.tolist(), strict=True)
         )
         samples.append(GoldenPhoto(image=f"golden/{photo.name}", confidence=GOLDEN_CONFIDENCE, detections=detections))
     write_golden(output, samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
@@ -11,9 +11,10 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Receive
 
+from artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
 from protocols import errors
+from protocols.dataplane import MOST_CHARACTERS
 from protocols.rest.schemas import TextRequest
-from runners.yolo import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
 
 MOST_BYTES = 10 * 2**20
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
@@ -69,7 +70,10 @@ async def parse_photo(headers: Headers, query: bytes, body: bytes) -> Photo:
         data = body
     elif media_type == "multipart/form-data":
         form = await _parse_multipart(headers, body)
-        data = await _only_image(form)
+        try:
+            data = await _only_image(form)
+        finally:
+            await form.close()
         fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
         thresholds |= _parse_thresholds(fields, THRESHOLDS, "field")
     else:
@@ -104,7 +108,7 @@ def _parse_thresholds(pairs: Iterable[tuple[str, str]], known: Iterable[str], wh
 
 
 async def _parse_multipart(headers: Headers, body: bytes) -> FormData:
-    async def stream() -> AsyncIterator[bytes]:
+    async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
     parser = _InMemoryParser(headers, stream(), max_files=2, max_fields=8, max_part_size=MOST_BYTES)
@@ -112,7 +116,9 @@ async def _parse_multipart(headers: Headers, body: bytes) -> FormData:
         return await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
         reason = getattr(error, "message", "its boundary is missing")
-        raise errors.broken(f"The multipart body cannot be read: {reason}. Send it as `curl -F image=@photo.jpg` does.") from None
+        raise errors.broken(
+            f"The multipart body cannot be read: {reason}. Send it as `curl -F image=@photo.jpg` does."
+        ) from None
 
 
 async def _only_image(form: FormData) -> bytes:
@@ -133,21 +139,20 @@ def _body_too_large() -> errors.RequestError:
     return errors.too_large(f"The body has more than {MOST_BYTES // 2**20} MB. Send a smaller one.")
 
 
+_MISTAKES: dict[str, Callable[[str], errors.RequestError]] = {
+    "json_invalid": lambda _: errors.broken('The body is no valid JSON. Send an object like {"text": "..."}.'),
+    "missing": lambda field: errors.invalid(f'The field `{field}` is missing. Send {{"text": "..."}}.'),
+    "extra_forbidden": lambda field: errors.invalid(f"The field {field!r} is not known here. Send `text` and nothing else."),
+    "string_too_long": lambda field: errors.too_large(f"`{field}` has more than {MOST_CHARACTERS} characters. Shorten it."),
+    "string_too_short": lambda field: errors.invalid(f"The field `{field}` is empty. Send the text to classify."),
+    "string_pattern_mismatch": lambda field: errors.invalid(f"The field `{field}` is empty. Send the text to classify."),
+    "string_type": lambda field: errors.invalid(f"The field `{field}` must be a string."),
+}
+
+
 def _of_validation(error: ValidationError) -> errors.RequestError:
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])[:60]
-    match first["type"]:
-        case "json_invalid":
-            return errors.broken(f'The body is no valid JSON. Send an object like {{"text": "..."}}. ({first["msg"]})'[:300])
-        case "missing":
-            return errors.invalid(f'The field `{where}` is missing. Send {{"text": "..."}}.')
-        case "extra_forbidden":
-            return errors.invalid(f'The field {where!r} is not known here. Send {{"text": "..."}} and nothing else.')
-        case "string_too_long":
-            return errors.too_large("The text has more than 10000 characters. Shorten it.")
-        case "string_too_short" | "string_pattern_mismatch":
-            return errors.invalid("The field `text` is empty. Send the text to classify.")
-        case "string_type":
-            return errors.invalid("The field `text` must be a string.")
-        case _:
-            return errors.invalid('The body must be a JSON object like {"text": "..."}.')
+    mistake = _MISTAKES.get(first["type"])
+    if mistake is None:
+        return errors.invalid('The body must be a JSON object like {"text": "..."}.')
+    return mistake(".".join(str(part) for part in first["loc"])[:60])

@@ -186,9 +186,7 @@ def _served(served: Served[Any], answer: BaseModel) -> Reply:
 
 
 def _problem(error: errors.RequestError, path: str, request_id: str) -> Reply:
-    problem = Problem(
-        title=error.title, status=error.status, detail=error.detail, instance=path, request_id=request_id
-    )
+    problem = Problem(title=error.title, status=error.status, detail=error.detail, instance=path, request_id=request_id)
     return Reply(error.status, problem.model_dump_json().encode(), "application/problem+json", dict(error.headers))
 
 

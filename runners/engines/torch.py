@@ -13,7 +13,7 @@ import artifacts.suppression  # noqa: F401  (registers the operator that a detec
 from artifacts.manifest import DamagedArtifactError
 from runners.engines import Array
 
-OUTPUT_NAMES = "output_names.json"  # stored in the program's archive
+NAMES = "names.json"  # in the program's archive: its "inputs" and "outputs", in order
 
 
 class TorchEngine:
@@ -25,17 +25,18 @@ class TorchEngine:
     def __init__(self, file: Path, threads: int) -> None:
         torch.set_num_threads(threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        extra = {OUTPUT_NAMES: ""}
+        extra = {NAMES: ""}
         try:
             program = torch.export.load(file, extra_files=extra)
-            self._outputs: list[str] = json.loads(extra[OUTPUT_NAMES])
+            names: dict[str, list[str]] = json.loads(extra[NAMES])
         except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
             raise DamagedArtifactError(f"{file} cannot be loaded: {error}") from error
+        self._inputs, self._outputs = names["inputs"], names["outputs"]
         self._module = program.module().to(self._device)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        tensors = {name: torch.from_numpy(array).to(self._device) for name, array in inputs.items()}
+        tensors = [torch.from_numpy(inputs[name]).to(self._device) for name in self._inputs]
         with torch.inference_mode():
-            answer = self._module(**tensors)
+            answer = self._module(*tensors)
         outputs = answer if isinstance(answer, tuple) else (answer,)
         return {name: output.cpu().numpy() for name, output in zip(self._outputs, outputs, strict=True)}

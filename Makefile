@@ -1,0 +1,53 @@
+# `make serve` and `make test` are all that a fresh machine needs: Python 3.11 and make.
+
+PYTHON ?= python3.11
+PORT ?= 3000
+SERVE := .venv/bin
+DEV := .venv-dev/bin
+export PYTHON BENTOML_DO_NOT_TRACK ?= true
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test prove check format bench clean lock serve-env serve-torch-env sync-env dev-env
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
+
+serve: serve-env ## serve on PORT (3000)
+	@PATH="$(CURDIR)/$(SERVE):$$PATH" exec bentoml serve --port $(PORT)
+
+test: dev-env serve-env ## all tests; every proof in its short form
+	@$(DEV)/python -m pytest --cov --cov-report=term
+
+prove: dev-env serve-env ## the proofs in their full form
+	@BUNRIWIKI_PROOF=full $(DEV)/python -m pytest -m integration
+
+check: dev-env ## lint, types, import walls
+	@$(DEV)/ruff check .
+	@$(DEV)/ruff format --check .
+	@$(DEV)/mypy .
+	@$(DEV)/lint-imports
+
+format: dev-env ## format the code
+	@$(DEV)/ruff check --fix .
+	@$(DEV)/ruff format .
+
+bench: dev-env serve-env ## speed and memory
+	@$(DEV)/python -m benchmarks.overhead
+
+clean: ## remove the environments and what was built
+	@rm -rf .venv .venv-sync .venv-dev build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+lock: dev-env ## lock the dependencies again (requirements/*.in)
+	@scripts/lock $(DEV)/uv
+
+serve-env: ## .venv: what serving needs
+	@scripts/make-env .venv serve
+
+serve-torch-env: serve-env ## torch added to .venv
+	@scripts/make-env .venv serve serve-torch torch
+
+sync-env: ## .venv-sync: sidecar and training
+	@scripts/make-env .venv-sync sync torch
+
+dev-env: ## .venv-dev: everything, for tests
+	@scripts/make-env .venv-dev dev torch

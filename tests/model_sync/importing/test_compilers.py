@@ -1,0 +1,118 @@
+"""Small models with random weights, compiled and served: the original and the served form must agree."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from transformers import BertConfig, BertForSequenceClassification
+from ultralytics import YOLO
+
+from artifacts.answers import Classification
+from artifacts.golden import read_golden_photos
+from artifacts.inputs import Photo
+from artifacts.manifest import DamagedArtifactError, Manifest
+from model_sync.importing.kcbert import compile_kcbert
+from model_sync.importing.onnx_files import forget_origin, store_in_half
+from model_sync.importing.yolo import compile_yolo
+from runners.kcbert import KcBert
+from runners.yolo import Yolo
+from tests.conftest import MODELS, PHOTOS
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning"),  # torch's own use of itself
+    pytest.mark.filterwarnings("ignore:The tensor attributes:UserWarning"),  # ultralytics' anchors
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of the exporters' libraries
+]
+
+
+@pytest.fixture(scope="module")
+def tiny_yolo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest YOLOv8, untrained, saved as ultralytics saves."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("yolo")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = YOLO("yolov8n.yaml", task="detect")
+        head = model.model.model[-1]
+        for branch in head.cv3:
+            torch.nn.init.normal_(branch[-1].weight, std=0.5)
+            torch.nn.init.constant_(branch[-1].bias, -1.0)
+        model.model.names = {index: f"class{index}" for index in range(80)}
+        model.save(folder / "best.pt")
+    return folder / "best.pt"
+
+
+def test_a_detector(tiny_yolo: Path, tmp_path: Path) -> None:
+    output = tmp_path / "yolo"
+    golden = sorted(PHOTOS.glob("*.jpg"))
+    manifest = compile_yolo(tiny_yolo, output, version="v1", source="a test", size=160, golden=golden)
+    assert manifest == Manifest.read(output)
+    manifest.verify(output)
+    samples = read_golden_photos(output)
+    assert any(sample.detections for sample in samples)
+    assert Yolo(output).predict([Photo(data=golden[0].read_bytes())]).version == "v1"
+
+
+@pytest.fixture
+def tiny_bert(tmp_path: Path) -> Path:
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=30_000, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, id2label={0: "none", 1: "offensive", 2: "hate"},
+    )  # fmt: skip
+    folder = tmp_path / "bert"
+    BertForSequenceClassification(config).save_pretrained(folder)
+    (folder / "tokenizer.json").write_bytes((MODELS / "kcbert" / "tokenizer.json").read_bytes())
+    return folder
+
+
+def test_a_classifier(tiny_bert: Path, tmp_path: Path) -> None:
+    output = tmp_path / "kcbert"
+    compile_kcbert(tiny_bert, output, version="v1", source="a test", golden=["좋아요", "그냥 그래요 " * 40])
+    short, long = KcBert(output).predict(["좋아요", "그냥 그래요 " * 40]).results
+    assert isinstance(short, Classification)
+    assert isinstance(long, Classification)
+    assert (short.truncated, long.truncated) == (False, True)
+
+
+def test_a_classifier_without_a_tokenizer_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    (tiny_bert / "tokenizer.json").unlink()
+    with pytest.raises(DamagedArtifactError, match="every text would look the same"):
+        compile_kcbert(tiny_bert, tmp_path / "kcbert", version="v1", source="a test", golden=[])
+
+
+def linear(weights: np.ndarray) -> onnx.ModelProto:
+    rows, columns = weights.shape
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, rows])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, columns])
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="product", doc_string="/home/somebody/model.py")
+    graph = helper.make_graph([node], "test", [x], [y], [numpy_helper.from_array(weights, "w")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def test_weights_are_stored_in_half(tmp_path: Path) -> None:
+    weights = np.random.default_rng(1).normal(size=(64, 64)).astype(np.float32)
+    full, half = linear(weights), store_in_half(linear(weights))
+    assert half.ByteSize() < 0.6 * full.ByteSize()
+    x = np.ones((1, 64), dtype=np.float32)
+    exact, rounded = (onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})[0] for model in (full, half))
+    assert np.allclose(exact, rounded, atol=0.02)
+    assert rounded.dtype == np.float32
+
+
+def test_weights_that_half_precision_cannot_hold_stay(tmp_path: Path) -> None:
+    model = store_in_half(linear(np.full((64, 64), 1e6, dtype=np.float32)))
+    assert model.graph.initializer[0].data_type == TensorProto.FLOAT
+
+
+def test_nothing_of_the_machine_stays() -> None:
+    model = linear(np.ones((64, 64), dtype=np.float32))
+    entry = model.graph.node[0].metadata_props.add()
+    entry.key, entry.value = "stack_trace", "/home/somebody/train.py"
+    assert b"somebody" not in forget_origin(model).SerializeToString()

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from loguru import logger
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.types import Message
+
+from protocols.rest.door import RestDoor
+from tests.protocols.fakes import DETECTIONS, FakeRunner, classified, plane
+
+pytestmark = pytest.mark.anyio
+
+TEXT = {"text": "정말 재미있어요"}
+JSON = {"Content-Type": "application/json"}
+
+
+async def behind(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("alive")
+
+
+async def broken(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("Traceback: secret", status_code=500)
+
+
+@pytest.fixture
+def door() -> RestDoor:
+    door = RestDoor(log_requests=True)
+    door.dataplane = plane()
+    return door
+
+
+@pytest.fixture
+async def client(door: RestDoor) -> AsyncIterator[httpx.AsyncClient]:
+    app = door.middleware(Starlette(routes=[Route("/livez", behind), Route("/broken", broken)]))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        yield client
+
+
+async def test_a_comment(client: httpx.AsyncClient) -> None:
+    response = await client.post("/kcbert/prediction", json=TEXT)
+    assert response.status_code == 200
+    assert response.json() == {
+        "label": "none", "score": 0.75, "details": {"none": 0.75, "other": 0.25}, "truncated": False,
+    }  # fmt: skip
+    assert response.headers["x-model-name"] == "fake"
+    assert response.headers["x-model-version"] == "v7"
+
+
+async def test_a_review(client: httpx.AsyncClient) -> None:
+    response = await client.post("/predict", json=TEXT)
+    assert response.json() == {"sentiment": "긍정", "score": 0.75, "details": {"긍정": 0.75, "other": 0.25}}
+
+
+@pytest.mark.parametrize("media_type", ["image/jpeg", "image/png", "image/webp", "IMAGE/JPEG; q=1"])
+async def test_a_raw_photo(client: httpx.AsyncClient, bottle: bytes, media_type: str) -> None:
+    response = await client.post("/yolo/prediction", content=bottle, headers={"Content-Type": media_type})
+    assert response.json() == DETECTIONS.model_dump(mode="json")
+
+
+async def test_a_photo_in_a_form_and_its_thresholds(client: httpx.AsyncClient, door: RestDoor, bottle: bytes) -> None:
+    runner = FakeRunner(DETECTIONS)
+    door.dataplane = plane(yolo=runner)
+    url = "/yolo/prediction?confidence=0.5"
+    response = await client.post(url, files={"image": ("a.jpg", bottle)}, data={"iou": "0.25"})
+    assert response.status_code == 200
+    [[photo]] = runner.batches
+    assert (photo.data, photo.confidence, photo.iou) == (bottle, 0.5, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"", 400, "no valid JSON"),
+        (b"{", 400, "no valid JSON"),
+        (b'{"text": "\xff"}', 400, "no valid JSON"),
+        (b'{"text": "\\ud800"}', 400, "no valid JSON"),
+        (b"{}", 422, "`text` is missing"),
+        (b"[]", 422, "JSON object"),
+        (b"null", 422, "JSON object"),
+        (b'{"text": ""}', 422, "empty"),
+        (b'{"text": "  "}', 422, "empty"),
+        (b'{"text": 3}', 422, "must be a string"),
+        (b'{"text": null}', 422, "must be a string"),
+        (b'{"text": ["a"]}', 422, "must be a string"),
+        (b'{"text": "a", "more": 1}', 422, "'more' is not known"),
+        (json.dumps({"text": "a" * 10_001}).encode(), 413, "10000 characters"),
+    ],
+)
+async def test_bad_texts(client: httpx.AsyncClient, body: bytes, status: int, words: str) -> None:
+    response = await client.post("/predict", content=body, headers=JSON)
+    assert_problem(response, status, words)
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("confidence=2", "number from 0 to 1"),
+        ("confidence=nan", "number from 0 to 1"),
+        ("confidence=", "number from 0 to 1"),
+        ("iou=x", "number from 0 to 1"),
+        ("confidense=0.5", "not known"),
+        ("iou=0.5&iou=0.6", "more than once"),
+    ],
+)
+async def test_bad_queries(client: httpx.AsyncClient, bottle: bytes, query: str, words: str) -> None:
+    headers = {"Content-Type": "image/jpeg"}
+    response = await client.post(f"/yolo/prediction?{query}", content=bottle, headers=headers)
+    assert_problem(response, 422, words)
+
+
+async def test_text_calls_take_no_query(client: httpx.AsyncClient) -> None:
+    assert_problem(await client.post("/predict?confidence=0.5", json=TEXT), 422, "not known")
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "words"),
+    [
+        ({"files": {"photo": ("a.jpg", b"x")}}, 422, "field `image`"),
+        ({"files": [("image", ("a.jpg", b"x")), ("image", ("b.jpg", b"y"))]}, 422, "exactly one"),
+        ({"files": {"other": ("", b"x")}, "data": {"image": "http://127.0.0.1:1/a.jpg"}}, 422, "never fetched"),
+        ({"files": {"image": ("a.jpg", b"")}}, 422, "image is empty"),
+        ({"files": {"image": ("a.jpg", b"x")}, "data": {"size": "3"}}, 422, "'size' is not known"),
+        ({"files": {"image": ("a.jpg", b"plain text")}}, 415, "no JPEG, PNG or WebP"),
+    ],
+)
+async def test_bad_forms(client: httpx.AsyncClient, form: dict[str, Any], status: int, words: str) -> None:
+    assert_problem(await client.post("/yolo/prediction", **form), status, words)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ({"Content-Type": "multipart/form-data"}, b"x", 400),
+        ({"Content-Type": "multipart/form-data; boundary=a"}, b"--b\r\n", 400),
+        ({"Content-Type": "text/plain"}, b"x", 415),
+        ({}, b"x", 415),
+        ({"Content-Type": "image/jpeg"}, b"", 422),
+        ({"Content-Type": "image/jpeg"}, b"\xff\xd8\xff", 400),
+        ({"Content-Type": "application/vnd.bentoml+pickle"}, b"x", 415),
+    ],
+)
+async def test_bad_photo_bodies(client: httpx.AsyncClient, headers: dict[str, str], body: bytes, status: int) -> None:
+    assert_problem(await client.post("/yolo/prediction", content=body, headers=headers), status)
+
+
+async def test_json_is_asked_for(client: httpx.AsyncClient) -> None:
+    assert_problem(await client.post("/predict", data={"text": "a"}), 415, "Content-Type: application/json")
+
+
+@pytest.mark.parametrize(("method", "path", "allow"), [("GET", "/predict", "POST"), ("POST", "/readyz", "GET, HEAD")])
+async def test_other_methods(client: httpx.AsyncClient, method: str, path: str, allow: str) -> None:
+    response = await client.request(method, path)
+    assert_problem(response, 405)
+    assert response.headers["allow"] == allow
+
+
+async def test_a_large_body_is_refused_by_its_announcement_and_by_its_length(client: httpx.AsyncClient) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(12):
+            yield bytes(2**20)
+
+    for content in (bytes(11 * 2**20), endless()):
+        response = await client.post("/yolo/prediction", content=content, headers={"Content-Type": "image/jpeg"})
+        assert_problem(response, 413, "more than 10 MB")
+        assert response.headers["connection"] == "close"
+
+
+async def test_what_is_not_ours_is_passed_on(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/livez")).text == "alive"
+    assert_problem(await client.get("/nothing"), 404, "/nothing")
+    response = await client.get("/broken")
+    assert_problem(response, 500)
+    assert "secret" not in response.text
+
+
+async def test_before_the_start_nothing_is_ready(client: httpx.AsyncClient, door: RestDoor) -> None:
+    door.dataplane = None
+    assert_problem(await client.get("/readyz"), 503, "starting")
+    assert_problem(await client.post("/predict", json=TEXT), 503, "starting")
+
+
+async def test_readiness(client: httpx.AsyncClient, door: RestDoor) -> None:
+    assert (await client.get("/readyz")).status_code == 200
+    assert door.dataplane is not None
+    door.dataplane.draining = True
+    assert_problem(await client.get("/readyz"), 503, "shutting down")
+
+
+async def test_while_draining_requests_are_answered_and_connections_closed(client: httpx.AsyncClient, door: RestDoor) -> None:
+    assert door.dataplane is not None
+    assert "connection" not in (await client.post("/predict", json=TEXT)).headers
+    door.dataplane.draining = True
+    response = await client.post("/predict", json=TEXT)
+    assert (response.status_code, response.headers["connection"]) == (200, "close")
+
+
+@pytest.mark.parametrize(("given", "kept"), [("abc-1.2:3_4", True), ("a b", False), ("", False), ("a" * 129, False)])
+async def test_request_ids(client: httpx.AsyncClient, given: str, kept: bool) -> None:
+    response = await client.post("/predict", json=TEXT, headers={"X-Request-Id": given})
+    assert (response.headers["x-request-id"] == given) is kept
+    problem = await client.post("/predict", json={}, headers={"X-Request-Id": given})
+    assert problem.headers["x-request-id"] == problem.json()["request_id"]
+
+
+async def test_an_unforeseen_error_shows_nothing_of_itself(client: httpx.AsyncClient, door: RestDoor) -> None:
+    runner = FakeRunner(classified(), failures=[RuntimeError("secret")])
+    door.dataplane = plane(sentiment=runner)
+    response = await client.post("/predict", json=TEXT)
+    assert_problem(response, 500)
+    assert "secret" not in response.text
+
+
+async def test_a_request_is_logged_without_its_payload(client: httpx.AsyncClient) -> None:
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{message}")
+    await client.post("/predict", json=TEXT, headers={"X-Request-Id": "id-1"})
+    logger.remove(sink)
+    [line] = [line for line in lines if "/predict" in line]
+    assert line.startswith("POST /predict 200 in ")
+    assert line.endswith("by fake v7 | request id-1\n")
+    assert TEXT["text"] not in line
+
+
+async def test_a_client_that_leaves_costs_no_forward_pass(door: RestDoor) -> None:
+    runner = FakeRunner(classified(), seconds=0.05)
+    door.dataplane = plane(sentiment=runner)
+    sent: list[Message] = []
+    app = door.middleware(Starlette())
+    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
+
+    async def call(*, leaves: bool) -> None:
+        messages = [{"type": "http.request", "body": json.dumps(TEXT).encode()}]
+
+        async def receive() -> Message:
+            if messages:
+                return messages.pop()
+            await asyncio.sleep(0 if leaves else 60)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await app(scope, receive, send)
+
+    await asyncio.gather(call(leaves=False), call(leaves=True), call(leaves=True))
+    assert [len(batch) for batch in runner.batches] == [1]
+    assert [message["status"] for message in sent if message["type"] == "http.response.start"].count(200) == 1
+
+
+def assert_problem(response: httpx.Response, status: int, words: str = "") -> None:
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert words in problem["detail"]
+    assert problem["request_id"] == response.headers["x-request-id"]
+    if status == 503:
+        assert int(response.headers["retry-after"]) >= 1

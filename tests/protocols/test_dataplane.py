@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+from bentoml.exceptions import ServiceUnavailable
+
+from artifacts.inputs import Photo
+from protocols.dataplane import MOST_CHARACTERS
+from protocols.errors import RequestError
+from tests.protocols.fakes import DETECTIONS, FakeRunner, classified, failing, model, plane
+
+pytestmark = pytest.mark.anyio
+
+
+async def status_of(work: Any) -> int:
+    with pytest.raises(RequestError) as caught:
+        await work
+    assert caught.value.detail.endswith((".", "again."))
+    return caught.value.status
+
+
+async def test_an_answer_names_what_gave_it(bottle: bytes) -> None:
+    served = await plane().detect(Photo(data=bottle))
+    assert (served.model, served.version, served.answer) == ("fake", "v7", DETECTIONS)
+
+
+async def test_texts_reach_their_own_model() -> None:
+    kcbert, sentiment = FakeRunner(classified()), FakeRunner(classified("긍정"))
+    one = plane(kcbert=kcbert, sentiment=sentiment)
+    assert (await one.classify_comment("가")).answer.label == "none"
+    assert (await one.classify_sentiment("나")).answer.label == "긍정"
+    assert (kcbert.batches, sentiment.batches) == ([["가"]], [["나"]])
+
+
+@pytest.mark.parametrize(("text", "status"), [("", 422), (" \n", 422), ("가" * (MOST_CHARACTERS + 1), 413)])
+async def test_a_bad_text_costs_no_call(text: str, status: int) -> None:
+    runner = FakeRunner(classified())
+    assert await status_of(plane(kcbert=runner).classify_comment(text)) == status
+    assert runner.batches == []
+
+
+async def test_the_longest_text_is_accepted() -> None:
+    assert await plane().classify_comment("가" * MOST_CHARACTERS)
+
+
+@pytest.mark.parametrize(("data", "status"), [(b"no image", 415), (b"\x89PNG", 400)])
+async def test_a_bad_image_costs_no_call(data: bytes, status: int) -> None:
+    runner = FakeRunner(DETECTIONS)
+    assert await status_of(plane(yolo=runner).detect(Photo(data=data))) == status
+    assert runner.batches == []
+
+
+async def test_a_failure_of_one_input_is_its_own() -> None:
+    one = model(FakeRunner(lambda text: failing(text) if text == "bad" else classified(text)))
+    results: list[Any] = await asyncio.gather(one.infer("good"), one.infer("bad"), return_exceptions=True)
+    good, bad = results
+    assert good.answer.label == "good"
+    assert isinstance(bad, RequestError)
+    assert bad.status == 400
+
+
+async def test_a_lost_connection_is_tried_once_more() -> None:
+    runner = FakeRunner(classified(), failures=[aiohttp.ServerDisconnectedError()])
+    assert (await model(runner).infer("가")).version == "v7"
+    assert len(runner.batches) == 2
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        [aiohttp.ServerDisconnectedError(), aiohttp.ServerDisconnectedError()],
+        [aiohttp.ClientPayloadError()],
+        [ServiceUnavailable("busy")],
+        [TimeoutError()],
+    ],
+)
+async def test_a_runner_that_does_not_answer_is_unavailable(failures: list[Exception]) -> None:
+    with pytest.raises(RequestError) as caught:
+        await model(FakeRunner(classified(), failures=failures)).infer("가")
+    assert caught.value.status == 503
+    assert caught.value.headers["Retry-After"] == "1"
+
+
+async def test_overload_and_deadline() -> None:
+    one = model(FakeRunner(classified(), seconds=0.2), most_waiting=1, deadline=0.05)
+    results = await asyncio.gather(*(one.infer("가") for _ in range(3)), return_exceptions=True)
+    assert [result.status for result in results if isinstance(result, RequestError)] == [504, 504, 503]
+
+
+async def test_readiness_names_what_is_missing() -> None:
+    cold, gone = FakeRunner(classified()), FakeRunner(classified())
+    cold.warm = False
+    gone.warm = None  # type: ignore[assignment]
+    one = plane(kcbert=cold, sentiment=gone)
+    assert await one.unready() == ["fake has no warm model"] * 2
+    one.draining = True
+    assert await one.unready() == ["the service is shutting down"]
+    assert await plane().unready() == []
