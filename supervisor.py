@@ -14,14 +14,14 @@ from bentoml._internal.utils import circus
 from circus.sockets import CircusSocket
 from circus.watcher import Watcher
 from loguru import logger
-import tornado.gen
+from tornado.gen import coroutine, sleep
 
 from settings import settings
 
 GATEWAY = "service"  # the names that BentoML gives to the gateway's watcher and socket
 GATEWAY_SOCKET = "_bento_api_server"
 LOOK_EVERY = 2  # seconds between two looks at the workers
-CLOSING = 0.2  # seconds for the workers to take what is left in the kernel's queue
+CLOSING = 0.5  # seconds for the workers to take what is left in the kernel's queue, and for slow clients to send it
 
 
 class OrderlyArbiter(circus.Arbiter):
@@ -31,14 +31,14 @@ class OrderlyArbiter(circus.Arbiter):
         super().__init__(watchers, **{**options, "check_delay": LOOK_EVERY})
         self._stopping_in_order = False
 
-    @tornado.gen.coroutine
+    @coroutine
     def stop(self) -> Generator[Any, Any, None]:
         gateway = next((watcher for watcher in self.watchers if watcher.name == GATEWAY), None)
         if gateway is not None and not self._stopping_in_order:
             self._stopping_in_order = True
             logger.info("stopping the gateway")
             stopped = gateway._stop()
-            yield tornado.gen.sleep(settings().drain)
+            yield sleep(settings().drain)
             yield _shut(self.sockets[GATEWAY_SOCKET])
             yield stopped
             logger.info("stopping the runners")
@@ -50,7 +50,7 @@ def supervise() -> None:
     circus.Arbiter = OrderlyArbiter
 
 
-@tornado.gen.coroutine
+@coroutine
 def _shut(socket: CircusSocket) -> Generator[Any, Any, None]:
     """Refuse new connections without losing one that the kernel has already accepted.
 
@@ -58,5 +58,5 @@ def _shut(socket: CircusSocket) -> Generator[Any, Any, None]:
     accepted that nobody answers. So: no more room in the queue, a moment for the workers to empty it, the end of listening.
     """
     socket.listen(0)
-    yield tornado.gen.sleep(CLOSING)
+    yield sleep(CLOSING)
     socket.shutdown(2)

@@ -1,0 +1,112 @@
+"""The real `bentoml serve`, in a process of its own, from the environment that serves in production."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.conftest import ROOT
+
+SERVE_ENV = ROOT / ".venv"
+FULL = os.environ.get("BUNRIWIKI_PROOF") == "full"
+START_SECONDS = 90
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "integration" in item.path.parts:
+            item.add_marker(pytest.mark.integration)
+
+
+class Server:
+    """`bentoml serve` on a free port; what it prints goes to `log`."""
+
+    def __init__(self, log: Path, *, target: str = ".", environment: dict[str, str] | None = None) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._log = log
+        with log.open("w") as stream:
+            self.process = subprocess.Popen(
+                [SERVE_ENV / "bin" / "bentoml", "serve", target, "--host", "127.0.0.1", "--port", str(self.port)],
+                cwd=ROOT,
+                env={**os.environ, "PATH": f"{SERVE_ENV / 'bin'}:{os.environ['PATH']}", **(environment or {})},
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=3).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def wait_until_ready(self, seconds: float = START_SECONDS) -> float:
+        """The seconds it took."""
+        started = time.monotonic()
+        while not self.is_ready():
+            assert self.process.poll() is None, f"the server has ended:\n{self.log()}"
+            assert time.monotonic() - started < seconds, f"not ready after {seconds} s:\n{self.log()[-5000:]}"
+            time.sleep(0.1)
+        return time.monotonic() - started
+
+    def workers(self) -> dict[str, psutil.Process]:
+        """The workers by the name of their service."""
+        found = {}
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            command = child.cmdline()
+            if "_bentoml_impl.worker.service" in command:
+                found[command[command.index("--service-name") + 1]] = child
+        return found
+
+    def stop(self) -> int:
+        """End it with SIGTERM; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                child.kill()
+            self.process.kill()
+            raise
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """Starts servers, waits until they are ready, and stops what is still running at the end."""
+    servers: list[Server] = []
+
+    def starter(**options: object) -> Server:
+        servers.append(Server(tmp_path_factory.mktemp("server") / "log", **options))  # type: ignore[arg-type]
+        servers[-1].wait_until_ready()
+        return servers[-1]
+
+    yield starter
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(start: Callable[..., Server]) -> Iterator[Server]:
+    """A server for the tests of one module."""
+    server = start()
+    yield server
+    server.stop()

@@ -1,0 +1,36 @@
+"""A worker killed under load: the service recovers by itself, and what failed, failed cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from benchmarks.load import mixed_calls, run_load
+from tests.integration.conftest import FULL, Server
+
+CLEAN = {"200", "503", "504", "closed", "refused"}
+RECOVERY_SECONDS = 15
+VICTIMS = ["yolo", "bunriwiki", "kcbert", "sentiment"] * (3 if FULL else 1)
+
+
+@pytest.mark.anyio
+async def test_killed_workers(start: Callable[..., Server]) -> None:
+    server = await asyncio.to_thread(start)
+    over = False
+    load = asyncio.create_task(run_load(server.url, mixed_calls(), clients=16, seconds=600, until=lambda: over))
+    recoveries = []
+    for victim in VICTIMS:
+        await asyncio.sleep(2)
+        worker = server.workers()[victim]
+        worker.kill()
+        await asyncio.to_thread(worker.wait)
+        recoveries.append(await asyncio.to_thread(server.wait_until_ready, RECOVERY_SECONDS))
+    over = True
+    outcome = await load
+    print(outcome.summary(), "seconds to recover:", [round(seconds, 1) for seconds in recoveries])
+    assert set(outcome.counts) <= CLEAN
+    assert outcome.counts["200"] > 0
+    after = await run_load(server.url, mixed_calls(), clients=16, seconds=3)
+    assert set(after.counts) == {"200"}

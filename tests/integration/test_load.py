@@ -1,0 +1,30 @@
+"""64 clients that mix photos, comments and reviews: no failed request, and memory stays where it is."""
+
+from __future__ import annotations
+
+import asyncio
+
+from benchmarks.load import Outcome, mixed_calls, run_load
+from tests.integration.conftest import FULL, Server
+
+CLIENTS = 64
+SECONDS = 60 if FULL else 20
+GROWTH = 1.08  # of the workers' memory, from the end of the warm-up to the end
+
+
+def memory(server: Server) -> int:
+    """The resident bytes of all workers."""
+    return sum(worker.memory_info().rss for worker in server.workers().values())
+
+
+def load(server: Server, seconds: float) -> Outcome:
+    return asyncio.run(run_load(server.url, mixed_calls(), clients=CLIENTS, seconds=seconds))
+
+
+def test_no_failed_request_and_flat_memory(server: Server) -> None:
+    load(server, SECONDS / 4)
+    warm = memory(server)
+    outcome = load(server, SECONDS)
+    print(outcome.summary(), f"memory {warm / 2**20:.0f} -> {memory(server) / 2**20:.0f} MB")
+    assert set(outcome.counts) == {"200"}
+    assert memory(server) < GROWTH * warm

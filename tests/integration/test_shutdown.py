@@ -1,0 +1,35 @@
+"""SIGTERM under load: every request that was let in is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from benchmarks.load import mixed_calls, run_load
+from tests.integration.conftest import FULL, Server
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("keep_alive", [True, False])
+@pytest.mark.parametrize("attempt", range(5 if FULL else 1))
+async def test_every_accepted_request_is_answered(start: Callable[..., Server], keep_alive: bool, attempt: int) -> None:
+    server = await asyncio.to_thread(start)
+    over = False
+    work = run_load(server.url, mixed_calls(), clients=32, seconds=120, keep_alive=keep_alive, until=lambda: over)
+    load = asyncio.create_task(work)
+    await asyncio.sleep(3 + attempt / 7)
+    server.process.send_signal(signal.SIGTERM)
+    await asyncio.sleep(0.3)
+    assert not await asyncio.to_thread(server.is_ready)
+    code = await asyncio.to_thread(server.process.wait, 60)
+    over = True
+    outcome = await load
+    print(outcome.summary())
+    assert code == 0, server.log()[-3000:]
+    assert set(outcome.counts) == {"200", "refused"}
+    log = server.log()
+    assert log.index("stopping the gateway") < log.index("stopping the runners")
+    assert "Traceback" not in log
