@@ -32,7 +32,7 @@ format: dev-env ## format the code
 	@$(DEV)/ruff format .
 
 bench: dev-env serve-env ## speed and memory
-	@$(DEV)/python -m benchmarks.overhead
+	@$(DEV)/python -m benchmarks.side_by_side
 
 clean: ## remove the environments and what was built
 	@rm -rf .venv .venv-sync .venv-dev build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -27,21 +27,26 @@ CLOSING = 0.5  # seconds for the workers to take what is left in the kernel's qu
 class OrderlyArbiter(circus.Arbiter):
     """Stops the gateway's workers, waits until they have answered what is in flight, and only then stops the runners."""
 
+    _stopping: bool
+
     def __init__(self, watchers: list[Watcher], **options: Any) -> None:
         super().__init__(watchers, **{**options, "check_delay": LOOK_EVERY})
-        self._stopping_in_order = False
 
     @coroutine
     def stop(self) -> Generator[Any, Any, None]:
+        if self._stopping:
+            return
+        self._stopping = True  # no more looks: one that finds no gateway would end everything at once, with an error
         gateway = next((watcher for watcher in self.watchers if watcher.name == GATEWAY), None)
-        if gateway is not None and not self._stopping_in_order:
-            self._stopping_in_order = True
+        if gateway is not None:
             logger.info("stopping the gateway")
             stopped = gateway._stop()
             yield sleep(settings().drain)
             yield _shut(self.sockets[GATEWAY_SOCKET])
             yield stopped
-            logger.info("stopping the runners")
+        while self._exclusive_running_command is not None:  # a look that had begun: circus refuses to stop during one
+            yield sleep(0.05)
+        logger.info("stopping the runners")
         yield super().stop()
 
 

@@ -1,0 +1,39 @@
+"""What the documentation says is so."""
+
+from __future__ import annotations
+
+import re
+
+from settings import PREFIX, Settings
+from tests.conftest import ROOT
+
+
+def rows(document: str) -> list[list[str]]:
+    """The cells of every table row of a Markdown document, but for headers."""
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    found = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return [row for row in found if not row[0].startswith("---") and row[0] not in {"package", "variable"}]
+
+
+def test_every_setting_is_in_the_table_with_its_default_and_meaning() -> None:
+    table = {row[0].strip("`"): row[1:] for row in rows("settings.md")}
+    for name, field in Settings.model_fields.items():
+        default, meaning = table.pop(PREFIX + name.upper())
+        assert meaning == field.description
+        assert default.strip("`/") == ("models" if name == "models" else str(field.default))
+    assert set(table) == {"PORT", "OTEL_SDK_DISABLED"}
+
+
+def test_every_direct_dependency_has_its_reason() -> None:
+    named = set()
+    for group in ("serve", "serve-torch", "sync", "dev"):
+        text = (ROOT / "requirements" / f"{group}.in").read_text() + (ROOT / "requirements" / "torch.txt").read_text()
+        named |= set(re.findall(r"^([a-z][a-z0-9-]*)", text, flags=re.MULTILINE))
+    assert {row[0] for row in rows("dependencies.md")} == named
+
+
+def test_links_lead_somewhere() -> None:
+    documents = [path for path in ROOT.rglob("*.md") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)]
+    for document in documents:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
