@@ -1,7 +1,6 @@
 # `make serve` and `make test` are all that a fresh machine needs: Python 3.11 and make.
 
 PYTHON ?= python3.11
-PORT ?= 3000
 SERVE := .venv/bin
 DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
@@ -13,7 +12,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
 serve: serve-env ## serve on PORT (3000)
-	@PATH="$(CURDIR)/$(SERVE):$$PATH" exec bentoml serve --port $(PORT)
+	@PATH="$(CURDIR)/$(SERVE):$$PATH" exec bentoml serve
 
 test: dev-env serve-env ## all tests; every proof in its short form
 	@$(DEV)/python -m pytest --cov --cov-report=term

@@ -33,6 +33,7 @@ Threshold = Annotated[float, Field(ge=0, le=1)]
     # The door keeps its own deadline; this one only ends what hangs for another reason.
     traffic={"timeout": 2 * settings().deadline + 10},
     logging={"access": {"enabled": False}},
+    http={"port": settings().port},
     envs=[
         # OpenTelemetry costs a request more than all of the door does. Set to "false" where traces are wanted.
         {"name": "OTEL_SDK_DISABLED", "value": "true"},

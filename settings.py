@@ -1,6 +1,6 @@
 """The data plane's settings, from the environment.
 
-Every variable starts with `BUNRIWIKI_`; `docs/settings.md` has the table. A wrong value stops the start with a sentence that
+Every variable but `PORT` starts with `BUNRIWIKI_`; `docs/settings.md` has the table. A wrong value stops the start with a sentence that
 names the variable.
 """
 
@@ -21,6 +21,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
+    port: int = Field(default=3000, ge=1, le=65535, validation_alias="PORT", description="Port of the REST door.")
     models: DirectoryPath = Field(
         default=Path(__file__).parent / "models", description="Folder with one model version per model."
     )
@@ -34,11 +35,15 @@ class Settings(BaseSettings):
     log_requests: bool = Field(default=True, description="One line per request.")
 
 
+def _variable(name: str) -> str:
+    return name if name.isupper() else PREFIX + name.upper()
+
+
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The settings of this process, read once. Ends the process when one of them is wrong."""
     try:
         return Settings()
     except ValidationError as error:
-        wrong = (f"{PREFIX}{str(one['loc'][0]).upper()}={one['input']!r}: {one['msg']}" for one in error.errors())
+        wrong = (f"{_variable(str(one['loc'][0]))}={one['input']!r}: {one['msg']}" for one in error.errors())
         sys.exit("Wrong setting. " + "; ".join(wrong))

@@ -23,6 +23,7 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("PORT", "70000"),
         ("BUNRIWIKI_DEADLINE", "soon"),
         ("BUNRIWIKI_RUNNER_WORKERS", "0"),
         ("BUNRIWIKI_MODELS", "/nowhere"),
