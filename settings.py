@@ -1,7 +1,7 @@
 """The data plane's settings, from the environment.
 
-Every variable but `PORT` starts with `BUNRIWIKI_`; `docs/settings.md` has the table. A wrong value stops the start with a sentence that
-names the variable.
+Every variable but `PORT` starts with `BUNRIWIKI_`; `docs/settings.md` has the table. A wrong value stops the start with a
+sentence that names the variable.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -55,6 +56,13 @@ class Outcome:
             "p99_ms": round(1000 * self.percentile(0.99), 1),
             "max_ms": round(1000 * self.percentile(1), 1),
         }
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def mixed_calls() -> list[Call]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import socket
 import statistics
 import subprocess
 import time
@@ -19,18 +18,12 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.load import Outcome, mixed_calls, run_load
+from benchmarks.load import Outcome, free_port, mixed_calls, run_load
 
 ROOT = Path(__file__).parent.parent
 BIN = ROOT / ".venv" / "bin"
 PATHS = ("/predict", "/kcbert/prediction", "/yolo/prediction")
 CLIENTS = (1, 16)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start(command: list[str], port: int, probe: str) -> tuple[subprocess.Popen[bytes], str]:

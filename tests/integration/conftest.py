@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from benchmarks.load import free_port
 from tests.conftest import ROOT
 
 SERVE_ENV = ROOT / ".venv"
@@ -81,12 +81,6 @@ class Server:
                 child.kill()
             self.process.kill()
             raise
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
