@@ -37,6 +37,8 @@ Threshold = Annotated[float, Field(ge=0, le=1)]
     envs=[
         # OpenTelemetry costs a request more than all of the door does. Set to "false" where traces are wanted.
         {"name": "OTEL_SDK_DISABLED", "value": "true"},
+        # What a worker would print before it has loaded us, and so not in our form (telemetry/logs.py).
+        {"name": "BENTOML_QUIET", "value": "true"},
         # With fewer arenas glibc gives memory back: photos of many sizes otherwise fragment it.
         {"name": "MALLOC_ARENA_MAX", "value": "2"},
     ],

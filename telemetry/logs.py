@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from loguru import Record
 
 
+# What BentoML would show of itself and of others; all else from WARNING upwards.
+LEVELS = {"bentoml": logging.INFO, "circus": logging.WARNING, "uvicorn": logging.WARNING}
+
+
 class _IntoLoguru(logging.Handler):
     """Hands a record of the standard library's logging to loguru."""
 
@@ -38,10 +42,12 @@ def configure(level: str) -> None:
     logger.remove()
     logger.add(sys.stdout, level=level, format=line, backtrace=False, diagnose=False)  # diagnose would print payloads
     logging.root.handlers = [_IntoLoguru()]
-    for name in ("bentoml", "circus", "uvicorn", "uvicorn.error", "uvicorn.access"):
+    logging.root.setLevel(logging.WARNING)
+    for name in [*LEVELS, "uvicorn.error", "uvicorn.access"]:
         other = logging.getLogger(name)
         other.handlers.clear()
         other.propagate = True
+        other.setLevel(LEVELS.get(name, logging.NOTSET))
 
 
 def _address() -> str:

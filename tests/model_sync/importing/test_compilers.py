@@ -19,8 +19,10 @@ from artifacts.inputs import Photo
 from artifacts.manifest import DamagedArtifactError, Manifest
 from model_sync.importing.kcbert import compile_kcbert
 from model_sync.importing.onnx_files import forget_origin, store_in_half
+from model_sync.importing.sentiment import package_sentiment
 from model_sync.importing.yolo import compile_yolo
 from runners.kcbert import KcBert
+from runners.sentiment import Sentiment
 from runners.yolo import Yolo
 from tests.conftest import MODELS, PHOTOS
 
@@ -116,3 +118,14 @@ def test_nothing_of_the_machine_stays() -> None:
     entry = model.graph.node[0].metadata_props.add()
     entry.key, entry.value = "stack_trace", "/home/somebody/train.py"
     assert b"somebody" not in forget_origin(model).SerializeToString()
+
+
+def test_an_ensemble(tmp_path: Path) -> None:
+    output = tmp_path / "sentiment"
+    source = MODELS / "sentiment" / "pyfunc"
+    manifest = package_sentiment(source, output, version="v1", source="a test", golden=["정말 재미있어요", "돈이 아깝다"])
+    manifest.verify(output)
+    good, bad = Sentiment(output).predict(["정말 재미있어요", "돈이 아깝다"]).results
+    assert isinstance(good, Classification)
+    assert isinstance(bad, Classification)
+    assert (good.label, bad.label) == ("긍정", "부정")
