@@ -21,8 +21,7 @@ from settings import settings
 from supervisor import CLOSING, supervise
 from telemetry import logs
 
-logs.configure(settings().log_level)
-door = RestDoor(settings().log_requests)
+door = RestDoor(log_requests=settings().log_requests, read_seconds=settings().deadline)
 
 Threshold = Annotated[float, Field(ge=0, le=1)]
 
@@ -54,7 +53,11 @@ class Bunriwiki:
     @staticmethod
     def watch_over_the_workers() -> None:
         """Runs once, in the parent of all workers."""
+        logs.configure(settings().log_level)
         supervise()
+
+    def __init__(self) -> None:
+        logs.configure(settings().log_level)
 
     @bentoml.on_startup
     def open_the_door(self) -> None:

@@ -31,6 +31,8 @@ class OrderlyArbiter(circus.Arbiter):
 
     def __init__(self, watchers: list[Watcher], **options: Any) -> None:
         super().__init__(watchers, **{**options, "check_delay": LOOK_EVERY})
+        for watcher in watchers:
+            watcher.respawn = True  # BentoML switches it off in containers, where a dead worker would stay dead
 
     @coroutine
     def stop(self) -> Generator[Any, Any, None]:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 import warnings
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.Image import open as open_image  # by name: ultralytics replaces `Image.open` in processes that import it
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 50_000_000
 GREY = (114, 114, 114)  # the border that ultralytics trains with
 EXIF_ORIENTATION = 0x0112
-QUARTER_TURNS = {5, 6, 7, 8}  # EXIF orientations that swap width and height
+UPRIGHT = {  # what has to be done to a picture that is stored with an EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+QUARTER_TURNS = {5, 6, 7, 8}  # the orientations that swap width and height
+HEADER_BYTES = 2**16  # what a check looks at: a header of many tiny segments takes long to read
+LARGE_PIXELS = 8_000_000
+_one_large_picture = threading.Lock()
 
 # The ceiling is ours (MAX_PIXELS), checked before anything is decoded; Pillow's own would only warn.
 Image.MAX_IMAGE_PIXELS = None
@@ -59,8 +73,16 @@ class Frame:
 
 
 def check(data: bytes) -> None:
-    """Read the header only. Raises BadImageError for what no runner should be asked to decode."""
-    _open(data)
+    """Look at the start of the header only, which costs little whatever is in it.
+
+    Raises BadImageError for what no runner should be asked to decode. A photo whose header is longer is let through:
+    `decode` has the last word.
+    """
+    try:
+        _open(data[:HEADER_BYTES])
+    except BadImageError as error:
+        if error.kind != "broken" or len(data) <= HEADER_BYTES:
+            raise
 
 
 def decode(data: bytes, size: int) -> tuple[Floats, Frame]:
@@ -68,22 +90,20 @@ def decode(data: bytes, size: int) -> tuple[Floats, Frame]:
 
     Gives float32 [3, size, size], RGB in 0..1, upright, letterboxed on grey; and its frame. A JPEG is decoded at the
     smallest scale (1, 1/2, 1/4, 1/8) that still covers the square, which spares most of the work on a phone's photo.
-    Transparent pixels are laid on white. Raises BadImageError.
+    Of large pictures of other kinds, which have to be decoded whole, one is decoded at a time. Transparent pixels are
+    laid on white. Raises BadImageError.
     """
     image = _open(data)
-    width, height = image.size
-    orientation = _orientation(image)
-    if orientation in QUARTER_TURNS:
-        width, height = height, width
-    frame = Frame.of(width, height, size)
     try:
-        image.draft("RGB", (size, size))
-        upright = ImageOps.exif_transpose(_to_rgb(image)) if orientation != 1 else _to_rgb(image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        orientation = _orientation(image)
+        width, height = image.size[::-1] if orientation in QUARTER_TURNS else image.size
+        frame = Frame.of(width, height, size)
+        inner = (max(1, round(width * frame.scale)), max(1, round(height * frame.scale)))
+        with _one_large_picture if _is_decoded_whole(image) else contextlib.nullcontext():
+            picture = _shrunk(image, inner[::-1] if orientation in QUARTER_TURNS else inner)
+        upright = picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
+    except Exception as error:  # Pillow lets exceptions of many kinds out of other people's bytes
         raise BadImageError("broken", "The image is damaged or cut short. Send it again, whole.") from error
-    inner = (max(1, round(width * frame.scale)), max(1, round(height * frame.scale)))
-    if upright.size != inner:
-        upright = upright.resize(inner, Image.Resampling.BILINEAR)
     square = Image.new("RGB", (size, size), GREY)
     square.paste(upright, (frame.left, frame.top))
     tensor = np.asarray(square, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
@@ -97,7 +117,7 @@ def _open(data: bytes) -> Image.Image:
             image = open_image(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise _unidentified(data) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # see decode
         raise BadImageError("broken", "The image's header is damaged. Send it again, whole.") from error
     if image.width * image.height > MAX_PIXELS:
         raise BadImageError(
@@ -122,12 +142,20 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _is_decoded_whole(image: Image.Image) -> bool:
+    """Whether the whole picture has to lie in memory, and is large."""
+    in_parts = image.format == "JPEG" and not image.info.get("progressive")
+    return not in_parts and image.width * image.height > LARGE_PIXELS
+
+
+def _shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """`image` decoded and scaled to `size`, as RGB on white. It is scaled first, and laid on white when it is small."""
+    image.draft("RGB", size)
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it to white
-        grey = np.asarray(image, dtype=np.float32) / 257
-        return Image.fromarray(grey.clip(0, 255).astype(np.uint8), "L").convert("RGB")
-    if image.has_transparency_data:
-        upper = image.convert("RGBA")
-        white = Image.new("RGBA", upper.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, upper).convert("RGB")
-    return image.convert("RGB")
+        image = image.convert("F").resize(size, Image.Resampling.BILINEAR).point(lambda grey: grey / 257)
+        return image.convert("L").convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+    upper = image.convert("RGBA").resize(size, Image.Resampling.BILINEAR)
+    white = Image.new("RGBA", size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, upper).convert("RGB")

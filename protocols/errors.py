@@ -25,6 +25,10 @@ def broken(detail: str) -> RequestError:
     return RequestError(400, "Broken request", detail)
 
 
+def too_slow(detail: str) -> RequestError:
+    return RequestError(408, "Request timeout", detail)
+
+
 def too_large(detail: str) -> RequestError:
     return RequestError(413, "Too large", detail)
 

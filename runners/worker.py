@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import bentoml
 
 from settings import settings
+from telemetry import logs
 
 if TYPE_CHECKING:
     from _bentoml_sdk.service import ServiceConfig
@@ -26,6 +27,9 @@ CONFIG: ServiceConfig = {
 
 class Runner:
     """Base of the runners' BentoML services."""
+
+    def __init__(self) -> None:
+        logs.configure(settings().log_level)
 
     @bentoml.on_startup
     def leave_interrupts_to_the_parent(self) -> None:

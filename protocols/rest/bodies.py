@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncGenerator, Callable, Iterable
+import contextlib
+import re
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
@@ -17,6 +18,9 @@ from protocols.dataplane import MOST_CHARACTERS
 from protocols.rest.schemas import TextRequest
 
 MOST_BYTES = 10 * 2**20
+MOST_TEXT_BYTES = 2**17  # 10,000 characters take less however they are escaped, and JSON is parsed on the event loop
+MOST_HELD_BYTES = 512 * 2**20
+NUMBER = re.compile(r"[0-9]{0,20}\.?[0-9]{1,20}(e-?[0-9]{1,3})?")
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
 THRESHOLDS = {"confidence": DEFAULT_CONFIDENCE, "iou": DEFAULT_IOU}
 
@@ -29,11 +33,38 @@ class _InMemoryParser(MultiPartParser):
     spool_max_size = MOST_BYTES + 1  # the body is in memory already and bounded: no detour over the disk
 
 
-async def read_body(headers: Headers, receive: Receive) -> bytes:
-    """The whole body. Raises RequestError as soon as it is known to be too large, ClientGoneError when it is cut off."""
+class Memory:
+    """How many bytes of bodies one process holds, those that are still being read and those whose request waits."""
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """Gives a function that takes bytes, and gives them all back at the end. It raises RequestError when there are none."""
+        mine = 0
+
+        def take(size: int) -> None:
+            nonlocal mine
+            if self._held + size > MOST_HELD_BYTES:
+                raise errors.unavailable("More large requests are waiting than there is memory for. Try again later.", 5)
+            self._held += size
+            mine += size
+
+        try:
+            yield take
+        finally:
+            self._held -= mine
+
+
+async def read_body(headers: Headers, receive: Receive, limit: int, take: Callable[[int], None]) -> bytes:
+    """The whole body, whose bytes `take` has to grant.
+
+    Raises RequestError as soon as it is known to be larger than `limit`, ClientGoneError when it is cut off.
+    """
     announced = headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > MOST_BYTES:
-        raise _body_too_large()
+    if announced.isdigit() and int(announced) > limit:
+        raise _body_too_large(limit)
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -42,8 +73,9 @@ async def read_body(headers: Headers, receive: Receive) -> bytes:
             raise ClientGoneError
         chunk = message.get("body", b"")
         size += len(chunk)
-        if size > MOST_BYTES:
-            raise _body_too_large()
+        if size > limit:
+            raise _body_too_large(limit)
+        take(len(chunk))
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)
@@ -98,12 +130,9 @@ def _parse_thresholds(pairs: Iterable[tuple[str, str]], known: Iterable[str], wh
             raise errors.invalid(f"The {what} {name[:40]!r} is not known here. Leave it out.")
         if name in found:
             raise errors.invalid(f"The {what} {name!r} was sent more than once. Send it once.")
-        try:
-            found[name] = float(text)
-        except ValueError:
-            found[name] = math.nan
-        if not 0 <= found[name] <= 1:
+        if not NUMBER.fullmatch(text) or not 0 <= float(text) <= 1:
             raise errors.invalid(f"The {what} {name!r} must be a number from 0 to 1.")
+        found[name] = float(text)
     return found
 
 
@@ -135,8 +164,9 @@ def _media_type(headers: Headers) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _body_too_large() -> errors.RequestError:
-    return errors.too_large(f"The body has more than {MOST_BYTES // 2**20} MB. Send a smaller one.")
+def _body_too_large(limit: int) -> errors.RequestError:
+    most = f"{limit // 2**20} MB" if limit >= 2**20 else f"{limit // 2**10} KB"
+    return errors.too_large(f"The body has more than {most}. Send a smaller one.")
 
 
 _MISTAKES: dict[str, Callable[[str], errors.RequestError]] = {

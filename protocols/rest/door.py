@@ -58,9 +58,11 @@ Handler = Callable[[Incoming], Awaitable[Reply]]
 class RestDoor:
     """Answers the REST routes from `dataplane`, which is set when the worker has started."""
 
-    def __init__(self, log_requests: bool) -> None:
+    def __init__(self, *, log_requests: bool, read_seconds: float) -> None:
         self.dataplane: DataPlane | None = None
         self._log_requests = log_requests
+        self._read_seconds = read_seconds
+        self._memory = bodies.Memory()
         self._posts: dict[str, Handler] = {
             "/yolo/prediction": self._yolo,
             "/kcbert/prediction": self._kcbert,
@@ -76,8 +78,12 @@ class RestDoor:
                 await app(scope, receive, send)
             elif scope["path"] in self._posts or scope["path"] in self._gets:
                 await self._answer(scope, receive, send)
-            else:
+            elif scope["method"] in ("GET", "HEAD"):
                 await self._pass_on(app, scope, receive, send)
+            else:
+                # Nothing behind this door is for writing. Above all BentoML's own handlers of the declared calls are not:
+                # its router also takes `/predict%0A` for `/predict`, and there a file field may be an address to fetch.
+                await self._refuse(404, scope, receive, send)
 
         return entrance
 
@@ -120,8 +126,8 @@ class RestDoor:
         except errors.RequestError as error:
             reply = _problem(error, scope["path"], request_id)
         except bodies.ClientGoneError:
-            logger.debug("{} {}: the client has gone | request {}", scope["method"], scope["path"], request_id)
-            return
+            # Nobody reads this answer, but BentoML's timeout middleware would keep the task until it has seen one.
+            reply = Reply(499, b"")
         except Exception:
             logger.exception("{} {} failed | request {}", scope["method"], scope["path"], request_id)
             reply = _problem(errors.internal("Something went wrong here. It was logged."), scope["path"], request_id)
@@ -138,12 +144,17 @@ class RestDoor:
             return await self._gets[path]()
         if method != "POST":
             raise _method_not_allowed(method, "POST")
-        body = await bodies.read_body(headers, receive)
-        incoming = Incoming(headers, scope.get("query_string", b""), body)
-        return await _unless_gone(self._posts[path](incoming), receive)
+        limit = bodies.MOST_BYTES if path == "/yolo/prediction" else bodies.MOST_TEXT_BYTES
+        with self._memory.holding() as take:
+            try:
+                async with asyncio.timeout(self._read_seconds):
+                    body = await bodies.read_body(headers, receive, limit, take)
+            except TimeoutError:
+                raise errors.too_slow(f"The body did not arrive within {self._read_seconds:g} s. Send it faster.") from None
+            return await _unless_gone(self._posts[path](Incoming(headers, scope.get("query_string", b""), body)), receive)
 
     async def _send(self, reply: Reply, receive: Receive, send: Send) -> None:
-        cut_off = reply.status == 413
+        cut_off = reply.status in (408, 413)  # the body was not read to its end
         if cut_off or (self.dataplane is not None and self.dataplane.draining):
             reply.headers["Connection"] = "close"
         headers = [(name.lower().encode(), value.encode()) for name, value in reply.headers.items()]
@@ -170,14 +181,17 @@ class RestDoor:
             nonlocal replaced
             if message["type"] == "http.response.start" and message["status"] >= 400:
                 replaced = True
-                request_id = _request_id(Headers(scope=scope))
-                reply = _problem(_error_for(message["status"], scope["path"]), scope["path"], request_id)
-                reply.headers["X-Request-Id"] = request_id
-                await self._send(reply, receive, send)
+                await self._refuse(message["status"], scope, receive, send)
             elif not replaced:
                 await send(message)
 
         await app(scope, receive, in_our_form)
+
+    async def _refuse(self, status: int, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = _request_id(Headers(scope=scope))
+        reply = _problem(_error_for(status, scope["path"]), scope["path"], request_id)
+        reply.headers["X-Request-Id"] = request_id
+        await self._send(reply, receive, send)
 
 
 def _served(served: Served[Any], answer: BaseModel) -> Reply:

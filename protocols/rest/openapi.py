@@ -15,7 +15,8 @@ from protocols.rest.schemas import Detections, HateSpeech, Problem, Sentiment, T
 REFERENCE = "#/components/schemas/{model}"
 PROBLEMS = {
     400: "The body cannot be read: broken JSON, a broken multipart body, a damaged image.",
-    413: "The body has more than 10 MB, the text more than 10,000 characters, or the image more than 50 megapixels.",
+    408: "The body did not arrive in time.",
+    413: "The body has over 10 MB (128 KB for text), the text over 10,000 characters, or the image over 50 megapixels.",
     415: "The body is of a type that this call does not take.",
     422: "A field or a query parameter is missing, empty, unknown, or of a wrong type.",
     503: "Too many requests are waiting, or a model is being restarted. `Retry-After` says when to try again.",

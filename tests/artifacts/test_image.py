@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
+import subprocess
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from artifacts.image import BadImageError, Frame, check, decode
+from tests.conftest import ROOT
 
 MakeImage = Callable[..., bytes]
 
@@ -38,17 +43,20 @@ def test_boxes_are_cut_at_the_borders() -> None:
     assert frame.to_pixels(np.array([[-9, 0, 130, 100]], dtype=np.float32)).tolist() == [[0, 0, 100, 50]]
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_respected(orientation: int) -> None:
-    upright = Image.new("RGB", (40, 20), "black")
-    upright.paste("white", (0, 0, 10, 10))  # the upper left corner, once it stands upright
+def test_exif_orientation_is_respected(orientation: int, mode: str) -> None:
+    white: Any = {"RGB": (255, 255, 255), "RGBA": (255, 255, 255, 255), "L": 255, "I;16": 65535}[mode]
+    black: Any = {"RGBA": (0, 0, 0, 255)}.get(mode, 0)
+    upright = Image.new(mode, (40, 20), black)
+    upright.paste(white, (0, 0, 10, 10))  # the upper left corner, once it stands upright
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation in undo else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
     stream = io.BytesIO()
     stored.save(stream, "PNG", exif=exif)
-    tensor, frame = decode(stream.getvalue(), 40 // 32 * 32)
+    tensor, frame = decode(stream.getvalue(), 32)
     assert (frame.width, frame.height) == (40, 20)
     assert tensor[0, frame.top + 3, 3] > 0.9
     assert tensor[0, frame.top + 12, 28] < 0.1
@@ -82,6 +90,37 @@ def test_every_mode_becomes_rgb_on_white(
 ) -> None:
     tensor, _ = decode(make_image(file_format, (32, 32), mode=mode, colour=colour), 32)
     assert np.allclose(tensor[:, 16, 16], expected, atol=0.02)
+
+
+def test_odd_exif_is_no_reason_to_refuse_a_photo() -> None:
+    orientation = struct.pack("<HHLHH", 0x0112, 3, 1, 6, 0)
+    software = struct.pack("<HHLf", 0x0131, 11, 1, 1.5)  # a number where a text should be
+    exif = b"Exif\0\0II*\0" + struct.pack("<LH", 8, 2) + orientation + software + bytes(4)
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 20)).save(stream, "JPEG", exif=exif)
+    _, frame = decode(stream.getvalue(), 32)
+    assert (frame.width, frame.height) == (20, 40)
+
+
+def test_a_long_header_is_left_to_the_decoder(make_image: MakeImage) -> None:
+    photo = make_image("JPEG")
+    long = photo[:2] + b"\xff\xfe\x00\x02" * 40_000 + photo[2:]
+    check(long)
+    assert decode(long, 32)[1].width == 40
+
+
+def test_a_small_file_does_not_take_much_memory() -> None:
+    code = """
+import io, resource
+from PIL import Image
+from artifacts.image import decode
+stream = io.BytesIO()
+Image.new("P", (7000, 7000)).save(stream, "PNG", transparency=0)
+decode(stream.getvalue(), 64)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 700_000  # kilobytes; the picture itself has 49 megapixels of four bytes, and is copied once
 
 
 def test_one_pixel_and_a_very_thin_photo(make_image: MakeImage) -> None:

@@ -16,12 +16,20 @@ VICTIMS = ["yolo", "bunriwiki", "kcbert", "sentiment"] * (3 if FULL else 1)
 
 
 @pytest.mark.anyio
-async def test_killed_workers(start: Callable[..., Server]) -> None:
-    server = await asyncio.to_thread(start)
+@pytest.mark.parametrize(
+    ("victims", "environment"),
+    [
+        pytest.param(VICTIMS, {}, id="here"),
+        # BentoML by itself starts no worker again in a container.
+        pytest.param(["kcbert", "bunriwiki"], {"BENTOML_CONTAINERIZED": "true"}, id="in-a-container"),
+    ],
+)
+async def test_killed_workers(start: Callable[..., Server], victims: list[str], environment: dict[str, str]) -> None:
+    server = await asyncio.to_thread(start, environment=environment)
     over = False
     load = asyncio.create_task(run_load(server.url, mixed_calls(), clients=16, seconds=600, until=lambda: over))
     recoveries = []
-    for victim in VICTIMS:
+    for victim in victims:
         await asyncio.sleep(2)
         worker = server.workers()[victim]
         worker.kill()
@@ -34,3 +42,4 @@ async def test_killed_workers(start: Callable[..., Server]) -> None:
     assert outcome.counts["200"] > 0
     after = await run_load(server.url, mixed_calls(), clients=16, seconds=3)
     assert set(after.counts) == {"200"}
+    await asyncio.to_thread(server.stop)

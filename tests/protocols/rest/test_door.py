@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import Message
 
+from protocols.rest import bodies
 from protocols.rest.door import RestDoor
 from tests.protocols.fakes import DETECTIONS, FakeRunner, classified, plane
 
@@ -33,7 +34,7 @@ async def broken(request: Request) -> PlainTextResponse:
 
 @pytest.fixture
 def door() -> RestDoor:
-    door = RestDoor(log_requests=True)
+    door = RestDoor(log_requests=True, read_seconds=0.5)
     door.dataplane = plane()
     return door
 
@@ -105,6 +106,10 @@ async def test_bad_texts(client: httpx.AsyncClient, body: bytes, status: int, wo
     [
         ("confidence=2", "number from 0 to 1"),
         ("confidence=nan", "number from 0 to 1"),
+        ("confidence=0_1", "number from 0 to 1"),
+        ("confidence=%200.5", "number from 0 to 1"),
+        ("confidence=%D9%A0", "number from 0 to 1"),
+        ("confidence=-0", "number from 0 to 1"),
         ("confidence=", "number from 0 to 1"),
         ("iou=x", "number from 0 to 1"),
         ("confidense=0.5", "not known"),
@@ -172,6 +177,38 @@ async def test_a_large_body_is_refused_by_its_announcement_and_by_its_length(cli
         response = await client.post("/yolo/prediction", content=content, headers={"Content-Type": "image/jpeg"})
         assert_problem(response, 413, "more than 10 MB")
         assert response.headers["connection"] == "close"
+
+
+async def test_a_text_body_is_refused_before_it_costs_anything(client: httpx.AsyncClient) -> None:
+    body = b'{"text": "a"' + b"".join(b',"%d":0' % number for number in range(20_000)) + b"}"
+    assert_problem(await client.post("/predict", content=body, headers=JSON), 413, "128 KB")
+    longest = json.dumps({"text": "😭" * 10_000}).encode()
+    assert (await client.post("/predict", content=longest, headers=JSON)).status_code == 200
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(client: httpx.AsyncClient) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(30)
+
+    assert_problem(await client.post("/predict", content=slow(), headers=JSON), 408, "within 0.5 s")
+
+
+async def test_bodies_have_a_bounded_share_of_memory(
+    client: httpx.AsyncClient, door: RestDoor, bottle: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "MOST_HELD_BYTES", 2 * len(bottle) + 10)
+    door.dataplane = plane(yolo=FakeRunner(DETECTIONS, seconds=0.05))
+    headers = {"Content-Type": "image/jpeg"}
+    posts = (client.post("/yolo/prediction", content=bottle, headers=headers) for _ in range(3))
+    responses = await asyncio.gather(*posts)
+    assert sorted(response.status_code for response in responses) == [200, 200, 503]
+    assert (await client.post("/yolo/prediction", content=bottle, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/predict%0A", "/yolo/prediction%0A", "/predict/", "/broken", "/"])
+async def test_nothing_behind_the_door_is_written_to(client: httpx.AsyncClient, path: str) -> None:
+    assert_problem(await client.post(path, data={"image": "http://127.0.0.1:1/a.jpg"}), 404)
 
 
 async def test_what_is_not_ours_is_passed_on(client: httpx.AsyncClient) -> None:
@@ -253,7 +290,8 @@ async def test_a_client_that_leaves_costs_no_forward_pass(door: RestDoor) -> Non
 
     await asyncio.gather(call(leaves=False), call(leaves=True), call(leaves=True))
     assert [len(batch) for batch in runner.batches] == [1]
-    assert [message["status"] for message in sent if message["type"] == "http.response.start"].count(200) == 1
+    # Those who left are answered too, for the middleware outside that waits for an answer.
+    assert sorted(message["status"] for message in sent if message["type"] == "http.response.start") == [200, 499, 499]
 
 
 def assert_problem(response: httpx.Response, status: int, words: str = "") -> None:
