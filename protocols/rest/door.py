@@ -89,6 +89,7 @@ class RestDoor:
 
     async def _yolo(self, incoming: Incoming) -> Reply:
         photo = await bodies.parse_photo(incoming.headers, incoming.query, incoming.body)
+        incoming.body = b""  # a form's photo is a copy: what it came in need not wait with it
         served = await self._plane.detect(photo)
         return _served(served, served.answer)
 
@@ -148,10 +149,12 @@ class RestDoor:
         with self._memory.holding() as take:
             try:
                 async with asyncio.timeout(self._read_seconds):
-                    body = await bodies.read_body(headers, receive, limit, take)
+                    incoming = Incoming(
+                        headers, scope.get("query_string", b""), await bodies.read_body(headers, receive, limit, take)
+                    )
             except TimeoutError:
                 raise errors.too_slow(f"The body did not arrive within {self._read_seconds:g} s. Send it faster.") from None
-            return await _unless_gone(self._posts[path](Incoming(headers, scope.get("query_string", b""), body)), receive)
+            return await _unless_gone(self._posts[path](incoming), receive)
 
     async def _send(self, reply: Reply, receive: Receive, send: Send) -> None:
         cut_off = reply.status in (408, 413)  # the body was not read to its end
