@@ -17,8 +17,8 @@ serve: serve-env ## serve on PORT (3000)
 test: dev-env serve-env ## all tests; every proof in its short form
 	@$(DEV)/python -m pytest --cov --cov-report=term
 
-prove: dev-env serve-env ## the proofs in their full form
-	@BUNRIWIKI_PROOF=full $(DEV)/python -m pytest -m integration
+prove: dev-env serve-env ## the proofs in their full form, with their figures
+	@BUNRIWIKI_PROOF=full $(DEV)/python -m pytest -m integration -rP
 
 check: dev-env ## lint, types, import walls
 	@$(DEV)/ruff check .
