@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -112,9 +111,7 @@ def decode(data: bytes, size: int) -> tuple[Floats, Frame]:
 
 def _open(data: bytes) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = open_image(io.BytesIO(data), formats=FORMATS)
+        image = open_image(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise _unidentified(data) from None
     except Exception as error:  # see decode

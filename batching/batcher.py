@@ -32,7 +32,6 @@ class DeadlineExceededError(Exception):
 class _Waiting(Generic[ItemT, ResultT]):
     item: ItemT
     answer: asyncio.Future[ResultT]
-    deadline: float
 
 
 class Batcher(Generic[ItemT, ResultT]):
@@ -74,10 +73,10 @@ class Batcher(Generic[ItemT, ResultT]):
             if len(self._queue) >= self._most_waiting:
                 raise OverloadedError(max(1, round(len(self._queue) * self._seconds_per_item / self._parallel)))
         loop = asyncio.get_running_loop()
-        waiting: _Waiting[ItemT, ResultT] = _Waiting(item, loop.create_future(), loop.time() + seconds)
+        waiting: _Waiting[ItemT, ResultT] = _Waiting(item, loop.create_future())
         self._queue.append(waiting)
         self._start_calls()
-        timer = loop.call_at(waiting.deadline, _expire, waiting.answer)
+        timer = loop.call_later(seconds, _expire, waiting.answer)
         try:
             return await waiting.answer
         finally:

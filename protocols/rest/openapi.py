@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from artifacts.answers import Detections
 from protocols.rest.bodies import IMAGE_TYPES, THRESHOLDS
-from protocols.rest.schemas import Detections, HateSpeech, Problem, Sentiment, TextRequest
+from protocols.rest.schemas import HateSpeech, Problem, Sentiment, TextRequest
 
 REFERENCE = "#/components/schemas/{model}"
 PROBLEMS = {

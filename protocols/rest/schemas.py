@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from artifacts.answers import Classification, Detections, Score
+from artifacts.answers import Classification, Score
 from protocols.dataplane import MOST_CHARACTERS
 
 
@@ -52,6 +52,3 @@ class Problem(BaseModel):
     detail: str = Field(description="A sentence that says what to do.")
     instance: str = Field(description="The path that was asked for.")
     request_id: str
-
-
-__all__ = ["Detections", "HateSpeech", "Problem", "Sentiment", "TextRequest"]

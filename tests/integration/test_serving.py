@@ -84,8 +84,11 @@ def test_probes_and_metrics(server: Server) -> None:
 
 def test_the_log(server: Server) -> None:
     httpx.post(f"{server.url}/predict", json={"text": "비밀 이야기"}, headers={"X-Request-Id": "log-1"})
-    time.sleep(0.5)
-    [line] = [line for line in server.log().splitlines() if "log-1" in line]
+    deadline = time.monotonic() + 10
+    while not (lines := [line for line in server.log().splitlines() if "log-1" in line]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    [line] = lines
     assert LOG_LINE.fullmatch(line)
     assert "by sentiment" in line
     assert "비밀" not in server.log()
