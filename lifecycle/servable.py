@@ -1,0 +1,36 @@
+"""What is managed: a version of a model, and the states that it passes through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """START → LOADING → AVAILABLE → UNLOADING → END, in this order. A load that fails goes from LOADING to END."""
+
+    START = "start"
+    LOADING = "loading"
+    AVAILABLE = "available"
+    UNLOADING = "unloading"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServableId:
+    """A model's name and one of its versions."""
+
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServableState:
+    """Where a version is. `error` says why it has ended when its load failed, or why the latest try did while it goes on."""
+
+    id: ServableId
+    state: State
+    error: str | None = None
