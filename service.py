@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Thread
 from typing import Annotated
 
 import bentoml
@@ -10,16 +11,24 @@ from pydantic import Field
 
 from artifacts.answers import Detections
 from artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
+from artifacts.manifest import MODELS
+from model_store.following import Follower
+from model_store.heartbeats import Heartbeats
+from model_store.layout import Layout
 from protocols.dataplane import DataPlane, Limits, Model
 from protocols.draining import drain_on_sigterm
 from protocols.rest.door import RestDoor
 from protocols.rest.schemas import HateSpeech, Sentiment
+from protocols.routing import Route
+from protocols.status import Status
 from runners.kcbert import KcBertRunner
 from runners.sentiment import SentimentRunner
 from runners.yolo import YoloRunner
 from settings import settings
 from supervisor import CLOSING, supervise
 from telemetry import logs
+from telemetry.metrics import begin_with_models, version_info
+from telemetry.vitals import Vitals
 
 door = RestDoor(log_requests=settings().log_requests, read_seconds=settings().deadline)
 
@@ -58,19 +67,37 @@ class Bunriwiki:
 
     def __init__(self) -> None:
         logs.configure(settings().log_level)
+        layout = Layout(settings().model_store)
+        self.follower = Follower(layout, {model: settings().models / model for model in MODELS})
+        self.status = Status(layout, self.follower)
+        self.vitals = Vitals("gateway", Heartbeats(layout.run), settings().max_rss * 2**20, settings().workers)
 
     @bentoml.on_startup
     def open_the_door(self) -> None:
         """Runs in each gateway worker, when its runners' proxies are there."""
         limits = Limits(settings().max_waiting, settings().runner_workers, settings().deadline)
         self.dataplane = DataPlane(
-            yolo=Model("yolo", self.yolo, 8, limits),
-            kcbert=Model("kcbert", self.kcbert, 64, limits),
-            sentiment=Model("sentiment", self.sentiment, 64, limits),
+            yolo=Model("yolo", self.yolo, Route("yolo", self.follower), 8, limits),
+            kcbert=Model("kcbert", self.kcbert, Route("kcbert", self.follower), 64, limits),
+            sentiment=Model("sentiment", self.sentiment, Route("sentiment", self.follower), 64, limits),
+            status=self.status,
         )
         door.dataplane = self.dataplane
+        door.begin_counting()
+        begin_with_models(MODELS)
+        self.follower.start(on_change=lambda: None)  # each batch asks it anew
+        Thread(target=self.vitals.keep_beating, name="heartbeat", daemon=True).start()
         # Longer than the parent leaves its socket open: what it still lets in is taken.
         drain_on_sigterm(self.dataplane, settings().drain + 2 * CLOSING)
+
+    @bentoml.on_shutdown
+    def leave(self) -> None:
+        """Runs when the last request was answered."""
+        self.vitals.leave()
+
+    def __metrics__(self, others: str) -> str:
+        """What BentoML's `/metrics` answers: `others`, and what is computed at each scrape."""
+        return others + version_info(self.status.serving())
 
     # Declarations for the schema and the clients. Over HTTP the door answers these paths (protocols/rest/door.py).
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from pydantic import DirectoryPath, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from artifacts.manifest import MODELS
+
 PREFIX = "BUNRIWIKI_"
 
 
@@ -23,16 +25,25 @@ class Settings(BaseSettings):
 
     port: int = Field(default=3000, ge=1, le=65535, validation_alias="PORT", description="Port of the REST door.")
     models: DirectoryPath = Field(
-        default=Path(__file__).parent / "models", description="Folder with one model version per model."
+        default=Path(__file__).parent / "models", description="Folder with the fallback version of each model."
+    )
+    model_store: Path = Field(
+        default=Path.home() / "bunriwiki", description="Folder with the published versions; made where there is none."
     )
     gateway_workers: int = Field(default=1, ge=1, description="Processes that speak HTTP.")
     runner_workers: int = Field(default=1, ge=1, description="Processes per model.")
     threads: int = Field(default=0, ge=0, description="Threads per forward pass; 0: as many as there are cores, at most 4.")
     max_waiting: int = Field(default=512, ge=1, description="Requests that may wait per model; more are answered 503.")
     deadline: float = Field(default=30, gt=0, description="Seconds after which a request is answered 504.")
+    max_rss: int = Field(default=0, ge=0, description="MB of memory above which a worker is replaced; 0: any.")
     drain: float = Field(default=1, ge=0, description="Seconds between becoming unready and closing the door on SIGTERM.")
     log_level: str = Field(default="INFO", pattern="^(TRACE|DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
     log_requests: bool = Field(default=True, description="One line per request.")
+
+    @property
+    def workers(self) -> int:
+        """All processes that answer."""
+        return self.gateway_workers + len(MODELS) * self.runner_workers
 
 
 def _variable(name: str) -> str:

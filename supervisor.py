@@ -7,6 +7,9 @@ that every way of serving passes through: `bentoml serve` in the clone, of a Ben
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import tempfile
 from collections.abc import Generator
 from typing import Any
 
@@ -14,8 +17,11 @@ from bentoml._internal.utils import circus
 from circus.sockets import CircusSocket
 from circus.watcher import Watcher
 from loguru import logger
+from prometheus_client.multiprocess import mark_process_dead
 from tornado.gen import coroutine, sleep
 
+from model_store.heartbeats import Heartbeats
+from model_store.layout import Layout
 from settings import settings
 
 GATEWAY = "service"  # the names that BentoML gives to the gateway's watcher and socket
@@ -31,8 +37,13 @@ class OrderlyArbiter(circus.Arbiter):
 
     def __init__(self, watchers: list[Watcher], **options: Any) -> None:
         super().__init__(watchers, **{**options, "check_delay": LOOK_EVERY})
+        # BentoML keeps every server's metrics in one folder, and wipes it at each start: two would lose each other's.
+        self._metrics = tempfile.mkdtemp(prefix="bunriwiki-metrics-")
+        self._heartbeats = Heartbeats(Layout(settings().model_store).run)
         for watcher in watchers:
             watcher.respawn = True  # BentoML switches it off in containers, where a dead worker would stay dead
+            watcher.env["PROMETHEUS_MULTIPROC_DIR"] = self._metrics
+            watcher.hooks["after_reap"] = self._clear_away
 
     @coroutine
     def stop(self) -> Generator[Any, Any, None]:
@@ -50,6 +61,13 @@ class OrderlyArbiter(circus.Arbiter):
             yield sleep(0.05)
         logger.info("stopping the runners")
         yield super().stop()
+        shutil.rmtree(self._metrics, ignore_errors=True)
+
+    def _clear_away(self, *, process_pid: int, **_: Any) -> None:
+        """Forget what a dead worker said of itself: no new version waits for it, and no gauge goes on to show it."""
+        mark_process_dead(process_pid, self._metrics)
+        with contextlib.suppress(OSError):
+            self._heartbeats.forget_process(process_pid)
 
 
 def supervise() -> None:

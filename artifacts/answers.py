@@ -61,7 +61,10 @@ class Failure(_Answer):
 
 
 class Answers(_Answer, Generic[AnswerT]):
-    """One result per input of the batch, in its order, and the version that gave them."""
+    """One result per input of the batch, in its order, and the version that gave them.
+
+    `results` is empty when the version that was asked for is not in the runner's memory; then `version` names one that is.
+    """
 
     model: str
     version: str

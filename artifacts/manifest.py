@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+MODELS = ("yolo", "kcbert", "sentiment")  # the models of this service
 MANIFEST = "manifest.yaml"
 
 # What the Bento model store accepts as a version.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -35,6 +36,7 @@ class _Managed(Generic[ServableT]):
     loader: Loader[ServableT] | None = None
     handles: int = 0
     withdrawn: bool = False
+    busy: bool = False  # a thread works on it
     unwanted: threading.Event = field(default_factory=threading.Event)  # set for good when it is un-aspired: no more tries
 
 
@@ -50,7 +52,8 @@ class Manager(Generic[ServableT]):
       tried again until it was un-aspired.
     - AVAILABLE is reported after the version can be used, UNLOADING before it is withdrawn, END after its memory was let go.
 
-    `listener` is called from the manager's threads, for one version in order; it must not block. Safe to use from many threads.
+    `within` gives the context that each try of a load is made in, on its thread. `listener` is called from the manager's
+    threads, for one version in order; it must not block. Safe to use from many threads.
     """
 
     def __init__(
@@ -61,12 +64,14 @@ class Manager(Generic[ServableT]):
         policy: AspiredVersionPolicy = preserve_availability,
         parallel_loads: int = 2,
         pauses: tuple[float, ...] = PAUSES,
+        within: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.name = name
         self._listener = listener
         self._policy = policy
         self._parallel_loads = parallel_loads
         self._pauses = pauses
+        self._within = within
         self._changed = threading.Condition()  # the one lock
         self._aspired: tuple[str, ...] = ()
         self._managed: dict[str, _Managed[ServableT]] = {}
@@ -83,7 +88,7 @@ class Manager(Generic[ServableT]):
             for version, managed in list(self._managed.items()):
                 if version not in versions:
                     managed.unwanted.set()
-                    if managed.state in (State.START, State.END):
+                    if managed.state in (State.START, State.END) and not managed.busy:
                         del self._managed[version]
             self._act()
 
@@ -154,9 +159,12 @@ class Manager(Generic[ServableT]):
 
     def _snapshots(self) -> list[Snapshot]:
         ordered = sorted(self._managed.values(), key=lambda one: one.id.version not in self._aspired)
-        return [Snapshot(one.id.version, one.state, one.id.version in self._aspired, one is self._serving) for one in ordered]
+        return [
+            Snapshot(one.id.version, _seen_state(one), one.id.version in self._aspired, one is self._serving) for one in ordered
+        ]
 
     def _run(self, work: Callable[[_Managed[ServableT]], None], managed: _Managed[ServableT]) -> None:
+        managed.busy = True
         # Daemons: a load that is stuck must not keep the process from ending.
         threading.Thread(target=work, args=(managed,), name=f"{work.__name__} {managed.id}", daemon=True).start()
 
@@ -164,13 +172,13 @@ class Manager(Generic[ServableT]):
         self._listener(ServableState(managed.id, State.LOADING))
         loader = self._try_to_load(managed)
         with self._changed:
-            managed.loader = loader  # from here on it can be used
-            error = managed.error
-        reached = State.AVAILABLE if loader else State.END
-        self._listener(ServableState(managed.id, reached, error))
-        with self._changed:
-            managed.state = reached  # from here on the policy may unload it
+            managed.loader = loader
+            managed.state = State.AVAILABLE if loader else State.END
             self._loads -= 1
+            reached = _state(managed)
+        self._listener(reached)
+        with self._changed:
+            managed.busy = False
             if loader is None and (managed.unwanted.is_set() or managed.id.version not in self._aspired):
                 self._forget(managed)
             self._act()
@@ -178,9 +186,10 @@ class Manager(Generic[ServableT]):
     def _try_to_load(self, managed: _Managed[ServableT]) -> Loader[ServableT] | None:
         for pause in (*self._pauses, None):
             try:
-                loader = managed.make_loader()
-                loader.load()
-                loader.warm_up()
+                with self._within():
+                    loader = managed.make_loader()
+                    loader.load()
+                    loader.warm_up()
             except Exception as error:  # whatever the model's own code raises
                 reason = f"{type(error).__name__}: {error}"
                 with self._changed:
@@ -212,9 +221,11 @@ class Manager(Generic[ServableT]):
             except Exception as error:  # it is out of our hands either way
                 managed.error = f"{type(error).__name__}: {error}"
             del loader
-        self._listener(ServableState(managed.id, State.END, managed.error))
         with self._changed:
             managed.state = State.END
+            ended = _state(managed)
+        self._listener(ended)
+        with self._changed:
             self._forget(managed)
             self._act()
 
@@ -223,6 +234,11 @@ class Manager(Generic[ServableT]):
         del self._managed[managed.id.version]
         if managed.id.version in self._aspired:
             self._managed[managed.id.version] = _Managed(managed.id, managed.make_loader)
+
+
+def _seen_state(managed: _Managed[ServableT]) -> State:
+    """The state for the policy: a version is not unloaded before its being available was reported."""
+    return State.LOADING if managed.busy and managed.state is State.AVAILABLE else managed.state
 
 
 def _state(managed: _Managed[ServableT]) -> ServableState:

@@ -15,8 +15,11 @@ from artifacts.image import BadImageError, check
 from artifacts.inputs import Photo
 from batching.batcher import Batcher, DeadlineExceededError, OverloadedError
 from protocols import errors
+from protocols.routing import Route
+from protocols.status import ModelStates, Status
 
 MOST_CHARACTERS = 10_000
+BETWEEN_TRIES = 0.02  # seconds before a batch is offered again to workers that did not have its version
 PROBE_SECONDS = 1.0  # how long a runner may take to say that it is ready
 
 InputT = TypeVar("InputT")
@@ -51,11 +54,12 @@ class Limits:
 
 
 class Model(Generic[InputT, AnswerT]):
-    """One model behind its batcher and the hop to its runner."""
+    """One model behind its batcher and the hop to its runner. Each batch is stamped with the version that is to answer it."""
 
-    def __init__(self, name: str, runner: RunnerProxy, most_at_once: int, limits: Limits) -> None:
+    def __init__(self, name: str, runner: RunnerProxy, route: Route, most_at_once: int, limits: Limits) -> None:
         self.name = name
         self._runner = runner
+        self._route = route
         self._deadline = limits.deadline
         self._batcher: Batcher[InputT, Served[AnswerT | Failure]] = Batcher(
             self._call, most_at_once=most_at_once, most_waiting=limits.most_waiting, parallel=limits.parallel
@@ -88,17 +92,23 @@ class Model(Generic[InputT, AnswerT]):
             return False
 
     async def _call(self, batch: list[InputT]) -> list[Served[AnswerT | Failure]]:
-        answers = await self._hop(batch)
-        return [Served(answers.model, answers.version, result) for result in answers.results]
+        version = self._route.version()
+        while True:
+            answers = await self._hop(batch, version)
+            if answers.version == version:
+                self._route.answered(version)
+                return [Served(answers.model, answers.version, result) for result in answers.results]
+            version = self._route.instead(answers.version)
+            await asyncio.sleep(BETWEEN_TRIES)
 
-    async def _hop(self, batch: list[InputT]) -> Answers[AnswerT]:
+    async def _hop(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
         try:
-            return await self._runner.to_async.predict(batch)  # type: ignore[no-any-return]
+            return await self._runner.to_async.predict(batch, version)  # type: ignore[no-any-return]
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             # The worker died, or closed a connection that was idle at the very moment it was used. To answer twice does no
             # harm, so the batch goes once more; the parent starts a new worker, which takes it from the same socket.
             logger.warning("the runner of {} closed the connection ({!r}); calling it again", self.name, error)
-            return await self._runner.to_async.predict(batch)  # type: ignore[no-any-return]
+            return await self._runner.to_async.predict(batch, version)  # type: ignore[no-any-return]
 
 
 class DataPlane:
@@ -109,10 +119,12 @@ class DataPlane:
         yolo: Model[Photo, Detections],
         kcbert: Model[str, Classification],
         sentiment: Model[str, Classification],
+        status: Status,
     ) -> None:
         self._yolo = yolo
         self._kcbert = kcbert
         self._sentiment = sentiment
+        self._status = status
         self.draining = False
 
     async def detect(self, photo: Photo) -> Served[Detections]:
@@ -130,6 +142,10 @@ class DataPlane:
     async def classify_sentiment(self, text: str) -> Served[Classification]:
         """Whether a sentence is positive, negative, or neither. Raises RequestError."""
         return await self._sentiment.infer(_checked(text))
+
+    async def models(self) -> ModelStates:
+        """The state of every model."""
+        return await asyncio.to_thread(self._status.models)
 
     async def unready(self) -> list[str]:
         """Why the service should get no requests, a phrase each; empty when it should."""

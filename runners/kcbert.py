@@ -14,7 +14,6 @@ from artifacts.text import Encoded, TextEncoder
 from runners.engines import open_engine
 from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, read_verified, threads
 from runners.worker import CONFIG, Runner
-from settings import settings
 
 MOST_AT_ONCE = 16  # comments per forward pass, of similar length
 
@@ -28,9 +27,13 @@ class KcBert:
             raise DamagedArtifactError(f"{folder} takes {self._manifest.input.kind}, a BERT takes tokens")
         self._encoder = TextEncoder(folder / "tokenizer.json", self._manifest.input)
         self._engine = open_engine(folder, self._manifest, threads())
-        samples = read_golden_texts(folder)[:TRIED_AT_LOAD]
+        self._folder = folder
+
+    def warm_up(self) -> None:
+        """Answer golden samples. Raises DamagedArtifactError when an answer is not theirs."""
+        samples = read_golden_texts(self._folder)[:TRIED_AT_LOAD]
         answers = self.predict([sample.text for sample in samples])
-        hold_to_golden(folder, zip(samples, answers.results, strict=True))
+        hold_to_golden(self._folder, zip(samples, answers.results, strict=True))
 
     def predict(self, texts: Sequence[str]) -> Answers[Classification]:
         """One result per text, in order; `truncated` says that the end of a text was not read."""
@@ -47,14 +50,13 @@ class KcBert:
 
 
 @bentoml.service(name="kcbert", **CONFIG)
-class KcBertRunner(Runner):
+class KcBertRunner(Runner[str, Classification]):
     """The hate speech classifier in a process of its own."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._model = KcBert(settings().models / "kcbert")
+        super().__init__("kcbert", KcBert)
 
     @bentoml.api
-    def predict(self, batch: list[str]) -> Answers[Classification]:
-        """Answer a batch."""
-        return self._model.predict(batch)
+    def predict(self, batch: list[str], version: str) -> Answers[Classification]:
+        """Answer a batch from exactly `version`; with no results when that is not in memory."""
+        return self.answer(batch, version)

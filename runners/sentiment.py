@@ -13,7 +13,6 @@ from artifacts.golden import read_golden_texts
 from runners.engines import open_engine
 from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, read_verified, threads
 from runners.worker import CONFIG, Runner
-from settings import settings
 
 
 class Sentiment:
@@ -22,9 +21,13 @@ class Sentiment:
     def __init__(self, folder: Path) -> None:
         self._manifest = read_verified(folder, "sentiment")
         self._engine = open_engine(folder, self._manifest, threads())
-        samples = read_golden_texts(folder)[:TRIED_AT_LOAD]
+        self._folder = folder
+
+    def warm_up(self) -> None:
+        """Answer golden samples. Raises DamagedArtifactError when an answer is not theirs."""
+        samples = read_golden_texts(self._folder)[:TRIED_AT_LOAD]
         answers = self.predict([sample.text for sample in samples])
-        hold_to_golden(folder, zip(samples, answers.results, strict=True))
+        hold_to_golden(self._folder, zip(samples, answers.results, strict=True))
 
     def predict(self, texts: Sequence[str]) -> Answers[Classification]:
         """One result per text, in order."""
@@ -41,14 +44,13 @@ class Sentiment:
 
 
 @bentoml.service(name="sentiment", **CONFIG)
-class SentimentRunner(Runner):
+class SentimentRunner(Runner[str, Classification]):
     """The sentiment ensemble in a process of its own."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._model = Sentiment(settings().models / "sentiment")
+        super().__init__("sentiment", Sentiment)
 
     @bentoml.api
-    def predict(self, batch: list[str]) -> Answers[Classification]:
-        """Answer a batch."""
-        return self._model.predict(batch)
+    def predict(self, batch: list[str], version: str) -> Answers[Classification]:
+        """Answer a batch from exactly `version`; with no results when that is not in memory."""
+        return self.answer(batch, version)

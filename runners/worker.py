@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import bentoml
 
+from artifacts.answers import Answers
+from lifecycle.manager import NotAvailableError
+from model_store.following import Follower
+from model_store.heartbeats import HOST, Heartbeats
+from model_store.layout import Layout
+from runners.versions import Versions
 from settings import settings
 from telemetry import logs
+from telemetry.vitals import Vitals
 
 if TYPE_CHECKING:
     from _bentoml_sdk.service import ServiceConfig
+
+InputT = TypeVar("InputT")
+InputT_contra = TypeVar("InputT_contra", contravariant=True)
+AnswerT = TypeVar("AnswerT")
 
 CONFIG: ServiceConfig = {
     "workers": settings().runner_workers,
@@ -25,14 +39,42 @@ CONFIG: ServiceConfig = {
 }
 
 
-class Runner:
-    """Base of the runners' BentoML services."""
+class Servable(Protocol[InputT_contra, AnswerT]):
+    """A version of a model, loaded when it was made."""
 
-    def __init__(self) -> None:
+    def warm_up(self) -> None: ...
+
+    def predict(self, batch: Sequence[InputT_contra], /) -> Answers[AnswerT]: ...
+
+
+class Runner(Generic[InputT, AnswerT]):
+    """Base of the runners' BentoML services. It answers when a version serves."""
+
+    def __init__(self, model: str, open_version: Callable[[Path], Servable[InputT, AnswerT]]) -> None:
         logs.configure(settings().log_level)
+        self._model = model
+        layout = Layout(settings().model_store)
+        follower = Follower(layout, {model: settings().models / model})
+        vitals = Vitals(model, Heartbeats(layout.run), settings().max_rss * 2**20, settings().workers)
+        turns = layout.run / f"{HOST}-{os.getppid()}-{model}.turn"
+        self._versions = Versions(model, open_version, follower, vitals, turns)
+        self._versions.start()
+
+    def answer(self, batch: Sequence[InputT], version: str) -> Answers[AnswerT]:
+        """Answer a batch from exactly `version`; with no results when that is not in memory."""
+        try:
+            with self._versions.handle(version) as handle:
+                return handle.servable.predict(batch)
+        except NotAvailableError:
+            return Answers[AnswerT](model=self._model, version=self._versions.serving, results=())
 
     @bentoml.on_startup
     def leave_interrupts_to_the_parent(self) -> None:
         """Ctrl-C reaches every process of the terminal at once. A runner waits for the parent's SIGTERM, which comes after the
         gateway has ended (see `supervisor.py`), so that no batch loses its runner."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    @bentoml.on_shutdown
+    def leave(self) -> None:
+        """No new version waits for this worker."""
+        self._versions.stop()

@@ -18,7 +18,6 @@ from artifacts.manifest import DamagedArtifactError, ImageInput
 from runners.engines import Array, open_engine
 from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, read_verified, threads
 from runners.worker import CONFIG, Runner
-from settings import settings
 
 MOST_AT_ONCE = 8  # photos per forward pass: more is no faster on a CPU and only takes memory
 
@@ -35,9 +34,13 @@ class Yolo:
         self._size = self._manifest.input.size
         self._engine = open_engine(folder, self._manifest, threads())
         self._decoders = ThreadPoolExecutor(threads(), thread_name_prefix="decode")
-        samples = read_golden_photos(folder)[:TRIED_AT_LOAD]
-        photos = [Photo(data=(folder / one.image).read_bytes(), confidence=one.confidence) for one in samples]
-        hold_to_golden(folder, zip(samples, self.predict(photos).results, strict=True))
+        self._folder = folder
+
+    def warm_up(self) -> None:
+        """Answer golden samples. Raises DamagedArtifactError when an answer is not theirs."""
+        samples = read_golden_photos(self._folder)[:TRIED_AT_LOAD]
+        photos = [Photo(data=(self._folder / one.image).read_bytes(), confidence=one.confidence) for one in samples]
+        hold_to_golden(self._folder, zip(samples, self.predict(photos).results, strict=True))
 
     def predict(self, photos: Sequence[Photo]) -> Answers[Detections]:
         """One result per photo, in order. A photo that cannot be decoded gets a Failure; the others are answered."""
@@ -90,14 +93,13 @@ class Yolo:
 
 
 @bentoml.service(name="yolo", **CONFIG)
-class YoloRunner(Runner):
+class YoloRunner(Runner[Photo, Detections]):
     """The detector in a process of its own."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._model = Yolo(settings().models / "yolo")
+        super().__init__("yolo", Yolo)
 
     @bentoml.api
-    def predict(self, batch: list[Photo]) -> Answers[Detections]:
-        """Answer a batch."""
-        return self._model.predict(batch)
+    def predict(self, batch: list[Photo], version: str) -> Answers[Detections]:
+        """Answer a batch from exactly `version`; with no results when that is not in memory."""
+        return self.answer(batch, version)

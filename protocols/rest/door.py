@@ -25,9 +25,15 @@ from protocols.dataplane import DataPlane, Served
 from protocols.rest import bodies
 from protocols.rest.openapi import document
 from protocols.rest.schemas import HateSpeech, Problem, Sentiment
+from telemetry.metrics import begin_with_routes, count_request
 
 LINGER_BYTES = 64 * 2**20
 LINGER_SECONDS = 2.0
+DOOR = "rest"  # its name in the metrics
+PASSED_ON = ("/", "/livez", "/healthz", "/metrics", "/schema.json")  # what BentoML answers
+METHODS = ("GET", "HEAD", "POST")
+OTHER = "other"  # in the metrics, for what a client made up
+GONE = 499  # nginx' status for a client that left; it is counted, and nobody receives it
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 ResultT = TypeVar("ResultT")
@@ -68,15 +74,18 @@ class RestDoor:
             "/kcbert/prediction": self._kcbert,
             "/predict": self._sentiment,
         }
-        self._gets: dict[str, Callable[[], Awaitable[Reply]]] = {"/readyz": self._readyz, "/docs.json": self._docs}
+        self._gets: dict[str, Callable[[], Awaitable[Reply]]] = {
+            "/readyz": self._readyz,
+            "/v1/models": self._models,
+            "/docs.json": self._docs,
+        }
+        self._paths = {*self._posts, *self._gets, *PASSED_ON}
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """`app` behind this door: what Starlette calls a middleware."""
 
-        async def entrance(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http":
-                await app(scope, receive, send)
-            elif scope["path"] in self._posts or scope["path"] in self._gets:
+        async def route(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"] in self._posts or scope["path"] in self._gets:
                 await self._answer(scope, receive, send)
             elif scope["method"] in ("GET", "HEAD"):
                 await self._pass_on(app, scope, receive, send)
@@ -85,7 +94,33 @@ class RestDoor:
                 # its router also takes `/predict%0A` for `/predict`, and there a file field may be an address to fetch.
                 await self._refuse(404, scope, receive, send)
 
+        async def entrance(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+                return
+            started = time.perf_counter()
+            status = GONE
+
+            async def noting(message: Message) -> None:
+                nonlocal status
+                if message["type"] == "http.response.start":
+                    status = message["status"]
+                await send(message)
+
+            try:
+                await route(scope, receive, noting)
+            finally:  # after the answer: what was counted was answered
+                method = scope["method"] if scope["method"] in METHODS else OTHER
+                path = scope["path"] if scope["path"] in self._paths else OTHER
+                count_request(method, path, status, DOOR, time.perf_counter() - started)
+
         return entrance
+
+    def begin_counting(self) -> None:
+        """Have the series of every route exist. To be called in the worker."""
+        begin_with_routes(
+            [("POST", path) for path in self._posts] + [("GET", path) for path in (*self._gets, *PASSED_ON)], DOOR
+        )
 
     async def _yolo(self, incoming: Incoming) -> Reply:
         photo = await bodies.parse_photo(incoming.headers, incoming.query, incoming.body)
@@ -109,6 +144,9 @@ class RestDoor:
             raise errors.unavailable(f"Not ready: {', '.join(reasons)}.")
         return Reply(200, b"\n", "text/plain; charset=utf-8")
 
+    async def _models(self) -> Reply:
+        return Reply(200, (await self._plane.models()).model_dump_json().encode())
+
     async def _docs(self) -> Reply:
         return Reply(200, document())
 
@@ -128,7 +166,7 @@ class RestDoor:
             reply = _problem(error, scope["path"], request_id)
         except bodies.ClientGoneError:
             # Nobody reads this answer, but BentoML's timeout middleware would keep the task until it has seen one.
-            reply = Reply(499, b"")
+            reply = Reply(GONE, b"")
         except Exception:
             logger.exception("{} {} failed | request {}", scope["method"], scope["path"], request_id)
             reply = _problem(errors.internal("Something went wrong here. It was logged."), scope["path"], request_id)

@@ -38,7 +38,12 @@ class Server:
             self.process = subprocess.Popen(
                 [SERVE_ENV / "bin" / "bentoml", "serve", target, "--host", "127.0.0.1", "--port", str(self.port)],
                 cwd=ROOT,
-                env={**os.environ, "PATH": f"{SERVE_ENV / 'bin'}:{os.environ['PATH']}", **(environment or {})},
+                env={
+                    **os.environ,
+                    "PATH": f"{SERVE_ENV / 'bin'}:{os.environ['PATH']}",
+                    "BUNRIWIKI_MODEL_STORE": str(log.parent / "store"),
+                    **(environment or {}),
+                },
                 stdout=stream,
                 stderr=subprocess.STDOUT,
             )

@@ -17,7 +17,7 @@ def versions(draw: st.DrawFn) -> list[Snapshot]:
     states = draw(st.dictionaries(st.sampled_from("abcde"), st.tuples(st.sampled_from(list(State)), st.booleans())))
     found = [Snapshot(version, state, aspired, serves=False) for version, (state, aspired) in states.items()]
     servers = [index for index, one in enumerate(found) if one.state is State.AVAILABLE]
-    if servers and draw(st.booleans()):
+    if draw(st.booleans()) and servers:
         index = servers[0]
         found[index] = replace(found[index], serves=True)
     return found

@@ -10,6 +10,8 @@ import aiohttp
 
 from artifacts.answers import Answers, Classification, Detections, Failure, ImageSize
 from protocols.dataplane import DataPlane, Limits, Model
+from protocols.routing import Route
+from protocols.status import ModelStates, Status
 
 DETECTIONS = Detections(detections=(), image=ImageSize(width=4, height=3))
 
@@ -27,17 +29,20 @@ class FakeRunner:
         self.seconds = seconds
         self.batches: list[list[Any]] = []
         self.warm = True
+        self.versions = ["v7"]
 
     @property
     def to_async(self) -> FakeRunner:
         return self
 
-    async def predict(self, batch: list[Any]) -> Answers[Any]:
+    async def predict(self, batch: list[Any], version: str) -> Answers[Any]:
         self.batches.append(batch)
         await asyncio.sleep(self.seconds)
         if self.failures:
             raise self.failures.pop(0)
-        return Answers[Any](model="fake", version="v7", results=tuple(self.answer(one) for one in batch))
+        if version not in self.versions:
+            return Answers[Any](model="fake", version=self.versions[-1], results=())
+        return Answers[Any](model="fake", version=version, results=tuple(self.answer(one) for one in batch))
 
     async def is_ready(self) -> bool:
         if isinstance(self.warm, bool):
@@ -45,12 +50,41 @@ class FakeRunner:
         raise aiohttp.ClientConnectionError
 
 
+class FakeRoute(Route):
+    """Asks for `asks`; a runner that does not have it gets until `patience` is used up."""
+
+    def __init__(self, asks: str = "v7", patience: int = 0) -> None:
+        self.asks = asks
+        self.patience = patience
+        self.answers: list[str] = []
+
+    def version(self) -> str:
+        return self.asks
+
+    def answered(self, version: str) -> None:
+        self.answers.append(version)
+
+    def instead(self, offered: str) -> str:
+        self.patience -= 1
+        return self.asks if self.patience >= 0 else offered
+
+
+class FakeStatus(Status):
+    """Knows of no model."""
+
+    def __init__(self) -> None:
+        pass
+
+    def models(self) -> ModelStates:
+        return ModelStates(models=[])
+
+
 def failing(one: Any) -> Failure:
     return Failure(kind="broken", message="The image is damaged.")
 
 
-def model(runner: FakeRunner, *, most_waiting: int = 8, deadline: float = 5) -> Model[Any, Any]:
-    return Model("fake", runner, 4, Limits(most_waiting=most_waiting, parallel=1, deadline=deadline))
+def model(runner: FakeRunner, route: Route | None = None, *, most_waiting: int = 8, deadline: float = 5) -> Model[Any, Any]:
+    return Model("fake", runner, route or FakeRoute(), 4, Limits(most_waiting=most_waiting, parallel=1, deadline=deadline))
 
 
 def plane(
@@ -60,4 +94,5 @@ def plane(
         yolo=model(yolo or FakeRunner(DETECTIONS), **options),
         kcbert=model(kcbert or FakeRunner(classified()), **options),
         sentiment=model(sentiment or FakeRunner(classified("긍정")), **options),
+        status=FakeStatus(),
     )

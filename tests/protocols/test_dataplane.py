@@ -8,9 +8,9 @@ import pytest
 from bentoml.exceptions import ServiceUnavailable
 
 from artifacts.inputs import Photo
-from protocols.dataplane import MOST_CHARACTERS
+from protocols.dataplane import BETWEEN_TRIES, MOST_CHARACTERS
 from protocols.errors import RequestError
-from tests.protocols.fakes import DETECTIONS, FakeRunner, classified, failing, model, plane
+from tests.protocols.fakes import DETECTIONS, FakeRoute, FakeRunner, classified, failing, model, plane
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +66,22 @@ async def test_a_lost_connection_is_tried_once_more() -> None:
     runner = FakeRunner(classified(), failures=[aiohttp.ServerDisconnectedError()])
     assert (await model(runner).infer("가")).version == "v7"
     assert len(runner.batches) == 2
+
+
+async def test_a_batch_waits_for_a_worker_that_has_its_version() -> None:
+    runner, route = FakeRunner(classified()), FakeRoute("v8", patience=3)
+    waiting = asyncio.create_task(model(runner, route).infer("가"))
+    await asyncio.sleep(BETWEEN_TRIES)
+    runner.versions = ["v7", "v8"]
+    assert (await waiting).version == "v8"
+    assert route.answers == ["v8"]
+
+
+async def test_a_version_that_nobody_has_is_replaced_by_one_that_is_there() -> None:
+    runner, route = FakeRunner(classified()), FakeRoute("v8", patience=2)
+    assert (await model(runner, route).infer("가")).version == "v7"
+    assert len(runner.batches) == 4
+    assert route.answers == ["v7"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""`generation.yaml`: which version of each model should serve. The one truth that every worker follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from artifacts.manifest import Version
+from model_store.files import write_atomically
+
+HEADER = "# Which version of each model serves. The control plane writes it, the workers follow it: docs/model-store.md\n"
+
+Asker = Literal["poll", "sqs", "webhook", "person", "start", "watch"]
+"""Who wanted a change: the clock, a message, a webhook, a person, the start, or the watch over a new version."""
+
+
+class GenerationError(Exception):
+    """The generation file cannot be read. The message says what is wrong with it."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Target(_Strict):
+    """A version, and how it came to be aspired."""
+
+    version: Version
+    since: AwareDatetime
+    source: str = Field(min_length=1, description="Where the version came from.")
+    by: Asker
+
+
+class ModelGeneration(_Strict):
+    """What is aspired of one model.
+
+    `generation` counts the changes of `serving`; at 0 nothing of the store serves yet. `preparing` is to be loaded beside it,
+    and takes its place when every live worker has it. `previous` served before: the last known good version. A `pinned` model
+    is not changed by polling.
+    """
+
+    generation: int = Field(default=0, ge=0)
+    serving: Target | None = None
+    previous: Target | None = None
+    preparing: Target | None = None
+    pinned: bool = False
+
+    @model_validator(mode="after")
+    def _counts_what_serves(self) -> Self:
+        if (self.serving is None) != (self.generation == 0):
+            raise ValueError("generation is 0 exactly as long as nothing serves")
+        return self
+
+
+class Generations(_Strict):
+    """The whole file, by model. What is not named serves from elsewhere."""
+
+    format: Literal[1] = 1
+    models: dict[str, ModelGeneration] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Generations:
+        """Read the file; none means that nothing was ever aspired. Raises GenerationError."""
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return cls()
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+            raise GenerationError(f"{path} cannot be followed: {error}") from error
+
+    def write(self, path: Path) -> None:
+        """Replace the file, at once and durably."""
+        body = self.model_dump(mode="json", exclude_none=True)
+        write_atomically(path, HEADER + yaml.safe_dump(body, allow_unicode=True, sort_keys=False, width=120))
+
+    def of(self, model: str) -> ModelGeneration:
+        """What is aspired of `model`."""
+        return self.models.get(model, ModelGeneration())
+
+    def prepare(self, model: str, target: Target | None) -> Generations:
+        """These, with `target`, or nothing, to be loaded beside what serves."""
+        return self._with(model, self.of(model).model_copy(update={"preparing": target}))
+
+    def flip(self, model: str, target: Target) -> Generations:
+        """These, with `target` serving in the next generation of `model`, and what served until now as its previous version."""
+        old = self.of(model)
+        new = ModelGeneration(generation=old.generation + 1, serving=target, previous=old.serving, pinned=old.pinned)
+        return self._with(model, new)
+
+    def pin(self, model: str, *, pinned: bool) -> Generations:
+        """These, with `model` pinned or not."""
+        return self._with(model, self.of(model).model_copy(update={"pinned": pinned}))
+
+    def _with(self, model: str, new: ModelGeneration) -> Generations:
+        return self.model_copy(update={"models": {**self.models, model: new}})

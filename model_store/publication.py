@@ -1,0 +1,74 @@
+"""How a version gets into the store: staged beside it, made durable, and then renamed into place in one step."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from bentoml._internal.models.model import ModelContext, ModelInfo
+from bentoml._internal.tag import Tag
+
+from artifacts.manifest import MANIFEST, Manifest, digest
+from model_store.files import sync_folder, sync_tree
+from model_store.layout import Layout
+
+MODEL_YAML = "model.yaml"  # what makes a folder a model to BentoML
+
+Progress = Callable[[str], None]
+
+
+class VersionExistsError(Exception):
+    """The store has another version under this name."""
+
+
+def publish(layout: Layout, folder: Path, source: str, progress: Progress = lambda _: None) -> Manifest:
+    """Copy the version in `folder` into the store; `source` says where it came from. Only for the writer.
+
+    A reader sees all of it or nothing, at whatever instant this ends. The same version twice is done once. `progress` is told
+    each step when it is done: copied, verified, described, synced, renamed, published. Raises DamagedArtifactError,
+    VersionExistsError and OSError.
+    """
+    manifest = Manifest.read(folder)
+    place = layout.version(manifest.model, manifest.version)
+    if place.exists():
+        if digest(place / MANIFEST) != digest(folder / MANIFEST):
+            raise VersionExistsError(f"the store has another {manifest.model}:{manifest.version}; publish under a new name")
+        return manifest
+    staged = layout.staging / f"{manifest.model}-{manifest.version}-{uuid.uuid4().hex}"
+    try:
+        for path in (MANIFEST, *(file.path for file in manifest.files)):
+            (staged / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / path, staged / path)
+        progress("copied")
+        manifest.verify(staged)  # the copy, not the original: this is what will be served
+        progress("verified")
+        (staged / MODEL_YAML).write_text(_model_yaml(manifest, source), encoding="utf-8")
+        progress("described")
+        sync_tree(staged)
+        progress("synced")
+        place.parent.mkdir(exist_ok=True)
+        staged.rename(place)
+        progress("renamed")
+        sync_folder(place.parent)
+        sync_folder(layout.models)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+    progress("published")
+    return manifest
+
+
+def _model_yaml(manifest: Manifest, source: str) -> str:
+    info = ModelInfo(
+        tag=Tag(manifest.model, manifest.version),
+        module="",  # BentoML does not load it, the runners do
+        labels={"project": "bunriwiki"},
+        options={},
+        metadata={"source": source, "engine": manifest.engine},
+        context=ModelContext(framework_name=manifest.engine, framework_versions={}),
+        signatures={},
+        api_version="v1",
+    )
+    return str(info.dump())

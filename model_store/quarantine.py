@@ -1,0 +1,58 @@
+"""Versions that must not go live, and why: `quarantine/<model>/<version>.yaml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from artifacts.manifest import Version
+from model_store.files import write_atomically
+
+
+class Quarantined(BaseModel):
+    """A version that failed. `digest` is of what the registry offered: when it changes there, the version is another one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    version: Version
+    digest: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+    at: AwareDatetime
+
+
+class Quarantine:
+    """The folder. Only the writer changes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, one: Quarantined) -> None:
+        """Keep `one` out, durably; a newer reason replaces an older one."""
+        path = self._path(one.model, one.version)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, yaml.safe_dump(one.model_dump(mode="json"), allow_unicode=True, sort_keys=False, width=120))
+
+    def find(self, model: str, version: str) -> Quarantined | None:
+        """What is known of a version; None when it is not in quarantine."""
+        try:
+            return Quarantined.model_validate(yaml.safe_load(self._path(model, version).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
+    def all(self) -> list[Quarantined]:
+        """Everything in quarantine, by model and version."""
+        found = (self.find(path.parent.name, path.stem) for path in sorted(self._folder.glob("*/[!.]*.yaml")))
+        return [one for one in found if one]
+
+    def release(self, model: str, version: str) -> bool:
+        """Let a version be tried again; whether it was in quarantine."""
+        path = self._path(model, version)
+        there = path.exists()
+        path.unlink(missing_ok=True)
+        return there
+
+    def _path(self, model: str, version: str) -> Path:
+        return self._folder / model / f"{version}.yaml"

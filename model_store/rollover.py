@@ -1,0 +1,73 @@
+"""From one version to the next in two phases: every live worker prepares the new one, then one file says that it serves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from model_store.generation import Asker, Target
+from model_store.writer import StoreWriter
+
+LOOK_EVERY = 0.05  # seconds
+DEADLINE = 120.0  # seconds for the workers to load and warm up a version
+
+
+class RolloverError(Exception):
+    """The version does not go live; what served, serves on. The message says why."""
+
+
+def roll_over(
+    writer: StoreWriter,
+    model: str,
+    version: str,
+    source: str,
+    by: Asker,
+    *,
+    deadline: float = DEADLINE,
+    progress: Callable[[str], None] = lambda _: None,
+) -> int:
+    """Have `version`, which is published, serve; returns how many workers were prepared for it.
+
+    Waits until every live worker of the model has it in memory. One that dies meanwhile is not waited for; one that is not done
+    after `deadline` seconds is left behind (it ends itself and starts again with what serves then). Where no worker lives, the
+    version serves from their start. Blocks; models do not wait for each other, so give each its thread.
+
+    Raises RolloverError when a worker cannot load the version, when none could by the deadline, or when another version was to
+    be prepared meanwhile.
+    """
+    target = Target(version=version, since=datetime.now(UTC), source=source, by=by)
+    writer.change(lambda old: old.prepare(model, target))
+    progress("preparing")
+    try:
+        prepared = _wait_for_workers(writer, model, target, deadline)
+    except BaseException as error:
+        if writer.generations().of(model).preparing == target:
+            writer.change(lambda old: old.prepare(model, None))
+        writer.record("abandoned", model, version=version, source=source, by=by, reason=str(error) or type(error).__name__)
+        raise
+    progress("prepared")
+    writer.flip(model, target, prepared)
+    progress("flipped")
+    return prepared
+
+
+def _wait_for_workers(writer: StoreWriter, model: str, target: Target, deadline: float) -> int:
+    end = time.monotonic() + deadline
+    while True:
+        if writer.generations().of(model).preparing != target:
+            raise RolloverError(f"another version of {model} is to be prepared now")
+        workers = [one for one in writer.heartbeats.alive() if one.role == model and one.state != "ending"]
+        # What a worker said before it knew of this says nothing: it may be about to unload the very version.
+        informed = [one for one in workers if one.preparing == target.since]
+        prepared = sum(one.prepared(target.version) for one in informed)
+        for worker in informed:
+            if reason := worker.failed(target.version):
+                raise RolloverError(f"{worker.worker} cannot load {model}:{target.version}: {reason}")
+        if prepared == len(workers):
+            return prepared
+        if time.monotonic() > end:
+            if not prepared:
+                raise RolloverError(f"none of {len(workers)} workers had loaded {model}:{target.version} after {deadline:g} s")
+            return prepared
+        time.sleep(LOOK_EVERY)

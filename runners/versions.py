@@ -1,0 +1,236 @@
+"""The versions of one model in one worker: follows the store, loads beside serving, swaps, and says how it is."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from loguru import logger
+
+from lifecycle.handle import Handle
+from lifecycle.manager import PAUSES, LoaderFactory, Manager
+from lifecycle.servable import ServableState, State
+from model_store.following import Aspired, Candidate, Follower
+from model_store.heartbeats import EVERY
+from runners.turns import turn
+from telemetry.metrics import LOADED, LOADS, SWAPS, begin_with_models
+from telemetry.vitals import Vitals
+
+START_SECONDS = 120.0  # within which a worker has to load a version
+LINGER = 2.0  # seconds that a version stays after a swap, for gateways that have not noticed yet
+GRACE = 0.5  # seconds that a worker may be behind one that has followed a flip
+PATIENCE = 10.0  # seconds that a worker waits for its turn to load
+TRY_AGAIN = 60.0  # seconds after which what serves is tried again where it could not be loaded
+
+
+class Warmable(Protocol):
+    """What a model's class has to have for this: it is loaded when it is made."""
+
+    def warm_up(self) -> None: ...
+
+
+ServableT = TypeVar("ServableT", bound=Warmable)
+
+
+class NoVersionError(Exception):
+    """No version could be loaded, not even the fallback. The message has the reasons."""
+
+
+class FolderLoader(Generic[ServableT]):
+    """Loads a version from its folder (a `lifecycle.loader.Loader`)."""
+
+    def __init__(self, open_version: Callable[[Path], ServableT], folder: Path) -> None:
+        self._open = open_version
+        self._folder = folder
+        self._servable: ServableT | None = None
+
+    def load(self) -> None:
+        self._servable = self._open(self._folder)
+
+    def warm_up(self) -> None:
+        self.servable.warm_up()
+
+    def unload(self) -> None:
+        self._servable = None
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # or glibc would keep what was freed
+
+    @property
+    def servable(self) -> ServableT:
+        if self._servable is None:
+            raise RuntimeError(f"{self._folder} is not loaded")
+        return self._servable
+
+
+class Versions(Generic[ServableT]):
+    """Keeps what `follower` says should be in memory, in memory, and serving what it says should serve.
+
+    One that cannot be loaded does not take away what serves. A worker that lags behind a flip, while another one has the new
+    version, ends itself to be started again. At its start a worker that cannot load what should serve takes the version before
+    it, then the fallback.
+    """
+
+    def __init__(
+        self, model: str, open_version: Callable[[Path], ServableT], follower: Follower, vitals: Vitals, turns: Path
+    ) -> None:
+        self._model = model
+        self._open = open_version
+        self._follower = follower
+        self._vitals = vitals
+        self._manager: Manager[ServableT] = Manager(model, listener=self._note, pauses=PAUSES, within=self._turn)
+        self._turns = turns
+        self._wake = threading.Event()
+        self._serving: Candidate | None = None
+        self._leaving: dict[str, tuple[Candidate, float]] = {}  # what served until lately, and until when it stays
+        self._failed: dict[str, float] = {}  # when a version was given up
+        self._behind_since: float | None = None
+
+    def start(self) -> None:
+        """Load what should serve, and follow from then on. Blocks until a version serves. Raises NoVersionError."""
+        begin_with_models([self._model])
+        self._follower.look()
+        self._follower.start(self._wake.set)
+        end = time.monotonic() + START_SECONDS
+        while not self._step():
+            if time.monotonic() > end:
+                raise NoVersionError(f"no version of {self._model} was loaded within {START_SECONDS:g} s")
+            self._wake.wait(EVERY)
+            self._wake.clear()
+        self._vitals.ready()
+        threading.Thread(target=self._run, name=f"follow {self._model}", daemon=True).start()
+
+    def stop(self) -> None:
+        """This worker ends: nobody should wait for it."""
+        self._follower.stop()
+        self._vitals.leave()
+
+    def handle(self, version: str) -> Handle[ServableT]:
+        """A handle to `version`. Raises NotAvailableError."""
+        return self._manager.handle(version)
+
+    @property
+    def serving(self) -> str:
+        """The version that this worker would answer with by itself."""
+        return self._manager.serving or ""
+
+    def _run(self) -> None:
+        while self._vitals.latest.state != "ending":
+            try:
+                self._step()
+                self._end_where_others_are_ahead()
+                self._vitals.look_at_memory()
+            except Exception:  # whatever is wrong with the store: what serves, serves on
+                logger.exception("{} could not follow the store", self._model)
+            self._wake.wait(EVERY)
+            self._wake.clear()
+
+    def _step(self) -> bool:
+        """One step towards what should be; whether this worker has come as far as it can."""
+        aspired = self._follower.aspired(self._model)
+        self._manager.aspire({one.version: self._loader(one) for one in self._wanted(aspired)})
+        states = self._manager.states()
+        if _is(states, aspired.serving, State.AVAILABLE):
+            self._serve(aspired.serving)
+            settled = True
+        elif _is(states, aspired.serving, State.END):
+            settled = self._serving is not None or self._serve_instead(aspired, states)
+        else:
+            settled = False
+        self._vitals.beat(
+            generation=aspired.generation,
+            preparing=aspired.preparing_since,
+            serving=self._manager.serving,
+            loaded={version: str(one.state) for version, one in states.items() if one.state is not State.END},
+            errors={version: one.error for version, one in states.items() if one.error},
+        )
+        return settled
+
+    def _wanted(self, aspired: Aspired) -> list[Candidate]:
+        now = time.monotonic()
+        self._leaving = {version: one for version, one in self._leaving.items() if one[1] > now}
+        wanted = [aspired.serving]
+        if aspired.serving.version in self._failed:
+            if now - self._failed[aspired.serving.version] > TRY_AGAIN:
+                del self._failed[aspired.serving.version]
+                wanted.clear()  # the manager forgets it in this step, and tries it anew in the next
+            if self._serving is None:
+                wanted += aspired.instead
+        if aspired.preparing:
+            wanted.append(aspired.preparing)
+        if self._serving:
+            wanted.append(self._serving)
+        return wanted + [candidate for candidate, _ in self._leaving.values()]
+
+    def _loader(self, candidate: Candidate) -> LoaderFactory[ServableT]:
+        return lambda: FolderLoader(self._open, candidate.folder)
+
+    def _turn(self) -> AbstractContextManager[None]:
+        # At the start nothing serves that a load could be in the way of.
+        return turn(self._turns, PATIENCE) if self._serving else nullcontext()
+
+    def _serve(self, candidate: Candidate) -> None:
+        before = self._serving
+        if before == candidate:
+            return
+        self._manager.serve(candidate.version)
+        self._serving = candidate
+        self._leaving.pop(candidate.version, None)
+        if before is not None:
+            self._leaving[before.version] = (before, time.monotonic() + LINGER)
+            SWAPS.labels(self._model).inc()
+        logger.info("{} serves {}, before: {}", self._model, candidate.version, before.version if before else "nothing")
+
+    def _serve_instead(self, aspired: Aspired, states: Mapping[str, ServableState]) -> bool:
+        """Serve the best of what there is instead of what should serve; whether that is done.
+
+        Raises NoVersionError when nothing can.
+        """
+        for one in aspired.instead:
+            if _is(states, one, State.AVAILABLE):
+                logger.error("{} serves {} instead of {}", self._model, one.version, aspired.serving.version)
+                self._serve(one)
+                return True
+            if not _is(states, one, State.END):
+                return False
+        raise NoVersionError("; ".join(f"{state.id}: {state.error}" for state in states.values()))
+
+    def _end_where_others_are_ahead(self) -> None:
+        """End this worker when it cannot follow a flip, while another worker has: a new one will load what serves."""
+        target = self._follower.aspired(self._model).serving
+        if self._serving == target:
+            self._behind_since = None
+            return
+        now = time.monotonic()
+        self._behind_since = self._behind_since or now
+        if now - self._behind_since > GRACE and any(
+            one.role == self._model and one.prepared(target.version) for one in self._vitals.others()
+        ):
+            self._vitals.end(f"it could not load {self._model}:{target.version}, which others serve")
+
+    def _note(self, event: ServableState) -> None:
+        """What the manager reports, from its threads."""
+        match event:
+            case ServableState(state=State.LOADING, error=None):
+                LOADS.labels(self._model).inc()
+            case ServableState(state=State.LOADING):
+                logger.warning("{} could not be loaded and will be tried again: {}", event.id, event.error)
+            case ServableState(state=State.AVAILABLE):
+                LOADED.labels(self._model).inc()
+                logger.info("{} is loaded", event.id)
+            case ServableState(state=State.END, error=str()):
+                self._failed[event.id.version] = time.monotonic()
+                logger.error("{} could not be loaded: {}", event.id, event.error)
+            case _:
+                logger.debug("{}: {}", event.id, event.state)
+        self._wake.set()
+
+
+def _is(states: Mapping[str, ServableState], candidate: Candidate, state: State) -> bool:
+    found = states.get(candidate.version)
+    return found is not None and found.state is state

@@ -1,0 +1,100 @@
+"""How a worker is: its memory, and when that is a reason to be replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import psutil
+from loguru import logger
+
+from model_store.heartbeats import EVERY, Heartbeat, Heartbeats, worker_name
+
+LAST_WORD = 60.0  # seconds after which a worker that was told to end is ended
+
+_process = psutil.Process()
+
+
+def resident_memory() -> int:
+    """This process' resident memory in bytes."""
+    return int(_process.memory_info().rss)
+
+
+class Vitals:
+    """What one worker says of itself in the store's `run/`, and when its memory is a reason to be replaced.
+
+    `limit` is in bytes, 0 for none; `workers` is how many workers the service has when all are there.
+    """
+
+    def __init__(self, role: str, heartbeats: Heartbeats, limit: int, workers: int) -> None:
+        self._heartbeats = heartbeats
+        self._limit = limit
+        self._workers = workers
+        self._mute = False
+        self.latest = Heartbeat(
+            worker=worker_name(role), pid=os.getpid(), parent=os.getppid(), role=role, state="starting", started=time.time()
+        )
+
+    def beat(self, **details: Any) -> None:
+        """Say how this worker is, with these fields of `Heartbeat`; the others are as before."""
+        if self.latest.state == "ending":
+            return
+        self.latest = self.latest.model_copy(update={**details, "rss": resident_memory()})
+        try:
+            self._heartbeats.write(self.latest)
+        except OSError as error:
+            if not self._mute:
+                logger.error("this worker cannot say how it is, so no version will wait for it: {}", error)
+            self._mute = True
+        else:
+            self._mute = False
+
+    def ready(self) -> None:
+        """The worker answers from now on."""
+        rss = resident_memory()
+        if 0 < self._limit < rss:
+            logger.error(
+                "BUNRIWIKI_MAX_RSS is {} MB, but this worker needs {} MB from the start. Raise it; it is not applied here",
+                self._limit // 2**20, rss // 2**20,
+            )  # fmt: skip
+            self._limit = 0
+        self.beat(state="ready")
+
+    def keep_beating(self) -> None:
+        """Say how this worker is until it ends, and end it when it takes too much memory. Blocks."""
+        self.ready()
+        while self.latest.state != "ending":
+            self.beat()
+            self.look_at_memory()
+            time.sleep(EVERY)
+
+    def others(self) -> list[Heartbeat]:
+        """The other live workers that share the store."""
+        return [one for one in self._heartbeats.alive() if one.worker != self.latest.worker]
+
+    def look_at_memory(self) -> None:
+        """End this worker when it is over the limit: one worker of a service at a time, the first by name."""
+        me = self.latest
+        if not self._limit or me.rss <= self._limit or me.state != "ready":
+            return
+        service = [one for one in self.others() if (one.host, one.parent) == (me.host, me.parent) and one.state == "ready"]
+        first = all(one.worker > me.worker for one in service if one.rss > self._limit)
+        if first and len(service) + 1 == self._workers:
+            self.end(f"it has {me.rss // 2**20} MB, BUNRIWIKI_MAX_RSS allows {self._limit // 2**20}")
+
+    def end(self, reason: str) -> None:
+        """End this process as SIGTERM does: what is in flight is answered. The parent starts a new one."""
+        logger.warning("{} ends itself, to be started again: {}", self.latest.worker, reason)
+        self.beat(state="ending")
+        timer = threading.Timer(LAST_WORD, os._exit, [1])  # something may be stuck: that was perhaps the reason
+        timer.daemon = True
+        timer.start()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def leave(self) -> None:
+        """Nobody should wait for this worker any more."""
+        self.latest = self.latest.model_copy(update={"state": "ending"})
+        self._heartbeats.forget(self.latest.worker)

@@ -1,0 +1,188 @@
+"""Swaps under load, with two workers per runner: no failed request, no wrong version, no way back, no growth."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import httpx
+import psutil
+import pytest
+
+from artifacts.manifest import MODELS
+from benchmarks.load import Call, mixed_calls
+from model_store.rollover import roll_over
+from model_store.writer import StoreWriter, open_writer
+from tests.integration.conftest import FULL, Server
+from tests.versions import agree, make_version, turned_answer
+
+SWAPS = 100 if FULL else 8
+CLIENTS = 16
+STEADY = 30.0 if FULL else 8.0  # seconds
+TURNS = {"fallback-1": 0, "v1": 1, "v2": 2, "v3": 3}
+PATHS = {"/yolo/prediction": "yolo", "/kcbert/prediction": "kcbert", "/predict": "sentiment"}
+
+
+@dataclass
+class Seen:
+    """One answer, as a client saw it. Times are seconds of the wall clock."""
+
+    client: int
+    model: str
+    version: str
+    sent: float
+    came: float
+
+
+@dataclass
+class Watch:
+    """Clients that send calls all the time and look at every answer."""
+
+    url: str
+    expected: dict[tuple[Call, str], dict[str, Any]]
+    calls: Sequence[Call]
+    seen: list[Seen] = field(default_factory=list)
+    failed: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    over: bool = False
+
+    def run(self) -> None:
+        asyncio.run(self._all())
+
+    async def _all(self) -> None:
+        await asyncio.gather(*(self._client(number) for number in range(CLIENTS)))
+
+    async def _client(self, number: int) -> None:
+        turns = itertools.cycle([*self.calls[number:], *self.calls[:number]])
+        timeout = aiohttp.ClientTimeout(total=60)
+        async with aiohttp.ClientSession(self.url, timeout=timeout) as session:
+            while not self.over:
+                call = next(turns)
+                sent = time.time()
+                try:
+                    async with session.post(call.path, data=call.body, headers={"Content-Type": call.media_type}) as response:
+                        body = await response.read()
+                except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                    self.failed[repr(error)] += 1
+                    continue
+                if response.status != 200:
+                    self.failed[f"{response.status} {body.decode()}"] += 1
+                    continue
+                version = response.headers["X-Model-Version"]
+                right = agree(json.loads(body), self.expected[call, version])
+                if not right:
+                    self.wrong.append(f"{call.path} by {version}: {body.decode()} instead of {self.expected[call, version]}")
+                self.seen.append(Seen(number, PATHS[call.path], version, sent, time.time()))
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three versions of every model, each with names of its own for the classes."""
+    root = tmp_path_factory.mktemp("versions")
+    for model in MODELS:
+        for version in ("v1", "v2", "v3"):
+            make_version(model, version, TURNS[version], root / model / version)
+    return root
+
+
+@pytest.fixture
+def store(tmp_path: Path, versions: Path) -> Iterator[StoreWriter]:
+    """A store with all of `versions`, none of which serves."""
+    with open_writer(tmp_path / "store", "a test") as writer:
+        for model in MODELS:
+            for version in ("v1", "v2", "v3"):
+                writer.publish(versions / model / version, "a test", "person")
+        yield writer
+
+
+def probes(url: str) -> tuple[list[Call], dict[tuple[Call, str], dict[str, Any]]]:
+    """Calls, and what each version answers to them, going by what the shipped ones answer."""
+    calls = mixed_calls()[:48]
+    expected = {}
+    for call in calls:
+        answer = httpx.post(url + call.path, content=call.body, headers={"Content-Type": call.media_type}).json()
+        for version, turn in TURNS.items():
+            expected[call, version] = turned_answer(PATHS[call.path], answer, turn)
+    return calls, expected
+
+
+def runner_memory(server: Server) -> int:
+    """The resident bytes of all runner workers."""
+    found = 0
+    for child in psutil.Process(server.process.pid).children(recursive=True):
+        if any(model in child.cmdline() for model in MODELS):
+            found += child.memory_info().rss
+    return found
+
+
+def p99(latencies: list[float]) -> float:
+    return sorted(latencies)[int(0.99 * (len(latencies) - 1))]
+
+
+def ways_back(seen: list[Seen], flips: dict[str, list[tuple[float, str]]]) -> list[str]:
+    """Where a client saw an old version later than a second after it had seen the new one."""
+    found = []
+    newest: dict[tuple[int, str], tuple[int, float]] = {}  # the newest generation that a client saw, and since when
+    for one in sorted(seen, key=lambda one: one.came):
+        known = [number for number, (at, version) in enumerate(flips[one.model]) if version == one.version and at <= one.came]
+        generation = max(known, default=-1)
+        before, since = newest.get((one.client, one.model), (-1, 0.0))
+        if generation > before:
+            newest[one.client, one.model] = (generation, one.came)
+        elif generation < before and one.sent > since + 1:
+            found.append(f"client {one.client}: {one.model}:{one.version} after generation {before}")
+    return found
+
+
+def test_swaps_under_load(start: Callable[..., Server], store: StoreWriter) -> None:
+    root = str(store.layout.root)
+    server = start(environment={"BUNRIWIKI_RUNNER_WORKERS": "2", "BUNRIWIKI_MODEL_STORE": root})
+    calls, expected = probes(server.url)
+    watch = Watch(server.url, expected, calls)
+    load = threading.Thread(target=watch.run)
+    load.start()
+    flips: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    memory: dict[int, int] = {}
+    try:
+        time.sleep(2)
+        begun = time.time()
+        time.sleep(STEADY)
+        steady = (begun, time.time())
+        for number in range(1, SWAPS + 1):
+            version = f"v{(number - 1) % 3 + 1}"
+            for model in MODELS:
+                assert roll_over(store, model, version, "a test", "person") == 2
+                flips[model].append((time.time(), version))
+                time.sleep(0.5)
+            if number in (min(10, SWAPS // 2), SWAPS):
+                time.sleep(4)  # what served before is unloaded
+                memory[number] = runner_memory(server)
+    finally:
+        watch.over = True
+        load.join()
+    serving = {one["name"]: one["serving"] for one in httpx.get(f"{server.url}/v1/models").json()["models"]}
+    server.stop()
+
+    calm = [one.came - one.sent for one in watch.seen if steady[0] <= one.sent and one.came <= steady[1]]
+    around = [one.came - one.sent for one in watch.seen if any(abs(one.came - at) <= 0.5 for at, _ in flips[one.model])]
+    first, last = memory.values()
+    print(
+        f"{SWAPS} swaps of each model, {len(watch.seen)} answers, p99 {1000 * p99(calm):.0f} ms steady, "
+        f"{1000 * p99(around):.0f} ms in the second around a swap; runners {first / 2**20:.0f} -> {last / 2**20:.0f} MB"
+    )
+    assert not watch.failed
+    assert not watch.wrong
+    assert not ways_back(watch.seen, flips)
+    assert {one.version for one in watch.seen} == set(TURNS)
+    assert serving == dict.fromkeys(MODELS, version)
+    assert p99(around) <= 2 * p99(calm)
+    assert last <= 1.05 * first

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from model_store.following import Follower
+from model_store.heartbeats import Heartbeat
+from model_store.rollover import RolloverError, roll_over
+from model_store.writer import StoreWriter
+from tests.conftest import MODELS
+
+Prepare = Callable[[str], dict[str, object]]
+
+
+@contextmanager
+def worker(writer: StoreWriter, name: str, prepare: Prepare) -> Iterator[None]:
+    """A worker of yolo that follows the store; `prepare` says what its heartbeat tells of a version."""
+    over = threading.Event()
+
+    def beat() -> None:
+        follower = Follower(writer.layout, {"yolo": MODELS / "yolo"})
+        while not over.wait(0.01):
+            follower.look()
+            aspired = follower.aspired("yolo")
+            told = prepare(aspired.preparing.version) if aspired.preparing else {}
+            writer.heartbeats.write(
+                Heartbeat(worker=name, pid=1, parent=1, role="yolo", state="ready", preparing=aspired.preparing_since, **told)
+            )
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    while not any(one.worker == name for one in writer.heartbeats.alive()):
+        over.wait(0.01)
+    yield
+    over.set()
+    thread.join()
+
+
+def prepared(version: str) -> dict[str, object]:
+    return {"loaded": {version: "available"}}
+
+
+def loading(version: str) -> dict[str, object]:
+    return {"loaded": {version: "loading"}}
+
+
+def failed(version: str) -> dict[str, object]:
+    return {"errors": {version: "no space left"}}
+
+
+def test_with_no_worker_it_serves_from_their_start(writer: StoreWriter) -> None:
+    assert roll_over(writer, "yolo", "v1", "a test", "person") == 0
+    now = writer.generations().of("yolo")
+    assert now.serving
+    assert (now.generation, now.serving.version, now.preparing) == (1, "v1", None)
+
+
+def test_it_waits_for_every_live_worker(writer: StoreWriter) -> None:
+    done = threading.Event()
+    steps: list[str] = []
+
+    def slowly(version: str) -> dict[str, object]:
+        return prepared(version) if done.is_set() else loading(version)
+
+    with worker(writer, "one", prepared), worker(writer, "two", slowly), ThreadPoolExecutor() as pool:
+        flip: Future[int] = pool.submit(roll_over, writer, "yolo", "v1", "a test", "person", progress=steps.append)
+        with pytest.raises(TimeoutError):
+            flip.result(0.3)
+        assert writer.generations().of("yolo").generation == 0
+        done.set()
+        assert flip.result(5) == 2
+    assert steps == ["preparing", "prepared", "flipped"]
+
+
+def test_a_straggler_is_left_behind(writer: StoreWriter) -> None:
+    with worker(writer, "one", prepared), worker(writer, "two", loading):
+        assert roll_over(writer, "yolo", "v1", "a test", "person", deadline=0.3) == 1
+
+
+def test_nobody_waits_for_the_dead(writer: StoreWriter) -> None:
+    with worker(writer, "one", prepared), ThreadPoolExecutor() as pool:
+        with worker(writer, "two", loading):
+            flip: Future[int] = pool.submit(roll_over, writer, "yolo", "v1", "a test", "person")
+            with pytest.raises(TimeoutError):
+                flip.result(0.3)
+        writer.heartbeats.forget("two")
+        assert flip.result(5) == 1
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"), [(failed, "one cannot load yolo:v1: no space left"), (loading, "none of 1 workers")]
+)
+def test_a_version_that_cannot_be_loaded_does_not_go_live(writer: StoreWriter, prepare: Prepare, reason: str) -> None:
+    with worker(writer, "one", prepare), pytest.raises(RolloverError, match=reason):
+        roll_over(writer, "yolo", "v1", "a test", "person", deadline=0.5)
+    now = writer.generations().of("yolo")
+    assert (now.generation, now.preparing) == (0, None)
+    [event] = writer.history.read()
+    assert event.kind == "abandoned"
+    assert reason in (event.reason or "")
+
+
+def test_what_a_worker_said_before_it_knew_does_not_count(writer: StoreWriter) -> None:
+    said = Heartbeat(worker="one", pid=1, parent=1, role="yolo", state="ready", loaded={"v1": "available"})
+    writer.heartbeats.write(said)
+    with pytest.raises(RolloverError, match="none of 1 workers"):
+        roll_over(writer, "yolo", "v1", "a test", "person", deadline=0.2)
+
+
+def test_a_newer_version_takes_its_place(writer: StoreWriter) -> None:
+    def only_the_second(version: str) -> dict[str, object]:
+        return prepared(version) if version == "v2" else loading(version)
+
+    with worker(writer, "one", only_the_second), ThreadPoolExecutor() as pool:
+        first: Future[int] = pool.submit(roll_over, writer, "yolo", "v1", "a test", "person")
+        with pytest.raises(TimeoutError):
+            first.result(0.2)
+        assert roll_over(writer, "yolo", "v2", "a test", "person") == 1
+        with pytest.raises(RolloverError, match="another version"):
+            first.result(5)
+    serving = writer.generations().of("yolo").serving
+    assert serving
+    assert serving.version == "v2"
+
+
+def test_models_do_not_wait_for_each_other(writer: StoreWriter) -> None:
+    with worker(writer, "one", loading), ThreadPoolExecutor() as pool:
+        stuck: Future[int] = pool.submit(roll_over, writer, "yolo", "v1", "a test", "person", deadline=1)
+        assert roll_over(writer, "kcbert", "v1", "a test", "person") == 0
+        assert not stuck.done()
+        with pytest.raises(RolloverError):
+            stuck.result()
+
+
+def test_the_fallback_serves_where_the_file_says_nothing(writer: StoreWriter, tmp_path: Path) -> None:
+    follower = Follower(writer.layout, {"yolo": MODELS / "yolo"})
+    assert follower.aspired("yolo").serving.folder == MODELS / "yolo"
+    roll_over(writer, "yolo", "v1", "a test", "person")
+    roll_over(writer, "yolo", "v2", "a test", "person")
+    assert follower.look()
+    assert not follower.look()
+    aspired = follower.aspired("yolo")
+    assert aspired.serving.folder == writer.layout.version("yolo", "v2")
+    assert [one.version for one in aspired.instead] == ["v1", "fallback-1"]

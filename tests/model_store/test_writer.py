@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from model_store.generation import Target
+from model_store.heartbeats import Heartbeat
+from model_store.lock import StoreLockedError
+from model_store.quarantine import Quarantined
+from model_store.writer import StoreWriter, open_writer
+
+MakeVersion = Callable[..., Path]
+NOW = datetime.now(UTC)
+
+
+def target(version: str) -> Target:
+    return Target(version=version, since=NOW, source="a test", by="person")
+
+
+def kinds(writer: StoreWriter) -> list[str]:
+    return [event.kind for event in writer.history.read()]
+
+
+def test_what_it_does_is_in_the_history(writer: StoreWriter, make_version: MakeVersion) -> None:
+    for version in ("v1", "v2"):
+        writer.publish(make_version("yolo", version), "s3://bucket", "sqs")
+        writer.flip("yolo", target(version), workers=2)
+    writer.pin("yolo", pinned=True, by="person")
+    writer.pin("yolo", pinned=False, by="person")
+    writer.put_in_quarantine(Quarantined(model="yolo", version="v3", digest="abc", reason="too slow", at=NOW), "poll")
+    assert writer.quarantine.find("yolo", "v3") == writer.quarantine.all()[0]
+    assert writer.release("yolo", "v3", "person")
+    assert not writer.release("yolo", "v3", "person")
+    assert writer.quarantine.all() == []
+    assert kinds(writer) == [
+        "published", "flipped", "published", "flipped", "pinned", "unpinned", "quarantined", "released",
+    ]  # fmt: skip
+    last = [event for event in writer.history.read("yolo") if event.kind == "flipped"][-1]
+    assert (last.version, last.previous, last.generation, last.workers, last.by) == ("v2", "v1", 2, 2, "person")
+
+
+def test_only_one_at_a_time(writer: StoreWriter) -> None:
+    with pytest.raises(StoreLockedError, match="a test"), open_writer(writer.layout.root, "another"):
+        pass
+
+
+def test_garbage_is_collected_and_what_is_needed_stays(writer: StoreWriter, make_version: MakeVersion) -> None:
+    for number in range(6):
+        writer.publish(make_version("yolo", f"v{number}"), "a test", "poll")
+    writer.flip("yolo", target("v0"), workers=0)
+    writer.heartbeats.write(Heartbeat(worker="w", pid=1, parent=1, role="yolo", state="ready", loaded={"v1": "unloading"}))
+    assert writer.collect_garbage(keep=2) == [("yolo", "v2"), ("yolo", "v3")]
+    assert sorted(writer.layout.versions("yolo")) == ["v0", "v1", "v4", "v5"]
+    assert kinds(writer)[-2:] == ["removed", "removed"]
+    # A version that was removed can be published again.
+    writer.publish(make_version("yolo", "v2"), "a test", "poll")
+    assert kinds(writer)[-1] == "published"
+
+
+def test_what_a_dead_writer_left_is_tidied(tmp_path: Path, make_version: MakeVersion) -> None:
+    root = tmp_path / "store"
+    with open_writer(root, "the first") as writer:
+        writer.publish(make_version("yolo", "v1"), "a test", "poll")
+        layout = writer.layout
+        # It died in the middle of everything:
+        (layout.staging / "yolo-v2-abc").mkdir()
+        (layout.models / "kcbert").mkdir()
+        (root / ".generation.yaml.abc").write_text("half a fi")
+        writer.change(lambda old: old.flip("yolo", target("v1")).prepare("yolo", target("v9")))
+        layout.history.write_text("")
+    with open_writer(root, "the second") as writer:
+        assert list(layout.staging.iterdir()) == []
+        assert not (layout.models / "kcbert").exists()
+        assert not list(root.glob(".*"))
+        assert kinds(writer) == ["published", "flipped", "abandoned"]
+        assert writer.generations().of("yolo").preparing is None
+    with open_writer(root, "the third") as writer:
+        assert kinds(writer) == ["published", "flipped", "abandoned"]

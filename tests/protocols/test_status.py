@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artifacts.manifest import MODELS
+from model_store.following import Follower
+from model_store.generation import Generations, Target
+from model_store.heartbeats import Heartbeat, Heartbeats
+from model_store.layout import Layout
+from protocols.status import ModelState, Status
+from tests.conftest import MODELS as SHIPPED
+
+SINCE = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout = Layout(tmp_path)
+    layout.create()
+    return layout
+
+
+def status(layout: Layout) -> Status:
+    return Status(layout, Follower(layout, {model: SHIPPED / model for model in MODELS}))
+
+
+def beat(layout: Layout, worker: str, **fields: Any) -> None:
+    parent = fields.pop("parent", os.getppid())
+    told = {"state": "ready", "serving": "v2", "loaded": {"v2": "available"}, **fields}
+    Heartbeats(layout.run).write(Heartbeat(worker=worker, pid=7, parent=parent, role="yolo", **told))
+
+
+def flip(layout: Layout, *versions: str) -> None:
+    now = Generations()
+    for version in versions:
+        now = now.flip("yolo", Target(version=version, since=SINCE, source="s3://bucket", by="sqs"))
+    now.write(layout.generation)
+
+
+def yolo(layout: Layout) -> ModelState:
+    [one] = [one for one in status(layout).models().models if one.name == "yolo"]
+    return one
+
+
+def test_what_serves_and_what_served(layout: Layout) -> None:
+    flip(layout, "v1", "v2")
+    beat(layout, "one", generation=2, rss=5)
+    one = yolo(layout)
+    assert (one.serving, one.previous, one.generation, one.source, one.by, one.since) == (
+        "v2", "v1", 2, "s3://bucket", "sqs", SINCE,
+    )  # fmt: skip
+    assert (one.degraded, one.reasons) == (False, [])
+    [worker] = one.workers
+    assert (worker.name, worker.serving, worker.generation, worker.rss) == ("one", "v2", 2, 5)
+    assert worker.seconds_since_heard < 5
+
+
+def test_why_it_is_degraded(layout: Layout) -> None:
+    assert yolo(layout).reasons == [
+        "fallback: no version has been published, the one that the repository ships serves", "no worker is ready",
+    ]  # fmt: skip
+    flip(layout, "v2")
+    beat(layout, "one", serving="v1", errors={"v2": "no space left"}, loaded={"v1": "available"})
+    assert yolo(layout).reasons == ["one answers with v1", "one could not load v2: no space left"]
+    beat(layout, "one", state="starting", serving=None)
+    assert yolo(layout).degraded
+
+
+def test_one_for_what_serves_and_zero_for_what_does_not(layout: Layout) -> None:
+    flip(layout, "v1", "v2")
+    layout.version("yolo", "v0").mkdir(parents=True)
+    assert status(layout).serving()["yolo"] == {"fallback-1": False, "v0": False, "v1": False, "v2": True}
+    beat(layout, "elsewhere", serving="v0", parent=1)  # another service that shares the store
+    beat(layout, "here", serving="v1")
+    assert status(layout).serving()["yolo"] == {"fallback-1": False, "v0": False, "v1": True}
+    assert status(layout).serving()["kcbert"] == {"fallback-1": True}

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+from runners.turns import turn
+
+
+def test_one_after_the_other(tmp_path: Path) -> None:
+    busy, most = 0, 0
+    counting = threading.Lock()
+
+    def work() -> None:
+        nonlocal busy, most
+        with turn(tmp_path / "turn", 10):
+            with counting:
+                busy += 1
+                most = max(most, busy)
+            time.sleep(0.02)
+            with counting:
+                busy -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_patience_ends(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with turn(tmp_path / "turn", 10), turn(tmp_path / "turn", 0.1):
+        assert 0.1 <= time.monotonic() - begun < 5
+
+
+def test_the_dead_hold_nobody_up(tmp_path: Path) -> None:
+    child = os.fork()
+    if not child:
+        with turn(tmp_path / "turn", 10):
+            os.kill(os.getpid(), 9)
+    os.waitpid(child, 0)
+    begun = time.monotonic()
+    with turn(tmp_path / "turn", 10):
+        assert time.monotonic() - begun < 5
+
+
+def test_a_folder_that_is_not_there_is_no_obstacle(tmp_path: Path) -> None:
+    with turn(tmp_path / "nowhere" / "turn", 10):
+        pass

@@ -1,0 +1,225 @@
+"""A worker that follows the store, with models that are files with a word in them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from lifecycle.manager import NotAvailableError
+from model_store.following import Follower
+from model_store.generation import Generations, Target
+from model_store.heartbeats import Heartbeat, Heartbeats
+from model_store.layout import Layout
+from runners import versions
+from runners.versions import NoVersionError, Versions
+from telemetry.vitals import Vitals
+from tests.conftest import MODELS
+
+SECONDS = 20.0
+
+
+class Word:
+    """A model whose only file says what it answers, or what is wrong with it."""
+
+    stuck = threading.Event()
+
+    def __init__(self, folder: Path) -> None:
+        self.word = "fallback" if folder == MODELS / "yolo" else (folder / "word").read_text()
+        if self.word == "stuck":
+            assert self.stuck.wait(SECONDS)
+        if self.word == "broken":
+            raise ValueError("broken")
+
+    def warm_up(self) -> None:
+        if self.word == "cold":
+            raise ValueError("does not warm up")
+
+
+@dataclass
+class Worker:
+    """A worker, and the store that it follows."""
+
+    layout: Layout
+    vitals: Vitals
+    versions: Versions[Word]
+    ends: list[str] = field(default_factory=list)
+
+    def publish(self, version: str, word: str | None = None) -> None:
+        folder = self.layout.version("yolo", version)
+        folder.mkdir(parents=True)
+        (folder / "word").write_text(word or version)
+
+    def change(self, how: Callable[[Generations], Generations]) -> None:
+        how(Generations.read(self.layout.generation)).write(self.layout.generation)
+
+    def prepare(self, version: str) -> None:
+        self.change(lambda old: old.prepare("yolo", target(version)))
+
+    def flip(self, version: str) -> None:
+        self.change(lambda old: old.flip("yolo", target(version)))
+
+    def answer(self, version: str) -> str:
+        with self.versions.handle(version) as handle:
+            return handle.servable.word
+
+    def until(self, condition: Callable[[Heartbeat], bool]) -> None:
+        end = time.monotonic() + SECONDS
+        while not condition(self.vitals.latest):
+            assert time.monotonic() < end, self.vitals.latest
+            time.sleep(0.01)
+
+    def has(self, version: str) -> bool:
+        try:
+            return self.answer(version) == version
+        except NotAvailableError:
+            return False
+
+
+def target(version: str) -> Target:
+    return Target(version=version, since=datetime.now(UTC), source="a test", by="person")
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    """A worker that has not been started."""
+    monkeypatch.setattr(versions, "LINGER", 0.5)
+    monkeypatch.setattr(versions, "PAUSES", (0.01, 0.01))
+    Word.stuck.clear()
+    layout = Layout(tmp_path)
+    layout.create()
+    vitals = Vitals("yolo", Heartbeats(layout.run), limit=0, workers=1)
+    worker = Worker(
+        layout, vitals, Versions("yolo", Word, Follower(layout, {"yolo": MODELS / "yolo"}), vitals, layout.run / "turn")
+    )
+    monkeypatch.setattr(vitals, "end", worker.ends.append)
+    yield worker
+    Word.stuck.set()
+    worker.versions.stop()
+
+
+def test_it_starts_with_the_fallback(worker: Worker) -> None:
+    worker.versions.start()
+    assert worker.versions.serving == "fallback-1"
+    assert worker.answer("fallback-1") == "fallback"
+    latest = worker.vitals.latest
+    assert (latest.state, latest.generation, latest.loaded) == ("ready", 0, {"fallback-1": "available"})
+
+
+def test_it_prepares_and_swaps_and_lets_go(worker: Worker) -> None:
+    worker.publish("v1")
+    worker.versions.start()
+    worker.prepare("v1")
+    worker.until(lambda it: it.prepared("v1"))
+    assert worker.versions.serving == "fallback-1"
+    assert worker.answer("v1") == "v1"  # a gateway may have noticed the flip before this worker does
+    worker.flip("v1")
+    worker.until(lambda it: it.serving == "v1" and it.generation == 1)
+    assert worker.has("v1")
+    assert worker.answer("fallback-1") == "fallback"  # and another one may not have noticed yet
+    worker.until(lambda it: set(it.loaded) == {"v1"})
+    with pytest.raises(NotAvailableError):
+        worker.answer("fallback-1")
+
+
+def test_a_worker_that_starts_later_loads_what_the_file_says(worker: Worker) -> None:
+    worker.publish("v1")
+    worker.flip("v1")
+    worker.versions.start()
+    assert worker.versions.serving == "v1"
+    assert set(worker.vitals.latest.loaded) == {"v1"}
+
+
+@pytest.mark.parametrize("word", ["broken", "cold"])
+def test_a_version_that_cannot_be_loaded_changes_nothing(worker: Worker, word: str) -> None:
+    worker.publish("v1", word)
+    worker.versions.start()
+    worker.prepare("v1")
+    worker.until(lambda it: it.failed("v1") is not None)
+    assert worker.answer("fallback-1") == "fallback"
+    worker.flip("v1")
+    worker.until(lambda it: it.generation == 1)
+    assert worker.versions.serving == "fallback-1"
+    assert not worker.ends  # nobody has it
+
+
+def test_at_its_start_it_takes_the_version_before_and_then_the_fallback(worker: Worker) -> None:
+    worker.publish("v1", "broken")
+    worker.publish("v2", "broken")
+    worker.flip("v1")
+    worker.flip("v2")
+    worker.versions.start()
+    assert worker.versions.serving == "fallback-1"
+    assert set(worker.vitals.latest.errors) >= {"v1", "v2"}
+    worker.publish("v3")
+    worker.prepare("v3")
+    worker.until(lambda it: it.prepared("v3"))
+    worker.flip("v3")
+    worker.until(lambda it: it.serving == "v3")
+
+
+def test_the_last_known_good_version_comes_before_the_fallback(worker: Worker) -> None:
+    worker.publish("v1")
+    worker.flip("v1")
+    worker.flip("v2")  # was never published
+    worker.versions.start()
+    assert worker.versions.serving == "v1"
+
+
+def test_what_could_not_be_loaded_is_tried_again_after_a_while(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "TRY_AGAIN", 0.2)
+    worker.flip("v1")
+    worker.versions.start()
+    assert worker.versions.serving == "fallback-1"
+    worker.publish("v1")
+    worker.until(lambda it: it.serving == "v1")
+
+
+def test_with_nothing_that_can_be_loaded_it_does_not_start(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(self: Word, folder: Path) -> None:
+        raise ValueError(f"{folder.name} is broken")
+
+    monkeypatch.setattr(Word, "__init__", nothing)
+    with pytest.raises(NoVersionError, match=r"yolo:fallback-1: ValueError: yolo is broken"):
+        worker.versions.start()
+
+
+def test_a_load_that_is_stuck_at_the_start_ends_it(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "START_SECONDS", 0.2)
+    worker.publish("v1", "stuck")
+    worker.flip("v1")
+    with pytest.raises(NoVersionError, match="within"):
+        worker.versions.start()
+
+
+@pytest.mark.parametrize("others_have_it", [True, False])
+def test_a_straggler_ends_when_others_are_ahead(worker: Worker, others_have_it: bool) -> None:
+    worker.publish("v1", "stuck")
+    worker.versions.start()
+    worker.prepare("v1")
+    state = "available" if others_have_it else "loading"
+    other = Heartbeat(worker="other", pid=1, parent=1, role="yolo", state="ready", loaded={"v1": state})
+    Heartbeats(worker.layout.run).write(other)
+    worker.until(lambda it: it.loaded.get("v1") == "loading")
+    assert not worker.ends
+    worker.flip("v1")
+    worker.until(lambda it: it.generation == 1)
+    time.sleep(versions.GRACE + 1.5)
+    assert bool(worker.ends) == others_have_it
+    assert worker.answer("fallback-1") == "fallback"
+
+
+def test_a_store_that_cannot_be_read_stops_nothing(worker: Worker) -> None:
+    worker.versions.start()
+    worker.layout.generation.write_text("{")
+    time.sleep(0.2)
+    assert worker.answer("fallback-1") == "fallback"
+    worker.layout.generation.unlink()
+    worker.publish("v1")
+    worker.flip("v1")
+    worker.until(lambda it: it.serving == "v1")
