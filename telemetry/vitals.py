@@ -87,6 +87,8 @@ class Vitals:
 
     def end(self, reason: str) -> None:
         """End this process as SIGTERM does: what is in flight is answered. The parent starts a new one."""
+        if self.latest.state == "ending":
+            return
         logger.warning("{} ends itself, to be started again: {}", self.latest.worker, reason)
         self.beat(state="ending")
         timer = threading.Timer(LAST_WORD, os._exit, [1])  # something may be stuck: that was perhaps the reason
