@@ -51,7 +51,7 @@ class Follower:
     def __init__(self, layout: Layout, fallbacks: Mapping[str, Path]) -> None:
         self._layout = layout
         self._fallbacks = {model: Candidate(Manifest.read(folder).version, folder) for model, folder in fallbacks.items()}
-        self._text: bytes | None = None
+        self._text = b"{}"
         self._generations = Generations()
         self._looking = threading.Lock()
         self._stopping = threading.Event()
@@ -90,7 +90,7 @@ class Follower:
             try:
                 text = self._layout.generation.read_bytes()
             except FileNotFoundError:
-                text = None
+                text = b"{}"
             except OSError as error:
                 logger.error("{} cannot be read, what it said before holds on: {}", self._layout.generation, error)
                 return False
@@ -98,13 +98,11 @@ class Follower:
                 return False
             self._text = text
             try:
-                new = Generations.read(self._layout.generation)
+                self._generations = Generations.parse(text)
             except GenerationError as error:
                 logger.error("{}. What it said before holds on", error)
                 return False
-            changed = new != self._generations
-            self._generations = new
-            return changed
+            return True
 
     def start(self, on_change: Callable[[], None]) -> None:
         """From now on look whenever the file is replaced, and once a second; `on_change` is called from a thread of its own."""

@@ -65,11 +65,19 @@ class Generations(_Strict):
     def read(cls, path: Path) -> Generations:
         """Read the file; none means that nothing was ever aspired. Raises GenerationError."""
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            return cls.parse(path.read_bytes())
         except FileNotFoundError:
             return cls()
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-            raise GenerationError(f"{path} cannot be followed: {error}") from error
+        except OSError as error:
+            raise GenerationError(f"{path} cannot be read: {error}") from error
+
+    @classmethod
+    def parse(cls, text: bytes) -> Generations:
+        """What the file's text says. Raises GenerationError."""
+        try:
+            return cls.model_validate(yaml.safe_load(text))
+        except (UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+            raise GenerationError(f"generation.yaml cannot be followed: {error}") from error
 
     def write(self, path: Path) -> None:
         """Replace the file, at once and durably."""

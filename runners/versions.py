@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -171,8 +172,10 @@ class Versions(Generic[ServableT]):
         return lambda: FolderLoader(self._open, candidate.folder)
 
     def _turn(self) -> AbstractContextManager[None]:
-        # At the start nothing serves that a load could be in the way of.
-        return turn(self._turns, PATIENCE) if self._serving else nullcontext()
+        # Within a worker loads take turns too: mlflow hands a model over in a global. At the start nothing serves that a load
+        # could be in the way of, so workers do not wait for each other.
+        mine = self._turns.with_suffix(f".{os.getpid()}.turn")
+        return turn(self._turns if self._serving else mine, PATIENCE)
 
     def _serve(self, candidate: Candidate) -> None:
         before = self._serving

@@ -11,6 +11,8 @@ from artifacts.golden import GOLDEN
 from artifacts.manifest import Label, Manifest, describe_files
 from tests.conftest import MODELS as SHIPPED
 
+TURNS = {"fallback-1": 0, "v1": 1, "v2": 2, "v3": 3}  # by version
+
 
 def make_version(model: str, version: str, turn: int, folder: Path) -> Path:
     """A version of `model` in `folder`, whose n-th class has the name of the shipped one's (n + turn)-th."""

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 from artifacts.answers import Detections
 from protocols.rest.bodies import IMAGE_TYPES, THRESHOLDS
 from protocols.rest.schemas import HateSpeech, Problem, Sentiment, TextRequest
+from protocols.status import ModelStates
 
 REFERENCE = "#/components/schemas/{model}"
 PROBLEMS = {
@@ -33,7 +34,7 @@ HEADERS = {
 @lru_cache(maxsize=1)
 def document() -> bytes:
     """The document as JSON."""
-    models: list[type[BaseModel]] = [TextRequest, Detections, HateSpeech, Sentiment, Problem]
+    models: list[type[BaseModel]] = [TextRequest, Detections, HateSpeech, Sentiment, ModelStates, Problem]
     _, schemas = models_json_schema([(model, "serialization") for model in models], ref_template=REFERENCE)
     text = {"application/json": {"schema": _reference(TextRequest)}}
     return json.dumps(
@@ -55,6 +56,7 @@ def document() -> bytes:
                 "/livez": _probe("Whether the process lives."),
                 "/readyz": _probe("Whether every model is loaded and warm.", not_ready=True),
                 "/metrics": _probe("Prometheus metrics."),
+                "/v1/models": _state(),
             },
         },
         ensure_ascii=False,
@@ -109,6 +111,19 @@ def _image_body() -> dict[str, Any]:
 
 def _problem(text: str) -> dict[str, Any]:
     return {"description": text, "content": {"application/problem+json": {"schema": _reference(Problem)}}}
+
+
+def _state() -> dict[str, Any]:
+    answered = {"description": "Every model.", "content": {"application/json": {"schema": _reference(ModelStates)}}}
+    summary = "What serves of each model, since when and from where, and how its workers are."
+    return {
+        "get": {
+            "operationId": "models",
+            "tags": ["Infrastructure"],
+            "summary": summary,
+            "responses": {"200": answered, "503": _problem("The service is starting.")},
+        }
+    }
 
 
 def _probe(summary: str, *, not_ready: bool = False) -> dict[str, Any]:

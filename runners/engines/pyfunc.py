@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import mlflow.models.model
 import mlflow.pyfunc
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ class PyfuncEngine:
     def __init__(self, folder: Path) -> None:
         try:
             self._model = mlflow.pyfunc.load_model(str(folder))
+            mlflow.models.model.__mlflow_model__ = None  # mlflow keeps the last model-from-code alive here
         except Exception as error:  # other people's code runs here
             raise DamagedArtifactError(f"{folder} cannot be loaded: {error}") from error
         schema = self._model.metadata.get_input_schema()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from artifacts.manifest import MODELS
 from benchmarks.load import free_port
+from model_store.writer import StoreWriter, open_writer
 from tests.conftest import ROOT
+from tests.versions import TURNS, make_version
 
 SERVE_ENV = ROOT / ".venv"
 FULL = os.environ.get("BUNRIWIKI_PROOF") == "full"
@@ -66,14 +72,40 @@ class Server:
             time.sleep(0.1)
         return time.monotonic() - started
 
-    def workers(self) -> dict[str, psutil.Process]:
-        """The workers by the name of their service."""
-        found = {}
+    def all_workers(self) -> list[tuple[str, psutil.Process]]:
+        """The workers with the name of their service."""
+        found = []
         for child in psutil.Process(self.process.pid).children(recursive=True):
-            command = child.cmdline()
-            if "_bentoml_impl.worker.service" in command:
-                found[command[command.index("--service-name") + 1]] = child
+            with contextlib.suppress(psutil.Error):
+                command = child.cmdline()
+                if "_bentoml_impl.worker.service" in command:
+                    found.append((command[command.index("--service-name") + 1], child))
         return found
+
+    def workers(self) -> dict[str, psutil.Process]:
+        """One worker of each service."""
+        return dict(self.all_workers())
+
+    def model(self, name: str) -> dict[str, Any]:
+        """The state of a model."""
+        models = httpx.get(f"{self.url}/v1/models", timeout=10).json()["models"]
+        return next(one for one in models if one["name"] == name)
+
+    def wait_until_it_serves(self, model: str, version: str, workers: int = 2, seconds: float = 30) -> float:
+        """Wait until exactly so many workers answer with a version, and no others; the seconds it took."""
+        started = time.monotonic()
+        while True:
+            state = self.model(model)
+            if [one["serving"] for one in state["workers"] if one["state"] == "ready"] == [version] * workers:
+                return time.monotonic() - started
+            assert time.monotonic() - started < seconds, state
+            time.sleep(0.1)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        families = text_string_to_metric_families(httpx.get(f"{self.url}/metrics", timeout=10).text)
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return sum(one.value for one in samples if labels.items() <= one.labels.items())
 
     def stop(self) -> int:
         """End it with SIGTERM; the exit code."""
@@ -107,5 +139,34 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
 def server(start: Callable[..., Server]) -> Iterator[Server]:
     """A server for the tests of one module."""
     server = start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three versions of every model, each with names of its own for the classes."""
+    root = tmp_path_factory.mktemp("versions")
+    for model in MODELS:
+        for version in ("v1", "v2", "v3"):
+            make_version(model, version, TURNS[version], root / model / version)
+    return root
+
+
+@pytest.fixture
+def store(tmp_path: Path, versions: Path) -> Iterator[StoreWriter]:
+    """A store with all of `versions`, none of which serves."""
+    with open_writer(tmp_path / "store", "a test") as writer:
+        for model in MODELS:
+            for version in ("v1", "v2", "v3"):
+                writer.publish(versions / model / version, "a test", "person")
+        yield writer
+
+
+@pytest.fixture
+def pair(start: Callable[..., Server], store: StoreWriter) -> Iterator[Server]:
+    """A server with two workers per runner that follows `store`."""
+    root = str(store.layout.root)
+    server = start(environment={"BUNRIWIKI_RUNNER_WORKERS": "2", "BUNRIWIKI_MODEL_STORE": root})
     yield server
     server.stop()

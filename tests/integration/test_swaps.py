@@ -8,27 +8,24 @@ import json
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import httpx
-import psutil
-import pytest
 
 from artifacts.manifest import MODELS
 from benchmarks.load import Call, mixed_calls
 from model_store.rollover import roll_over
-from model_store.writer import StoreWriter, open_writer
+from model_store.writer import StoreWriter
 from tests.integration.conftest import FULL, Server
-from tests.versions import agree, make_version, turned_answer
+from tests.versions import TURNS, agree, turned_answer
 
 SWAPS = 100 if FULL else 8
 CLIENTS = 16
 STEADY = 30.0 if FULL else 8.0  # seconds
-TURNS = {"fallback-1": 0, "v1": 1, "v2": 2, "v3": 3}
+COUNTERS = ("model_load_total", "model_load_success_total", "model_hot_swap_total")
 PATHS = {"/yolo/prediction": "yolo", "/kcbert/prediction": "kcbert", "/predict": "sentiment"}
 
 
@@ -84,26 +81,6 @@ class Watch:
                 self.seen.append(Seen(number, PATHS[call.path], version, sent, time.time()))
 
 
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three versions of every model, each with names of its own for the classes."""
-    root = tmp_path_factory.mktemp("versions")
-    for model in MODELS:
-        for version in ("v1", "v2", "v3"):
-            make_version(model, version, TURNS[version], root / model / version)
-    return root
-
-
-@pytest.fixture
-def store(tmp_path: Path, versions: Path) -> Iterator[StoreWriter]:
-    """A store with all of `versions`, none of which serves."""
-    with open_writer(tmp_path / "store", "a test") as writer:
-        for model in MODELS:
-            for version in ("v1", "v2", "v3"):
-                writer.publish(versions / model / version, "a test", "person")
-        yield writer
-
-
 def probes(url: str) -> tuple[list[Call], dict[tuple[Call, str], dict[str, Any]]]:
     """Calls, and what each version answers to them, going by what the shipped ones answer."""
     calls = mixed_calls()[:48]
@@ -117,11 +94,7 @@ def probes(url: str) -> tuple[list[Call], dict[tuple[Call, str], dict[str, Any]]
 
 def runner_memory(server: Server) -> int:
     """The resident bytes of all runner workers."""
-    found = 0
-    for child in psutil.Process(server.process.pid).children(recursive=True):
-        if any(model in child.cmdline() for model in MODELS):
-            found += child.memory_info().rss
-    return found
+    return sum(worker.memory_info().rss for name, worker in server.all_workers() if name in MODELS)
 
 
 def p99(latencies: list[float]) -> float:
@@ -143,9 +116,8 @@ def ways_back(seen: list[Seen], flips: dict[str, list[tuple[float, str]]]) -> li
     return found
 
 
-def test_swaps_under_load(start: Callable[..., Server], store: StoreWriter) -> None:
-    root = str(store.layout.root)
-    server = start(environment={"BUNRIWIKI_RUNNER_WORKERS": "2", "BUNRIWIKI_MODEL_STORE": root})
+def test_swaps_under_load(pair: Server, store: StoreWriter) -> None:
+    server = pair
     calls, expected = probes(server.url)
     watch = Watch(server.url, expected, calls)
     load = threading.Thread(target=watch.run)
@@ -170,7 +142,8 @@ def test_swaps_under_load(start: Callable[..., Server], store: StoreWriter) -> N
         watch.over = True
         load.join()
     serving = {one["name"]: one["serving"] for one in httpx.get(f"{server.url}/v1/models").json()["models"]}
-    server.stop()
+    counted = {name: {model: server.metric(name, model=model) for model in MODELS} for name in COUNTERS}
+    swaps = {model: sum(event.workers or 0 for event in store.history.read(model)) for model in MODELS}
 
     calm = [one.came - one.sent for one in watch.seen if steady[0] <= one.sent and one.came <= steady[1]]
     around = [one.came - one.sent for one in watch.seen if any(abs(one.came - at) <= 0.5 for at, _ in flips[one.model])]
@@ -184,5 +157,9 @@ def test_swaps_under_load(start: Callable[..., Server], store: StoreWriter) -> N
     assert not ways_back(watch.seen, flips)
     assert {one.version for one in watch.seen} == set(TURNS)
     assert serving == dict.fromkeys(MODELS, version)
+    # Each worker loads once at its start and once per swap: the counters agree with the history.
+    assert swaps == dict.fromkeys(MODELS, 2 * SWAPS)
+    loads = {model: number + 2 for model, number in swaps.items()}
+    assert counted == dict(zip(COUNTERS, (loads, loads, swaps), strict=True))
     assert p99(around) <= 2 * p99(calm)
     assert last <= 1.05 * first

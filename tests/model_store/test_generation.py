@@ -56,3 +56,9 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(GenerationError, match=r"generation\.yaml cannot be followed"):
         Generations.read(path)
+
+
+def test_a_file_that_cannot_be_read_is_no_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "generation.yaml").mkdir()
+    with pytest.raises(GenerationError, match="cannot be read"):
+        Generations.read(tmp_path / "generation.yaml")

@@ -1,0 +1,157 @@
+"""What goes wrong during a swap: workers that die in each phase of it, loads that are stuck, memory that runs over."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from artifacts.manifest import Manifest, describe_files
+from benchmarks.load import Outcome, mixed_calls, run_load
+from model_store.rollover import roll_over
+from model_store.writer import StoreWriter
+from tests.integration.conftest import FULL, Server
+
+PHASES = ("preparing", "loading", "prepared", "flipped")
+
+
+@contextmanager
+def load(server: Server, clients: int = 8) -> Iterator[Outcome]:
+    """Requests of all kinds as long as the block lasts; what came of them is there when it has ended."""
+    outcome = Outcome()
+    over = False
+
+    def run() -> None:
+        came = asyncio.run(run_load(server.url, mixed_calls(), clients=clients, seconds=600, until=lambda: over))
+        outcome.counts.update(came.counts)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield outcome
+    finally:
+        over = True
+        thread.join()
+
+
+def test_a_worker_killed_in_each_phase_of_a_swap(pair: Server, store: StoreWriter) -> None:
+    killed: list[float] = []
+
+    def kill(model: str) -> None:
+        worker = pair.workers()[model]
+        worker.kill()
+        worker.wait()
+        killed.append(time.monotonic())
+
+    version = "v1"
+    with load(pair) as outcome:
+        for model in ("kcbert", "yolo", "sentiment") if FULL else ("kcbert", "yolo"):
+            for phase in PHASES:
+                version = "v2" if pair.model(model)["serving"] == "v1" else "v1"
+
+                def strike(step: str, phase: str = phase, model: str = model) -> None:
+                    if step == phase:
+                        kill(model)
+                    elif step == "preparing" and phase == "loading":
+                        threading.Timer(0.3, kill, [model]).start()
+
+                begun = time.monotonic()
+                workers = roll_over(store, model, version, "a test", "person", progress=strike)
+                took = time.monotonic() - begun
+                settled = pair.wait_until_it_serves(model, version)
+                print(
+                    f"{model} killed while {phase}: flipped with {workers} workers after {took:.1f} s, "
+                    f"all there {settled:.1f} s later"
+                )
+                assert took < 20
+                pair.wait_until_ready(20)
+    print(outcome.counts)
+    assert len(killed) == len(PHASES) * (3 if FULL else 2)
+    # A killed worker takes its batch along; the gateway asks another one, once.
+    assert set(outcome.counts) <= {"200", "503"}
+    assert outcome.counts["503"] <= 0.01 * outcome.counts["200"]
+
+
+def stuck_version(versions: Path, folder: Path, version: str, code: str) -> Path:
+    """A version of sentiment that executes `code` when it is loaded."""
+    shutil.copytree(versions / "sentiment" / "v1", folder)
+    module = folder / "pyfunc" / "sentiment_model.py"
+    text = module.read_text(encoding="utf-8")
+    place = "        with np.load("
+    assert place in text
+    module.write_text(text.replace(place, f"        {code}\n{place}"), encoding="utf-8")
+    manifest = Manifest.read(folder)
+    manifest.model_copy(update={"version": version, "files": describe_files(folder)}).write(folder)
+    return folder
+
+
+def test_a_stuck_load_delays_no_other_model_and_no_newer_version(
+    pair: Server, store: StoreWriter, versions: Path, tmp_path: Path
+) -> None:
+    stuck = stuck_version(versions, tmp_path / "stuck", "v4", "import time; time.sleep(3600)")
+    store.publish(stuck, "a test", "person")
+    errors: list[BaseException] = []
+
+    def hopeless() -> None:
+        try:
+            roll_over(store, "sentiment", "v4", "a test", "person")
+        except Exception as error:
+            errors.append(error)
+
+    waiting = threading.Thread(target=hopeless)
+    waiting.start()
+    time.sleep(1)
+    for model in ("kcbert", "yolo"):
+        begun = time.monotonic()
+        assert roll_over(store, model, "v1", "a test", "person") == 2
+        assert time.monotonic() - begun < 10
+    assert waiting.is_alive()
+    assert pair.model("sentiment")["serving"] == "fallback-1"
+    assert roll_over(store, "sentiment", "v2", "a test", "person") == 2
+    waiting.join(5)
+    assert "another version of sentiment" in str(errors[0])
+    pair.wait_until_it_serves("sentiment", "v2")
+
+
+def test_a_straggler_is_left_behind_and_comes_back_with_the_new_version(
+    pair: Server, store: StoreWriter, versions: Path, tmp_path: Path
+) -> None:
+    once = tmp_path / "once"
+    once.touch()
+    # The first worker that loads it takes the file away and is stuck; the others find none.
+    name = repr(str(once))
+    code = f"import os, time; os.path.exists({name}) and (os.remove({name}), time.sleep(3600))"
+    store.publish(stuck_version(versions, tmp_path / "stuck", "v4", code), "a test", "person")
+    before = {worker.pid for name, worker in pair.all_workers() if name == "sentiment"}
+    with load(pair) as outcome:
+        assert roll_over(store, "sentiment", "v4", "a test", "person", deadline=15) == 1
+        pair.wait_until_it_serves("sentiment", "v4")
+    after = {worker.pid for name, worker in pair.all_workers() if name == "sentiment"}
+    assert len(before & after) == 1
+    assert set(outcome.counts) == {"200"}
+
+
+def test_workers_over_the_memory_limit_are_replaced_one_at_a_time(
+    start: Callable[..., Server], store: StoreWriter, pair: Server
+) -> None:
+    largest = max(worker["rss"] for model in ("yolo", "kcbert", "sentiment") for worker in pair.model(model)["workers"])
+    pair.stop()
+    # Room for what they have at the start, and not for a second version beside it.
+    limit = str(round(1.1 * largest / 2**20))
+    root = str(store.layout.root)
+    server = start(environment={"BUNRIWIKI_RUNNER_WORKERS": "2", "BUNRIWIKI_MODEL_STORE": root, "BUNRIWIKI_MAX_RSS": limit})
+    before = {worker.pid for name, worker in server.all_workers() if name == "yolo"}
+    with load(server) as outcome:
+        roll_over(store, "yolo", "v1", "a test", "person")
+        server.wait_until_it_serves("yolo", "v1")
+        time.sleep(3)
+        server.wait_until_it_serves("yolo", "v1")
+    after = {worker.pid for name, worker in server.all_workers() if name == "yolo"}
+    assert len(after - before) >= 1
+    assert "BUNRIWIKI_MAX_RSS allows" in server.log()
+    assert set(outcome.counts) == {"200"}
+    server.stop()
