@@ -95,6 +95,7 @@ class Versions(Generic[ServableT]):
     def start(self) -> None:
         """Load what should serve, and follow from then on. Blocks until a version serves. Raises NoVersionError."""
         begin_with_models([self._model])
+        gc.freeze()  # what is here now stays: an unload need not look through it while requests wait
         self._follower.look()
         self._follower.start(self._wake.set)
         end = time.monotonic() + START_SECONDS
