@@ -13,6 +13,7 @@ from artifacts.manifest import DamagedArtifactError, TokensInput
 from artifacts.text import Encoded, TextEncoder
 from runners.engines import open_engine
 from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, read_verified, threads
+from runners.turns import Rest, no_rest
 from runners.worker import CONFIG, Runner
 
 MOST_AT_ONCE = 16  # comments per forward pass, of similar length
@@ -29,11 +30,11 @@ class KcBert:
         self._engine = open_engine(folder, self._manifest, threads())
         self._folder = folder
 
-    def warm_up(self) -> None:
+    def warm_up(self, rest: Rest = no_rest) -> None:
         """Answer golden samples. Raises DamagedArtifactError when an answer is not theirs."""
-        samples = read_golden_texts(self._folder)[:TRIED_AT_LOAD]
-        answers = self.predict([sample.text for sample in samples])
-        hold_to_golden(self._folder, zip(samples, answers.results, strict=True))
+        for sample in read_golden_texts(self._folder)[:TRIED_AT_LOAD]:
+            rest()
+            hold_to_golden(self._folder, sample, self.predict([sample.text]).results[0])
 
     def predict(self, texts: Sequence[str]) -> Answers[Classification]:
         """One result per text, in order; `truncated` says that the end of a text was not read."""

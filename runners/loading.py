@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -52,9 +52,8 @@ def isolating(batch: Callable[[Sequence[InputT]], list[ResultT]], inputs: Sequen
         return [result for one in inputs for result in isolating(batch, [one])]
 
 
-def hold_to_golden(folder: Path, answered: Iterable[tuple[Golden[ResultT], ResultT | Failure]]) -> None:
-    """Compare golden samples with the answers they got. Raises DamagedArtifactError at the first that differs."""
-    for sample, answer in answered:
-        difference = answer.message if isinstance(answer, Failure) else sample.differs(answer)
-        if difference:
-            raise DamagedArtifactError(f"{folder} does not answer as its golden samples do: {difference}")
+def hold_to_golden(folder: Path, sample: Golden[ResultT], answer: ResultT | Failure) -> None:
+    """Compare a golden sample with the answer it got. Raises DamagedArtifactError when they differ."""
+    difference = answer.message if isinstance(answer, Failure) else sample.differs(answer)
+    if difference:
+        raise DamagedArtifactError(f"{folder} does not answer as its golden samples do: {difference}")

@@ -12,6 +12,7 @@ from artifacts.answers import Answers, Classification, classification
 from artifacts.golden import read_golden_texts
 from runners.engines import open_engine
 from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, read_verified, threads
+from runners.turns import Rest, no_rest
 from runners.worker import CONFIG, Runner
 
 
@@ -23,11 +24,11 @@ class Sentiment:
         self._engine = open_engine(folder, self._manifest, threads())
         self._folder = folder
 
-    def warm_up(self) -> None:
+    def warm_up(self, rest: Rest = no_rest) -> None:
         """Answer golden samples. Raises DamagedArtifactError when an answer is not theirs."""
-        samples = read_golden_texts(self._folder)[:TRIED_AT_LOAD]
-        answers = self.predict([sample.text for sample in samples])
-        hold_to_golden(self._folder, zip(samples, answers.results, strict=True))
+        for sample in read_golden_texts(self._folder)[:TRIED_AT_LOAD]:
+            rest()
+            hold_to_golden(self._folder, sample, self.predict([sample.text]).results[0])
 
     def predict(self, texts: Sequence[str]) -> Answers[Classification]:
         """One result per text, in order."""

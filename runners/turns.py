@@ -1,14 +1,35 @@
-"""Loading in turn."""
+"""Loading beside serving without being in its way: in turn, and at a pace."""
 
 from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 LOOK_EVERY = 0.05  # seconds
+SHARE = 0.25  # of the time that a load may work
+LONGEST_REST = 1.0  # seconds
+
+Rest = Callable[[], None]
+
+
+def no_rest() -> None:
+    """For loads that are in nobody's way."""
+
+
+class Pace:
+    """Gives a load its rests: a thread that has no lower priority (it holds the interpreter's lock) works less instead."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def rest(self) -> None:
+        """To be called between two pieces of work: sleeps in proportion to what was worked."""
+        worked = time.monotonic() - self._since
+        time.sleep(min(LONGEST_REST, worked * (1 / SHARE - 1)))
+        self._since = time.monotonic()
 
 
 @contextmanager

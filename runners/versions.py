@@ -19,7 +19,7 @@ from lifecycle.manager import PAUSES, LoaderFactory, Manager
 from lifecycle.servable import ServableState, State
 from model_store.following import Aspired, Candidate, Follower
 from model_store.heartbeats import EVERY
-from runners.turns import turn
+from runners.turns import Pace, Rest, no_rest, turn
 from telemetry.metrics import LOADED, LOADS, SWAPS, begin_with_models
 from telemetry.vitals import Vitals
 
@@ -33,7 +33,7 @@ TRY_AGAIN = 60.0  # seconds after which what serves is tried again where it coul
 class Warmable(Protocol):
     """What a model's class has to have for this: it is loaded when it is made."""
 
-    def warm_up(self) -> None: ...
+    def warm_up(self, rest: Rest, /) -> None: ...
 
 
 ServableT = TypeVar("ServableT", bound=Warmable)
@@ -44,18 +44,19 @@ class NoVersionError(Exception):
 
 
 class FolderLoader(Generic[ServableT]):
-    """Loads a version from its folder (a `lifecycle.loader.Loader`)."""
+    """Loads a version from its folder (a `lifecycle.loader.Loader`), taking `rest` between pieces of the work."""
 
-    def __init__(self, open_version: Callable[[Path], ServableT], folder: Path) -> None:
+    def __init__(self, open_version: Callable[[Path], ServableT], folder: Path, rest: Rest = no_rest) -> None:
         self._open = open_version
         self._folder = folder
+        self._rest = rest
         self._servable: ServableT | None = None
 
     def load(self) -> None:
         self._servable = self._open(self._folder)
 
     def warm_up(self) -> None:
-        self.servable.warm_up()
+        self.servable.warm_up(self._rest)
 
     def unload(self) -> None:
         self._servable = None
@@ -170,7 +171,10 @@ class Versions(Generic[ServableT]):
         return wanted + [candidate for candidate, _ in self._leaving.values()]
 
     def _loader(self, candidate: Candidate) -> LoaderFactory[ServableT]:
-        return lambda: FolderLoader(self._open, candidate.folder)
+        def make() -> FolderLoader[ServableT]:
+            return FolderLoader(self._open, candidate.folder, Pace().rest if self._serving else no_rest)
+
+        return make
 
     def _turn(self) -> AbstractContextManager[None]:
         # Within a worker loads take turns too: mlflow hands a model over in a global. At the start nothing serves that a load

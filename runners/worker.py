@@ -15,6 +15,7 @@ from lifecycle.manager import NotAvailableError
 from model_store.following import Follower
 from model_store.heartbeats import HOST, Heartbeats
 from model_store.layout import Layout
+from runners.turns import Rest
 from runners.versions import Versions
 from settings import settings
 from telemetry import logs
@@ -42,7 +43,7 @@ CONFIG: ServiceConfig = {
 class Servable(Protocol[InputT_contra, AnswerT]):
     """A version of a model, loaded when it was made."""
 
-    def warm_up(self) -> None: ...
+    def warm_up(self, rest: Rest, /) -> None: ...
 
     def predict(self, batch: Sequence[InputT_contra], /) -> Answers[AnswerT]: ...
 

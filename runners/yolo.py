@@ -17,6 +17,7 @@ from artifacts.inputs import Photo
 from artifacts.manifest import DamagedArtifactError, ImageInput
 from runners.engines import Array, open_engine
 from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, read_verified, threads
+from runners.turns import Rest, no_rest
 from runners.worker import CONFIG, Runner
 
 MOST_AT_ONCE = 8  # photos per forward pass: more is no faster on a CPU and only takes memory
@@ -36,11 +37,12 @@ class Yolo:
         self._decoders = ThreadPoolExecutor(threads(), thread_name_prefix="decode")
         self._folder = folder
 
-    def warm_up(self) -> None:
+    def warm_up(self, rest: Rest = no_rest) -> None:
         """Answer golden samples. Raises DamagedArtifactError when an answer is not theirs."""
-        samples = read_golden_photos(self._folder)[:TRIED_AT_LOAD]
-        photos = [Photo(data=(self._folder / one.image).read_bytes(), confidence=one.confidence) for one in samples]
-        hold_to_golden(self._folder, zip(samples, self.predict(photos).results, strict=True))
+        for sample in read_golden_photos(self._folder)[:TRIED_AT_LOAD]:
+            rest()
+            photo = Photo(data=(self._folder / sample.image).read_bytes(), confidence=sample.confidence)
+            hold_to_golden(self._folder, sample, self.predict([photo]).results[0])
 
     def predict(self, photos: Sequence[Photo]) -> Answers[Detections]:
         """One result per photo, in order. A photo that cannot be decoded gets a Failure; the others are answered."""

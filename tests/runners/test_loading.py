@@ -36,11 +36,11 @@ def test_a_model_that_answers_wrongly_is_refused(tmp_path: Path) -> None:
     sample = GoldenText(text="가", details={"a": 0.5, "b": 0.5})
     right = Classification(label="a", score=0.5, details={"a": 0.5, "b": 0.5})
     wrong = Classification(label="a", score=1, details={"a": 1, "b": 0})
-    hold_to_golden(tmp_path, [(sample, right)])
+    hold_to_golden(tmp_path, sample, right)
     with pytest.raises(DamagedArtifactError, match=r"a 1\.0000 instead of 0\.5000"):
-        hold_to_golden(tmp_path, [(sample, right), (sample, wrong)])
+        hold_to_golden(tmp_path, sample, wrong)
     with pytest.raises(DamagedArtifactError, match="no answer"):
-        hold_to_golden(tmp_path, [(sample, Failure(kind="internal", message="no answer"))])
+        hold_to_golden(tmp_path, sample, Failure(kind="internal", message="no answer"))
 
 
 def test_another_models_version_is_refused() -> None:

@@ -5,7 +5,9 @@ import threading
 import time
 from pathlib import Path
 
-from runners.turns import turn
+import pytest
+
+from runners.turns import LONGEST_REST, SHARE, Pace, turn
 
 
 def test_one_after_the_other(tmp_path: Path) -> None:
@@ -50,3 +52,16 @@ def test_the_dead_hold_nobody_up(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_no_obstacle(tmp_path: Path) -> None:
     with turn(tmp_path / "nowhere" / "turn", 10):
         pass
+
+
+def test_a_load_works_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", slept.append)
+    pace = Pace()
+    now[0] += 0.1
+    pace.rest()
+    now[0] += 60
+    pace.rest()
+    assert slept == [pytest.approx(0.1 * (1 - SHARE) / SHARE), LONGEST_REST]

@@ -20,6 +20,7 @@ from model_store.layout import Layout
 from runners import versions
 from runners.kcbert import KcBert
 from runners.sentiment import Sentiment
+from runners.turns import Rest
 from runners.versions import FolderLoader, NoVersionError, Versions
 from runners.yolo import Yolo
 from telemetry.vitals import Vitals, resident_memory
@@ -40,7 +41,8 @@ class Word:
         if self.word == "broken":
             raise ValueError("broken")
 
-    def warm_up(self) -> None:
+    def warm_up(self, rest: Rest) -> None:
+        rest()
         if self.word == "cold":
             raise ValueError("does not warm up")
 
