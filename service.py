@@ -69,8 +69,8 @@ class Bunriwiki:
         logs.configure(settings().log_level)
         layout = Layout(settings().model_store)
         self.follower = Follower(layout, {model: settings().models / model for model in MODELS})
-        self.status = Status(layout, self.follower)
-        self.vitals = Vitals("gateway", Heartbeats(layout.run), settings().max_rss * 2**20, settings().workers)
+        self.status = Status(layout, self.follower, settings().runner_workers)
+        self.vitals = Vitals("gateway", Heartbeats(layout.run), settings().vital_limits)
 
     @bentoml.on_startup
     def open_the_door(self) -> None:
@@ -93,6 +93,7 @@ class Bunriwiki:
     @bentoml.on_shutdown
     def leave(self) -> None:
         """Runs when the last request was answered."""
+        self.follower.stop()
         self.vitals.leave()
 
     def __metrics__(self, others: str) -> str:

@@ -7,6 +7,7 @@ sentence that names the variable.
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +17,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from artifacts.manifest import MODELS
 
 PREFIX = "BUNRIWIKI_"
+
+
+@dataclass(frozen=True, slots=True)
+class VitalLimits:
+    """What a worker may take, and who it is one of.
+
+    `memory` is in bytes, 0 for any; `workers` is how many processes of the service answer when all are there; `last_word` are
+    the seconds after which a worker that was told to end is ended.
+    """
+
+    memory: int
+    workers: int
+    last_word: float
 
 
 class Settings(BaseSettings):
@@ -41,9 +55,13 @@ class Settings(BaseSettings):
     log_requests: bool = Field(default=True, description="One line per request.")
 
     @property
-    def workers(self) -> int:
-        """All processes that answer."""
-        return self.gateway_workers + len(MODELS) * self.runner_workers
+    def vital_limits(self) -> VitalLimits:
+        """What follows from these settings for each worker."""
+        return VitalLimits(
+            memory=self.max_rss * 2**20,
+            workers=self.gateway_workers + len(MODELS) * self.runner_workers,
+            last_word=self.drain + 2 * self.deadline,
+        )
 
 
 def _variable(name: str) -> str:

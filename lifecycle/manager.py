@@ -18,6 +18,7 @@ ServableT = TypeVar("ServableT")
 LoaderFactory = Callable[[], Loader[ServableT]]
 Listener = Callable[[ServableState], None]
 
+PARALLEL_LOADS = 2
 PAUSES = (1.0, 4.0)  # seconds before the second and the third try of a load
 
 
@@ -27,7 +28,7 @@ class NotAvailableError(Exception):
 
 @dataclass(eq=False, slots=True)
 class _Managed(Generic[ServableT]):
-    """A version and all that the manager knows of it. Every field is guarded by the manager's lock."""
+    """A version and all that the manager knows of it. Whatever changes is guarded by the manager's lock."""
 
     id: ServableId
     make_loader: LoaderFactory[ServableT]
@@ -62,7 +63,7 @@ class Manager(Generic[ServableT]):
         *,
         listener: Listener = lambda _: None,
         policy: AspiredVersionPolicy = preserve_availability,
-        parallel_loads: int = 2,
+        parallel_loads: int = PARALLEL_LOADS,
         pauses: tuple[float, ...] = PAUSES,
         within: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
@@ -201,7 +202,8 @@ class Manager(Generic[ServableT]):
                 if managed.unwanted.wait(pause):
                     break
             else:
-                managed.error = None
+                with self._changed:
+                    managed.error = None
                 return loader
         return None
 
@@ -219,7 +221,8 @@ class Manager(Generic[ServableT]):
             try:
                 loader.unload()
             except Exception as error:  # it is out of our hands either way
-                managed.error = f"{type(error).__name__}: {error}"
+                reason = f"{type(error).__name__}: {error}"
+                self._listener(ServableState(managed.id, State.UNLOADING, reason))
             del loader
         with self._changed:
             managed.state = State.END

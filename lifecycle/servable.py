@@ -16,7 +16,7 @@ class State(StrEnum):
     END = "end"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class ServableId:
     """A model's name and one of its versions."""
 
@@ -29,7 +29,11 @@ class ServableId:
 
 @dataclass(frozen=True, slots=True)
 class ServableState:
-    """Where a version is. `error` says why it has ended when its load failed, or why the latest try did while it goes on."""
+    """Where a version is.
+
+    `error` says why the latest try to load it failed, while it is LOADING or when it has ended so; of one that is UNLOADING,
+    why that failed.
+    """
 
     id: ServableId
     state: State

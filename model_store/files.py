@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import uuid
 from pathlib import Path
 
@@ -42,11 +40,3 @@ def sync_tree(folder: Path) -> None:
             with (Path(place) / name).open("rb") as stream:
                 os.fsync(stream.fileno())
         sync_folder(Path(place))
-
-
-def remove_tree(folder: Path, aside: Path) -> None:
-    """Remove `folder` so that no reader sees a part of it: by way of `aside`, a name on the same filesystem."""
-    with contextlib.suppress(FileNotFoundError):
-        folder.rename(aside)
-        sync_folder(folder.parent)
-    shutil.rmtree(aside, ignore_errors=True)

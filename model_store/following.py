@@ -15,6 +15,7 @@ from artifacts.manifest import Manifest
 from model_store.generation import GenerationError, Generations
 from model_store.layout import Layout
 
+NOTHING = b""  # what the file says as long as it was never there
 POLL = 1.0  # seconds between two looks where no event comes: inotify does not cross network volumes
 
 
@@ -51,11 +52,15 @@ class Follower:
     def __init__(self, layout: Layout, fallbacks: Mapping[str, Path]) -> None:
         self._layout = layout
         self._fallbacks = {model: Candidate(Manifest.read(folder).version, folder) for model, folder in fallbacks.items()}
-        self._text = b"{}"
+        self._text = NOTHING
         self._generations = Generations()
         self._looking = threading.Lock()
         self._stopping = threading.Event()
         self.look()
+
+    def fallback(self, model: str) -> Path:
+        """The folder of the fallback version."""
+        return self._fallbacks[model].folder
 
     def aspired(self, model: str) -> Aspired:
         """What `model` should do, as of the last look."""
@@ -75,10 +80,6 @@ class Follower:
             instead=tuple(one for one in (*previous, fallback) if one.version != serving.version),
         )
 
-    def fallback(self, model: str) -> str:
-        """The version that the repository ships."""
-        return self._fallbacks[model].version
-
     @property
     def generations(self) -> Generations:
         """The whole file, as of the last look."""
@@ -90,7 +91,9 @@ class Follower:
             try:
                 text = self._layout.generation.read_bytes()
             except FileNotFoundError:
-                text = b"{}"
+                if self._text != NOTHING:  # nobody deletes it: the volume is not there
+                    logger.error("{} is gone, what it said before holds on", self._layout.generation)
+                return False
             except OSError as error:
                 logger.error("{} cannot be read, what it said before holds on: {}", self._layout.generation, error)
                 return False

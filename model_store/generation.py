@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from artifacts.manifest import Version
 from model_store.files import write_atomically
@@ -76,7 +76,7 @@ class Generations(_Strict):
         """What the file's text says. Raises GenerationError."""
         try:
             return cls.model_validate(yaml.safe_load(text))
-        except (UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        except (ValueError, yaml.YAMLError) as error:  # pydantic's ValidationError is a ValueError
             raise GenerationError(f"generation.yaml cannot be followed: {error}") from error
 
     def write(self, path: Path) -> None:
@@ -92,10 +92,16 @@ class Generations(_Strict):
         """These, with `target`, or nothing, to be loaded beside what serves."""
         return self._with(model, self.of(model).model_copy(update={"preparing": target}))
 
-    def flip(self, model: str, target: Target) -> Generations:
-        """These, with `target` serving in the next generation of `model`, and what served until now as its previous version."""
+    def flip(self, model: str, target: Target, *, outgoing_was_good: bool = True) -> Generations:
+        """These, with `target` serving in the next generation of `model`.
+
+        What served until now is its previous version then; if that was no good, the one before stays.
+        """
         old = self.of(model)
-        new = ModelGeneration(generation=old.generation + 1, serving=target, previous=old.serving, pinned=old.pinned)
+        previous = old.serving if outgoing_was_good else old.previous
+        if previous and previous.version == target.version:
+            previous = None
+        new = ModelGeneration(generation=old.generation + 1, serving=target, previous=previous, pinned=old.pinned)
         return self._with(model, new)
 
     def pin(self, model: str, *, pinned: bool) -> Generations:

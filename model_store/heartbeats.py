@@ -89,8 +89,8 @@ class Heartbeats:
 
     def tidy(self) -> None:
         """Delete what the long dead said, and what they left half said."""
-        for path in self._folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):
+        for path in (*self._folder.glob("*.json"), *self._folder.glob(".*.json.*")):
+            with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > FORGOTTEN:
                     path.unlink()
 
@@ -98,8 +98,8 @@ class Heartbeats:
         for path in sorted(self._folder.glob("[!.]*.json")):
             try:
                 yield Heartbeat.model_validate_json(path.read_bytes())
-            except (FileNotFoundError, ValidationError):
-                continue  # it has just ended, or is of another version of this program
+            except (OSError, ValidationError):
+                continue  # it has just been replaced or has ended, or is of another version of this program
 
     def _path(self, worker: str) -> Path:
         return self._folder / f"{worker}.json"

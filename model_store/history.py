@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from model_store.files import sync_folder
 from model_store.generation import Asker
 
 Kind = Literal["published", "flipped", "abandoned", "quarantined", "released", "removed", "pinned", "unpinned"]
@@ -54,6 +55,8 @@ class History:
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
+        if not size:
+            sync_folder(self._path.parent)
 
     def read(self, model: str | None = None) -> Iterator[Event]:
         """All events, or those of one model, the oldest first. A line that was never finished is passed over."""

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from model_store.files import sync_folder
+
 
 class Layout:
     """The paths below `root`. Reading them touches nothing."""
@@ -52,3 +54,4 @@ class Layout:
         """Make the folders that are not there yet."""
         for folder in (self.models, self.staging, self.quarantine, self.run):
             folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(self.root)

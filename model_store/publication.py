@@ -35,7 +35,16 @@ def publish(layout: Layout, folder: Path, source: str, progress: Progress = lamb
     if place.exists():
         if digest(place / MANIFEST) != digest(folder / MANIFEST):
             raise VersionExistsError(f"the store has another {manifest.model}:{manifest.version}; publish under a new name")
-        return manifest
+    else:
+        _copy(layout, folder, manifest, source, progress)
+    sync_folder(place.parent)  # also where a predecessor died before it
+    sync_folder(layout.models)
+    progress("published")
+    return manifest
+
+
+def _copy(layout: Layout, folder: Path, manifest: Manifest, source: str, progress: Progress) -> None:
+    place = layout.version(manifest.model, manifest.version)
     staged = layout.staging / f"{manifest.model}-{manifest.version}-{uuid.uuid4().hex}"
     try:
         for path in (MANIFEST, *(file.path for file in manifest.files)):
@@ -51,13 +60,9 @@ def publish(layout: Layout, folder: Path, source: str, progress: Progress = lamb
         place.parent.mkdir(exist_ok=True)
         staged.rename(place)
         progress("renamed")
-        sync_folder(place.parent)
-        sync_folder(layout.models)
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise
-    progress("published")
-    return manifest
 
 
 def _model_yaml(manifest: Manifest, source: str) -> str:

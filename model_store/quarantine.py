@@ -8,7 +8,7 @@ import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from artifacts.manifest import Version
-from model_store.files import write_atomically
+from model_store.files import sync_folder, write_atomically
 
 
 class Quarantined(BaseModel):
@@ -33,6 +33,7 @@ class Quarantine:
         """Keep `one` out, durably; a newer reason replaces an older one."""
         path = self._path(one.model, one.version)
         path.parent.mkdir(parents=True, exist_ok=True)
+        sync_folder(self._folder)
         write_atomically(path, yaml.safe_dump(one.model_dump(mode="json"), allow_unicode=True, sort_keys=False, width=120))
 
     def find(self, model: str, version: str) -> Quarantined | None:
@@ -50,9 +51,11 @@ class Quarantine:
     def release(self, model: str, version: str) -> bool:
         """Let a version be tried again; whether it was in quarantine."""
         path = self._path(model, version)
-        there = path.exists()
-        path.unlink(missing_ok=True)
-        return there
+        if not path.exists():
+            return False
+        path.unlink()
+        sync_folder(path.parent)
+        return True
 
     def _path(self, model: str, version: str) -> Path:
         return self._folder / model / f"{version}.yaml"

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from model_store.generation import Asker, Target
-from model_store.writer import StoreWriter
+from model_store.writer import NotPublishedError, StoreWriter, SupersededError
 
-LOOK_EVERY = 0.05  # seconds
+LOOK_EVERY = 0.1  # seconds
 DEADLINE = 120.0  # seconds for the workers to load and warm up a version
 
 
@@ -33,21 +33,24 @@ def roll_over(
     after `deadline` seconds is left behind (it ends itself and starts again with what serves then). Where no worker lives, the
     version serves from their start. Blocks; models do not wait for each other, so give each its thread.
 
-    Raises RolloverError when a worker cannot load the version, when none could by the deadline, or when another version was to
-    be prepared meanwhile.
+    Where it serves already, nothing is done. Raises RolloverError when the version is not in the store or in quarantine, when a
+    worker cannot load it, when none could by the deadline, or when another version was to be prepared meanwhile.
     """
+    serving = writer.generations().of(model).serving
+    if serving and serving.version == version:
+        return sum(one.role == model and one.prepared(version) for one in writer.heartbeats.alive())
     target = Target(version=version, since=datetime.now(UTC), source=source, by=by)
-    writer.change(lambda old: old.prepare(model, target))
-    progress("preparing")
     try:
+        writer.prepare(model, target)
+        progress("preparing")
         prepared = _wait_for_workers(writer, model, target, deadline)
+        progress("prepared")
+        writer.flip(model, target, prepared)
     except BaseException as error:
-        if writer.generations().of(model).preparing == target:
-            writer.change(lambda old: old.prepare(model, None))
-        writer.record("abandoned", model, version=version, source=source, by=by, reason=str(error) or type(error).__name__)
+        writer.abandon(model, target, str(error) or type(error).__name__)
+        if isinstance(error, NotPublishedError | SupersededError):
+            raise RolloverError(str(error)) from error
         raise
-    progress("prepared")
-    writer.flip(model, target, prepared)
     progress("flipped")
     return prepared
 
@@ -56,7 +59,7 @@ def _wait_for_workers(writer: StoreWriter, model: str, target: Target, deadline:
     end = time.monotonic() + deadline
     while True:
         if writer.generations().of(model).preparing != target:
-            raise RolloverError(f"another version of {model} is to be prepared now")
+            raise SupersededError(f"another version of {model} is to be prepared now")
         workers = [one for one in writer.heartbeats.alive() if one.role == model and one.state != "ending"]
         # What a worker said before it knew of this says nothing: it may be about to unload the very version.
         informed = [one for one in workers if one.preparing == target.since]

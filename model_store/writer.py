@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.manifest import Manifest
-from model_store.files import remove_tree
-from model_store.generation import Asker, Generations, ModelGeneration, Target
+from model_store.files import sync_folder
+from model_store.generation import Asker, GenerationError, Generations, ModelGeneration, Target
 from model_store.heartbeats import Heartbeats
 from model_store.history import Event, History, Kind
 from model_store.layout import Layout
@@ -22,22 +23,35 @@ from model_store.quarantine import Quarantine, Quarantined
 from model_store.retention import KEPT, removable
 
 
-class StoreWriter:
-    """Made by `open_writer`. Safe to use from many threads; what they do to `generation.yaml` is done one after the other."""
+class NotPublishedError(Exception):
+    """The version cannot serve: it is not in the store, or it is in quarantine."""
 
-    def __init__(self, layout: Layout) -> None:
+
+class SupersededError(Exception):
+    """Another version was to be prepared meanwhile."""
+
+
+class StoreWriter:
+    """Made by `open_writer`. Safe to use from many threads; what they do to `generation.yaml` is done one after the other.
+
+    Of every model the newest `keep` versions stay, and what is needed.
+    """
+
+    def __init__(self, layout: Layout, keep: int) -> None:
         self.layout = layout
+        self._keep = keep
         self.heartbeats = Heartbeats(layout.run)
         self.history = History(layout.history)
         self.quarantine = Quarantine(layout.quarantine)
         self._changing = threading.Lock()
 
     def publish(self, folder: Path, source: str, by: Asker, progress: Progress = lambda _: None) -> Manifest:
-        """Bring the version in `folder` into the store (see `publication.publish`), where it does not serve yet."""
+        """Bring the version in `folder` into the store (see `publication.publish`), to serve later. An old one may go."""
         manifest = publish(self.layout, folder, source, progress)
         if not self._is_recorded(manifest.model, manifest.version):
             self.record("published", manifest.model, version=manifest.version, source=source, by=by)
         progress("recorded")
+        self.collect_garbage()
         return manifest
 
     def generations(self) -> Generations:
@@ -51,11 +65,40 @@ class StoreWriter:
             new.write(self.layout.generation)
             return new
 
+    def prepare(self, model: str, target: Target) -> None:
+        """Have every worker load `target` beside what serves.
+
+        Raises NotPublishedError when it is not in the store, or in quarantine.
+        """
+
+        def prepared(old: Generations) -> Generations:
+            if not self.layout.version(model, target.version).is_dir():
+                raise NotPublishedError(f"{model}:{target.version} is not in the store")
+            if bad := self.quarantine.find(model, target.version):
+                raise NotPublishedError(f"{model}:{target.version} is in quarantine: {bad.reason}")
+            return old.prepare(model, target)
+
+        self.change(prepared)
+
+    def abandon(self, model: str, target: Target, reason: str) -> None:
+        """Have nobody load `target` any more, unless another version is being prepared already."""
+        self.change(lambda old: old.prepare(model, None) if old.of(model).preparing == target else old)
+        self.record("abandoned", model, version=target.version, source=target.source, by=target.by, reason=reason)
+
     def flip(self, model: str, target: Target, workers: int) -> None:
-        """Have `target` serve from now on; `workers` are prepared for it."""
-        target = target.model_copy(update={"since": datetime.now(UTC)})
-        new = self.change(lambda old: old.flip(model, target))
-        self._record_flip(model, new.of(model), workers=workers)
+        """Have `target` serve from now on; `workers` are prepared for it.
+
+        Raises SupersededError when it is not (any more) what is being prepared.
+        """
+
+        def flipped(old: Generations) -> Generations:
+            now = old.of(model)
+            if now.preparing != target:
+                raise SupersededError(f"another version of {model} is to be prepared now")
+            good = target.by != "watch" and not (now.serving and self.quarantine.find(model, now.serving.version))
+            return old.flip(model, target.model_copy(update={"since": datetime.now(UTC)}), outgoing_was_good=good)
+
+        self._record_flip(model, self.change(flipped).of(model), workers=workers)
 
     def pin(self, model: str, *, pinned: bool, by: Asker) -> None:
         """Hold `model` at the version that serves, against polling; or no longer."""
@@ -74,34 +117,47 @@ class StoreWriter:
             self.record("released", model, version=version, by=by)
         return was_there
 
-    def collect_garbage(self, keep: int = KEPT) -> list[tuple[str, str]]:
-        """Delete all but the newest `keep` versions of every model and what is needed (see `retention`); what was deleted."""
+    def collect_garbage(self) -> list[tuple[str, str]]:
+        """Delete all but the newest versions of every model and what is needed (see `retention`); what was deleted."""
         removed = []
         for model in self.layout.published():
             ordered = sorted(self.layout.versions(model), key=lambda version: self._published_at(model, version))
             with self._changing:  # nothing becomes aspired between the look and the removal
                 generation = self.generations().of(model)
-                for version in removable(ordered, generation, self.heartbeats.alive(), model, keep):
-                    remove_tree(self.layout.version(model, version), self.layout.staging / f"removed-{model}-{version}")
+                for version in removable(ordered, generation, self.heartbeats.alive(), model, self._keep):
+                    self.layout.version(model, version).rename(self.layout.staging / f"removed-{model}-{version}")
+                    sync_folder(self.layout.models / model)
+                    self._append("removed", model, version=version)
                     removed.append((model, version))
         for model, version in removed:
-            self.record("removed", model, version=version)
+            shutil.rmtree(self.layout.staging / f"removed-{model}-{version}", ignore_errors=True)
+        self.heartbeats.tidy()
         return removed
 
     def record(self, kind: Kind, model: str, **details: Any) -> None:
         """Add to the history."""
         with self._changing:
-            self.history.append(Event(at=datetime.now(UTC), kind=kind, model=model, **details))
+            self._append(kind, model, **details)
 
     def recover(self) -> None:
-        """Tidy what a dead writer left, and record the last step that it did not come to record."""
+        """Tidy what a dead writer left, and record the last step that it did not come to record.
+
+        Raises GenerationError when the generation file is lost: to begin anew would take every model back to its fallback.
+        """
+        if not self.layout.generation.exists() and any(event.kind == "flipped" for event in self.history.read()):
+            raise GenerationError(
+                f"{self.layout.generation} is missing, though versions have served. Restore it, or delete "
+                f"{self.layout.history} to begin anew with the fallback versions"
+            )
         for leftover in self.layout.staging.iterdir():
             shutil.rmtree(leftover, ignore_errors=True)
-        for leftover in (*self.layout.root.glob(".*"), *self.layout.quarantine.rglob(".*")):
-            leftover.unlink(missing_ok=True)  # a file that was to replace another
+        halves = (*self.layout.root.glob(".generation.yaml.*"), *self.layout.quarantine.glob("*/.*.yaml.*"))
+        for leftover in halves:
+            leftover.unlink(missing_ok=True)
         for folder in self.layout.models.iterdir():
             if folder.is_dir() and not self.layout.versions(folder.name):
-                folder.rmdir()
+                with contextlib.suppress(OSError):  # BentoML may have left a file there
+                    folder.rmdir()
         self.heartbeats.tidy()
         for model, versions in self.layout.published().items():
             for version in versions:
@@ -125,6 +181,9 @@ class StoreWriter:
             details |= {"version": new.serving.version, "source": new.serving.source, "by": new.serving.by}
             self.record("flipped", model, generation=new.generation, previous=previous, **details)
 
+    def _append(self, kind: Kind, model: str, **details: Any) -> None:
+        self.history.append(Event(at=datetime.now(UTC), kind=kind, model=model, **details))
+
     def _is_recorded(self, model: str, version: str) -> bool:
         """Whether the history has the publication of this very version, and not its removal after that."""
         kinds = [
@@ -139,11 +198,11 @@ class StoreWriter:
 
 
 @contextmanager
-def open_writer(root: Path, who: str) -> Iterator[StoreWriter]:
+def open_writer(root: Path, who: str, keep: int = KEPT) -> Iterator[StoreWriter]:
     """The writer of the store at `root`, made where there is none. Raises StoreLockedError, GenerationError, OSError."""
     layout = Layout(root)
     layout.create()
     with writer_lock(layout.lock, who):
-        writer = StoreWriter(layout)
+        writer = StoreWriter(layout, keep)
         writer.recover()
         yield writer

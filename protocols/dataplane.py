@@ -93,13 +93,14 @@ class Model(Generic[InputT, AnswerT]):
 
     async def _call(self, batch: list[InputT]) -> list[Served[AnswerT | Failure]]:
         version = self._route.version()
-        while True:
-            answers = await self._hop(batch, version)
-            if answers.version == version:
-                self._route.answered(version)
-                return [Served(answers.model, answers.version, result) for result in answers.results]
-            version = self._route.instead(answers.version)
-            await asyncio.sleep(BETWEEN_TRIES)
+        async with asyncio.timeout(self._deadline):  # by then nobody waits for the answer any more
+            while True:
+                answers = await self._hop(batch, version)
+                if answers.version == version:
+                    self._route.answered(version)
+                    return [Served(answers.model, answers.version, result) for result in answers.results]
+                version = await self._route.instead(answers.version)
+                await asyncio.sleep(BETWEEN_TRIES)
 
     async def _hop(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
         try:

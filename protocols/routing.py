@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from model_store.following import Follower
@@ -31,9 +32,9 @@ class Route:
         if self._missing is not None and self._missing[0] == version:
             self._missing = None
 
-    def instead(self, offered: str) -> str:
+    async def instead(self, offered: str) -> str:
         """The version to ask for next, where a worker did not have the one asked for, and has `offered`."""
-        self._follower.look()  # perhaps this process is the one that is behind
+        await asyncio.to_thread(self._follower.look)  # perhaps this process is the one that is behind
         should, now = self.version(), time.monotonic()
         if self._missing is None or self._missing[0] != should:
             self._missing = (should, now)

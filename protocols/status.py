@@ -55,9 +55,10 @@ class ModelStates(BaseModel):
 
 
 class Status:
-    """Reads the store; blocks on its files."""
+    """Reads the store; blocks on its files. `workers` is how many each model of this service should have."""
 
-    def __init__(self, layout: Layout, follower: Follower) -> None:
+    def __init__(self, layout: Layout, follower: Follower, workers: int) -> None:
+        self._workers = workers
         self._layout = layout
         self._follower = follower
         self._heartbeats = Heartbeats(layout.run)
@@ -69,7 +70,7 @@ class Status:
 
     def serving(self) -> dict[str, dict[str, bool]]:
         """By model and version, whether it serves: what this service's workers answer with against all other known versions."""
-        mine = [one for one in self._heartbeats.alive() if one.host == HOST and one.parent == os.getppid()]
+        mine = [one for one in self._heartbeats.alive() if _is_mine(one)]
         found: dict[str, dict[str, bool]] = {}
         for model in MODELS:
             aspired = self._follower.aspired(model)
@@ -81,7 +82,7 @@ class Status:
     def _model(self, model: str, workers: Sequence[Heartbeat]) -> ModelState:
         generation = self._follower.generations.of(model)
         serving = self._follower.aspired(model).serving.version
-        reasons = _reasons(generation, serving, workers)
+        reasons = self._reasons(generation, serving, workers)
         return ModelState(
             name=model,
             generation=generation.generation,
@@ -97,19 +98,23 @@ class Status:
             workers=[_worker(one) for one in workers],
         )
 
+    def _reasons(self, generation: ModelGeneration, serving: str, workers: Sequence[Heartbeat]) -> list[str]:
+        reasons = []
+        if generation.serving is None:
+            reasons.append("fallback: no version of the store serves, the one that the repository ships does")
+        for one in workers:
+            if one.serving and one.serving != serving:
+                reasons.append(f"{one.worker} answers with {one.serving}")
+            for version, error in one.errors.items():
+                reasons.append(f"{one.worker} could not load {version}: {error}")
+        ready = sum(one.state == "ready" for one in workers if _is_mine(one))
+        if ready < self._workers:
+            reasons.append(f"{ready} of {self._workers} workers are ready")
+        return reasons
 
-def _reasons(generation: ModelGeneration, serving: str, workers: Sequence[Heartbeat]) -> list[str]:
-    reasons = []
-    if generation.serving is None:
-        reasons.append("fallback: no version has been published, the one that the repository ships serves")
-    for one in workers:
-        if one.serving and one.serving != serving:
-            reasons.append(f"{one.worker} answers with {one.serving}")
-        for version, error in one.errors.items():
-            reasons.append(f"{one.worker} could not load {version}: {error}")
-    if not any(one.state == "ready" for one in workers):
-        reasons.append("no worker is ready")
-    return reasons
+
+def _is_mine(one: Heartbeat) -> bool:
+    return one.host == HOST and one.parent == os.getppid()
 
 
 def _worker(one: Heartbeat) -> WorkerState:

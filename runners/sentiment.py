@@ -24,6 +24,10 @@ class Sentiment:
         self._engine = open_engine(folder, self._manifest, threads())
         self._folder = folder
 
+    @property
+    def version(self) -> str:
+        return self._manifest.version
+
     def warm_up(self, rest: Rest = no_rest) -> None:
         """Answer golden samples. Raises DamagedArtifactError when an answer is not theirs."""
         for sample in read_golden_texts(self._folder)[:TRIED_AT_LOAD]:

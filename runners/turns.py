@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,23 +34,23 @@ class Pace:
 
 
 @contextmanager
-def turn(path: Path, patience: float) -> Iterator[None]:
-    """Wait until no other worker is between the start and the end of its `turn(path)`, but no longer than `patience` seconds.
+def turn(folder: Path, patience: float) -> Iterator[None]:
+    """Wait until no other process is between start and end of its `turn(folder)`, but no longer than `patience` seconds.
 
     Workers of one model that load beside serving do it one after the other, and leave the other cores to those that answer. One
     that is stuck holds the others up for `patience` only; one that dies, not at all.
     """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        stream = path.open("a")
-    except OSError:
-        yield  # a store that cannot be written to: better at the same time than not at all
-        return
-    with stream:
         end = time.monotonic() + patience
         while time.monotonic() < end:
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 time.sleep(LOOK_EVERY)
+            except OSError:
+                break  # a volume without locks: better at the same time than not at all
         yield
+    finally:
+        os.close(descriptor)

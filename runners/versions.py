@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from loguru import logger
 
+from artifacts.manifest import DamagedArtifactError
 from lifecycle.handle import Handle
-from lifecycle.manager import PAUSES, LoaderFactory, Manager
+from lifecycle.manager import PARALLEL_LOADS, PAUSES, LoaderFactory, Manager
 from lifecycle.servable import ServableState, State
 from model_store.following import Aspired, Candidate, Follower
 from model_store.heartbeats import EVERY
@@ -23,7 +23,7 @@ from runners.turns import Pace, Rest, no_rest, turn
 from telemetry.metrics import LOADED, LOADS, SWAPS, begin_with_models
 from telemetry.vitals import Vitals
 
-START_SECONDS = 120.0  # within which a worker has to load a version
+START_SECONDS = 60.0  # within which a worker has to load a version; after half of it, another one than it should
 LINGER = 2.0  # seconds that a version stays after a swap, for gateways that have not noticed yet
 GRACE = 0.5  # seconds that a worker may be behind one that has followed a flip
 PATIENCE = 10.0  # seconds that a worker waits for its turn to load
@@ -32,6 +32,9 @@ TRY_AGAIN = 60.0  # seconds after which what serves is tried again where it coul
 
 class Warmable(Protocol):
     """What a model's class has to have for this: it is loaded when it is made."""
+
+    @property
+    def version(self) -> str: ...
 
     def warm_up(self, rest: Rest, /) -> None: ...
 
@@ -46,14 +49,17 @@ class NoVersionError(Exception):
 class FolderLoader(Generic[ServableT]):
     """Loads a version from its folder (a `lifecycle.loader.Loader`), taking `rest` between pieces of the work."""
 
-    def __init__(self, open_version: Callable[[Path], ServableT], folder: Path, rest: Rest = no_rest) -> None:
+    def __init__(self, open_version: Callable[[Path], ServableT], candidate: Candidate, rest: Rest = no_rest) -> None:
         self._open = open_version
-        self._folder = folder
+        self._candidate = candidate
         self._rest = rest
         self._servable: ServableT | None = None
 
     def load(self) -> None:
-        self._servable = self._open(self._folder)
+        servable = self._open(self._candidate.folder)
+        if servable.version != self._candidate.version:
+            raise DamagedArtifactError(f"{self._candidate.folder} holds {servable.version}")
+        self._servable = servable
 
     def warm_up(self) -> None:
         self.servable.warm_up(self._rest)
@@ -66,7 +72,7 @@ class FolderLoader(Generic[ServableT]):
     @property
     def servable(self) -> ServableT:
         if self._servable is None:
-            raise RuntimeError(f"{self._folder} is not loaded")
+            raise RuntimeError(f"{self._candidate.folder} is not loaded")
         return self._servable
 
 
@@ -78,20 +84,21 @@ class Versions(Generic[ServableT]):
     it, then the fallback.
     """
 
-    def __init__(
-        self, model: str, open_version: Callable[[Path], ServableT], follower: Follower, vitals: Vitals, turns: Path
-    ) -> None:
+    def __init__(self, model: str, open_version: Callable[[Path], ServableT], follower: Follower, vitals: Vitals) -> None:
         self._model = model
         self._open = open_version
         self._follower = follower
         self._vitals = vitals
         self._manager: Manager[ServableT] = Manager(model, listener=self._note, pauses=PAUSES, within=self._turn)
-        self._turns = turns
+        self._turns = follower.fallback(model)
+        self._one_at_a_time = threading.Lock()
         self._wake = threading.Event()
         self._serving: Candidate | None = None
         self._leaving: dict[str, tuple[Candidate, float]] = {}  # what served until lately, and until when it stays
         self._failed: dict[str, float] = {}  # when a version was given up
         self._behind_since: float | None = None
+        self._stuck_since: float | None = None
+        self._late = False
 
     def start(self) -> None:
         """Load what should serve, and follow from then on. Blocks until a version serves. Raises NoVersionError."""
@@ -99,9 +106,11 @@ class Versions(Generic[ServableT]):
         gc.freeze()  # what is here now stays: an unload need not look through it while requests wait
         self._follower.look()
         self._follower.start(self._wake.set)
-        end = time.monotonic() + START_SECONDS
+        begun = time.monotonic()
         while not self._step():
-            if time.monotonic() > end:
+            waited = time.monotonic() - begun
+            self._late = waited > START_SECONDS / 2
+            if waited > START_SECONDS:
                 raise NoVersionError(f"no version of {self._model} was loaded within {START_SECONDS:g} s")
             self._wake.wait(EVERY)
             self._wake.clear()
@@ -127,6 +136,7 @@ class Versions(Generic[ServableT]):
             try:
                 self._step()
                 self._end_where_others_are_ahead()
+                self._end_when_all_loads_are_stuck()
                 self._vitals.look_at_memory()
             except Exception:  # whatever is wrong with the store: what serves, serves on
                 logger.exception("{} could not follow the store", self._model)
@@ -141,7 +151,7 @@ class Versions(Generic[ServableT]):
         if _is(states, aspired.serving, State.AVAILABLE):
             self._serve(aspired.serving)
             settled = True
-        elif _is(states, aspired.serving, State.END):
+        elif _is(states, aspired.serving, State.END) or self._late:
             settled = self._serving is not None or self._serve_instead(aspired, states)
         else:
             settled = False
@@ -158,12 +168,11 @@ class Versions(Generic[ServableT]):
         now = time.monotonic()
         self._leaving = {version: one for version, one in self._leaving.items() if one[1] > now}
         wanted = [aspired.serving]
-        if aspired.serving.version in self._failed:
-            if now - self._failed[aspired.serving.version] > TRY_AGAIN:
-                del self._failed[aspired.serving.version]
-                wanted.clear()  # the manager forgets it in this step, and tries it anew in the next
-            if self._serving is None:
-                wanted += aspired.instead
+        if self._serving is None and (aspired.serving.version in self._failed or self._late):
+            wanted += aspired.instead
+        if now - self._failed.get(aspired.serving.version, now) > TRY_AGAIN:
+            del self._failed[aspired.serving.version]
+            wanted.remove(aspired.serving)  # the manager forgets it in this step, and tries it anew in the next
         if aspired.preparing:
             wanted.append(aspired.preparing)
         if self._serving:
@@ -172,15 +181,21 @@ class Versions(Generic[ServableT]):
 
     def _loader(self, candidate: Candidate) -> LoaderFactory[ServableT]:
         def make() -> FolderLoader[ServableT]:
-            return FolderLoader(self._open, candidate.folder, Pace().rest if self._serving else no_rest)
+            return FolderLoader(self._open, candidate, Pace().rest if self._serving else no_rest)
 
         return make
 
-    def _turn(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
         # Within a worker loads take turns too: mlflow hands a model over in a global. At the start nothing serves that a load
         # could be in the way of, so workers do not wait for each other.
-        mine = self._turns.with_suffix(f".{os.getpid()}.turn")
-        return turn(self._turns if self._serving else mine, PATIENCE)
+        mine = self._one_at_a_time.acquire(timeout=PATIENCE)
+        try:
+            with turn(self._turns, PATIENCE) if self._serving else nullcontext():
+                yield
+        finally:
+            if mine:
+                self._one_at_a_time.release()
 
     def _serve(self, candidate: Candidate) -> None:
         before = self._serving
@@ -197,8 +212,11 @@ class Versions(Generic[ServableT]):
     def _serve_instead(self, aspired: Aspired, states: Mapping[str, ServableState]) -> bool:
         """Serve the best of what there is instead of what should serve; whether that is done.
 
-        Raises NoVersionError when nothing can.
+        Raises NoVersionError when nothing can, and when another worker of this service does have what should serve: this one is
+        started again until it has it too, and takes no batches meanwhile.
         """
+        if self._ahead(aspired.serving, here=True):
+            raise NoVersionError(f"other workers could load {self._model}:{aspired.serving.version}, this one could not")
         for one in aspired.instead:
             if _is(states, one, State.AVAILABLE):
                 logger.error("{} serves {} instead of {}", self._model, one.version, aspired.serving.version)
@@ -206,29 +224,59 @@ class Versions(Generic[ServableT]):
                 return True
             if not _is(states, one, State.END):
                 return False
+        if self._late:
+            return False
         raise NoVersionError("; ".join(f"{state.id}: {state.error}" for state in states.values()))
 
     def _end_where_others_are_ahead(self) -> None:
-        """End this worker when it cannot follow a flip, while another worker has: a new one will load what serves."""
+        """End this worker when it cannot follow a flip, while others have: a new one will load what serves.
+
+        One that is still loading goes as soon as any worker is ahead. One that has failed goes only where another worker of its
+        own service answers; else what it has serves on.
+        """
         target = self._follower.aspired(self._model).serving
         if self._serving == target:
             self._behind_since = None
             return
         now = time.monotonic()
         self._behind_since = self._behind_since or now
-        if now - self._behind_since > GRACE and any(
-            one.role == self._model and one.prepared(target.version) for one in self._vitals.others()
-        ):
+        if now - self._behind_since > GRACE and self._ahead(target, here=target.version in self._failed):
             self._vitals.end(f"it could not load {self._model}:{target.version}, which others serve")
+
+    def _end_when_all_loads_are_stuck(self) -> None:
+        """End this worker when loads that nobody wants any more leave no room for others."""
+        wanted = {one.version for one in self._wanted(self._follower.aspired(self._model))}
+        states = self._manager.states().items()
+        stuck = sum(version not in wanted and one.state is State.LOADING for version, one in states)
+        if stuck < PARALLEL_LOADS:
+            self._stuck_since = None
+            return
+        now = time.monotonic()
+        self._stuck_since = self._stuck_since or now
+        if now - self._stuck_since > PATIENCE:
+            self._vitals.end(f"{stuck} loads of {self._model} are stuck")
+
+    def _ahead(self, target: Candidate, *, here: bool) -> bool:
+        """Whether another worker has `target`; `here`: one of this service."""
+        me = self._vitals.latest
+        return any(
+            one.role == self._model
+            and one.prepared(target.version)
+            and (not here or (one.host, one.parent) == (me.host, me.parent))
+            for one in self._vitals.others()
+        )
 
     def _note(self, event: ServableState) -> None:
         """What the manager reports, from its threads."""
         match event:
             case ServableState(state=State.LOADING, error=None):
                 LOADS.labels(self._model).inc()
+            case ServableState(state=State.UNLOADING, error=str()):
+                logger.error("{} could not be unloaded cleanly: {}", event.id, event.error)
             case ServableState(state=State.LOADING):
                 logger.warning("{} could not be loaded and will be tried again: {}", event.id, event.error)
             case ServableState(state=State.AVAILABLE):
+                self._failed.pop(event.id.version, None)
                 LOADED.labels(self._model).inc()
                 logger.info("{} is loaded", event.id)
             case ServableState(state=State.END, error=str()):

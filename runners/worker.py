@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import bentoml
 from artifacts.answers import Answers
 from lifecycle.manager import NotAvailableError
 from model_store.following import Follower
-from model_store.heartbeats import HOST, Heartbeats
+from model_store.heartbeats import Heartbeats
 from model_store.layout import Layout
 from runners.turns import Rest
 from runners.versions import Versions
@@ -43,6 +42,9 @@ CONFIG: ServiceConfig = {
 class Servable(Protocol[InputT_contra, AnswerT]):
     """A version of a model, loaded when it was made."""
 
+    @property
+    def version(self) -> str: ...
+
     def warm_up(self, rest: Rest, /) -> None: ...
 
     def predict(self, batch: Sequence[InputT_contra], /) -> Answers[AnswerT]: ...
@@ -56,9 +58,8 @@ class Runner(Generic[InputT, AnswerT]):
         self._model = model
         layout = Layout(settings().model_store)
         follower = Follower(layout, {model: settings().models / model})
-        vitals = Vitals(model, Heartbeats(layout.run), settings().max_rss * 2**20, settings().workers)
-        turns = layout.run / f"{HOST}-{os.getppid()}-{model}.turn"
-        self._versions = Versions(model, open_version, follower, vitals, turns)
+        vitals = Vitals(model, Heartbeats(layout.run), settings().vital_limits)
+        self._versions = Versions(model, open_version, follower, vitals)
         self._versions.start()
 
     def answer(self, batch: Sequence[InputT], version: str) -> Answers[AnswerT]:

@@ -37,6 +37,10 @@ class Yolo:
         self._decoders = ThreadPoolExecutor(threads(), thread_name_prefix="decode")
         self._folder = folder
 
+    @property
+    def version(self) -> str:
+        return self._manifest.version
+
     def warm_up(self, rest: Rest = no_rest) -> None:
         """Answer golden samples. Raises DamagedArtifactError when an answer is not theirs."""
         for sample in read_golden_photos(self._folder)[:TRIED_AT_LOAD]:

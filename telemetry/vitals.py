@@ -12,8 +12,7 @@ import psutil
 from loguru import logger
 
 from model_store.heartbeats import EVERY, Heartbeat, Heartbeats, worker_name
-
-LAST_WORD = 60.0  # seconds after which a worker that was told to end is ended
+from settings import VitalLimits
 
 _process = psutil.Process()
 
@@ -24,15 +23,13 @@ def resident_memory() -> int:
 
 
 class Vitals:
-    """What one worker says of itself in the store's `run/`, and when its memory is a reason to be replaced.
+    """What one worker says of itself in the store's `run/`, and when its memory is a reason to be replaced."""
 
-    `limit` is in bytes, 0 for none; `workers` is how many workers the service has when all are there.
-    """
-
-    def __init__(self, role: str, heartbeats: Heartbeats, limit: int, workers: int) -> None:
+    def __init__(self, role: str, heartbeats: Heartbeats, limits: VitalLimits) -> None:
         self._heartbeats = heartbeats
-        self._limit = limit
-        self._workers = workers
+        self._limit = limits.memory
+        self._workers = limits.workers
+        self._last_word = limits.last_word
         self._mute = False
         self.latest = Heartbeat(
             worker=worker_name(role), pid=os.getpid(), parent=os.getppid(), role=role, state="starting", started=time.time()
@@ -67,8 +64,11 @@ class Vitals:
         """Say how this worker is until it ends, and end it when it takes too much memory. Blocks."""
         self.ready()
         while self.latest.state != "ending":
-            self.beat()
-            self.look_at_memory()
+            try:
+                self.beat()
+                self.look_at_memory()
+            except Exception:  # whatever is wrong with the store: this worker answers
+                logger.exception("{} could not say how it is", self.latest.worker)
             time.sleep(EVERY)
 
     def others(self) -> list[Heartbeat]:
@@ -91,7 +91,7 @@ class Vitals:
             return
         logger.warning("{} ends itself, to be started again: {}", self.latest.worker, reason)
         self.beat(state="ending")
-        timer = threading.Timer(LAST_WORD, os._exit, [1])  # something may be stuck: that was perhaps the reason
+        timer = threading.Timer(self._last_word, os._exit, [1])  # something may be stuck: that was perhaps the reason
         timer.daemon = True
         timer.start()
         os.kill(os.getpid(), signal.SIGTERM)

@@ -99,7 +99,7 @@ class RestDoor:
                 await app(scope, receive, send)
                 return
             started = time.perf_counter()
-            status = GONE
+            status = 500
 
             async def noting(message: Message) -> None:
                 nonlocal status
@@ -109,6 +109,9 @@ class RestDoor:
 
             try:
                 await route(scope, receive, noting)
+            except asyncio.CancelledError:
+                status = 504  # BentoML's timeout middleware answers
+                raise
             finally:  # after the answer: what was counted was answered
                 method = scope["method"] if scope["method"] in METHODS else OTHER
                 path = scope["path"] if scope["path"] in self._paths else OTHER

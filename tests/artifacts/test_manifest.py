@@ -56,10 +56,18 @@ def test_verification_names_the_damage(folder: Path, damage, complaint: str) -> 
         Manifest.read(folder).verify(folder)
 
 
-def test_a_file_outside_the_folder_is_refused(folder: Path) -> None:
-    files = [{**file.model_dump(), "path": f"../{folder.name}-other"} for file in describe_files(folder)]
+@pytest.mark.parametrize("path", ["../other", "/etc/passwd", "sub/../../other", ""])
+def test_a_path_outside_the_folder_is_refused(folder: Path, path: str) -> None:
+    files = [{**file.model_dump(), "path": path} for file in describe_files(folder)]
+    with pytest.raises(ValidationError):
+        manifest(folder, files=files)
+
+
+def test_a_link_out_of_the_folder_is_refused(folder: Path) -> None:
+    (folder / "sub" / "more.bin").rename(folder.parent / "more.bin")
+    (folder / "sub" / "more.bin").symlink_to(folder.parent / "more.bin")
     with pytest.raises(DamagedArtifactError, match="outside"):
-        manifest(folder, files=files).verify(folder)
+        Manifest.read(folder).verify(folder)
 
 
 def test_no_manifest(tmp_path: Path) -> None:

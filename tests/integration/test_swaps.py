@@ -132,8 +132,12 @@ def test_swaps_under_load(pair: Server, store: StoreWriter) -> None:
         for number in range(1, SWAPS + 1):
             version = f"v{(number - 1) % 3 + 1}"
             for model in MODELS:
-                assert roll_over(store, model, version, "a test", "person") == 2
-                flips[model].append((time.time(), version))
+
+                def note(step: str, model: str = model, version: str = version) -> None:
+                    if step == "prepared":  # the very next thing is the flip
+                        flips[model].append((time.time(), version))
+
+                assert roll_over(store, model, version, "a test", "person", progress=note) == 2
                 time.sleep(0.5)
             if number in (min(10, SWAPS // 2), SWAPS):
                 time.sleep(4)  # what served before is unloaded

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model_store.files import remove_tree, write_atomically
+from model_store.files import write_atomically
 
 
 def test_a_file_is_replaced(tmp_path: Path) -> None:
@@ -28,10 +28,3 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkey
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_removing_what_is_not_there_is_no_error(tmp_path: Path) -> None:
-    (tmp_path / "folder" / "deeper").mkdir(parents=True)
-    for _ in range(2):
-        remove_tree(tmp_path / "folder", tmp_path / "aside")
-        assert list(tmp_path.iterdir()) == []

@@ -43,14 +43,15 @@ def follow(layout: Layout) -> Iterator[Callable[[], Changes]]:
         follower.stop()
 
 
-def test_a_replaced_file_is_noticed_again_and_again(layout: Layout, follow: Callable[[], Changes]) -> None:
+def test_a_replaced_file_is_noticed_again_and_again(
+    layout: Layout, follow: Callable[[], Changes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "POLL", 60.0)
     changes = follow()
     time.sleep(0.3)  # the watch is there
     for version in ("v1", "v2", "v3"):
         flipped(version).write(layout.generation)
-        begun = time.monotonic()
         assert changes.get(timeout=5) == version
-        assert time.monotonic() - begun < following.POLL
 
 
 def test_it_polls_where_no_event_comes(layout: Layout, follow: Callable[[], Changes], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +71,8 @@ def test_a_file_that_cannot_be_followed_changes_nothing(layout: Layout) -> None:
     assert not follower.look()
     assert follower.aspired("yolo").serving.version == "v1"
     layout.generation.unlink()
+    assert not follower.look()
+    assert follower.aspired("yolo").serving.version == "v1"
     layout.generation.mkdir()
     assert not follower.look()
     assert follower.aspired("yolo").serving.version == "v1"

@@ -14,6 +14,14 @@ from model_store.rollover import RolloverError, roll_over
 from model_store.writer import StoreWriter
 from tests.conftest import MODELS
 
+
+@pytest.fixture(autouse=True)
+def published(writer: StoreWriter, make_version: Callable[..., Path]) -> None:
+    for model in ("yolo", "kcbert"):
+        for version in ("v1", "v2"):
+            writer.publish(make_version(model, version), "a test", "person")
+
+
 Prepare = Callable[[str], dict[str, object]]
 
 
@@ -60,6 +68,19 @@ def test_with_no_worker_it_serves_from_their_start(writer: StoreWriter) -> None:
     assert (now.generation, now.serving.version, now.preparing) == (1, "v1", None)
 
 
+def test_what_serves_already_is_left_alone(writer: StoreWriter) -> None:
+    for version in ("v1", "v2", "v2"):
+        roll_over(writer, "yolo", version, "a test", "person")
+    now = writer.generations().of("yolo")
+    assert now.previous
+    assert (now.generation, now.previous.version) == (2, "v1")
+
+
+def test_what_is_not_in_the_store_does_not_go_live(writer: StoreWriter) -> None:
+    with pytest.raises(RolloverError, match="yolo:v9 is not in the store"):
+        roll_over(writer, "yolo", "v9", "a test", "person")
+
+
 def test_it_waits_for_every_live_worker(writer: StoreWriter) -> None:
     done = threading.Event()
     steps: list[str] = []
@@ -100,7 +121,7 @@ def test_a_version_that_cannot_be_loaded_does_not_go_live(writer: StoreWriter, p
         roll_over(writer, "yolo", "v1", "a test", "person", deadline=0.5)
     now = writer.generations().of("yolo")
     assert (now.generation, now.preparing) == (0, None)
-    [event] = writer.history.read()
+    *_, event = writer.history.read()
     assert event.kind == "abandoned"
     assert reason in (event.reason or "")
 

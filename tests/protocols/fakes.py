@@ -64,7 +64,7 @@ class FakeRoute(Route):
     def answered(self, version: str) -> None:
         self.answers.append(version)
 
-    def instead(self, offered: str) -> str:
+    async def instead(self, offered: str) -> str:
         self.patience -= 1
         return self.asks if self.patience >= 0 else offered
 

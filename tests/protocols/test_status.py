@@ -26,7 +26,7 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def status(layout: Layout) -> Status:
-    return Status(layout, Follower(layout, {model: SHIPPED / model for model in MODELS}))
+    return Status(layout, Follower(layout, {model: SHIPPED / model for model in MODELS}), workers=1)
 
 
 def beat(layout: Layout, worker: str, **fields: Any) -> None:
@@ -62,7 +62,7 @@ def test_what_serves_and_what_served(layout: Layout) -> None:
 
 def test_why_it_is_degraded(layout: Layout) -> None:
     assert yolo(layout).reasons == [
-        "fallback: no version has been published, the one that the repository ships serves", "no worker is ready",
+        "fallback: no version of the store serves, the one that the repository ships does", "0 of 1 workers are ready",
     ]  # fmt: skip
     flip(layout, "v2")
     beat(layout, "one", serving="v1", errors={"v2": "no space left"}, loaded={"v1": "available"})

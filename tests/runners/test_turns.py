@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import threading
 import time
@@ -16,7 +18,7 @@ def test_one_after_the_other(tmp_path: Path) -> None:
 
     def work() -> None:
         nonlocal busy, most
-        with turn(tmp_path / "turn", 10):
+        with turn(tmp_path, 10):
             with counting:
                 busy += 1
                 most = max(most, busy)
@@ -34,23 +36,27 @@ def test_one_after_the_other(tmp_path: Path) -> None:
 
 def test_patience_ends(tmp_path: Path) -> None:
     begun = time.monotonic()
-    with turn(tmp_path / "turn", 10), turn(tmp_path / "turn", 0.1):
+    with turn(tmp_path, 10), turn(tmp_path, 0.1):
         assert 0.1 <= time.monotonic() - begun < 5
 
 
 def test_the_dead_hold_nobody_up(tmp_path: Path) -> None:
     child = os.fork()
     if not child:
-        with turn(tmp_path / "turn", 10):
+        with turn(tmp_path, 10):
             os.kill(os.getpid(), 9)
     os.waitpid(child, 0)
     begun = time.monotonic()
-    with turn(tmp_path / "turn", 10):
+    with turn(tmp_path, 10):
         assert time.monotonic() - begun < 5
 
 
-def test_a_folder_that_is_not_there_is_no_obstacle(tmp_path: Path) -> None:
-    with turn(tmp_path / "nowhere" / "turn", 10):
+def test_a_volume_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with turn(tmp_path, 10), turn(tmp_path, 10):
         pass
 
 

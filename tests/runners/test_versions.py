@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lifecycle.manager import NotAvailableError
-from model_store.following import Follower
+from model_store.following import Candidate, Follower
 from model_store.generation import Generations, Target
 from model_store.heartbeats import Heartbeat, Heartbeats
 from model_store.layout import Layout
@@ -23,6 +24,7 @@ from runners.sentiment import Sentiment
 from runners.turns import Rest
 from runners.versions import FolderLoader, NoVersionError, Versions
 from runners.yolo import Yolo
+from settings import VitalLimits
 from telemetry.vitals import Vitals, resident_memory
 from tests.conftest import MODELS
 
@@ -36,6 +38,9 @@ class Word:
 
     def __init__(self, folder: Path) -> None:
         self.word = "fallback" if folder == MODELS / "yolo" else (folder / "word").read_text()
+        self.version = "fallback-1" if folder == MODELS / "yolo" else folder.name
+        if self.word == "other":
+            self.version = "another"
         if self.word == "stuck":
             assert self.stuck.wait(SECONDS)
         if self.word == "broken":
@@ -99,10 +104,8 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     Word.stuck.clear()
     layout = Layout(tmp_path)
     layout.create()
-    vitals = Vitals("yolo", Heartbeats(layout.run), limit=0, workers=1)
-    worker = Worker(
-        layout, vitals, Versions("yolo", Word, Follower(layout, {"yolo": MODELS / "yolo"}), vitals, layout.run / "turn")
-    )
+    vitals = Vitals("yolo", Heartbeats(layout.run), VitalLimits(memory=0, workers=1, last_word=60))
+    worker = Worker(layout, vitals, Versions("yolo", Word, Follower(layout, {"yolo": MODELS / "yolo"}), vitals))
     monkeypatch.setattr(vitals, "end", worker.ends.append)
     yield worker
     Word.stuck.set()
@@ -141,7 +144,7 @@ def test_a_worker_that_starts_later_loads_what_the_file_says(worker: Worker) -> 
     assert set(worker.vitals.latest.loaded) == {"v1"}
 
 
-@pytest.mark.parametrize("word", ["broken", "cold"])
+@pytest.mark.parametrize("word", ["broken", "cold", "other"])
 def test_a_version_that_cannot_be_loaded_changes_nothing(worker: Worker, word: str) -> None:
     worker.publish("v1", word)
     worker.versions.start()
@@ -195,45 +198,115 @@ def test_with_nothing_that_can_be_loaded_it_does_not_start(worker: Worker, monke
         worker.versions.start()
 
 
-def test_a_load_that_is_stuck_at_the_start_ends_it(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "START_SECONDS", 0.2)
+def test_a_load_that_is_stuck_at_the_start_gives_way(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "START_SECONDS", 6.0)
+    monkeypatch.setattr(versions, "PATIENCE", 0.1)
     worker.publish("v1", "stuck")
     worker.flip("v1")
+    worker.versions.start()
+    assert worker.versions.serving == "fallback-1"
+
+
+def test_when_everything_is_stuck_at_the_start_it_ends(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "START_SECONDS", 0.5)
+    for version in ("v1", "v2"):
+        worker.publish(version, "stuck")
+        worker.flip(version)
     with pytest.raises(NoVersionError, match="within"):
         worker.versions.start()
 
 
-@pytest.mark.parametrize("others_have_it", [True, False])
-def test_a_straggler_ends_when_others_are_ahead(worker: Worker, others_have_it: bool) -> None:
+def other_worker(worker: Worker, version: str, state: str = "available", parent: int | None = None) -> None:
+    """Another worker of yolo says how far it is; without a `parent`, one of the same service."""
+    Heartbeats(worker.layout.run).write(
+        Heartbeat(worker="other", pid=1, parent=parent or os.getppid(), role="yolo", state="ready", loaded={version: state})
+    )
+
+
+def test_a_worker_does_not_start_with_less_than_its_siblings(worker: Worker) -> None:
+    worker.publish("v1", "broken")
+    worker.flip("v1")
+    other_worker(worker, "v1")
+    with pytest.raises(NoVersionError, match="other workers could load yolo:v1"):
+        worker.versions.start()
+
+
+@pytest.mark.parametrize(("state", "ends"), [("available", True), ("loading", False)])
+def test_a_straggler_ends_when_any_worker_is_ahead(worker: Worker, state: str, ends: bool) -> None:
     worker.publish("v1", "stuck")
     worker.versions.start()
     worker.prepare("v1")
-    state = "available" if others_have_it else "loading"
-    other = Heartbeat(worker="other", pid=1, parent=1, role="yolo", state="ready", loaded={"v1": state})
-    Heartbeats(worker.layout.run).write(other)
+    other_worker(worker, "v1", state, parent=1)
     worker.until(lambda it: it.loaded.get("v1") == "loading")
     assert not worker.ends
     worker.flip("v1")
     worker.until(lambda it: it.generation == 1)
     time.sleep(versions.GRACE + 1.5)
-    assert bool(worker.ends) == others_have_it
+    assert bool(worker.ends) == ends
     assert worker.answer("fallback-1") == "fallback"
+
+
+@pytest.mark.parametrize(("parent", "ends"), [(None, True), (1, False)])
+def test_a_worker_that_failed_ends_where_its_siblings_answer(worker: Worker, parent: int | None, ends: bool) -> None:
+    worker.publish("v1", "broken")
+    worker.versions.start()
+    worker.flip("v1")
+    other_worker(worker, "v1", parent=parent)
+    worker.until(lambda it: it.failed("v1") is not None)
+    time.sleep(versions.GRACE + 1.5)
+    assert bool(worker.ends) == ends
+    assert worker.answer("fallback-1") == "fallback"
+
+
+def test_a_worker_whose_loads_are_all_stuck_ends(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "PATIENCE", 0.2)
+    worker.versions.start()
+    for version in ("v1", "v2"):
+        worker.publish(version, "stuck")
+        worker.prepare(version)
+        worker.until(lambda it, version=version: it.loaded.get(version) == "loading")  # type: ignore[misc]
+    assert not worker.ends
+    worker.change(lambda old: old.prepare("yolo", None))
+    worker.until(lambda it: bool(worker.ends))
+
+
+def test_a_version_that_failed_once_may_go_live_later(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "TRY_AGAIN", 0.1)
+    worker.publish("v1", "broken")
+    worker.versions.start()
+    worker.prepare("v1")
+    worker.until(lambda it: it.failed("v1") is not None)
+    worker.change(lambda old: old.prepare("yolo", None))
+    worker.until(lambda it: it.preparing is None)
+    (worker.layout.version("yolo", "v1") / "word").write_text("v1")
+    time.sleep(0.2)
+    worker.prepare("v1")
+    worker.until(lambda it: it.prepared("v1"))
+    worker.flip("v1")
+    worker.until(lambda it: it.serving == "v1")
+    for _ in range(20):
+        assert worker.has("v1")
+        time.sleep(0.05)
 
 
 def test_a_store_that_cannot_be_read_stops_nothing(worker: Worker) -> None:
     worker.versions.start()
-    worker.layout.generation.write_text("{")
-    time.sleep(0.2)
-    assert worker.answer("fallback-1") == "fallback"
-    worker.layout.generation.unlink()
     worker.publish("v1")
     worker.flip("v1")
     worker.until(lambda it: it.serving == "v1")
+    kept = worker.layout.generation.read_text()
+    for broken in ("{", "models: {yolo: {serving: {since: 2026-02-30}}}", None):
+        worker.layout.generation.unlink()
+        if broken:
+            worker.layout.generation.write_text(broken)
+        time.sleep(1.5)
+        assert worker.versions.serving == "v1"
+        worker.layout.generation.write_text(kept)
 
 
 @pytest.mark.parametrize(("name", "model"), [("yolo", Yolo), ("kcbert", KcBert), ("sentiment", Sentiment)])
 def test_an_unloaded_model_gives_its_memory_back(name: str, model: Callable[[Path], Yolo | KcBert | Sentiment]) -> None:
-    loader = FolderLoader(model, MODELS / name)
+    loader = FolderLoader(model, Candidate("fallback-1", MODELS / name))
     taken = []
     for _ in range(3):
         loader.load()

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from model_store.heartbeats import Heartbeat, Heartbeats
+from settings import VitalLimits
 from telemetry import vitals
 from telemetry.vitals import Vitals, resident_memory
 
 MB = 2**20
+LIMITS = VitalLimits(memory=0, workers=1, last_word=60)
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def worker(heartbeats: Heartbeats, ends: list[str], *, limit: int = 200, workers: int = 2) -> Vitals:
-    one = Vitals("yolo", heartbeats, limit * MB, workers)
+    one = Vitals("yolo", heartbeats, VitalLimits(limit * MB, workers, 60))
     one.end = ends.append  # type: ignore[assignment]
     one.ready()
     return one
@@ -38,7 +40,7 @@ def other(heartbeats: Heartbeats, name: str, *, rss: int = 100, state: Any = "re
 
 
 def test_what_a_worker_says(heartbeats: Heartbeats) -> None:
-    one = Vitals("yolo", heartbeats, 0, 1)
+    one = Vitals("yolo", heartbeats, LIMITS)
     one.beat(serving="v1")
     [said] = heartbeats.alive()
     assert (said.role, said.state, said.serving, said.pid) == ("yolo", "starting", "v1", os.getpid())
@@ -84,7 +86,7 @@ def test_no_limit_and_one_that_is_too_low(heartbeats: Heartbeats, memory: list[i
 
 def test_a_store_that_cannot_be_written_to_is_no_reason_to_fail(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file where the folder should be")
-    one = Vitals("yolo", Heartbeats(tmp_path / "run"), 0, 1)
+    one = Vitals("yolo", Heartbeats(tmp_path / "run"), LIMITS)
     one.beat()
     one.ready()
     assert one.latest.state == "ready"
@@ -94,7 +96,7 @@ def test_it_ends_as_sigterm_does(heartbeats: Heartbeats, monkeypatch: pytest.Mon
     signals: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "kill", lambda *given: signals.append(given))
     monkeypatch.setattr(os, "_exit", lambda _: None)  # the last word comes long after this test
-    one = Vitals("yolo", heartbeats, 0, 1)
+    one = Vitals("yolo", heartbeats, LIMITS)
     one.end("a reason")
     assert signals == [(os.getpid(), 15)]
     assert one.latest.state == "ending"
