@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import select
 import shutil
 import signal
+import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from bentoml._internal.models import ModelStore
@@ -22,7 +23,7 @@ from model_store.writer import open_writer
 from tests.conftest import MODELS as SHIPPED
 from tests.integration.conftest import FULL
 
-DEATHS = 200 if FULL else 25
+DEATHS = 200 if FULL else 50
 HITS = 5 if FULL else 1  # least deaths after each step
 STEPS = (
     "opened", "copied", "verified", "described", "synced", "renamed", "published", "recorded",
@@ -31,49 +32,52 @@ STEPS = (
 VERSION = "fallback-1"
 
 
-def publish_all(root: Path, tell: int) -> None:
-    """Publish the shipped models and have them serve; each step is written to `tell` when it is done."""
-
-    def progress(step: str) -> None:
-        os.write(tell, f"{step}\n".encode())
-
+def publish_all(root: Path, progress: Callable[[str], None]) -> None:
+    """Publish the shipped models and have them serve."""
     with open_writer(root, "about to die") as writer:
         progress("opened")
         for model in MODELS:
             writer.publish(SHIPPED / model, "a test", "person", progress)
-            serving = writer.generations().of(model).serving
-            if serving is None:
-                roll_over(writer, model, VERSION, "a test", "person", progress=progress)
+            roll_over(writer, model, VERSION, "a test", "person", progress=progress)
 
 
-def run(root: Path, kill_after: str | None, delay: float) -> str:
-    """A run in a process of its own, killed `delay` seconds after a step (None: its start); the last step that it had done."""
+def run(root: Path, seconds: float, hold_at: tuple[str, int] | None) -> str:
+    """A run in a process of its own, killed after `seconds`, or while it stands still after the n-th time of a step.
+
+    Returns the last step that it had done.
+    """
     read, tell = os.pipe()
     child = os.fork()
     if not child:
+        done: Counter[str] = Counter()
+
+        def progress(step: str) -> None:
+            os.write(tell, f"{step}\n".encode())
+            done[step] += 1
+            if hold_at == (step, done[step]):
+                os.write(tell, b"holding\n")
+                signal.pause()
+
         try:
-            publish_all(root, tell)
+            publish_all(root, progress)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
     os.close(tell)
-    told = b""
-    waiting = kill_after is not None
-    while waiting:
-        chunk = os.read(read, 4096)
-        told += chunk
-        waiting = bool(chunk) and f"{kill_after}\n" not in told.decode()
-    select.select([], [], [], delay)
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    while chunk := os.read(read, 4096):
-        told += chunk
-    os.close(read)
-    steps = told.decode().split()
+    with os.fdopen(read) as steps:
+        told: list[str] = []
+        if hold_at:
+            while "holding" not in told:
+                told.append(steps.readline().strip())
+        else:
+            time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        told += steps.read().split()
     if not os.WIFSIGNALED(status):
         return "not killed"
-    return steps[-1] if steps else "started"
+    return next((step for step in reversed(told) if step != "holding"), "started")
 
 
 def assert_reads_cleanly(layout: Layout) -> None:
@@ -104,20 +108,21 @@ def assert_complete(layout: Layout) -> None:
 
 def test_a_writer_killed_at_random_instants(tmp_path: Path) -> None:
     chance = random.Random(4)
+    begun = time.monotonic()
+    publish_all(tmp_path / "whole", lambda _: None)
+    whole = time.monotonic() - begun
     hits: Counter[str] = Counter()
     number = 0
     while hits.total() - hits["not killed"] < DEATHS or any(hits[step] < HITS for step in STEPS):
         assert number < 3 * DEATHS, f"some step is never hit: {hits}"
         layout = Layout(tmp_path / str(number))
-        # Half at any instant, half soon after a step: the short ones would hardly be hit.
-        step = STEPS[number // 2 % len(STEPS)] if number % 2 else None
-        hits[run(layout.root, step, chance.uniform(0, 0.0005) if step else chance.uniform(0, 0.8))] += 1
+        # Half at any instant, half right after a step: some are so short that chance would hardly hit them.
+        step = STEPS[number // 2 % len(STEPS)]
+        times = 1 if step == "opened" else chance.randint(1, len(MODELS))
+        hits[run(layout.root, chance.uniform(0, whole), (step, times) if number % 2 else None)] += 1
         assert_reads_cleanly(layout)
-        read, tell = os.pipe()
-        publish_all(layout.root, tell)
-        os.close(read)
-        os.close(tell)
+        publish_all(layout.root, lambda _: None)
         assert_complete(layout)
         shutil.rmtree(layout.root)
         number += 1
-    print(f"{number} deaths, after: {dict(hits)}")
+    print(f"{DEATHS} deaths, after: {dict(hits)}")
