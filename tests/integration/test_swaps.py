@@ -165,5 +165,6 @@ def test_swaps_under_load(pair: Server, store: StoreWriter) -> None:
     assert swaps == dict.fromkeys(MODELS, 2 * SWAPS)
     loads = {model: number + 2 for model, number in swaps.items()}
     assert counted == dict(zip(COUNTERS, (loads, loads, swaps), strict=True))
-    assert p99(around) <= 2 * p99(calm)
-    assert last <= 1.05 * first
+    if FULL:  # too few answers for a 99th percentile otherwise, and too few swaps for a trend
+        assert p99(around) <= 2 * p99(calm)
+        assert last <= 1.05 * first
