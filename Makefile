@@ -6,7 +6,7 @@ DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test prove check format bench clean lock serve-env serve-torch-env sync-env dev-env
+.PHONY: help serve test prove check format bench clean lock stubs serve-env serve-torch-env sync-env clients-env dev-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -14,10 +14,10 @@ help: ## this list
 serve: serve-env ## serve on PORT (3000)
 	@PATH="$(CURDIR)/$(SERVE):$$PATH" exec bentoml serve
 
-test: dev-env serve-env ## all tests; every proof in its short form
+test: dev-env serve-env clients-env ## all tests; every proof in its short form
 	@$(DEV)/python -m pytest --cov --cov-report=term
 
-prove: dev-env serve-env ## the proofs in their full form, with their figures
+prove: dev-env serve-env clients-env ## the proofs in their full form, with their figures
 	@BUNRIWIKI_PROOF=full $(DEV)/python -m pytest -m integration -rP
 
 check: dev-env ## lint, types, import walls
@@ -34,7 +34,7 @@ bench: dev-env serve-env ## speed and memory
 	@$(DEV)/python -m benchmarks.side_by_side
 
 clean: ## remove the environments and what was built
-	@rm -rf .venv .venv-sync .venv-dev build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv .venv-sync .venv-dev .venv-clients examples/node/node_modules build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 lock: dev-env ## lock the dependencies again (requirements/*.in)
 	@scripts/lock $(DEV)/uv
@@ -47,6 +47,12 @@ serve-torch-env: serve-env ## torch added to .venv
 
 sync-env: ## .venv-sync: sidecar and training
 	@scripts/make-env .venv-sync sync torch
+
+clients-env: ## .venv-clients: other people's clients, for the examples
+	@scripts/make-env .venv-clients clients
+
+stubs: dev-env ## generate the gRPC stubs (protocols/grpc/*_pb2*)
+	@$(DEV)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protocols/grpc/open_inference.proto
 
 dev-env: ## .venv-dev: everything, for tests
 	@scripts/make-env .venv-dev dev torch

@@ -15,9 +15,13 @@ from artifacts.manifest import MODELS
 from model_store.following import Follower
 from model_store.heartbeats import Heartbeats
 from model_store.layout import Layout
+from protocols.admin import AdminGate
 from protocols.dataplane import DataPlane, Limits, Model
 from protocols.draining import drain_on_sigterm
+from protocols.grpc.door import Certificates, GrpcDoor
+from protocols.inference.handlers import OpenInference
 from protocols.rest.door import RestDoor
+from protocols.rest.open_inference import OpenInferenceRoutes
 from protocols.rest.schemas import HateSpeech, Sentiment
 from protocols.routing import Route
 from protocols.status import Status
@@ -70,10 +74,11 @@ class Bunriwiki:
         layout = Layout(settings().model_store)
         self.follower = Follower(layout, {model: settings().models / model for model in MODELS})
         self.status = Status(layout, self.follower, settings().runner_workers)
+        self.grpc_door: GrpcDoor | None = None
         self.vitals = Vitals("gateway", Heartbeats(layout.run), settings().vital_limits)
 
     @bentoml.on_startup
-    def open_the_door(self) -> None:
+    async def open_the_doors(self) -> None:
         """Runs in each gateway worker, when its runners' proxies are there."""
         limits = Limits(settings().max_waiting, settings().runner_workers, settings().deadline)
         self.dataplane = DataPlane(
@@ -82,17 +87,24 @@ class Bunriwiki:
             sentiment=Model("sentiment", self.sentiment, Route("sentiment", self.follower), 64, limits),
             status=self.status,
         )
+        handlers = OpenInference(self.dataplane, self.follower, AdminGate(settings().admin_tokens))
+        door.open_inference = OpenInferenceRoutes(handlers)
         door.dataplane = self.dataplane
         door.begin_counting()
         begin_with_models(MODELS)
         self.follower.start(on_change=lambda: None)  # each batch asks it anew
         Thread(target=self.vitals.keep_beating, name="heartbeat", daemon=True).start()
+        if settings().grpc_port:
+            self.grpc_door = GrpcDoor(handlers)
+            await self.grpc_door.open(settings().grpc_host, settings().grpc_port, _certificates())
         # Longer than the parent leaves its socket open: what it still lets in is taken.
         drain_on_sigterm(self.dataplane, settings().drain + 2 * CLOSING)
 
     @bentoml.on_shutdown
-    def leave(self) -> None:
-        """Runs when the last request was answered."""
+    async def leave(self) -> None:
+        """Runs when the last HTTP request was answered."""
+        if self.grpc_door:
+            await self.grpc_door.close(settings().deadline)
         self.follower.stop()
         self.vitals.leave()
 
@@ -111,17 +123,25 @@ class Bunriwiki:
     ) -> Detections:
         """Recyclables in a photo."""
         photo = Photo(data=image.read_bytes(), confidence=confidence, iou=iou)
-        return (await self.dataplane.detect(photo)).answer
+        [served] = await self.dataplane.detect(photo)
+        return served.answer
 
     @bentoml.api(route="/kcbert/prediction")
     async def kcbert_prediction(self, text: str) -> HateSpeech:
         """Hate speech in a Korean comment."""
-        return HateSpeech.of((await self.dataplane.classify_comment(text)).answer)
+        [served] = await self.dataplane.classify_comment(text)
+        return HateSpeech.of(served.answer)
 
     @bentoml.api(route="/predict")
     async def predict(self, text: str) -> Sentiment:
         """Sentiment of a Korean sentence."""
-        return Sentiment.of((await self.dataplane.classify_sentiment(text)).answer)
+        [served] = await self.dataplane.classify_sentiment(text)
+        return Sentiment.of(served.answer)
+
+
+def _certificates() -> Certificates | None:
+    chain, key = settings().grpc_certificate, settings().grpc_key
+    return Certificates(chain, key, settings().grpc_clients) if chain and key else None
 
 
 # The decorator made a bentoml.Service of the class, which mypy does not see.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import DirectoryPath, Field, ValidationError
+from pydantic import DirectoryPath, Field, FilePath, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from artifacts.manifest import MODELS
@@ -51,8 +51,23 @@ class Settings(BaseSettings):
     deadline: float = Field(default=30, gt=0, description="Seconds after which a request is answered 504.")
     max_rss: int = Field(default=0, ge=0, description="MB of memory above which a worker is replaced; 0: any.")
     drain: float = Field(default=1, ge=0, description="Seconds between becoming unready and closing the door on SIGTERM.")
+    grpc_host: str = Field(default="0.0.0.0", description="Address that the gRPC door listens on.")  # noqa: S104
+    grpc_port: int = Field(default=3001, ge=0, le=65535, description="Port of the gRPC door; 0: none.")
+    grpc_certificate: FilePath | None = Field(
+        default=None, description="PEM file with the gRPC door's certificate chain, for TLS."
+    )
+    grpc_key: FilePath | None = Field(default=None, description="PEM file with its key.")
+    grpc_clients: FilePath | None = Field(
+        default=None, description="PEM file with the authorities whose clients are let in, for mutual TLS."
+    )
+    admin_token: str = Field(default="", description="Tokens, separated by commas, that open the administration routes.")
     log_level: str = Field(default="INFO", pattern="^(TRACE|DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
     log_requests: bool = Field(default=True, description="One line per request.")
+
+    @property
+    def admin_tokens(self) -> list[str]:
+        """The tokens, one by one."""
+        return [token.strip() for token in self.admin_token.split(",") if token.strip()]
 
     @property
     def vital_limits(self) -> VitalLimits:

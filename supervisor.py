@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
 import tempfile
 from collections.abc import Generator
 from typing import Any
@@ -22,6 +23,7 @@ from tornado.gen import coroutine, sleep
 
 from model_store.heartbeats import Heartbeats
 from model_store.layout import Layout
+from protocols.grpc.port import reserve
 from settings import settings
 
 GATEWAY = "service"  # the names that BentoML gives to the gateway's watcher and socket
@@ -34,6 +36,7 @@ class OrderlyArbiter(circus.Arbiter):
     """Stops the gateway's workers, waits until they have answered what is in flight, and only then stops the runners."""
 
     _stopping: bool
+    held_port: socket.socket | None = None
 
     def __init__(self, watchers: list[Watcher], **options: Any) -> None:
         super().__init__(watchers, **{**options, "check_delay": LOOK_EVERY})
@@ -71,17 +74,22 @@ class OrderlyArbiter(circus.Arbiter):
 
 
 def supervise() -> None:
-    """Have BentoML start its workers through OrderlyArbiter. To be called in the parent, before it does."""
+    """Have BentoML start its workers through OrderlyArbiter. To be called in the parent, before it does.
+
+    Ends the process when another service has the gRPC door's port.
+    """
+    if settings().grpc_port:
+        OrderlyArbiter.held_port = reserve(settings().grpc_host, settings().grpc_port)
     circus.Arbiter = OrderlyArbiter
 
 
 @coroutine
-def _shut(socket: CircusSocket) -> Generator[Any, Any, None]:
+def _shut(listening: CircusSocket) -> Generator[Any, Any, None]:
     """Refuse new connections without losing one that the kernel has already accepted.
 
     The parent shares the listening socket with its workers. Were it left open while they stop, connections would go on to be
     accepted that nobody answers. So: no more room in the queue, a moment for the workers to empty it, the end of listening.
     """
-    socket.listen(0)
+    listening.listen(0)
     yield sleep(CLOSING)
-    socket.shutdown(2)
+    listening.shutdown(2)

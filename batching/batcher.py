@@ -63,24 +63,27 @@ class Batcher(Generic[ItemT, ResultT]):
         self._calls: set[asyncio.Task[None]] = set()
         self._seconds_per_item = 0.0
 
-    async def submit(self, item: ItemT, seconds: float) -> ResultT:
-        """The result of `item`.
+    async def submit(self, items: Sequence[ItemT], seconds: float) -> list[ResultT]:
+        """The results of `items`, which go together as far as one call takes them.
 
-        Raises OverloadedError at once when the queue is full, DeadlineExceededError after `seconds`, and what `call` raised.
+        Raises OverloadedError at once when they do not all find room, DeadlineExceededError after `seconds`, and what `call`
+        raised.
         """
-        if len(self._queue) >= self._most_waiting:
+        if len(self._queue) + len(items) > self._most_waiting:
             self._drop_the_gone()
-            if len(self._queue) >= self._most_waiting:
+            if len(self._queue) + len(items) > self._most_waiting:
                 raise OverloadedError(max(1, round(len(self._queue) * self._seconds_per_item / self._parallel)))
         loop = asyncio.get_running_loop()
-        waiting: _Waiting[ItemT, ResultT] = _Waiting(item, loop.create_future())
-        self._queue.append(waiting)
+        group = [_Waiting[ItemT, ResultT](item, loop.create_future()) for item in items]
+        self._queue.extend(group)
         self._start_calls()
-        timer = loop.call_later(seconds, _expire, waiting.answer)
+        timer = loop.call_later(seconds, _expire, group)
         try:
-            return await waiting.answer
+            return [await waiting.answer for waiting in group]
         finally:
             timer.cancel()
+            for waiting in group:
+                waiting.answer.cancel()
 
     def _start_calls(self) -> None:
         while len(self._calls) < self._parallel and (batch := self._take()):
@@ -121,6 +124,7 @@ class Batcher(Generic[ItemT, ResultT]):
         self._queue = deque(waiting for waiting in self._queue if not waiting.answer.done())
 
 
-def _expire(answer: asyncio.Future[ResultT]) -> None:
-    if not answer.done():
-        answer.set_exception(DeadlineExceededError)
+def _expire(group: list[_Waiting[ItemT, ResultT]]) -> None:
+    for waiting in group:
+        if not waiting.answer.done():
+            waiting.answer.set_exception(DeadlineExceededError)

@@ -80,6 +80,15 @@ class Follower:
             instead=tuple(one for one in (*previous, fallback) if one.version != serving.version),
         )
 
+    def folder(self, model: str, version: str) -> Path:
+        """Where a version lies."""
+        fallback = self._fallbacks[model]
+        return fallback.folder if version == fallback.version else self._layout.version(model, version)
+
+    def published(self, model: str) -> list[str]:
+        """The versions of `model` in the store, in no order."""
+        return self._layout.versions(model)
+
     @property
     def generations(self) -> Generations:
         """The whole file, as of the last look."""

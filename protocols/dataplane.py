@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -16,6 +17,7 @@ from artifacts.inputs import Photo
 from batching.batcher import Batcher, DeadlineExceededError, OverloadedError
 from protocols import errors
 from protocols.routing import Route
+from protocols.statistics import Statistics
 from protocols.status import ModelStates, Status
 
 MOST_CHARACTERS = 10_000
@@ -61,28 +63,66 @@ class Model(Generic[InputT, AnswerT]):
         self._runner = runner
         self._route = route
         self._deadline = limits.deadline
+        self.statistics = Statistics()
         self._batcher: Batcher[InputT, Served[AnswerT | Failure]] = Batcher(
             self._call, most_at_once=most_at_once, most_waiting=limits.most_waiting, parallel=limits.parallel
         )
 
-    async def infer(self, one: InputT) -> Served[AnswerT]:
-        """The answer for one input. Raises RequestError."""
+    async def infer(
+        self, inputs: Sequence[InputT], version: str | None = None, seconds: float | None = None
+    ) -> list[Served[AnswerT]]:
+        """The answers for the inputs of one call, all by one version: by `version` where one is named.
+
+        `seconds` are what the client has left, if it said. Raises RequestError, also where one input alone is at fault.
+        """
+        patience = self._deadline if seconds is None else min(seconds, self._deadline)
+        with self.statistics.of_call(len(inputs)):
+            served = await self._try_to_ask(inputs, version, patience)
+            return [Served(one.model, one.version, _unless_failed(one.answer)) for one in served]
+
+    async def _try_to_ask(
+        self, inputs: Sequence[InputT], version: str | None, patience: float
+    ) -> list[Served[AnswerT | Failure]]:
         try:
-            served = await self._batcher.submit(one, self._deadline)
+            return await self._ask(inputs, version, patience)
         except OverloadedError as error:
             raise errors.unavailable(
                 f"More requests for {self.name} are waiting than can be answered soon. Try again later.", error.retry_after
             ) from None
         except DeadlineExceededError:
             raise errors.deadline_exceeded(
-                f"{self.name} did not answer within {self._deadline:g} s. Try again when the load is lower."
+                f"{self.name} did not answer within {max(0, patience):g} s. Try again when the load is lower."
             ) from None
         except (aiohttp.ClientError, BentoMLException, OSError, TimeoutError) as error:
             logger.error("the runner of {} did not answer: {!r}", self.name, error)
             raise errors.unavailable(f"{self.name} is being restarted. Try again in a moment.") from None
-        if isinstance(served.answer, Failure):
-            raise errors.of_failure(served.answer)
-        return Served(served.model, served.version, served.answer)
+
+    def version(self) -> str:
+        """The version that serves."""
+        return self._route.version()
+
+    async def _ask(self, inputs: Sequence[InputT], version: str | None, seconds: float) -> list[Served[AnswerT | Failure]]:
+        if seconds <= 0:
+            raise DeadlineExceededError
+        serving = self._route.version()
+        if version in (None, serving):
+            served = await self._batcher.submit(inputs, seconds)
+            versions = {one.version for one in served}
+            if len(versions) == 1 and version in (None, *versions):
+                return served
+            # A swap came between two batches of the call. What served before it is in memory for a while yet.
+            version = version or serving
+        if version not in self._route.loaded():
+            raise self._no_version(version)
+        answers = await self._hop(list(inputs), version)
+        if answers.version != version:
+            raise self._no_version(version)
+        return [Served(answers.model, answers.version, result) for result in answers.results]
+
+    def _no_version(self, version: str) -> errors.RequestError:
+        return errors.not_found(
+            f"{self.name} has no version {version[:70]!r} in memory. Leave it out to be answered by the one that serves."
+        )
 
     async def ready(self) -> bool:
         """Whether the runner has a warm model."""
@@ -103,6 +143,10 @@ class Model(Generic[InputT, AnswerT]):
                 await asyncio.sleep(BETWEEN_TRIES)
 
     async def _hop(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
+        with self.statistics.of_execution(len(batch)):
+            return await self._hop_twice(batch, version)
+
+    async def _hop_twice(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
         try:
             return await self._runner.to_async.predict(batch, version)  # type: ignore[no-any-return]
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
@@ -110,6 +154,12 @@ class Model(Generic[InputT, AnswerT]):
             # harm, so the batch goes once more; the parent starts a new worker, which takes it from the same socket.
             logger.warning("the runner of {} closed the connection ({!r}); calling it again", self.name, error)
             return await self._runner.to_async.predict(batch, version)  # type: ignore[no-any-return]
+
+
+def _unless_failed(answer: AnswerT | Failure) -> AnswerT:
+    if isinstance(answer, Failure):
+        raise errors.of_failure(answer)
+    return answer
 
 
 class DataPlane:
@@ -128,21 +178,35 @@ class DataPlane:
         self._status = status
         self.draining = False
 
-    async def detect(self, photo: Photo) -> Served[Detections]:
-        """The recyclables in a photo. Raises RequestError."""
-        try:
-            check(photo.data)
-        except BadImageError as error:
-            raise errors.of_failure(Failure(kind=error.kind, message=str(error))) from None
-        return await self._yolo.infer(photo)
+    async def detect(
+        self, *photos: Photo, version: str | None = None, seconds: float | None = None
+    ) -> list[Served[Detections]]:
+        """The recyclables in each photo. Raises RequestError."""
+        for photo in photos:
+            try:
+                check(photo.data)
+            except BadImageError as error:
+                raise errors.of_failure(Failure(kind=error.kind, message=str(error))) from None
+        return await self._yolo.infer(photos, version, seconds)
 
-    async def classify_comment(self, text: str) -> Served[Classification]:
-        """Hate speech or not. Raises RequestError."""
-        return await self._kcbert.infer(_checked(text))
+    async def classify_comment(
+        self, *texts: str, version: str | None = None, seconds: float | None = None
+    ) -> list[Served[Classification]]:
+        """Hate speech or not, for each text. Raises RequestError."""
+        return await self._kcbert.infer([_checked(text) for text in texts], version, seconds)
 
-    async def classify_sentiment(self, text: str) -> Served[Classification]:
-        """Whether a sentence is positive, negative, or neither. Raises RequestError."""
-        return await self._sentiment.infer(_checked(text))
+    async def classify_sentiment(
+        self, *texts: str, version: str | None = None, seconds: float | None = None
+    ) -> list[Served[Classification]]:
+        """Whether each text is positive, negative, or neither. Raises RequestError."""
+        return await self._sentiment.infer([_checked(text) for text in texts], version, seconds)
+
+    def model(self, name: str) -> Model[Any, Any]:
+        """A model by its name. Raises RequestError."""
+        for model in (self._yolo, self._kcbert, self._sentiment):
+            if model.name == name:
+                return model
+        raise errors.not_found(f"There is no model {name[:70]!r}. There are yolo, kcbert and sentiment.")
 
     async def models(self) -> ModelStates:
         """The state of every model."""

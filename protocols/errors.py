@@ -25,6 +25,22 @@ def broken(detail: str) -> RequestError:
     return RequestError(400, "Broken request", detail)
 
 
+def unauthorized(detail: str) -> RequestError:
+    return RequestError(401, "Unauthorized", detail, {"WWW-Authenticate": "Bearer"})
+
+
+def forbidden(detail: str) -> RequestError:
+    return RequestError(403, "Forbidden", detail)
+
+
+def not_found(detail: str) -> RequestError:
+    return RequestError(404, "Not found", detail)
+
+
+def method_not_allowed(method: str, allowed: str) -> RequestError:
+    return RequestError(405, "Method not allowed", f"{method[:20]} is not possible here. Use {allowed}.", {"Allow": allowed})
+
+
 def too_slow(detail: str) -> RequestError:
     return RequestError(408, "Request timeout", detail)
 

@@ -27,6 +27,11 @@ class Route:
         """The version to ask for."""
         return self._follower.aspired(self._model).serving.version
 
+    def loaded(self) -> set[str]:
+        """The versions that runners may have in memory."""
+        aspired = self._follower.aspired(self._model)
+        return {one.version for one in (aspired.serving, aspired.preparing, *aspired.instead) if one}
+
     def answered(self, version: str) -> None:
         """A worker has answered with `version`."""
         if self._missing is not None and self._missing[0] == version:

@@ -32,16 +32,16 @@ def begin_with_models(models: Iterable[str]) -> None:
             counter.labels(model)
 
 
-def begin_with_routes(routes: Iterable[tuple[str, str]], door: str) -> None:
-    """Have the series of these methods and paths exist."""
+def begin_with_routes(routes: Iterable[tuple[str, str]], door: str, success: str) -> None:
+    """Have the series of these methods and paths exist; `success` is the door's status of an answered call."""
     for method, path in routes:
-        REQUESTS.labels(method, path, "200", door)
+        REQUESTS.labels(method, path, success, door)
         SECONDS.labels(method, path, door)
 
 
-def count_request(method: str, path: str, status: int, door: str, seconds: float) -> None:
+def count_request(method: str, path: str, status: str, door: str, seconds: float) -> None:
     """Count an answered request. `path` is the route, never what a client made up."""
-    REQUESTS.labels(method, path, str(status), door).inc()
+    REQUESTS.labels(method, path, status, door).inc()
     SECONDS.labels(method, path, door).observe(seconds)
 
 

@@ -8,6 +8,7 @@ it does not know it passes on (`/livez`, `/metrics`, the page at `/`), and gives
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 import uuid
@@ -23,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from protocols import errors
 from protocols.dataplane import DataPlane, Served
 from protocols.rest import bodies
+from protocols.rest.open_inference import Call, OpenInferenceRoutes
 from protocols.rest.openapi import document
 from protocols.rest.schemas import HateSpeech, Problem, Sentiment
 from telemetry.metrics import begin_with_routes, count_request
@@ -32,6 +34,7 @@ LINGER_SECONDS = 2.0
 DOOR = "rest"  # its name in the metrics
 PASSED_ON = ("/", "/livez", "/healthz", "/metrics", "/schema.json")  # what BentoML answers
 METHODS = ("GET", "HEAD", "POST")
+TEMPLATE = "bunriwiki.template"  # in the scope: the route of a path with names in it
 OTHER = "other"  # in the metrics, for what a client made up
 GONE = 499  # nginx' status for a client that left; it is counted, and nobody receives it
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -80,12 +83,13 @@ class RestDoor:
             "/docs.json": self._docs,
         }
         self._paths = {*self._posts, *self._gets, *PASSED_ON}
+        self.open_inference: OpenInferenceRoutes | None = None
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """`app` behind this door: what Starlette calls a middleware."""
 
         async def route(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["path"] in self._posts or scope["path"] in self._gets:
+            if scope["path"] in self._posts or scope["path"] in self._gets or OpenInferenceRoutes.owns(scope["path"]):
                 await self._answer(scope, receive, send)
             elif scope["method"] in ("GET", "HEAD"):
                 await self._pass_on(app, scope, receive, send)
@@ -114,31 +118,31 @@ class RestDoor:
                 raise
             finally:  # after the answer: what was counted was answered
                 method = scope["method"] if scope["method"] in METHODS else OTHER
-                path = scope["path"] if scope["path"] in self._paths else OTHER
-                count_request(method, path, status, DOOR, time.perf_counter() - started)
+                path = scope.get(TEMPLATE, scope["path"] if scope["path"] in self._paths else OTHER)
+                count_request(method, path, str(status), DOOR, time.perf_counter() - started)
 
         return entrance
 
     def begin_counting(self) -> None:
         """Have the series of every route exist. To be called in the worker."""
-        begin_with_routes(
-            [("POST", path) for path in self._posts] + [("GET", path) for path in (*self._gets, *PASSED_ON)], DOOR
-        )
+        templates = self.open_inference.templates() if self.open_inference else []
+        gets = [("GET", path) for path in (*self._gets, *PASSED_ON)]
+        begin_with_routes([*(("POST", path) for path in self._posts), *gets, *templates], DOOR, "200")
 
     async def _yolo(self, incoming: Incoming) -> Reply:
         photo = await bodies.parse_photo(incoming.headers, incoming.query, incoming.body)
         incoming.body = b""  # a form's photo is a copy: what it came in need not wait with it
-        served = await self._plane.detect(photo)
+        [served] = await self._plane.detect(photo)
         return _served(served, served.answer)
 
     async def _kcbert(self, incoming: Incoming) -> Reply:
         bodies.parse_query(incoming.query)
-        served = await self._plane.classify_comment(bodies.parse_text(incoming.headers, incoming.body))
+        [served] = await self._plane.classify_comment(bodies.parse_text(incoming.headers, incoming.body))
         return _served(served, HateSpeech.of(served.answer))
 
     async def _sentiment(self, incoming: Incoming) -> Reply:
         bodies.parse_query(incoming.query)
-        served = await self._plane.classify_sentiment(bodies.parse_text(incoming.headers, incoming.body))
+        [served] = await self._plane.classify_sentiment(bodies.parse_text(incoming.headers, incoming.body))
         return _served(served, Sentiment.of(served.answer))
 
     async def _readyz(self) -> Reply:
@@ -166,13 +170,13 @@ class RestDoor:
         try:
             reply = await self._handle(scope, headers, receive)
         except errors.RequestError as error:
-            reply = _problem(error, scope["path"], request_id)
+            reply = _refusal(error, scope["path"], request_id)
         except bodies.ClientGoneError:
             # Nobody reads this answer, but BentoML's timeout middleware would keep the task until it has seen one.
             reply = Reply(GONE, b"")
         except Exception:
             logger.exception("{} {} failed | request {}", scope["method"], scope["path"], request_id)
-            reply = _problem(errors.internal("Something went wrong here. It was logged."), scope["path"], request_id)
+            reply = _refusal(errors.internal("Something went wrong here. It was logged."), scope["path"], request_id)
         reply.headers["X-Request-Id"] = request_id
         await self._send(reply, receive, send)
         if self._log_requests and scope["path"] in self._posts:
@@ -180,22 +184,42 @@ class RestDoor:
 
     async def _handle(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
         path, method = scope["path"], scope["method"]
+        if OpenInferenceRoutes.owns(path):
+            return await self._answer_open_inference(scope, headers, receive)
         if path in self._gets:
             if method not in ("GET", "HEAD"):
-                raise _method_not_allowed(method, "GET, HEAD")
+                raise errors.method_not_allowed(method, "GET, HEAD")
             return await self._gets[path]()
         if method != "POST":
-            raise _method_not_allowed(method, "POST")
+            raise errors.method_not_allowed(method, "POST")
         limit = bodies.MOST_BYTES if path == "/yolo/prediction" else bodies.MOST_TEXT_BYTES
         with self._memory.holding() as take:
-            try:
-                async with asyncio.timeout(self._read_seconds):
-                    incoming = Incoming(
-                        headers, scope.get("query_string", b""), await bodies.read_body(headers, receive, limit, take)
-                    )
-            except TimeoutError:
-                raise errors.too_slow(f"The body did not arrive within {self._read_seconds:g} s. Send it faster.") from None
+            body = await self._read(headers, receive, limit, take)
+            incoming = Incoming(headers, scope.get("query_string", b""), body)
             return await _unless_gone(self._posts[path](incoming), receive)
+
+    async def _read(self, headers: Headers, receive: Receive, limit: int, take: Callable[[int], None]) -> bytes:
+        try:
+            async with asyncio.timeout(self._read_seconds):
+                return await bodies.read_body(headers, receive, limit, take)
+        except TimeoutError:
+            raise errors.too_slow(f"The body did not arrive within {self._read_seconds:g} s. Send it faster.") from None
+
+    async def _answer_open_inference(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
+        if self.open_inference is None:
+            raise errors.unavailable("The service is starting. Try again in a moment.")
+        template, handler, names = self.open_inference.find(scope["method"], scope["path"])
+        scope[TEMPLATE] = template
+        with self._memory.holding() as take:
+            body = await self._read(headers, receive, bodies.MOST_BYTES + bodies.MOST_TEXT_BYTES, take)
+            answer = await _unless_gone(handler(Call(names, headers, body)), receive)
+        reply = Reply(answer.status, answer.body)
+        if answer.json_length is not None:
+            reply.media_type = "application/octet-stream"
+            reply.headers["Inference-Header-Content-Length"] = str(answer.json_length)
+        if answer.served:
+            reply.headers["X-Model-Name"], reply.headers["X-Model-Version"] = answer.served
+        return reply
 
     async def _send(self, reply: Reply, receive: Receive, send: Send) -> None:
         cut_off = reply.status in (408, 413)  # the body was not read to its end
@@ -248,16 +272,18 @@ def _problem(error: errors.RequestError, path: str, request_id: str) -> Reply:
     return Reply(error.status, problem.model_dump_json().encode(), "application/problem+json", dict(error.headers))
 
 
+def _refusal(error: errors.RequestError, path: str, request_id: str) -> Reply:
+    """A problem; below /v2 what the Open Inference Protocol wants instead."""
+    if not OpenInferenceRoutes.owns(path):
+        return _problem(error, path, request_id)
+    status = 400 if error.status == 422 else error.status
+    return Reply(status, json.dumps({"error": error.detail}, ensure_ascii=False).encode(), headers=dict(error.headers))
+
+
 def _request_id(headers: Headers) -> str:
     """The client's own id where it is harmless in a log, else a new one."""
     given = headers.get("x-request-id", "")
     return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def _method_not_allowed(method: str, allowed: str) -> errors.RequestError:
-    return errors.RequestError(
-        405, "Method not allowed", f"{method[:20]} is not possible here. Use {allowed}.", {"Allow": allowed}
-    )
 
 
 def _error_for(status: int, path: str) -> errors.RequestError:

@@ -48,6 +48,7 @@ class Server:
                     **os.environ,
                     "PATH": f"{SERVE_ENV / 'bin'}:{os.environ['PATH']}",
                     "BUNRIWIKI_MODEL_STORE": str(log.parent / "store"),
+                    "BUNRIWIKI_GRPC_PORT": "0",
                     **(environment or {}),
                 },
                 stdout=stream,

@@ -61,6 +61,9 @@ class FakeRoute(Route):
     def version(self) -> str:
         return self.asks
 
+    def loaded(self) -> set[str]:
+        return {self.asks, "v6"}
+
     def answered(self, version: str) -> None:
         self.answers.append(version)
 
@@ -83,8 +86,10 @@ def failing(one: Any) -> Failure:
     return Failure(kind="broken", message="The image is damaged.")
 
 
-def model(runner: FakeRunner, route: Route | None = None, *, most_waiting: int = 8, deadline: float = 5) -> Model[Any, Any]:
-    return Model("fake", runner, route or FakeRoute(), 4, Limits(most_waiting=most_waiting, parallel=1, deadline=deadline))
+def model(
+    runner: FakeRunner, route: Route | None = None, *, name: str = "fake", most_waiting: int = 8, deadline: float = 5
+) -> Model[Any, Any]:
+    return Model(name, runner, route or FakeRoute(), 4, Limits(most_waiting=most_waiting, parallel=1, deadline=deadline))
 
 
 def plane(

@@ -23,15 +23,15 @@ async def status_of(work: Any) -> int:
 
 
 async def test_an_answer_names_what_gave_it(bottle: bytes) -> None:
-    served = await plane().detect(Photo(data=bottle))
+    [served] = await plane().detect(Photo(data=bottle))
     assert (served.model, served.version, served.answer) == ("fake", "v7", DETECTIONS)
 
 
 async def test_texts_reach_their_own_model() -> None:
     kcbert, sentiment = FakeRunner(classified()), FakeRunner(classified("긍정"))
     one = plane(kcbert=kcbert, sentiment=sentiment)
-    assert (await one.classify_comment("가")).answer.label == "none"
-    assert (await one.classify_sentiment("나")).answer.label == "긍정"
+    assert (await one.classify_comment("가"))[0].answer.label == "none"
+    assert (await one.classify_sentiment("나"))[0].answer.label == "긍정"
     assert (kcbert.batches, sentiment.batches) == ([["가"]], [["나"]])
 
 
@@ -55,31 +55,31 @@ async def test_a_bad_image_costs_no_call(data: bytes, status: int) -> None:
 
 async def test_a_failure_of_one_input_is_its_own() -> None:
     one = model(FakeRunner(lambda text: failing(text) if text == "bad" else classified(text)))
-    results: list[Any] = await asyncio.gather(one.infer("good"), one.infer("bad"), return_exceptions=True)
+    results: list[Any] = await asyncio.gather(one.infer(["good"]), one.infer(["bad"]), return_exceptions=True)
     good, bad = results
-    assert good.answer.label == "good"
+    assert good[0].answer.label == "good"
     assert isinstance(bad, RequestError)
     assert bad.status == 400
 
 
 async def test_a_lost_connection_is_tried_once_more() -> None:
     runner = FakeRunner(classified(), failures=[aiohttp.ServerDisconnectedError()])
-    assert (await model(runner).infer("가")).version == "v7"
+    assert (await model(runner).infer(["가"]))[0].version == "v7"
     assert len(runner.batches) == 2
 
 
 async def test_a_batch_waits_for_a_worker_that_has_its_version() -> None:
     runner, route = FakeRunner(classified()), FakeRoute("v8", patience=3)
-    waiting = asyncio.create_task(model(runner, route).infer("가"))
+    waiting = asyncio.create_task(model(runner, route).infer(["가"]))
     await asyncio.sleep(BETWEEN_TRIES)
     runner.versions = ["v7", "v8"]
-    assert (await waiting).version == "v8"
+    assert (await waiting)[0].version == "v8"
     assert route.answers == ["v8"]
 
 
 async def test_a_version_that_nobody_has_is_replaced_by_one_that_is_there() -> None:
     runner, route = FakeRunner(classified()), FakeRoute("v8", patience=2)
-    assert (await model(runner, route).infer("가")).version == "v7"
+    assert (await model(runner, route).infer(["가"]))[0].version == "v7"
     assert len(runner.batches) == 4
     assert route.answers == ["v7"]
 
@@ -95,14 +95,14 @@ async def test_a_version_that_nobody_has_is_replaced_by_one_that_is_there() -> N
 )
 async def test_a_runner_that_does_not_answer_is_unavailable(failures: list[Exception]) -> None:
     with pytest.raises(RequestError) as caught:
-        await model(FakeRunner(classified(), failures=failures)).infer("가")
+        await model(FakeRunner(classified(), failures=failures)).infer(["가"])
     assert caught.value.status == 503
     assert caught.value.headers["Retry-After"] == "1"
 
 
 async def test_overload_and_deadline() -> None:
     one = model(FakeRunner(classified(), seconds=0.2), most_waiting=1, deadline=0.05)
-    results = await asyncio.gather(*(one.infer("가") for _ in range(3)), return_exceptions=True)
+    results = await asyncio.gather(*(one.infer(["가"]) for _ in range(3)), return_exceptions=True)
     assert [result.status for result in results if isinstance(result, RequestError)] == [504, 504, 503]
 
 

@@ -10,14 +10,14 @@ def test_series_exist_from_the_start() -> None:
     metrics.begin_with_models(["somebody"])
     for name in ("model_load_total", "model_load_success_total", "model_hot_swap_total"):
         assert REGISTRY.get_sample_value(name, {"model": "somebody"}) == 0
-    metrics.begin_with_routes([("POST", "/somewhere")], "rest")
+    metrics.begin_with_routes([("POST", "/somewhere")], "rest", "200")
     labels = {"method": "POST", "path": "/somewhere", "door": "rest"}
     assert REGISTRY.get_sample_value("http_requests_total", {**labels, "status": "200"}) == 0
     assert REGISTRY.get_sample_value("http_request_duration_seconds_count", labels) == 0
 
 
 def test_a_request_is_counted_and_timed() -> None:
-    metrics.count_request("POST", "/counted", 503, "rest", 0.02)
+    metrics.count_request("POST", "/counted", "503", "rest", 0.02)
     labels = {"method": "POST", "path": "/counted", "door": "rest"}
     assert REGISTRY.get_sample_value("http_requests_total", {**labels, "status": "503"}) == 1
     assert REGISTRY.get_sample_value("http_request_duration_seconds_sum", labels) == 0.02

@@ -1,0 +1,157 @@
+"""The protocol's calls, as both doors know them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from artifacts.manifest import MODELS, Manifest
+from model_store.following import Follower
+from protocols import errors
+from protocols.admin import AdminGate
+from protocols.dataplane import DataPlane
+from protocols.inference.models import Signature, read_inputs, signature, write_outputs
+from protocols.inference.tensors import Tensor
+from protocols.statistics import Statistics
+from protocols.status import ModelState
+
+NAME = "bunriwiki"
+VERSION = "0.1.0"
+EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
+PLATFORMS = {"onnx": "onnxruntime_onnx", "torch": "pytorch_export", "pyfunc": "mlflow_pyfunc"}
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """A call: `version` and `outputs` are empty where the client leaves them to the server."""
+
+    model: str
+    inputs: Sequence[Tensor]
+    version: str = ""
+    id: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InferResponse:
+    """Its answer: `version` is the one that answered."""
+
+    model: str
+    version: str
+    id: str
+    outputs: Sequence[Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What a model is: its versions in memory, the one that serves first."""
+
+    name: str
+    versions: Sequence[str]
+    platform: str
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """A version in the repository: READY, LOADING or UNAVAILABLE."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+class OpenInference:
+    """Answers the calls of the protocol from the data plane. Every method raises RequestError."""
+
+    def __init__(self, dataplane: DataPlane, follower: Follower, admin: AdminGate) -> None:
+        self._dataplane = dataplane
+        self._follower = follower
+        self._admin = admin
+
+    async def server_ready(self) -> bool:
+        """Whether every model is ready."""
+        return not await self._dataplane.unready()
+
+    async def model_ready(self, model: str, version: str = "") -> bool:
+        """Whether a model, or this version of it, answers now."""
+        ready = await self._dataplane.model(model).ready() and not self._dataplane.draining
+        if not version:
+            return ready
+        return ready and version in self._in_memory(await self._state(model))
+
+    async def model_metadata(self, model: str, version: str = "") -> ModelMetadata:
+        """What a model takes and gives."""
+        serving = self._dataplane.model(model).version()
+        others = sorted(self._in_memory(await self._state(model)) - {serving})
+        if version and version not in (serving, *others):
+            raise errors.not_found(f"{model} has no version {version[:70]!r} in memory.")
+        manifest = _manifest(self._follower.folder(model, version or serving))
+        known = signature(model, len(manifest.labels))
+        return ModelMetadata(model, [serving, *others], PLATFORMS[manifest.engine], known)
+
+    async def infer(self, request: InferRequest, seconds: float | None = None) -> InferResponse:
+        """Answer a call, whose client waits for so many `seconds` yet."""
+        self._dataplane.model(request.model)
+        inputs: Any = read_inputs(request.model, request.inputs, request.parameters)
+        version = request.version or None
+        ask: Any = {
+            "yolo": self._dataplane.detect,
+            "kcbert": self._dataplane.classify_comment,
+            "sentiment": self._dataplane.classify_sentiment,
+        }[request.model]
+        served = await ask(*inputs, version=version, seconds=seconds)
+        outputs = write_outputs([one.answer for one in served])
+        return InferResponse(request.model, served[0].version, request.id, _chosen(outputs, request.outputs))
+
+    async def index(self, *, ready_only: bool) -> list[IndexEntry]:
+        """Every version of every model that is published or in memory."""
+        found = []
+        for state in (await self._dataplane.models()).models:
+            memory = {version: how for worker in state.workers for version, how in worker.loaded.items()}
+            for version in sorted({*self._follower.published(state.name), *memory, state.serving}):
+                how = {"available": "READY", "loading": "LOADING"}.get(memory.get(version, ""), "UNAVAILABLE")
+                if how == "READY" or not ready_only:
+                    found.append(IndexEntry(state.name, version, how, "" if how == "READY" else "not in memory"))
+        return found
+
+    async def statistics(self, model: str = "", version: str = "") -> list[tuple[str, str, Statistics]]:
+        """Name, version and statistics of one model or of all."""
+        names = [model] if model else list(MODELS)
+        found = [(name, one.version(), one.statistics) for name in names if (one := self._dataplane.model(name))]
+        if version and version != found[0][1]:
+            raise errors.not_found(f"{model} has no statistics of version {version[:70]!r}; {found[0][1]} serves.")
+        return found
+
+    def control(self, model: str, authorization: str | None) -> None:
+        """Load or unload a version: the sidecar's to do, for who has a token."""
+        self._admin.check(authorization)
+        self._dataplane.model(model)
+        raise errors.unavailable("No sidecar runs beside this service, so there is nobody to load or unload a version.", 60)
+
+    async def _state(self, model: str) -> ModelState:
+        states = await self._dataplane.models()
+        return next(state for state in states.models if state.name == model)
+
+    def _in_memory(self, state: ModelState) -> set[str]:
+        return {version for worker in state.workers for version, how in worker.loaded.items() if how == "available"}
+
+
+def _chosen(outputs: Sequence[Tensor], names: Sequence[str]) -> Sequence[Tensor]:
+    if not names:
+        return outputs
+    known = {tensor.name: tensor for tensor in outputs}
+    for name in names:
+        if name not in known:
+            raise errors.broken(f"There is no output {name[:70]!r}. There are {', '.join(known)}.")
+    return [known[name] for name in names]
+
+
+@lru_cache(maxsize=64)
+def _manifest(folder: Path) -> Manifest:
+    return Manifest.read(folder)

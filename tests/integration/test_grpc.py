@@ -1,0 +1,230 @@
+"""The gRPC door as a server: TLS, reflection, limits, several workers, swaps under load, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from benchmarks.load import Call, free_port, run_load
+from model_store.rollover import roll_over
+from model_store.writer import StoreWriter
+from protocols.grpc import open_inference_pb2 as pb
+from protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from tests.conftest import ROOT
+from tests.integration.conftest import FULL, Server
+
+TEXT = "정말 재미있어요".encode()
+CLIENTS = 32
+OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
+
+
+def call(model: str = "kcbert", text: bytes = TEXT) -> pb.ModelInferRequest:
+    request = pb.ModelInferRequest(model_name=model)
+    request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append(text)
+    return request
+
+
+def stub_of(channel: Any) -> Any:
+    return GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
+
+
+def serve(start: Callable[..., Server], **more: str) -> tuple[Server, str]:
+    """A server with a gRPC door, and the door's address."""
+    port = free_port()
+    environment = {"BUNRIWIKI_GRPC_PORT": str(port), "BUNRIWIKI_GRPC_HOST": "127.0.0.1", **more}
+    return start(environment=environment), f"127.0.0.1:{port}"
+
+
+class Authority:
+    """Issues certificates, as PEM files in `folder`."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        self.certificate = self._sign(self.name, self.key.public_key(), authority=True)
+        self.file = folder / f"{name}.pem"
+        self.file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
+
+    def issue(self, name: str) -> tuple[Path, Path]:
+        """The files of a new certificate and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        chain, secret = self.folder / f"{name}.crt", self.folder / f"{name}.key"
+        chain.write_bytes(self._sign(subject, key.public_key()).public_bytes(serialization.Encoding.PEM))
+        secret.write_bytes(
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        )
+        return chain, secret
+
+    def _sign(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, authority: bool = False) -> x509.Certificate:
+        now = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(minutes=1))
+            .not_valid_after(now + timedelta(hours=1))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .sign(self.key, hashes.SHA256())
+        )
+
+
+def secure(address: str, authority: Path, client: tuple[Path, Path] | None = None) -> Any:
+    chain, key = (client[0].read_bytes(), client[1].read_bytes()) if client else (None, None)
+    credentials = grpc.ssl_channel_credentials(authority.read_bytes(), key, chain)
+    return stub_of(grpc.secure_channel(address.replace("127.0.0.1", "localhost"), credentials))
+
+
+def test_mutual_tls(start: Callable[..., Server], tmp_path: Path) -> None:
+    ours, strangers = Authority(tmp_path, "ours"), Authority(tmp_path, "strangers")
+    chain, key = ours.issue("server")
+    server, address = serve(
+        start,
+        BUNRIWIKI_GRPC_CERTIFICATE=str(chain),
+        BUNRIWIKI_GRPC_KEY=str(key),
+        BUNRIWIKI_GRPC_CLIENTS=str(ours.file),
+    )
+    assert secure(address, ours.file, ours.issue("client")).ModelInfer(call(), timeout=20).model_name == "kcbert"
+    for refused in (
+        secure(address, ours.file),
+        secure(address, ours.file, strangers.issue("stranger")),
+        secure(address, strangers.file, ours.issue("client")),
+        stub_of(grpc.insecure_channel(address)),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            refused.ServerLive(pb.ServerLiveRequest(), timeout=5)
+        assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    server.stop()
+
+
+def test_several_workers_reflection_and_limits(start: Callable[..., Server]) -> None:
+    server, address = serve(start, BUNRIWIKI_GATEWAY_WORKERS="2")
+    found = ProtoReflectionDescriptorDatabase(grpc.insecure_channel(address))
+    assert "inference.GRPCInferenceService" in found.get_services()
+    assert found.FindFileContainingSymbol("inference.ModelInferRequest").package == "inference"
+
+    calls = 40
+    for _ in range(calls):
+        with grpc.insecure_channel(address, OWN_CONNECTION) as channel:
+            stub_of(channel).ModelInfer(call(), timeout=20)
+    counts = set()
+    for _ in range(calls):
+        with grpc.insecure_channel(address, OWN_CONNECTION) as channel:
+            request = pb.ModelStatisticsRequest(name="kcbert")
+            counts.add(stub_of(channel).ModelStatistics(request, timeout=20).model_stats[0].inference_count)
+    # Each worker has its own statistics: the kernel gave both of them connections, and every call was answered once.
+    assert sum(counts) * (2 if len(counts) == 1 else 1) == calls
+
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
+        stub_of(channel).ModelInfer(call(text=b"a" * 11 * 2**20), timeout=20)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    broken: Any = grpc.insecure_channel(address).unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    for junk in (b"\xff", b"\x0a\xff\xff\xff\xff", bytes(range(256))):
+        with pytest.raises(grpc.RpcError) as caught:
+            broken(junk, timeout=20)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "cannot be read" in (caught.value.details() or "")
+    assert server.is_ready()
+    server.stop()
+
+
+async def grpc_load(address: str, until: Callable[[], bool]) -> Counter[str]:
+    """What came of the calls that so many clients, each with its own connection, sent one after the other."""
+    counts: Counter[str] = Counter()
+
+    async def client(number: int) -> None:
+        models = itertools.cycle(["kcbert", "sentiment"] if number % 2 else ["sentiment", "kcbert"])
+        async with grpc.aio.insecure_channel(address, OWN_CONNECTION) as channel:
+            stub = stub_of(channel)
+            while not until():
+                try:
+                    await stub.ModelInfer(call(next(models)), timeout=60)
+                    counts["OK"] += 1
+                except grpc.aio.AioRpcError as error:
+                    counts[f"{error.code().name}: {error.details()}"] += 1
+
+    await asyncio.gather(*(client(number) for number in range(CLIENTS)))
+    return counts
+
+
+def test_swaps_under_grpc_load(start: Callable[..., Server], store: StoreWriter) -> None:
+    server, address = serve(
+        start, BUNRIWIKI_RUNNER_WORKERS="2", BUNRIWIKI_MODEL_STORE=str(store.layout.root), BUNRIWIKI_LOG_REQUESTS="false"
+    )
+    over = False
+    counts: Counter[str] = Counter()
+    load = threading.Thread(target=lambda: counts.update(asyncio.run(grpc_load(address, lambda: over))))
+    load.start()
+    for version in ("v1", "v2", "v3") * (4 if FULL else 1):
+        for model in ("kcbert", "sentiment"):
+            roll_over(store, model, version, "a test", "person")
+    over = True
+    load.join()
+    assert set(counts) == {"OK"}
+
+    # The same calls through both doors, in turn.
+    body = json.dumps({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [TEXT.decode()]}]}).encode()
+    calls = [Call(f"/v2/models/{model}/infer", body, "application/json") for model in ("kcbert", "sentiment")]
+    rates: dict[str, list[float]] = {"grpc": [], "rest": []}
+    seconds = 8.0 if FULL else 3.0
+    for _ in range(3):
+        begun = time.monotonic()
+        came = asyncio.run(grpc_load(address, lambda begun=begun: time.monotonic() - begun > seconds))  # type: ignore[misc]
+        rates["grpc"].append(came.total() / (time.monotonic() - begun))
+        assert set(came) == {"OK"}
+        outcome = asyncio.run(run_load(server.url, calls, clients=CLIENTS, seconds=seconds))
+        rates["rest"].append(outcome.counts["200"] / outcome.seconds)
+        assert set(outcome.counts) == {"200"}
+    rounded = {door: [round(rate) for rate in found] for door, found in rates.items()}
+    print(f"{counts['OK']} calls during swaps, all OK; calls per second {rounded}")
+    if FULL:
+        assert sorted(rates["grpc"])[1] >= sorted(rates["rest"])[1]
+    server.stop()
+
+
+def test_sigterm_under_grpc_load(start: Callable[..., Server]) -> None:
+    server, address = serve(start)
+    counts: Counter[str] = Counter()
+    load = threading.Thread(
+        target=lambda: counts.update(asyncio.run(grpc_load(address, lambda: server.process.poll() is not None)))
+    )
+    load.start()
+    time.sleep(2)
+    assert server.stop() == 0
+    load.join()
+    assert counts["OK"] > 0
+    # What came in was answered; what came too late was told so. A call that arrives at the very moment is cancelled by gRPC.
+    codes = Counter(dict.fromkeys(("OK", "UNAVAILABLE", "CANCELLED"), 0))
+    for outcome, number in counts.items():
+        codes[outcome.partition(":")[0]] += number
+    assert set(codes) == {"OK", "UNAVAILABLE", "CANCELLED"}
+    assert codes["CANCELLED"] <= CLIENTS
+
+
+def test_node(start: Callable[..., Server]) -> None:
+    server, address = serve(start)
+    folder = ROOT / "examples" / "node"
+    subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=120)
+    ran = subprocess.run(["node", "client.js", address], cwd=folder, capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.splitlines() == ["sentiment: 긍정 부정 version fallback-1", "yolo: plastic"]
+    server.stop()

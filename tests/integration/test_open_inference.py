@@ -1,0 +1,297 @@
+"""Open Inference through both doors of the real service: unmodified clients, and the protocol's rules one by one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from benchmarks.load import free_port
+from protocols.grpc import open_inference_pb2 as pb
+from protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from tests.conftest import PHOTOS, ROOT
+from tests.integration.conftest import Server
+
+CLIENTS_ENV = ROOT / ".venv-clients"  # other people's clients, unmodified
+TEXTS = ["정말 재미있어요", "돈이 아깝다", "좋은 하루 보내세요"]
+PHOTO = (PHOTOS / "plastic_bottle.jpg").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def grpc_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def doors(start: Callable[..., Server], grpc_port: int) -> Server:
+    """A server with both doors."""
+    return start(environment={"BUNRIWIKI_GRPC_PORT": str(grpc_port), "BUNRIWIKI_GRPC_HOST": "127.0.0.1"})
+
+
+@pytest.fixture(scope="module")
+def stub(doors: Server, grpc_port: int) -> Any:
+    return GRPCInferenceServiceStub(grpc.insecure_channel(f"127.0.0.1:{grpc_port}"))  # type: ignore[no-untyped-call]
+
+
+def example(name: str, *arguments: str) -> str:
+    """What an example prints."""
+    command = (
+        [CLIENTS_ENV / "bin" / "python", "-W", "ignore", ROOT / "examples" / name]
+        if name.endswith(".py")
+        else [ROOT / "examples" / name]
+    )
+    ran = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_triton_http(doors: Server) -> None:
+    said = example("triton_http.py", doors.url.removeprefix("http://"))
+    assert "live: True ready: True kcbert: True" in said
+    assert "two photos, raw: [1, 1] [b'plastic', b'plastic']" in said
+    assert said.count("['긍정', '긍정']") == 2
+    assert "scores (2, 3) version fallback-1" in said
+    assert "kcbert, later: none" in said
+    assert "index: ['kcbert', 'sentiment', 'yolo']" in said
+
+
+def test_triton_grpc(doors: Server, grpc_port: int) -> None:
+    said = example("triton_grpc.py", f"127.0.0.1:{grpc_port}")
+    assert "live: True ready: True kcbert: True" in said
+    assert "two photos: [1, 1] [b'plastic', b'plastic']" in said
+    assert "sentiment: ['긍정', '긍정'] (2, 3)" in said
+    assert "as a stream: ['0', '1', '2']" in said
+    assert "index: ['kcbert', 'sentiment', 'yolo']" in said
+
+
+def test_kserve(doors: Server, grpc_port: int) -> None:
+    said = example("kserve_client.py", doors.url, f"127.0.0.1:{grpc_port}")
+    assert "REST live: True ready: True" in said
+    assert "REST sentiment: ['긍정', '부정']" in said
+    assert "gRPC live: True ready: True" in said
+    assert "gRPC sentiment: ['긍정', '부정'] version fallback-1" in said
+
+
+def test_bentoml_client(doors: Server) -> None:
+    assert "yolo: ['plastic']" in example("bentoml_client.py", doors.url)
+
+
+def test_curl(doors: Server) -> None:
+    live, metadata, texts, photo = example("curl.sh", doors.url).strip().splitlines()
+    assert json.loads(live) == {"ready": True}
+    assert json.loads(metadata)["outputs"][2] == {"name": "scores", "datatype": "FP32", "shape": [-1, 3]}
+    assert json.loads(texts)["outputs"][0]["data"] == ["긍정", "부정"]
+    assert json.loads(photo)["outputs"][2]["data"] == ["plastic"]
+
+
+def text_tensor(*texts: str) -> dict[str, Any]:
+    return {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}
+
+
+def infer(doors: Server, model: str, body: Any, path: str = "") -> httpx.Response:
+    return httpx.post(f"{doors.url}/v2/models/{model}{path}/infer", json=body, timeout=30)
+
+
+def by_grpc(stub: Any, model: str, name: str, *items: bytes, raw: bool = False, version: str = "") -> Any:
+    request = pb.ModelInferRequest(model_name=model, model_version=version)
+    tensor = request.inputs.add(name=name, datatype="BYTES", shape=[len(items)])
+    if raw:
+        request.raw_input_contents.append(b"".join(len(item).to_bytes(4, "little") + item for item in items))
+    else:
+        tensor.contents.bytes_contents.extend(items)
+    return stub.ModelInfer(request, timeout=30)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize(("model", "path"), [("kcbert", "/kcbert/prediction"), ("sentiment", "/predict")])
+def test_three_doors_one_answer(doors: Server, stub: Any, model: str, path: str, raw: bool) -> None:
+    for text in TEXTS:
+        plain = httpx.post(doors.url + path, json={"text": text}).json()
+        outputs = {one["name"]: one["data"] for one in infer(doors, model, {"inputs": [text_tensor(text)]}).json()["outputs"]}
+        scores = np.array(list(plain["details"].values()), dtype=np.float32)
+        assert outputs["label"] == [plain.get("label") or plain["sentiment"]]
+        assert np.array_equal(np.array(outputs["scores"], dtype=np.float32), scores)
+        answer = by_grpc(stub, model, "text", text.encode(), raw=raw)
+        there = {one.name: one for one in answer.outputs}
+        assert there["scores"].parameters["labels"].string_param == ",".join(plain["details"])
+        if raw:
+            assert np.array_equal(np.frombuffer(answer.raw_output_contents[2], dtype="<f4"), scores)
+        else:
+            assert np.array_equal(np.array(there["scores"].contents.fp32_contents, dtype=np.float32), scores)
+
+
+def test_many_inputs_are_one_batch_with_the_same_answers(doors: Server, stub: Any) -> None:
+    before = doors.model("kcbert")
+    assert before["serving"] == "fallback-1"
+    alone = [infer(doors, "kcbert", {"inputs": [text_tensor(text)]}).json()["outputs"] for text in TEXTS]
+    stats = stub.ModelStatistics(pb.ModelStatisticsRequest(name="kcbert")).model_stats[0]
+    together = infer(doors, "kcbert", {"inputs": [text_tensor(*TEXTS)]}).json()["outputs"]
+    after = stub.ModelStatistics(pb.ModelStatisticsRequest(name="kcbert")).model_stats[0]
+    assert after.execution_count - stats.execution_count == 1
+    assert after.inference_count - stats.inference_count == len(TEXTS)
+    assert together[0]["data"] == [one[0]["data"][0] for one in alone]
+    assert together[1]["data"] == pytest.approx([one[1]["data"][0] for one in alone], abs=1e-3)
+
+
+RULES: list[tuple[str, str, dict[str, Any] | None, int, str]] = [
+    ("GET", "/v2", None, 200, '"name": "bunriwiki"'),
+    ("GET", "/v2/", None, 200, '"extensions"'),
+    ("GET", "/v2/health/live", None, 200, '{"live": true}'),
+    ("GET", "/v2/health/ready", None, 200, '{"ready": true}'),
+    ("GET", "/v2/models/yolo", None, 200, '"platform": "onnxruntime_onnx"'),
+    ("GET", "/v2/models/yolo/versions/fallback-1", None, 200, '"versions": ["fallback-1"]'),
+    ("GET", "/v2/models/yolo/versions/v9", None, 404, "no version 'v9'"),
+    ("GET", "/v2/models/sentiment/ready", None, 200, '"ready": true'),
+    ("GET", "/v2/models/sentiment/versions/fallback-1/ready", None, 200, '"ready": true'),
+    ("GET", "/v2/models/sentiment/versions/v9/ready", None, 503, '"ready": false'),
+    ("GET", "/v2/models/nobody", None, 404, "no model 'nobody'"),
+    ("GET", "/v2/models/nobody/ready", None, 404, "no model 'nobody'"),
+    ("GET", "/v2/models/stats", None, 200, '"model_stats"'),
+    ("GET", "/v2/models/yolo/stats", None, 200, '"inference_stats"'),
+    ("GET", "/v2/models/yolo/versions/fallback-1/stats", None, 200, '"version": "fallback-1"'),
+    ("GET", "/v2/nowhere", None, 404, "nothing at"),
+    ("POST", "/v2/health/live", {}, 405, "Use GET"),
+    ("GET", "/v2/models/yolo/infer", None, 405, "Use POST"),
+    ("POST", "/v2/repository/index", {}, 200, '"state": "READY"'),
+    ("POST", "/v2/repository/index", {"ready": True}, 200, '"name": "yolo"'),
+    ("POST", "/v2/repository/models/yolo/load", {}, 403, "BUNRIWIKI_ADMIN_TOKEN"),
+    ("POST", "/v2/repository/models/yolo/unload", {}, 403, "BUNRIWIKI_ADMIN_TOKEN"),
+    ("POST", "/v2/models/nobody/infer", {"inputs": [text_tensor("가")]}, 404, "no model"),
+    ("POST", "/v2/models/kcbert/infer", {"inputs": [text_tensor("가")], "id": "7"}, 200, '"id": "7"'),
+    ("POST", "/v2/models/kcbert/versions/fallback-1/infer", {"inputs": [text_tensor("가")]}, 200, '"fallback-1"'),
+    ("POST", "/v2/models/kcbert/versions/v9/infer", {"inputs": [text_tensor("가")]}, 404, "no version 'v9'"),
+    ("POST", "/v2/models/kcbert/infer", {"inputs": [text_tensor("가")], "outputs": [{"name": "label"}]}, 200, '"label"'),
+    ("POST", "/v2/models/kcbert/infer", {"inputs": [text_tensor("가")], "outputs": [{"name": "x"}]}, 400, "no output 'x'"),
+    ("POST", "/v2/models/kcbert/infer", {}, 400, "inputs"),
+    ("POST", "/v2/models/kcbert/infer", {"inputs": []}, 400, "takes one"),
+    ("POST", "/v2/models/kcbert/infer", {"inputs": [text_tensor("가"), text_tensor("나")]}, 400, "takes one"),
+    ("POST", "/v2/models/kcbert/infer", {"inputs": [{**text_tensor("가"), "name": "x"}]}, 400, "'text'"),
+    ("POST", "/v2/models/kcbert/infer", {"inputs": [{**text_tensor("가"), "datatype": "FP32"}]}, 400, "BYTES"),
+    ("POST", "/v2/models/kcbert/infer", {"inputs": [{**text_tensor("가"), "shape": [2]}]}, 400, "shape"),
+    ("POST", "/v2/models/kcbert/infer", {"inputs": [{**text_tensor("가"), "shape": [-1]}]}, 400, "negative"),
+    ("POST", "/v2/models/kcbert/infer", {"inputs": [{**text_tensor("가"), "shape": [2**40]}]}, 413, "at most"),
+    ("POST", "/v2/models/kcbert/infer", {"inputs": [{**text_tensor(), "shape": [0]}]}, 400, "elements"),
+    ("POST", "/v2/models/kcbert/infer", {"inputs": [text_tensor(" ")]}, 400, "empty"),
+    ("POST", "/v2/models/kcbert/infer", {"inputs": [text_tensor("가")], "parameters": {"x": 1}}, 400, "'x'"),
+    ("POST", "/v2/models/yolo/infer", {"inputs": [{**text_tensor("no photo"), "name": "image"}]}, 415, "JPEG"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "says"), RULES)
+def test_the_rules_of_the_protocol(
+    doors: Server, method: str, path: str, body: dict[str, Any] | None, status: int, says: str
+) -> None:
+    response = httpx.request(method, doors.url + path, json=body, timeout=30)
+    assert response.status_code == status, response.text
+    assert says in response.text
+    assert status < 400 or status == 503 or set(response.json()) == {"error"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "says"),
+    [
+        ({}, b"no JSON", "no JSON"),
+        ({"Inference-Header-Content-Length": "9999"}, b"{}", "Inference-Header-Content-Length"),
+        ({"Inference-Header-Content-Length": "x"}, b"{}", "Inference-Header-Content-Length"),
+    ],
+)
+def test_broken_bodies(doors: Server, headers: dict[str, str], body: bytes, says: str) -> None:
+    response = httpx.post(f"{doors.url}/v2/models/kcbert/infer", content=body, headers=headers)
+    assert response.status_code == 400
+    assert says in response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "behind", [b"", b"\x01", b"\xff\xff\xff\xff", b"\x01\x00\x00\x00a\x01\x00\x00\x00b", b"\x00\x00\x00\x00"]
+)
+def test_lying_lengths(doors: Server, behind: bytes) -> None:
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(behind)}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    response = httpx.post(f"{doors.url}/v2/models/kcbert/infer", content=head + behind, headers=headers)
+    assert response.status_code == 400
+    assert response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"model_name": "nobody"}, "NOT_FOUND"),
+        ({"model_version": "v9"}, "NOT_FOUND"),
+        ({"raw_input_contents": [b"\xff\xff\xff\xff"]}, "INVALID_ARGUMENT"),
+        ({"raw_input_contents": [b"", b""]}, "INVALID_ARGUMENT"),
+        ({"datatype": "FP32"}, "INVALID_ARGUMENT"),
+        ({"shape": [-1]}, "INVALID_ARGUMENT"),
+        ({"shape": [2]}, "INVALID_ARGUMENT"),
+    ],
+)
+def test_grpc_errors(stub: Any, change: dict[str, Any], code: str) -> None:
+    request = pb.ModelInferRequest(model_name="kcbert")
+    tensor = request.inputs.add(name="text", datatype=change.pop("datatype", "BYTES"), shape=change.pop("shape", [1]))
+    if "raw_input_contents" not in change:
+        tensor.contents.bytes_contents.append("가".encode())
+    request.MergeFrom(pb.ModelInferRequest(**change))
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelInfer(request, timeout=30)
+    assert caught.value.code().name == code
+    assert caught.value.details()
+
+
+def test_grpc_health_and_administration(doors: Server, stub: Any, grpc_port: int) -> None:
+    health: Any = health_pb2_grpc.HealthStub(grpc.insecure_channel(f"127.0.0.1:{grpc_port}"))
+    for service in ("", "yolo", "kcbert", "sentiment", "inference.GRPCInferenceService"):
+        assert health.Check(health_pb2.HealthCheckRequest(service=service)).status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="yolo"))
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_a_call_past_its_deadline_costs_no_forward_pass(doors: Server, stub: Any) -> None:
+    before = stub.ModelStatistics(pb.ModelStatisticsRequest(name="kcbert")).model_stats[0].execution_count
+    request = pb.ModelInferRequest(model_name="kcbert")
+    request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append("가".encode())
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelInfer(request, timeout=0.000001)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    after = stub.ModelStatistics(pb.ModelStatisticsRequest(name="kcbert")).model_stats[0].execution_count
+    assert after == before
+
+
+def test_grpc_calls_are_counted(doors: Server, stub: Any) -> None:
+    stub.ServerLive(pb.ServerLiveRequest())
+    path = "/inference.GRPCInferenceService/ServerLive"
+    assert doors.metric("http_requests_total", door="grpc", path=path, status="OK") >= 1
+    assert doors.metric("http_requests_total", door="rest", path="/v2/models/{model}/infer", status="200") >= 1
+
+
+def test_a_port_that_another_service_has_is_refused(doors: Server, grpc_port: int, start: Callable[..., Server]) -> None:
+    with pytest.raises(AssertionError, match=f"Port {grpc_port} for gRPC cannot be had"):
+        start(environment={"BUNRIWIKI_GRPC_PORT": str(grpc_port), "BUNRIWIKI_GRPC_HOST": "127.0.0.1"})
+
+
+def test_broken_and_huge_messages_leave_no_memory_behind(doors: Server, stub: Any, grpc_port: int) -> None:
+    channel = grpc.insecure_channel(f"127.0.0.1:{grpc_port}")
+    junk: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    gateway = doors.workers()["bunriwiki"]
+    taken = []
+    for _ in range(3):
+        for _ in range(60):
+            for data in (b"\xff" * 1000, b"\x0a\xff\xff\xff\x7f"):
+                with pytest.raises(grpc.RpcError):
+                    junk(data, timeout=20)
+            httpx.post(f"{doors.url}/v2/models/kcbert/infer", content=b"[" * 100_000)
+        for _ in range(5):
+            with pytest.raises(grpc.RpcError):
+                junk(b"\x00" * 11 * 2**20, timeout=20)
+            assert httpx.post(f"{doors.url}/v2/models/yolo/infer", content=b" " * 11 * 2**20).status_code == 413
+        taken.append(gateway.memory_info().rss)
+    assert gateway.is_running()
+    assert taken[2] - taken[1] < 20 * 2**20, [rss // 2**20 for rss in taken]
+    assert stub.ServerReady(pb.ServerReadyRequest()).ready

@@ -1,0 +1,172 @@
+"""Open Inference over REST, with runners that need no process."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from artifacts.answers import Detection, Detections, ImageSize
+from artifacts.manifest import MODELS
+from model_store.following import Follower
+from model_store.layout import Layout
+from protocols.admin import AdminGate
+from protocols.dataplane import DataPlane
+from protocols.errors import RequestError
+from protocols.inference.handlers import OpenInference
+from protocols.inference.tensors import join_bytes, split_bytes
+from protocols.rest.open_inference import Answer, Call, OpenInferenceRoutes
+from tests.conftest import MODELS as SHIPPED
+from tests.protocols.fakes import FakeRunner, FakeStatus, classified, model
+
+BOX = Detection(label="plastic", label_ko="플라스틱", score=0.75, box=(1.0, 2.0, 3.0, 4.0))
+FOUND = Detections(detections=(BOX, BOX), image=ImageSize(width=4, height=3))
+
+JSONS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+class Service:
+    """The routes over three models; `runners` has what was asked of whom."""
+
+    def __init__(self) -> None:
+        self.runners = {
+            "yolo": FakeRunner(FOUND),
+            "kcbert": FakeRunner(classified()),
+            "sentiment": FakeRunner(classified("긍정")),
+        }
+        for runner in self.runners.values():
+            runner.versions = ["v6", "v7"]
+        models: dict[str, Any] = {name: model(runner, name=name) for name, runner in self.runners.items()}
+        follower = Follower(Layout(Path("nowhere")), {name: SHIPPED / name for name in MODELS})
+        dataplane = DataPlane(**models, status=FakeStatus())
+        self.routes = OpenInferenceRoutes(OpenInference(dataplane, follower, AdminGate(["secret"])))
+
+    def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Answer:
+        async def ask() -> Answer:
+            _, handler, names = self.routes.find("POST", path)
+            return await handler(Call(names, headers or {}, body))
+
+        return anyio.run(ask)
+
+    def infer(self, name: str, content: Any, path: str = "") -> dict[str, Any]:
+        answer = self.post(f"/v2/models/{name}{path}/infer", json.dumps(content).encode())
+        return dict(json.loads(answer.body))
+
+
+def tensor(name: str, *data: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "datatype": "BYTES", "shape": [len(data)], "data": list(data), **more}
+
+
+def test_many_texts_are_one_batch() -> None:
+    service = Service()
+    answer = service.infer("kcbert", {"inputs": [tensor("text", "가", "나")], "id": "7"})
+    assert service.runners["kcbert"].batches == [["가", "나"]]
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == ("kcbert", "v7", "7")
+    assert [(one["name"], one["datatype"], one["shape"]) for one in answer["outputs"]] == [
+        ("label", "BYTES", [2]), ("score", "FP32", [2]), ("scores", "FP32", [2, 2]),
+    ]  # fmt: skip
+    assert answer["outputs"][2]["data"] == [0.75, 0.25, 0.75, 0.25]
+    assert answer["outputs"][2]["parameters"] == {"labels": "none,other"}
+
+
+def test_photos_and_their_thresholds(bottle: bytes) -> None:
+    service = Service()
+    photo = base64.b64encode(bottle).decode()
+    image = tensor("image", photo, photo, parameters={"content_type": "base64"})
+    answer = service.infer("yolo", {"inputs": [image], "parameters": {"confidence": 0.5}})
+    [batch] = service.runners["yolo"].batches
+    assert [(one.data, one.confidence, one.iou) for one in batch] == [(bottle, 0.5, 0.5)] * 2
+    outputs = {one["name"]: one for one in answer["outputs"]}
+    assert outputs["num_detections"]["data"] == [2, 2]
+    assert outputs["boxes"]["shape"] == [4, 4]
+    assert outputs["labels"]["data"] == ["plastic"] * 4
+
+
+def test_raw_tensors_both_ways(bottle: bytes) -> None:
+    raw = join_bytes([bottle])
+    image = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(raw)}}
+    head = json.dumps({"inputs": [image], "parameters": {"binary_data_output": True}}).encode()
+    answer = Service().post("/v2/models/yolo/infer", head + raw, {"inference-header-content-length": str(len(head))})
+    assert answer.json_length
+    content, behind = json.loads(answer.body[: answer.json_length]), answer.body[answer.json_length :]
+    sizes = {one["name"]: one["parameters"]["binary_data_size"] for one in content["outputs"]}
+    assert sizes == {"boxes": 32, "scores": 8, "labels": 22, "num_detections": 4}
+    assert split_bytes("labels", behind[40:62], 2) == [b"plastic", b"plastic"]
+
+
+def test_a_version_in_memory_answers_and_another_does_not() -> None:
+    service = Service()
+    body = {"inputs": [tensor("text", "가")]}
+    assert service.infer("kcbert", body, "/versions/v7")["model_version"] == "v7"
+    assert service.infer("kcbert", body, "/versions/v6")["model_version"] == "v6"
+    service.runners["kcbert"].versions = ["v7"]
+    for version in ("v6", "v5"):
+        with pytest.raises(RequestError) as caught:
+            service.infer("kcbert", body, f"/versions/{version}")
+        assert caught.value.status == 404
+
+
+def test_one_bad_input_fails_the_call() -> None:
+    service = Service()
+    with pytest.raises(RequestError) as caught:
+        service.infer("kcbert", {"inputs": [tensor("text", "가", " ")]})
+    assert caught.value.status == 422
+    assert service.runners["kcbert"].batches == []
+
+
+def test_control_needs_a_token_and_a_sidecar() -> None:
+    service = Service()
+    for headers, status in (({}, 401), ({"authorization": "Bearer x"}, 401), ({"authorization": "Bearer secret"}, 503)):
+        with pytest.raises(RequestError) as caught:
+            service.post("/v2/repository/models/yolo/load", b"", headers)
+        assert caught.value.status == status
+
+
+@given(JSONS)
+def test_any_json_is_answered_or_refused(content: Any) -> None:
+    with pytest.raises(RequestError) as caught:
+        Service().infer("kcbert", content)
+    assert caught.value.status in (400, 413)
+
+
+TENSORS = st.fixed_dictionaries({"name": st.just("text"), "datatype": st.just("BYTES"), "shape": JSONS})
+
+
+@given(
+    st.fixed_dictionaries(
+        {"inputs": st.lists(TENSORS, max_size=2)}, optional={"id": JSONS, "parameters": JSONS, "outputs": JSONS}
+    ),
+    st.lists(JSONS, max_size=2),
+)
+def test_nearly_right_json_is_answered_or_refused(content: dict[str, Any], data: list[Any]) -> None:
+    for one in content["inputs"]:
+        one["data"] = data
+    try:
+        answer = Service().infer("kcbert", content)
+    except RequestError as error:
+        assert error.status in (400, 413, 422)
+    else:
+        assert answer["model_version"] == "v7"
+
+
+@given(st.binary(max_size=60), st.integers(0, 70), st.integers(-1, 70))
+def test_any_bytes_are_answered_or_refused(body: bytes, stated: int, size: int) -> None:
+    text = {"name": "text", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": size}}
+    head = json.dumps({"inputs": [text]}).encode()
+    for length in (stated, len(head)):
+        try:
+            answer = Service().post("/v2/models/kcbert/infer", head + body, {"inference-header-content-length": str(length)})
+        except RequestError as error:
+            assert error.status in (400, 413, 422)
+        else:
+            assert answer.served == ("kcbert", "v7")
