@@ -95,7 +95,7 @@ class Bunriwiki:
         self.follower.start(on_change=lambda: None)  # each batch asks it anew
         Thread(target=self.vitals.keep_beating, name="heartbeat", daemon=True).start()
         if settings().grpc_port:
-            self.grpc_door = GrpcDoor(handlers)
+            self.grpc_door = GrpcDoor(handlers, door.memory)
             await self.grpc_door.open(settings().grpc_host, settings().grpc_port, _certificates())
         # Longer than the parent leaves its socket open: what it still lets in is taken.
         drain_on_sigterm(self.dataplane, settings().drain + 2 * CLOSING)

@@ -10,8 +10,10 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
-from pydantic import DirectoryPath, Field, FilePath, ValidationError
+from pydantic import DirectoryPath, Field, FilePath, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from artifacts.manifest import MODELS
@@ -64,6 +66,14 @@ class Settings(BaseSettings):
     log_level: str = Field(default="INFO", pattern="^(TRACE|DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
     log_requests: bool = Field(default=True, description="One line per request.")
 
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.grpc_certificate is None) != (self.grpc_key is None):
+            raise ValueError("BUNRIWIKI_GRPC_CERTIFICATE and BUNRIWIKI_GRPC_KEY go together")
+        if self.grpc_clients and not self.grpc_certificate:
+            raise ValueError("BUNRIWIKI_GRPC_CLIENTS needs BUNRIWIKI_GRPC_CERTIFICATE and BUNRIWIKI_GRPC_KEY")
+        return self
+
     @property
     def admin_tokens(self) -> list[str]:
         """The tokens, one by one."""
@@ -89,5 +99,10 @@ def settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = (f"{_variable(str(one['loc'][0]))}={one['input']!r}: {one['msg']}" for one in error.errors())
-        sys.exit("Wrong setting. " + "; ".join(wrong))
+        sys.exit("Wrong setting. " + "; ".join(_sentence(one) for one in error.errors()))
+
+
+def _sentence(error: ErrorDetails) -> str:
+    if not error["loc"]:  # of several settings together: the message names them
+        return error["msg"].removeprefix("Value error, ")
+    return f"{_variable(str(error['loc'][0]))}={error['input']!r}: {error['msg']}"

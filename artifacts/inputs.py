@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 DEFAULT_CONFIDENCE = 0.25
 DEFAULT_IOU = 0.5
+THRESHOLDS = {"confidence": DEFAULT_CONFIDENCE, "iou": DEFAULT_IOU}
 
 
 class Photo(BaseModel):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,10 +18,11 @@ from artifacts.inputs import Photo
 from batching.batcher import Batcher, DeadlineExceededError, OverloadedError
 from protocols import errors
 from protocols.routing import Route
-from protocols.statistics import Statistics
+from protocols.statistics import StatisticsByVersion
 from protocols.status import ModelStates, Status
 
 MOST_CHARACTERS = 10_000
+TRIES = 4  # of a batch whose calls name a version that not every worker has
 BETWEEN_TRIES = 0.02  # seconds before a batch is offered again to workers that did not have its version
 PROBE_SECONDS = 1.0  # how long a runner may take to say that it is ready
 
@@ -56,17 +58,21 @@ class Limits:
 
 
 class Model(Generic[InputT, AnswerT]):
-    """One model behind its batcher and the hop to its runner. Each batch is stamped with the version that is to answer it."""
+    """One model behind its batchers and the hop to its runner.
+
+    Each batch is stamped with the version that is to answer it: the one that serves when the batch goes, or, in a batcher of
+    its own, the one that the batch's calls name.
+    """
 
     def __init__(self, name: str, runner: RunnerProxy, route: Route, most_at_once: int, limits: Limits) -> None:
         self.name = name
+        self.statistics = StatisticsByVersion()
         self._runner = runner
         self._route = route
-        self._deadline = limits.deadline
-        self.statistics = Statistics()
-        self._batcher: Batcher[InputT, Served[AnswerT | Failure]] = Batcher(
-            self._call, most_at_once=most_at_once, most_waiting=limits.most_waiting, parallel=limits.parallel
-        )
+        self._most_at_once = most_at_once
+        self._limits = limits
+        self._serving = self._batcher(self._call)
+        self._named: dict[str, Batcher[InputT, Served[AnswerT | Failure]]] = {}
 
     async def infer(
         self, inputs: Sequence[InputT], version: str | None = None, seconds: float | None = None
@@ -75,16 +81,31 @@ class Model(Generic[InputT, AnswerT]):
 
         `seconds` are what the client has left, if it said. Raises RequestError, also where one input alone is at fault.
         """
-        patience = self._deadline if seconds is None else min(seconds, self._deadline)
-        with self.statistics.of_call(len(inputs)):
-            served = await self._try_to_ask(inputs, version, patience)
-            return [Served(one.model, one.version, _unless_failed(one.answer)) for one in served]
+        begun = time.monotonic_ns()
+        try:
+            served = await self._try_to_ask(inputs, version, seconds)
+            answers = [Served(one.model, one.version, _unless_failed(one.answer)) for one in served]
+        except errors.RequestError:
+            self.statistics.of(self.version()).fail.add(time.monotonic_ns() - begun)
+            raise
+        self.statistics.of(answers[0].version).answered(len(inputs), time.monotonic_ns() - begun)
+        return answers
+
+    def version(self) -> str:
+        """The version that serves."""
+        return self._route.version()
+
+    def loaded(self) -> set[str]:
+        """The versions that may be named."""
+        return self._route.loaded()
 
     async def _try_to_ask(
-        self, inputs: Sequence[InputT], version: str | None, patience: float
+        self, inputs: Sequence[InputT], version: str | None, seconds: float | None
     ) -> list[Served[AnswerT | Failure]]:
+        deadline = self._limits.deadline
+        patience = deadline if seconds is None else min(seconds, deadline)
         try:
-            return await self._ask(inputs, version, patience)
+            return await self._ask(inputs, version, time.monotonic() + patience)
         except OverloadedError as error:
             raise errors.unavailable(
                 f"More requests for {self.name} are waiting than can be answered soon. Try again later.", error.retry_after
@@ -97,27 +118,35 @@ class Model(Generic[InputT, AnswerT]):
             logger.error("the runner of {} did not answer: {!r}", self.name, error)
             raise errors.unavailable(f"{self.name} is being restarted. Try again in a moment.") from None
 
-    def version(self) -> str:
-        """The version that serves."""
-        return self._route.version()
-
-    async def _ask(self, inputs: Sequence[InputT], version: str | None, seconds: float) -> list[Served[AnswerT | Failure]]:
-        if seconds <= 0:
-            raise DeadlineExceededError
-        serving = self._route.version()
-        if version in (None, serving):
-            served = await self._batcher.submit(inputs, seconds)
+    async def _ask(self, inputs: Sequence[InputT], version: str | None, end: float) -> list[Served[AnswerT | Failure]]:
+        if len(inputs) > self._limits.most_waiting:
+            raise errors.too_large(f"At most {self._limits.most_waiting} inputs go in one call.")
+        if version is not None and version != self.version():
+            return await self._batcher_of(version).submit(inputs, _left(end))
+        while True:
+            serving = self.version()
+            served = await self._serving.submit(inputs, _left(end))
             versions = {one.version for one in served}
             if len(versions) == 1 and version in (None, *versions):
                 return served
-            # A swap came between two batches of the call. What served before it is in memory for a while yet.
-            version = version or serving
-        if version not in self._route.loaded():
+            if version is not None:  # it was swapped away; it stays in memory for a moment
+                return await self._batcher_of(version).submit(inputs, _left(end))
+            logger.debug("{} was swapped from {} in the middle of a call, which is asked again", self.name, serving)
+
+    def _batcher(
+        self, call: Callable[[list[InputT]], Awaitable[list[Served[AnswerT | Failure]]]]
+    ) -> Batcher[InputT, Served[AnswerT | Failure]]:
+        limits = self._limits
+        return Batcher(call, most_at_once=self._most_at_once, most_waiting=limits.most_waiting, parallel=limits.parallel)
+
+    def _batcher_of(self, version: str) -> Batcher[InputT, Served[AnswerT | Failure]]:
+        loaded = self.loaded()
+        self._named = {name: batcher for name, batcher in self._named.items() if name in loaded}
+        if version not in loaded:
             raise self._no_version(version)
-        answers = await self._hop(list(inputs), version)
-        if answers.version != version:
-            raise self._no_version(version)
-        return [Served(answers.model, answers.version, result) for result in answers.results]
+        if version not in self._named:
+            self._named[version] = self._batcher(lambda batch: self._call_named(batch, version))
+        return self._named[version]
 
     def _no_version(self, version: str) -> errors.RequestError:
         return errors.not_found(
@@ -133,18 +162,29 @@ class Model(Generic[InputT, AnswerT]):
 
     async def _call(self, batch: list[InputT]) -> list[Served[AnswerT | Failure]]:
         version = self._route.version()
-        async with asyncio.timeout(self._deadline):  # by then nobody waits for the answer any more
+        async with asyncio.timeout(self._limits.deadline):  # by then nobody waits for the answer any more
             while True:
                 answers = await self._hop(batch, version)
                 if answers.version == version:
                     self._route.answered(version)
-                    return [Served(answers.model, answers.version, result) for result in answers.results]
+                    return _served(answers)
                 version = await self._route.instead(answers.version)
                 await asyncio.sleep(BETWEEN_TRIES)
 
+    async def _call_named(self, batch: list[InputT], version: str) -> list[Served[AnswerT | Failure]]:
+        for _ in range(TRIES):
+            answers = await self._hop(batch, version)
+            if answers.version == version:
+                return _served(answers)
+            await asyncio.sleep(BETWEEN_TRIES)  # another worker may have it
+        raise self._no_version(version)
+
     async def _hop(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
-        with self.statistics.of_execution(len(batch)):
-            return await self._hop_twice(batch, version)
+        begun = time.monotonic_ns()
+        answers = await self._hop_twice(batch, version)
+        if answers.version == version:
+            self.statistics.of(version).infer.add(time.monotonic_ns() - begun)
+        return answers
 
     async def _hop_twice(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
         try:
@@ -154,6 +194,18 @@ class Model(Generic[InputT, AnswerT]):
             # harm, so the batch goes once more; the parent starts a new worker, which takes it from the same socket.
             logger.warning("the runner of {} closed the connection ({!r}); calling it again", self.name, error)
             return await self._runner.to_async.predict(batch, version)  # type: ignore[no-any-return]
+
+
+def _served(answers: Answers[AnswerT]) -> list[Served[AnswerT | Failure]]:
+    return [Served(answers.model, answers.version, result) for result in answers.results]
+
+
+def _left(end: float) -> float:
+    """The seconds until `end`. Raises DeadlineExceededError when there are none: such a call costs no forward pass."""
+    left = end - time.monotonic()
+    if left <= 0:
+        raise DeadlineExceededError
+    return left
 
 
 def _unless_failed(answer: AnswerT | Failure) -> AnswerT:
@@ -187,6 +239,7 @@ class DataPlane:
                 check(photo.data)
             except BadImageError as error:
                 raise errors.of_failure(Failure(kind=error.kind, message=str(error))) from None
+            await asyncio.sleep(0)  # many photos must not hold up everybody else
         return await self._yolo.infer(photos, version, seconds)
 
     async def classify_comment(

@@ -20,6 +20,7 @@ class WorkerState(BaseModel):
     """A runner's worker: of this service or of another one that shares the store."""
 
     name: str
+    here: bool = Field(description="Whether it is a worker of this service.")
     host: str
     pid: int
     state: str = Field(description="starting, ready or ending.")
@@ -120,6 +121,7 @@ def _is_mine(one: Heartbeat) -> bool:
 def _worker(one: Heartbeat) -> WorkerState:
     return WorkerState(
         name=one.worker,
+        here=_is_mine(one),
         host=one.host,
         pid=one.pid,
         state=one.state,

@@ -20,6 +20,13 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings().deadline, settings().log_requests) == (2.5, False)
 
 
+@pytest.mark.parametrize("name", ["BUNRIWIKI_GRPC_CERTIFICATE", "BUNRIWIKI_GRPC_KEY", "BUNRIWIKI_GRPC_CLIENTS"])
+def test_half_of_tls_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, __file__)
+    with pytest.raises(SystemExit, match=f"Wrong setting. .*{name}"):
+        settings()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

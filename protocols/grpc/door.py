@@ -17,13 +17,16 @@ from protocols.grpc.broken import RefuseBroken
 from protocols.grpc.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from protocols.grpc.servicer import SERVICE, Servicer
 from protocols.inference.handlers import OpenInference
+from protocols.memory import Memory
 
+MOST_CALLS = 1024  # at once; more are answered RESOURCE_EXHAUSTED
 MOST_BYTES = 10 * 2**20 + 2**16
 LOOK_EVERY = 0.5  # seconds between two looks at how the models are
 OPTIONS = [
     ("grpc.so_reuseport", 1),  # the kernel spreads connections over the gateway's workers
     ("grpc.max_receive_message_length", MOST_BYTES),
     ("grpc.max_metadata_size", 16 * 2**10),
+    ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # for clients that keep an idle connection alive
@@ -42,18 +45,19 @@ class Certificates:
 class GrpcDoor:
     """Open Inference, health and reflection on one port."""
 
-    def __init__(self, handlers: OpenInference) -> None:
+    def __init__(self, handlers: OpenInference, memory: Memory) -> None:
         self._handlers = handlers
+        self._servicer = Servicer(handlers, memory)
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(interceptors=[RefuseBroken()], options=OPTIONS)
+        self._server = grpc.aio.server(interceptors=[RefuseBroken()], options=OPTIONS, maximum_concurrent_rpcs=MOST_CALLS)
         self._watch: asyncio.Task[None] | None = None
-        add_GRPCInferenceServiceServicer_to_server(Servicer(handlers), self._server)  # type: ignore[no-untyped-call]
+        add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 
     async def open(self, host: str, port: int, certificates: Certificates | None = None) -> None:
         """Answer on `port`. Raises RuntimeError when it cannot be had."""
-        address = f"{host}:{port}"
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if certificates is None:
             self._server.add_insecure_port(address)
         else:
@@ -62,6 +66,7 @@ class GrpcDoor:
                 [(certificates.key.read_bytes(), certificates.chain.read_bytes())], clients, clients is not None
             )
             self._server.add_secure_port(address, credentials)
+        await self._set_health(dict.fromkeys(MODELS, False))
         await self._server.start()
         self._watch = asyncio.create_task(self._keep_health())
 
@@ -72,16 +77,23 @@ class GrpcDoor:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watch
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(seconds)
+        stopping = asyncio.create_task(self._server.stop(seconds))
+        await self._servicer.finish(seconds)
+        await self._server.stop(0)  # what is left are streams between two requests, and watches
+        await stopping
 
     async def _keep_health(self) -> None:
         while True:
             try:
-                ready = {model: await self._handlers.model_ready(model) for model in MODELS}
-                ready[""] = ready[SERVICE.full_name] = all(ready.values())
-                for service, is_ready in ready.items():
-                    states = health_pb2.HealthCheckResponse
-                    await self._health.set(service, states.SERVING if is_ready else states.NOT_SERVING)
+                ready = await asyncio.gather(*(self._handlers.model_ready(model) for model in MODELS))
+                await self._set_health(dict(zip(MODELS, ready, strict=True)))
             except Exception:
                 logger.exception("the health of the models could not be found out")
+                await self._set_health(dict.fromkeys(MODELS, False))
             await asyncio.sleep(LOOK_EVERY)
+
+    async def _set_health(self, ready: dict[str, bool]) -> None:
+        everything = all(ready.values())
+        for service, is_ready in {**ready, SERVICE.full_name: everything, "": everything}.items():
+            states = health_pb2.HealthCheckResponse
+            await self._health.set(service, states.SERVING if is_ready else states.NOT_SERVING)

@@ -11,7 +11,7 @@ import numpy as np
 from protocols import errors
 from protocols.grpc import open_inference_pb2 as pb
 from protocols.inference.handlers import InferRequest, InferResponse, ModelMetadata
-from protocols.inference.tensors import Tensor, TensorSpec, elements, split_bytes, to_raw
+from protocols.inference.tensors import MOST_INPUTS, Tensor, TensorSpec, elements, split_bytes, to_raw
 from protocols.statistics import Duration, Statistics
 
 CODES = {
@@ -30,6 +30,8 @@ CODES = {
 
 def read_request(message: pb.ModelInferRequest) -> InferRequest:
     """The call in a message. Raises RequestError."""
+    if len(message.inputs) > MOST_INPUTS or len(message.outputs) > MOST_INPUTS:
+        raise errors.broken(f"The call has {len(message.inputs)} inputs; the model takes one.")
     raw = list(message.raw_input_contents)
     if raw and len(raw) != len(message.inputs):
         raise errors.broken(f"The call has {len(message.inputs)} inputs and {len(raw)} raw_input_contents.")
@@ -88,11 +90,11 @@ def write_statistics(name: str, version: str, one: Statistics) -> pb.ModelStatis
         version=version,
         last_inference=one.last_ms,
         inference_count=one.inferences,
-        execution_count=one.executions,
+        execution_count=one.infer.count,
         inference_stats=pb.InferStatistics(
             success=duration(one.success),
             fail=duration(one.fail),
-            queue=duration(one.queue),
+            queue=nothing,
             compute_input=nothing,
             compute_infer=duration(one.infer),
             compute_output=nothing,

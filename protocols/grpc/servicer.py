@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias, TypeVar
@@ -14,8 +16,10 @@ from protocols.grpc import messages
 from protocols.grpc import open_inference_pb2 as pb
 from protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from protocols.inference.handlers import EXTENSIONS, NAME, VERSION, OpenInference
+from protocols.memory import Memory
 from telemetry.metrics import begin_with_routes, count_request
 
+LEAVING = 0.1  # seconds for the last answers to leave
 DOOR = "grpc"  # its name in the metrics
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
@@ -26,8 +30,12 @@ AnswerT = TypeVar("AnswerT")
 class Servicer(GRPCInferenceServiceServicer):
     """Thin: messages in, handlers asked, messages out; a RequestError becomes its status."""
 
-    def __init__(self, handlers: OpenInference) -> None:
+    def __init__(self, handlers: OpenInference, memory: Memory) -> None:
         self._handlers = handlers
+        self._memory = memory
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         begin_with_routes([("POST", f"/{SERVICE.full_name}/{method.name}") for method in SERVICE.methods], DOOR, "OK")
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
@@ -73,16 +81,16 @@ class Servicer(GRPCInferenceServiceServicer):
             async for request in request_iterator:
                 try:
                     yield pb.ModelStreamInferResponse(infer_response=await self._infer(request, context))
-                except errors.RequestError as error:
+                except Exception as error:
                     refused = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
-                    yield pb.ModelStreamInferResponse(error_message=error.detail, infer_response=refused)
+                    yield pb.ModelStreamInferResponse(error_message=_said(error), infer_response=refused)
             status = "OK"
         finally:
             count_request("POST", f"/{SERVICE.full_name}/ModelStreamInfer", status, DOOR, time.perf_counter() - started)
 
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
         async def answer() -> pb.ModelStatisticsResponse:
-            found = await self._handlers.statistics(request.name, request.version)
+            found = self._handlers.statistics(request.name, request.version)
             return pb.ModelStatisticsResponse(model_stats=[messages.write_statistics(*one) for one in found])
 
         return await self._counted("ModelStatistics", context, answer)
@@ -115,10 +123,25 @@ class Servicer(GRPCInferenceServiceServicer):
 
         return await self._counted("RepositoryModelUnload", context, answer)
 
+    async def finish(self, seconds: float) -> None:
+        """Wait until every call that has begun is answered, but no longer than `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        await asyncio.sleep(LEAVING)
+
     async def _infer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
-        call = messages.read_request(request)
-        answer = await self._handlers.infer(call, context.time_remaining())
-        return messages.write_response(answer, raw=bool(request.raw_input_contents))
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            with self._memory.holding() as take:
+                take(request.ByteSize())
+                call = messages.read_request(request)
+                answer = await self._handlers.infer(call, context.time_remaining())
+                return messages.write_response(answer, raw=bool(request.raw_input_contents))
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
 
     async def _counted(self, method: str, context: Context, answer: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
         started = time.perf_counter()
@@ -136,6 +159,13 @@ class Servicer(GRPCInferenceServiceServicer):
             await _abort(context, errors.internal("Something went wrong here. It was logged."))
         finally:
             count_request("POST", f"/{SERVICE.full_name}/{method}", status, DOOR, time.perf_counter() - started)
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, errors.RequestError):
+        return error.detail
+    logger.opt(exception=error).error("a request of a stream failed")
+    return "Something went wrong here. It was logged."
 
 
 def _authorization(context: Context) -> str | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from artifacts.manifest import MODELS, Manifest
+from artifacts.manifest import MODELS, DamagedArtifactError, Manifest
 from model_store.following import Follower
 from protocols import errors
 from protocols.admin import AdminGate
@@ -16,7 +17,6 @@ from protocols.dataplane import DataPlane
 from protocols.inference.models import Signature, read_inputs, signature, write_outputs
 from protocols.inference.tensors import Tensor
 from protocols.statistics import Statistics
-from protocols.status import ModelState
 
 NAME = "bunriwiki"
 VERSION = "0.1.0"
@@ -83,15 +83,18 @@ class OpenInference:
         ready = await self._dataplane.model(model).ready() and not self._dataplane.draining
         if not version:
             return ready
-        return ready and version in self._in_memory(await self._state(model))
+        return ready and version in await self._in_memory(model)
 
     async def model_metadata(self, model: str, version: str = "") -> ModelMetadata:
         """What a model takes and gives."""
         serving = self._dataplane.model(model).version()
-        others = sorted(self._in_memory(await self._state(model)) - {serving})
+        others = sorted(await self._in_memory(model) - {serving})
         if version and version not in (serving, *others):
             raise errors.not_found(f"{model} has no version {version[:70]!r} in memory.")
-        manifest = _manifest(self._follower.folder(model, version or serving))
+        try:
+            manifest = await asyncio.to_thread(_manifest, self._follower.folder(model, version or serving))
+        except DamagedArtifactError:
+            raise errors.unavailable(f"The store does not have {model}:{version or serving} now.") from None
         known = signature(model, len(manifest.labels))
         return ModelMetadata(model, [serving, *others], PLATFORMS[manifest.engine], known)
 
@@ -105,7 +108,7 @@ class OpenInference:
             "kcbert": self._dataplane.classify_comment,
             "sentiment": self._dataplane.classify_sentiment,
         }[request.model]
-        served = await ask(*inputs, version=version, seconds=seconds)
+        served = await ask(*inputs, version=version, seconds=_patience(request.parameters, seconds))
         outputs = write_outputs([one.answer for one in served])
         return InferResponse(request.model, served[0].version, request.id, _chosen(outputs, request.outputs))
 
@@ -113,19 +116,23 @@ class OpenInference:
         """Every version of every model that is published or in memory."""
         found = []
         for state in (await self._dataplane.models()).models:
-            memory = {version: how for worker in state.workers for version, how in worker.loaded.items()}
-            for version in sorted({*self._follower.published(state.name), *memory, state.serving}):
-                how = {"available": "READY", "loading": "LOADING"}.get(memory.get(version, ""), "UNAVAILABLE")
-                if how == "READY" or not ready_only:
-                    found.append(IndexEntry(state.name, version, how, "" if how == "READY" else "not in memory"))
+            ways = [(version, how) for worker in state.workers if worker.here for version, how in worker.loaded.items()]
+            published = await asyncio.to_thread(self._follower.published, state.name)
+            for version in sorted({*published, *dict(ways), state.serving}):
+                entry = _entry(state.name, version, {how for other, how in ways if other == version})
+                if entry.state == "READY" or not ready_only:
+                    found.append(entry)
         return found
 
-    async def statistics(self, model: str = "", version: str = "") -> list[tuple[str, str, Statistics]]:
-        """Name, version and statistics of one model or of all."""
-        names = [model] if model else list(MODELS)
-        found = [(name, one.version(), one.statistics) for name in names if (one := self._dataplane.model(name))]
-        if version and version != found[0][1]:
-            raise errors.not_found(f"{model} has no statistics of version {version[:70]!r}; {found[0][1]} serves.")
+    def statistics(self, model: str = "", version: str = "") -> list[tuple[str, str, Statistics]]:
+        """Name, version and statistics of one model or of all, by version."""
+        found = []
+        for name in [model] if model else MODELS:
+            one = self._dataplane.model(name)
+            one.statistics.of(one.version())
+            found += [(name, key, stats) for key, stats in one.statistics.all().items() if version in ("", key)]
+        if not found:
+            raise errors.not_found(f"{model} has no statistics of version {version[:70]!r}.")
         return found
 
     def control(self, model: str, authorization: str | None) -> None:
@@ -134,12 +141,29 @@ class OpenInference:
         self._dataplane.model(model)
         raise errors.unavailable("No sidecar runs beside this service, so there is nobody to load or unload a version.", 60)
 
-    async def _state(self, model: str) -> ModelState:
-        states = await self._dataplane.models()
-        return next(state for state in states.models if state.name == model)
+    async def _in_memory(self, model: str) -> set[str]:
+        """The versions that a worker of this service has in memory and that may be named."""
+        state = next(one for one in (await self._dataplane.models()).models if one.name == model)
+        workers = [worker.loaded for worker in state.workers if worker.here]
+        there = {version for loaded in workers for version, how in loaded.items() if how == "available"}
+        return there & self._dataplane.model(model).loaded()
 
-    def _in_memory(self, state: ModelState) -> set[str]:
-        return {version for worker in state.workers for version, how in worker.loaded.items() if how == "available"}
+
+def _entry(name: str, version: str, ways: set[str]) -> IndexEntry:
+    if "available" in ways:
+        return IndexEntry(name, version, "READY", "")
+    state = "LOADING" if "loading" in ways else "UNAVAILABLE"
+    return IndexEntry(name, version, state, "not in memory")
+
+
+def _patience(parameters: Mapping[str, Any], seconds: float | None) -> float | None:
+    """What a client has left, in seconds: by its deadline, and by the parameter `timeout` (microseconds), as Triton has it."""
+    timeout = parameters.get("timeout")
+    if timeout is None:
+        return seconds
+    if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout <= 0:
+        raise errors.broken("The parameter 'timeout' must be a number of microseconds.")
+    return min(timeout / 1e6, float("inf") if seconds is None else seconds)
 
 
 def _chosen(outputs: Sequence[Tensor], names: Sequence[str]) -> Sequence[Tensor]:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from artifacts.answers import Classification, Detections
-from artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
+from artifacts.inputs import THRESHOLDS, Photo
 from protocols import errors
 from protocols.inference.tensors import Tensor, TensorSpec, elements
 
 IMAGE = TensorSpec("image", "BYTES", (-1,))
 TEXT = TensorSpec("text", "BYTES", (-1,))
-THRESHOLDS = {"confidence": DEFAULT_CONFIDENCE, "iou": DEFAULT_IOU}
+CALL_PARAMETERS = {"timeout", "priority", "triton_enable_empty_final_response"}  # of Triton's clients; not for a model
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def read_inputs(model: str, tensors: Sequence[Tensor], parameters: Mapping[str, 
     spec = IMAGE if model == "yolo" else TEXT
     items = _only(spec, tensors)
     known = THRESHOLDS if model == "yolo" else {}
-    for name in parameters.keys() - known:
+    for name in parameters.keys() - known - CALL_PARAMETERS:
         raise errors.broken(f"The parameter {name[:40]!r} is not known here. Leave it out.")
     if model == "yolo":
         thresholds = {name: _threshold(name, parameters.get(name, default)) for name, default in known.items()}

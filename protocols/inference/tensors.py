@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +12,9 @@ import numpy.typing as npt
 from protocols import errors
 
 LENGTH = struct.Struct("<I")  # before each element of a BYTES tensor in its raw form
-MOST_ELEMENTS = 512
-
-NUMBERS: dict[str, npt.DTypeLike] = {
-    "BOOL": "?", "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
-    "INT8": "<i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
-}  # fmt: skip
-"""The protocol's datatypes of a fixed size, little-endian; beside them there is BYTES."""
+MOST_DIMENSIONS = 8
+MOST_ELEMENTS = 128
+MOST_INPUTS = 8
 
 Data = Sequence[bytes] | npt.NDArray[np.float32] | npt.NDArray[np.int32]
 
@@ -46,11 +41,17 @@ class Tensor:
 
 def elements(name: str, shape: Sequence[int]) -> int:
     """How many elements a tensor of this shape has. Raises RequestError for a shape that no input can have."""
+    if len(shape) > MOST_DIMENSIONS:
+        raise errors.broken(f"The shape of input {name[:40]!r} has {len(shape)} dimensions.")
     if any(size < 0 for size in shape):
         raise errors.broken(f"The shape of input {name[:40]!r} has a negative size.")
-    count = prod(shape)
-    if count > MOST_ELEMENTS:
-        raise errors.too_large(f"Input {name[:40]!r} has {count} elements; at most {MOST_ELEMENTS} are accepted in one call.")
+    if 0 in shape:
+        return 0
+    count = 1
+    for size in shape:
+        count *= size
+        if count > MOST_ELEMENTS:
+            raise errors.too_large(f"Input {name[:40]!r} is too long: at most {MOST_ELEMENTS} elements go in one call.")
     return count
 
 
@@ -80,5 +81,5 @@ def join_bytes(items: Sequence[bytes]) -> bytes:
 def to_raw(tensor: Tensor) -> bytes:
     """A tensor in its raw form: little-endian, row-major."""
     if isinstance(tensor.data, np.ndarray):
-        return tensor.data.astype(NUMBERS[tensor.datatype]).tobytes()
+        return tensor.data.astype(tensor.data.dtype.newbyteorder("<")).tobytes()
     return join_bytes(tensor.data)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable
 from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
@@ -12,17 +11,15 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Receive
 
-from artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
+from artifacts.inputs import THRESHOLDS, Photo
 from protocols import errors
 from protocols.dataplane import MOST_CHARACTERS
 from protocols.rest.schemas import TextRequest
 
 MOST_BYTES = 10 * 2**20
 MOST_TEXT_BYTES = 2**17  # 10,000 characters take less however they are escaped, and JSON is parsed on the event loop
-MOST_HELD_BYTES = 512 * 2**20
 NUMBER = re.compile(r"[0-9]{0,20}\.?[0-9]{1,20}(e-?[0-9]{1,3})?")
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
-THRESHOLDS = {"confidence": DEFAULT_CONFIDENCE, "iou": DEFAULT_IOU}
 
 
 class ClientGoneError(Exception):
@@ -31,30 +28,6 @@ class ClientGoneError(Exception):
 
 class _InMemoryParser(MultiPartParser):
     spool_max_size = MOST_BYTES + 1  # the body is in memory already and bounded: no detour over the disk
-
-
-class Memory:
-    """How many bytes of bodies one process holds, those that are still being read and those whose request waits."""
-
-    def __init__(self) -> None:
-        self._held = 0
-
-    @contextlib.contextmanager
-    def holding(self) -> Iterator[Callable[[int], None]]:
-        """Gives a function that takes bytes, and gives them all back at the end. It raises RequestError when there are none."""
-        mine = 0
-
-        def take(size: int) -> None:
-            nonlocal mine
-            if self._held + size > MOST_HELD_BYTES:
-                raise errors.unavailable("More large requests are waiting than there is memory for. Try again later.", 5)
-            self._held += size
-            mine += size
-
-        try:
-            yield take
-        finally:
-            self._held -= mine
 
 
 async def read_body(headers: Headers, receive: Receive, limit: int, take: Callable[[int], None]) -> bytes:

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from protocols import errors
 from protocols.dataplane import DataPlane, Served
+from protocols.memory import Memory
 from protocols.rest import bodies
 from protocols.rest.open_inference import Call, OpenInferenceRoutes
 from protocols.rest.openapi import document
@@ -71,7 +72,7 @@ class RestDoor:
         self.dataplane: DataPlane | None = None
         self._log_requests = log_requests
         self._read_seconds = read_seconds
-        self._memory = bodies.Memory()
+        self.memory = Memory()
         self._posts: dict[str, Handler] = {
             "/yolo/prediction": self._yolo,
             "/kcbert/prediction": self._kcbert,
@@ -193,7 +194,7 @@ class RestDoor:
         if method != "POST":
             raise errors.method_not_allowed(method, "POST")
         limit = bodies.MOST_BYTES if path == "/yolo/prediction" else bodies.MOST_TEXT_BYTES
-        with self._memory.holding() as take:
+        with self.memory.holding() as take:
             body = await self._read(headers, receive, limit, take)
             incoming = Incoming(headers, scope.get("query_string", b""), body)
             return await _unless_gone(self._posts[path](incoming), receive)
@@ -210,7 +211,7 @@ class RestDoor:
             raise errors.unavailable("The service is starting. Try again in a moment.")
         template, handler, names = self.open_inference.find(scope["method"], scope["path"])
         scope[TEMPLATE] = template
-        with self._memory.holding() as take:
+        with self.memory.holding() as take:
             body = await self._read(headers, receive, bodies.MOST_BYTES + bodies.MOST_TEXT_BYTES, take)
             answer = await _unless_gone(handler(Call(names, headers, body)), receive)
         reply = Reply(answer.status, answer.body)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from protocols import errors
 from protocols.inference.handlers import EXTENSIONS, NAME, VERSION, InferRequest, InferResponse, OpenInference
-from protocols.inference.tensors import Tensor, TensorSpec, elements, split_bytes, to_raw
+from protocols.inference.tensors import MOST_DIMENSIONS, MOST_INPUTS, Tensor, TensorSpec, elements, split_bytes, to_raw
 from protocols.statistics import Duration, Statistics
 
 JSON_LENGTH = "inference-header-content-length"
@@ -35,7 +35,7 @@ class InputTensor(_Lenient):
 
     name: str
     datatype: str
-    shape: Shape = Field(max_length=8)
+    shape: Shape = Field(max_length=MOST_DIMENSIONS)
     parameters: dict[str, Any] = Field(default_factory=dict)
     data: list[Any] | None = None
 
@@ -52,8 +52,8 @@ class InferBody(_Lenient):
 
     id: str = ""
     parameters: dict[str, Any] = Field(default_factory=dict)
-    inputs: list[InputTensor] = Field(max_length=8)
-    outputs: list[OutputChoice] = Field(default_factory=list, max_length=8)
+    inputs: list[InputTensor] = Field(max_length=MOST_INPUTS)
+    outputs: list[OutputChoice] = Field(default_factory=list, max_length=MOST_INPUTS)
 
 
 @dataclass(slots=True)
@@ -156,6 +156,8 @@ class OpenInferenceRoutes:
 
     async def _infer(self, call: Call) -> Answer:
         model = call.path["model"]
+        if (coding := call.headers.get("content-encoding", "identity")) != "identity":
+            raise errors.unsupported(f"The body is encoded as {coding[:20]!r}. Send it as it is.")
         text, raw = _split(call, MOST_JSON.get(model, MOST_TEXT_JSON))
         body = _parse(InferBody, text)
         request = InferRequest(
@@ -166,6 +168,8 @@ class OpenInferenceRoutes:
             parameters={name: value for name, value in body.parameters.items() if name != "binary_data_output"},
             outputs=[one.name for one in body.outputs],
         )
+        if any("classification" in one.parameters for one in body.outputs):
+            raise errors.broken("The output parameter 'classification' is not known here. The output `label` says the class.")
         answer = await self._handlers.infer(request)
         all_raw = body.parameters.get("binary_data_output") is True
         chosen = {one.name: one.parameters.get("binary_data", all_raw) is True for one in body.outputs}
@@ -181,7 +185,7 @@ class OpenInferenceRoutes:
         return _json({})
 
     async def _statistics(self, call: Call) -> Answer:
-        found = await self._handlers.statistics(call.path.get("model", ""), call.path.get("version", ""))
+        found = self._handlers.statistics(call.path.get("model", ""), call.path.get("version", ""))
         return _json({"model_stats": [_stats(name, version, one) for name, version, one in found]})
 
 
@@ -202,7 +206,7 @@ def _split(call: Call, most: int) -> tuple[bytes, memoryview]:
     stated = call.headers.get(JSON_LENGTH)
     length = len(call.body)
     if stated is not None:
-        if not stated.isdigit() or int(stated) > len(call.body):
+        if not re.fullmatch(r"[0-9]{1,10}", stated) or int(stated) > len(call.body):
             raise errors.broken(f"Inference-Header-Content-Length is {stated[:20]!r}, the body has {len(call.body)} bytes.")
         length = int(stated)
     if length > most:
@@ -281,7 +285,7 @@ def _answer(answer: InferResponse, raw: Sequence[bool]) -> Answer:
 
 def _to_json(tensor: Tensor) -> list[Any]:
     if isinstance(tensor.data, np.ndarray):
-        numbers: list[Any] = tensor.data.astype(np.float64).tolist() if tensor.datatype == "FP32" else tensor.data.tolist()
+        numbers: list[Any] = tensor.data.tolist()
         return numbers
     return [item.decode() for item in tensor.data]
 
@@ -293,11 +297,11 @@ def _stats(name: str, version: str, one: Statistics) -> dict[str, Any]:
         "version": version,
         "last_inference": one.last_ms,
         "inference_count": one.inferences,
-        "execution_count": one.executions,
+        "execution_count": one.infer.count,
         "inference_stats": {
             key: {"count": duration.count, "ns": duration.ns}
             for key, duration in (
-                ("success", one.success), ("fail", one.fail), ("queue", one.queue),
+                ("success", one.success), ("fail", one.fail), ("queue", nothing),
                 ("compute_input", nothing), ("compute_infer", one.infer), ("compute_output", nothing),
             )
         },

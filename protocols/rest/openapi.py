@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from artifacts.answers import Detections
-from protocols.rest.bodies import IMAGE_TYPES, THRESHOLDS
+from artifacts.inputs import THRESHOLDS
+from protocols.rest.bodies import IMAGE_TYPES
 from protocols.rest.schemas import HateSpeech, Problem, Sentiment, TextRequest
 from protocols.status import ModelStates
 

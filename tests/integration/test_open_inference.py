@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -137,7 +140,19 @@ def test_many_inputs_are_one_batch_with_the_same_answers(doors: Server, stub: An
     assert after.execution_count - stats.execution_count == 1
     assert after.inference_count - stats.inference_count == len(TEXTS)
     assert together[0]["data"] == [one[0]["data"][0] for one in alone]
-    assert together[1]["data"] == pytest.approx([one[1]["data"][0] for one in alone], abs=1e-3)
+    assert together[2]["data"] == pytest.approx([score for one in alone for score in one[2]["data"]], abs=1e-3)
+
+
+def test_a_photo_through_three_doors(doors: Server, stub: Any) -> None:
+    plain = httpx.post(doors.url + "/yolo/prediction", content=PHOTO, headers={"Content-Type": "image/jpeg"}).json()
+    boxes = [one["box"] for one in plain["detections"]]
+    image = {**text_tensor(base64.b64encode(PHOTO).decode()), "name": "image", "parameters": {"content_type": "base64"}}
+    outputs = {one["name"]: one["data"] for one in infer(doors, "yolo", {"inputs": [image]}).json()["outputs"]}
+    assert np.array_equal(np.array(outputs["boxes"], dtype="<f4"), np.array(boxes, dtype="<f4").ravel())
+    assert outputs["labels"] == [one["label"] for one in plain["detections"]]
+    answer = by_grpc(stub, "yolo", "image", PHOTO, raw=True)
+    assert np.array_equal(np.frombuffer(answer.raw_output_contents[0], dtype="<f4"), np.array(boxes, dtype="<f4").ravel())
+    assert np.frombuffer(answer.raw_output_contents[3], dtype="<i4").tolist() == [len(boxes)]
 
 
 RULES: list[tuple[str, str, dict[str, Any] | None, int, str]] = [
@@ -200,10 +215,13 @@ def test_the_rules_of_the_protocol(
         ({}, b"no JSON", "no JSON"),
         ({"Inference-Header-Content-Length": "9999"}, b"{}", "Inference-Header-Content-Length"),
         ({"Inference-Header-Content-Length": "x"}, b"{}", "Inference-Header-Content-Length"),
+        ({"Inference-Header-Content-Length": "\xb2"}, b"{}", "Inference-Header-Content-Length"),
+        ({"Inference-Header-Content-Length": "9" * 5000}, b"{}", "Inference-Header-Content-Length"),
     ],
 )
 def test_broken_bodies(doors: Server, headers: dict[str, str], body: bytes, says: str) -> None:
-    response = httpx.post(f"{doors.url}/v2/models/kcbert/infer", content=body, headers=headers)
+    raw = [(name.encode(), text.encode("latin-1")) for name, text in headers.items()]
+    response = httpx.post(f"{doors.url}/v2/models/kcbert/infer", content=body, headers=raw)
     assert response.status_code == 400
     assert says in response.json()["error"]
 
@@ -254,14 +272,23 @@ def test_grpc_health_and_administration(doors: Server, stub: Any, grpc_port: int
 
 
 def test_a_call_past_its_deadline_costs_no_forward_pass(doors: Server, stub: Any) -> None:
-    before = stub.ModelStatistics(pb.ModelStatisticsRequest(name="kcbert")).model_stats[0].execution_count
+    def executions() -> int:
+        found = stub.ModelStatistics(pb.ModelStatisticsRequest(name="kcbert")).model_stats[0]
+        return int(found.inference_stats.compute_infer.count)
+
+    before = executions()
+    long = ("정말 재미있어요 " * 400).encode()
+    busy = threading.Thread(target=by_grpc, args=(stub, "kcbert", "text", *[long] * 64))
+    busy.start()
+    time.sleep(0.3)  # the runner works on it
     request = pb.ModelInferRequest(model_name="kcbert")
     request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append("가".encode())
     with pytest.raises(grpc.RpcError) as caught:
-        stub.ModelInfer(request, timeout=0.000001)
+        stub.ModelInfer(request, timeout=0.1)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    after = stub.ModelStatistics(pb.ModelStatisticsRequest(name="kcbert")).model_stats[0].execution_count
-    assert after == before
+    busy.join()
+    time.sleep(0.3)
+    assert executions() == before + 1
 
 
 def test_grpc_calls_are_counted(doors: Server, stub: Any) -> None:

@@ -100,6 +100,40 @@ async def test_a_runner_that_does_not_answer_is_unavailable(failures: list[Excep
     assert caught.value.headers["Retry-After"] == "1"
 
 
+async def test_a_call_past_its_deadline_costs_no_forward_pass() -> None:
+    runner = FakeRunner(classified(), seconds=0.2)
+    one = model(runner)
+    assert await status_of(one.infer(["가"], seconds=0)) == 504
+    assert runner.batches == []
+    busy = asyncio.create_task(one.infer(["가"]))
+    await asyncio.sleep(0.01)
+    assert await status_of(one.infer(["나"], seconds=0.05)) == 504
+    await busy
+    await asyncio.sleep(0.01)
+    assert runner.batches == [["가"]]
+
+
+async def test_a_call_in_the_middle_of_a_swap_is_answered_by_one_version() -> None:
+    runner, route = FakeRunner(classified(), seconds=0.05), FakeRoute("v7")
+    runner.versions = ["v7", "v8"]
+    waiting = asyncio.create_task(model(runner, route).infer(list("abcdef")))  # two batches
+    await asyncio.sleep(0.01)
+    route.asks = "v8"
+    assert [one.version for one in await waiting] == ["v8"] * 6
+
+
+async def test_a_named_version_has_the_same_limits() -> None:
+    runner = FakeRunner(classified(), seconds=0.1)
+    runner.versions = ["v6", "v7"]
+    one = model(runner, most_waiting=2)
+    calls = [one.infer(["가"], version="v6") for _ in range(4)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [result.status for result in results if isinstance(result, RequestError)] == [503]
+    assert await status_of(one.infer(list("가나다"), version="v6")) == 413
+    assert await status_of(one.infer(["가"], version="v6", seconds=0.01)) == 504
+    assert await status_of(one.infer(["가"], version="v5")) == 404
+
+
 async def test_overload_and_deadline() -> None:
     one = model(FakeRunner(classified(), seconds=0.2), most_waiting=1, deadline=0.05)
     results = await asyncio.gather(*(one.infer(["가"]) for _ in range(3)), return_exceptions=True)

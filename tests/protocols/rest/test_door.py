@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import Message
 
-from protocols.rest import bodies
+from protocols import memory
 from protocols.rest.door import RestDoor
 from tests.protocols.fakes import DETECTIONS, FakeRunner, classified, plane
 
@@ -197,7 +197,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(client: httpx.AsyncCl
 async def test_bodies_have_a_bounded_share_of_memory(
     client: httpx.AsyncClient, door: RestDoor, bottle: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "MOST_HELD_BYTES", 2 * len(bottle) + 10)
+    monkeypatch.setattr(memory, "MOST_HELD_BYTES", 2 * len(bottle) + 10)
     door.dataplane = plane(yolo=FakeRunner(DETECTIONS, seconds=0.05))
     headers = {"Content-Type": "image/jpeg"}
     posts = (client.post("/yolo/prediction", content=bottle, headers=headers) for _ in range(3))
