@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import subprocess
@@ -208,6 +209,7 @@ def test_swaps_under_grpc_load(start: Callable[..., Server], store: StoreWriter)
 
 def test_sigterm_under_grpc_load(start: Callable[..., Server]) -> None:
     server, address = serve(start)
+    health: list[int] = []  # what it changed to
     outcomes: list[tuple[float, str]] = []  # when each call began, and what came of it
 
     async def client() -> None:
@@ -227,7 +229,12 @@ def test_sigterm_under_grpc_load(start: Callable[..., Server]) -> None:
             watch = health_pb2_grpc.HealthStub(idle).Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
             while (await watch.read()).status != health_pb2.HealthCheckResponse.SERVING:
                 pass  # it says what changes
-            await asyncio.gather(*(client() for _ in range(CLIENTS)))
+            await asyncio.gather(follow(watch), *(client() for _ in range(CLIENTS)))
+
+    async def follow(watch: Any) -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            async for said in watch:
+                health.append(said.status)  # noqa: PERF401  (the watch ends with an error: what came before counts)
 
     load = threading.Thread(target=lambda: asyncio.run(clients()))
     load.start()
@@ -240,6 +247,7 @@ def test_sigterm_under_grpc_load(start: Callable[..., Server]) -> None:
     # Later ones are answered, or told that nobody is there; one that arrives at the very end is cancelled by gRPC.
     assert {outcome for _, outcome in outcomes} <= {"OK", "UNAVAILABLE", "CANCELLED"}
     assert sum(outcome == "CANCELLED" for _, outcome in outcomes) <= CLIENTS
+    assert health == [health_pb2.HealthCheckResponse.NOT_SERVING]
     assert took < 15  # the open watch holds nothing up
     assert not server.is_ready()
 
