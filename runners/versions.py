@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 from loguru import logger
 
-from artifacts.manifest import DamagedArtifactError
 from lifecycle.handle import Handle
 from lifecycle.manager import PARALLEL_LOADS, PAUSES, LoaderFactory, Manager
 from lifecycle.servable import ServableState, State
 from model_store.following import Aspired, Candidate, Follower
 from model_store.heartbeats import EVERY
-from runners.turns import Pace, Rest, no_rest, turn
+from runners.folder_loader import FolderLoader, ServableT
+from runners.turns import Pace, no_rest, turn
 from telemetry.metrics import LOADED, LOADS, SWAPS, begin_with_models
 from telemetry.vitals import Vitals
 
@@ -30,50 +29,8 @@ PATIENCE = 10.0  # seconds that a worker waits for its turn to load
 TRY_AGAIN = 60.0  # seconds after which what serves is tried again where it could not be loaded
 
 
-class Warmable(Protocol):
-    """What a model's class has to have for this: it is loaded when it is made."""
-
-    @property
-    def version(self) -> str: ...
-
-    def warm_up(self, rest: Rest, /) -> None: ...
-
-
-ServableT = TypeVar("ServableT", bound=Warmable)
-
-
 class NoVersionError(Exception):
     """No version could be loaded, not even the fallback. The message has the reasons."""
-
-
-class FolderLoader(Generic[ServableT]):
-    """Loads a version from its folder (a `lifecycle.loader.Loader`), taking `rest` between pieces of the work."""
-
-    def __init__(self, open_version: Callable[[Path], ServableT], candidate: Candidate, rest: Rest = no_rest) -> None:
-        self._open = open_version
-        self._candidate = candidate
-        self._rest = rest
-        self._servable: ServableT | None = None
-
-    def load(self) -> None:
-        servable = self._open(self._candidate.folder)
-        if servable.version != self._candidate.version:
-            raise DamagedArtifactError(f"{self._candidate.folder} holds {servable.version}")
-        self._servable = servable
-
-    def warm_up(self) -> None:
-        self.servable.warm_up(self._rest)
-
-    def unload(self) -> None:
-        self._servable = None
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # or glibc would keep what was freed
-
-    @property
-    def servable(self) -> ServableT:
-        if self._servable is None:
-            raise RuntimeError(f"{self._candidate.folder} is not loaded")
-        return self._servable
 
 
 class Versions(Generic[ServableT]):

@@ -14,7 +14,7 @@ from lifecycle.manager import NotAvailableError
 from model_store.following import Follower
 from model_store.heartbeats import Heartbeats
 from model_store.layout import Layout
-from runners.turns import Rest
+from runners.folder_loader import Warmable
 from runners.versions import Versions
 from settings import settings
 from telemetry import logs
@@ -39,13 +39,8 @@ CONFIG: ServiceConfig = {
 }
 
 
-class Servable(Protocol[InputT_contra, AnswerT]):
-    """A version of a model, loaded when it was made."""
-
-    @property
-    def version(self) -> str: ...
-
-    def warm_up(self, rest: Rest, /) -> None: ...
+class Servable(Warmable, Protocol[InputT_contra, AnswerT]):
+    """A version of a model."""
 
     def predict(self, batch: Sequence[InputT_contra], /) -> Answers[AnswerT]: ...
 

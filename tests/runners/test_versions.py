@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,18 +13,15 @@ from pathlib import Path
 import pytest
 
 from lifecycle.manager import NotAvailableError
-from model_store.following import Candidate, Follower
+from model_store.following import Follower
 from model_store.generation import Generations, Target
 from model_store.heartbeats import Heartbeat, Heartbeats
 from model_store.layout import Layout
 from runners import versions
-from runners.kcbert import KcBert
-from runners.sentiment import Sentiment
 from runners.turns import Rest
-from runners.versions import FolderLoader, NoVersionError, Versions
-from runners.yolo import Yolo
+from runners.versions import NoVersionError, Versions
 from settings import VitalLimits
-from telemetry.vitals import Vitals, resident_memory
+from telemetry.vitals import Vitals
 from tests.conftest import MODELS
 
 SECONDS = 20.0
@@ -302,20 +298,3 @@ def test_a_store_that_cannot_be_read_stops_nothing(worker: Worker) -> None:
         time.sleep(1.5)
         assert worker.versions.serving == "v1"
         worker.layout.generation.write_text(kept)
-
-
-@pytest.mark.parametrize(("name", "model"), [("yolo", Yolo), ("kcbert", KcBert), ("sentiment", Sentiment)])
-def test_an_unloaded_model_gives_its_memory_back(name: str, model: Callable[[Path], Yolo | KcBert | Sentiment]) -> None:
-    loader = FolderLoader(model, Candidate("fallback-1", MODELS / name))
-    taken = []
-    for _ in range(3):
-        loader.load()
-        loader.warm_up()
-        loaded = resident_memory()
-        servable = weakref.ref(loader.servable)
-        loader.unload()
-        assert servable() is None
-        taken.append(loaded - resident_memory())
-    assert min(taken) > 20 * 2**20
-    with pytest.raises(RuntimeError, match="not loaded"):
-        _ = loader.servable

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from artifacts.manifest import DamagedArtifactError
+from model_store.following import Candidate
+from runners.folder_loader import FolderLoader
+from runners.kcbert import KcBert
+from runners.sentiment import Sentiment
+from runners.yolo import Yolo
+from telemetry.vitals import resident_memory
+from tests.conftest import MODELS
+
+
+@pytest.mark.parametrize(("name", "model"), [("yolo", Yolo), ("kcbert", KcBert), ("sentiment", Sentiment)])
+def test_an_unloaded_model_gives_its_memory_back(name: str, model: Callable[[Path], Yolo | KcBert | Sentiment]) -> None:
+    loader = FolderLoader(model, Candidate("fallback-1", MODELS / name))
+    taken = []
+    for _ in range(3):
+        loader.load()
+        loader.warm_up()
+        loaded = resident_memory()
+        servable = weakref.ref(loader.servable)
+        loader.unload()
+        assert servable() is None
+        taken.append(loaded - resident_memory())
+    assert min(taken) > 20 * 2**20
+    with pytest.raises(RuntimeError, match="not loaded"):
+        _ = loader.servable
+
+
+def test_a_folder_with_another_version_is_refused() -> None:
+    with pytest.raises(DamagedArtifactError, match="holds fallback-1"):
+        FolderLoader(KcBert, Candidate("v1", MODELS / "kcbert")).load()
