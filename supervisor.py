@@ -29,7 +29,7 @@ from settings import settings
 GATEWAY = "service"  # the names that BentoML gives to the gateway's watcher and socket
 GATEWAY_SOCKET = "_bento_api_server"
 LOOK_EVERY = 2  # seconds between two looks at the workers
-CLOSING = 0.5  # seconds for the workers to take what is left in the kernel's queue, and for slow clients to send it
+CLOSING = 1.0  # seconds for the workers to take what is left in the kernel's queue, and for slow clients to send it
 
 
 class OrderlyArbiter(circus.Arbiter):

@@ -59,7 +59,7 @@ def test_names_and_types_and_zeros(crowd: Server) -> None:
         samples = {one.labels["model"]: one.value for one in families[name].samples if one.name == f"{name}_total"}
         assert samples == dict.fromkeys(MODELS, 0.0 if name == "model_hot_swap" else 2.0)
     requests = [one for one in families["http_requests"].samples if one.labels["method"] == "POST"]
-    assert {one.labels["path"] for one in requests} == {"/yolo/prediction", "/kcbert/prediction", "/predict"}
+    assert {one.labels["path"] for one in requests} >= {"/yolo/prediction", "/predict", "/v2/models/{model}/infer"}
     assert {(one.labels["door"], one.value) for one in requests} == {("rest", 0.0)}
     info = {(one.labels["model"], one.labels["version"]): one.value for one in families["model_version_info"].samples}
     assert info == {(model, "fallback-1"): 1.0 for model in MODELS}
