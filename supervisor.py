@@ -8,8 +8,10 @@ that every way of serving passes through: `bentoml serve` in the clone, of a Ben
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import shutil
 import socket
+import struct
 import tempfile
 from collections.abc import Generator
 from typing import Any
@@ -28,6 +30,7 @@ from settings import settings
 
 GATEWAY = "service"  # the names that BentoML gives to the gateway's watcher and socket
 GATEWAY_SOCKET = "_bento_api_server"
+SO_ATTACH_FILTER = 26  # of Linux; Python does not name it
 LOOK_EVERY = 2  # seconds between two looks at the workers
 CLOSING = 1.0  # seconds for the workers to take what is left in the kernel's queue, and for slow clients to send it
 
@@ -88,8 +91,18 @@ def _shut(listening: CircusSocket) -> Generator[Any, Any, None]:
     """Refuse new connections without losing one that the kernel has already accepted.
 
     The parent shares the listening socket with its workers. Were it left open while they stop, connections would go on to be
-    accepted that nobody answers. So: no more room in the queue, a moment for the workers to empty it, the end of listening.
+    accepted that nobody answers. So: no packet reaches it any more (whoever tries, tries again in a second, and is refused
+    then), a moment for the workers to take what stands in its queue, the end of listening. Ending it at once would cut off what
+    has just come into the queue.
     """
     listening.listen(0)
+    with contextlib.suppress(OSError):  # a kernel without filters: a connection that comes in this very moment may be lost
+        _drop_packets(listening)
     yield sleep(CLOSING)
     listening.shutdown(2)
+
+
+def _drop_packets(listening: CircusSocket) -> None:
+    """Attach a filter to a socket that lets nothing through (Linux, classic BPF: one instruction, return 0)."""
+    instruction = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+    listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(instruction)))
