@@ -102,6 +102,11 @@ class Server:
             assert time.monotonic() - started < seconds, state
             time.sleep(0.1)
 
+    def wait_for_pairs(self) -> None:
+        """Wait for the second worker of every runner: the service is ready with one."""
+        for model in MODELS:
+            self.wait_until_it_serves(model, "fallback-1")
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
         families = text_string_to_metric_families(httpx.get(f"{self.url}/metrics", timeout=10).text)
@@ -169,5 +174,6 @@ def pair(start: Callable[..., Server], store: StoreWriter) -> Iterator[Server]:
     """A server with two workers per runner that follows `store`."""
     root = str(store.layout.root)
     server = start(environment={"BUNRIWIKI_RUNNER_WORKERS": "2", "BUNRIWIKI_MODEL_STORE": root})
+    server.wait_for_pairs()
     yield server
     server.stop()

@@ -29,7 +29,9 @@ TYPES = {
 @pytest.fixture(scope="module")
 def crowd(start: Callable[..., Server]) -> Server:
     """Two workers of everything."""
-    return start(environment={"BUNRIWIKI_RUNNER_WORKERS": "2", "BUNRIWIKI_GATEWAY_WORKERS": "2"})
+    server = start(environment={"BUNRIWIKI_RUNNER_WORKERS": "2", "BUNRIWIKI_GATEWAY_WORKERS": "2"})
+    server.wait_for_pairs()
+    return server
 
 
 def scrape(server: Server) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
