@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     deadline: float = Field(default=30, gt=0, description="Seconds after which a request is answered 504.")
     max_rss: int = Field(default=0, ge=0, description="MB of memory above which a worker is replaced; 0: any.")
     drain: float = Field(default=1, ge=0, description="Seconds between becoming unready and closing the door on SIGTERM.")
+    # All addresses, as BentoML's HTTP port is open to by default.
     grpc_host: str = Field(default="0.0.0.0", description="Address that the gRPC door listens on.")  # noqa: S104
     grpc_port: int = Field(default=3001, ge=0, le=65535, description="Port of the gRPC door; 0: none.")
     grpc_certificate: FilePath | None = Field(
@@ -85,7 +86,7 @@ class Settings(BaseSettings):
         return VitalLimits(
             memory=self.max_rss * 2**20,
             workers=self.gateway_workers + len(MODELS) * self.runner_workers,
-            last_word=self.drain + 2 * self.deadline,
+            last_word=self.drain + 2 * self.deadline + 10,  # HTTP, then gRPC, and what lies between
         )
 
 

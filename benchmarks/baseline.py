@@ -28,6 +28,8 @@ def application() -> FastAPI:
     app = FastAPI()
     models = settings().models
     yolo, kcbert, sentiment = Yolo(models / "yolo"), KcBert(models / "kcbert"), Sentiment(models / "sentiment")
+    for model in (yolo, kcbert, sentiment):
+        model.warm_up()
 
     def look(data: bytes) -> Any:
         return yolo.predict([Photo(data=data)]).results[0]

@@ -122,6 +122,12 @@ class Manager(Generic[ServableT]):
         with self._changed:
             return {version: _state(managed) for version, managed in self._managed.items()}
 
+    @property
+    def unwanted_loads(self) -> int:
+        """How many loads go on that nobody waits for any more. They take room from others until they end."""
+        with self._changed:
+            return sum(one.state is State.LOADING and one.unwanted.is_set() for one in self._managed.values())
+
     def wait(self, until: Callable[[Manager[ServableT]], bool], seconds: float) -> bool:
         """Wait until `until` holds, which is asked again after every change; whether it does."""
         with self._changed:

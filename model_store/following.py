@@ -54,6 +54,7 @@ class Follower:
         self._fallbacks = {model: Candidate(Manifest.read(folder).version, folder) for model, folder in fallbacks.items()}
         self._text = NOTHING
         self._generations = Generations()
+        self._aspired = {model: self._resolve(model) for model in fallbacks}  # asked for with every batch
         self._looking = threading.Lock()
         self._stopping = threading.Event()
         self.look()
@@ -64,21 +65,7 @@ class Follower:
 
     def aspired(self, model: str) -> Aspired:
         """What `model` should do, as of the last look."""
-        generation = self._generations.of(model)
-        fallback = self._fallbacks[model]
-
-        def candidate(version: str) -> Candidate:
-            return Candidate(version, self._layout.version(model, version))
-
-        serving = candidate(generation.serving.version) if generation.serving else fallback
-        previous = (candidate(generation.previous.version),) if generation.previous else ()
-        return Aspired(
-            generation=generation.generation,
-            serving=serving,
-            preparing=candidate(generation.preparing.version) if generation.preparing else None,
-            preparing_since=generation.preparing.since if generation.preparing else None,
-            instead=tuple(one for one in (*previous, fallback) if one.version != serving.version),
-        )
+        return self._aspired[model]
 
     def folder(self, model: str, version: str) -> Path:
         """Where a version lies."""
@@ -114,6 +101,7 @@ class Follower:
             except GenerationError as error:
                 logger.error("{}. What it said before holds on", error)
                 return False
+            self._aspired = {model: self._resolve(model) for model in self._fallbacks}
             return True
 
     def start(self, on_change: Callable[[], None]) -> None:
@@ -122,6 +110,23 @@ class Follower:
 
     def stop(self) -> None:
         self._stopping.set()
+
+    def _resolve(self, model: str) -> Aspired:
+        generation = self._generations.of(model)
+        fallback = self._fallbacks[model]
+
+        def candidate(version: str) -> Candidate:
+            return Candidate(version, self._layout.version(model, version))
+
+        serving = candidate(generation.serving.version) if generation.serving else fallback
+        previous = (candidate(generation.previous.version),) if generation.previous else ()
+        return Aspired(
+            generation=generation.generation,
+            serving=serving,
+            preparing=candidate(generation.preparing.version) if generation.preparing else None,
+            preparing_since=generation.preparing.since if generation.preparing else None,
+            instead=tuple(one for one in (*previous, fallback) if one.version != serving.version),
+        )
 
     def _follow(self, on_change: Callable[[], None]) -> None:
         while not self._stopping.is_set():

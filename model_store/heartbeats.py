@@ -34,7 +34,7 @@ class Heartbeat(BaseModel):
     worker: str
     host: str = HOST
     pid: int
-    parent: int = Field(description="The process that started it: host and parent make one service.")
+    parent: int = Field(description="The process that started it.")
     role: str
     state: Literal["starting", "ready", "ending"]
     generation: int = 0
@@ -43,8 +43,12 @@ class Heartbeat(BaseModel):
     loaded: dict[str, str] = Field(default_factory=dict)
     errors: dict[str, str] = Field(default_factory=dict)
     rss: int = Field(default=0, description="Resident memory in bytes.")
-    started: float = Field(default=0.0, description="Seconds since the epoch.")
     at: float = Field(default=0.0, description="Seconds since the epoch.")
+
+    @property
+    def service(self) -> tuple[str, int]:
+        """Which service the worker is one of: its host, and the process that started it."""
+        return self.host, self.parent
 
     def prepared(self, version: str) -> bool:
         """Whether it can answer with `version`."""

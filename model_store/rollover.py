@@ -33,11 +33,13 @@ def roll_over(
     after `deadline` seconds is left behind (it ends itself and starts again with what serves then). Where no worker lives, the
     version serves from their start. Blocks; models do not wait for each other, so give each its thread.
 
-    Where it serves already, nothing is done. Raises RolloverError when the version is not in the store or in quarantine, when a
-    worker cannot load it, when none could by the deadline, or when another version was to be prepared meanwhile.
+    Where it serves already, it stays, and what was to take its place is given up. Raises RolloverError when the version is not
+    in the store or in quarantine, when a worker cannot load it, when none could by the deadline, or when somebody wanted
+    another version meanwhile.
     """
     serving = writer.generations().of(model).serving
     if serving and serving.version == version:
+        writer.change(lambda old: old.prepare(model, None))
         return sum(one.role == model and one.prepared(version) for one in writer.heartbeats.alive())
     target = Target(version=version, since=datetime.now(UTC), source=source, by=by)
     try:
@@ -59,7 +61,7 @@ def _wait_for_workers(writer: StoreWriter, model: str, target: Target, deadline:
     end = time.monotonic() + deadline
     while True:
         if writer.generations().of(model).preparing != target:
-            raise SupersededError(f"another version of {model} is to be prepared now")
+            raise SupersededError(f"{model}:{target.version} is no longer wanted")
         workers = [one for one in writer.heartbeats.alive() if one.role == model and one.state != "ending"]
         # What a worker said before it knew of this says nothing: it may be about to unload the very version.
         informed = [one for one in workers if one.preparing == target.since]

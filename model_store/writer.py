@@ -28,7 +28,7 @@ class NotPublishedError(Exception):
 
 
 class SupersededError(Exception):
-    """Another version was to be prepared meanwhile."""
+    """Somebody wanted another version meanwhile."""
 
 
 class StoreWriter:
@@ -94,7 +94,7 @@ class StoreWriter:
         def flipped(old: Generations) -> Generations:
             now = old.of(model)
             if now.preparing != target:
-                raise SupersededError(f"another version of {model} is to be prepared now")
+                raise SupersededError(f"{model}:{target.version} is no longer wanted")
             good = target.by != "watch" and not (now.serving and self.quarantine.find(model, now.serving.version))
             return old.flip(model, target.model_copy(update={"since": datetime.now(UTC)}), outgoing_was_good=good)
 

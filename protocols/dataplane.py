@@ -124,14 +124,13 @@ class Model(Generic[InputT, AnswerT]):
         if version is not None and version != self.version():
             return await self._batcher_of(version).submit(inputs, _left(end))
         while True:
-            serving = self.version()
             served = await self._serving.submit(inputs, _left(end))
             versions = {one.version for one in served}
             if len(versions) == 1 and version in (None, *versions):
                 return served
             if version is not None:  # it was swapped away; it stays in memory for a moment
                 return await self._batcher_of(version).submit(inputs, _left(end))
-            logger.debug("{} was swapped from {} in the middle of a call, which is asked again", self.name, serving)
+            # Else a swap came between two batches of the call, which is asked again.
 
     def _batcher(
         self, call: Callable[[list[InputT]], Awaitable[list[Served[AnswerT | Failure]]]]
@@ -188,12 +187,13 @@ class Model(Generic[InputT, AnswerT]):
 
     async def _hop_twice(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
         try:
-            return await self._runner.to_async.predict(batch, version)  # type: ignore[no-any-return]
+            answers: Answers[AnswerT] = await self._runner.to_async.predict(batch, version)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             # The worker died, or closed a connection that was idle at the very moment it was used. To answer twice does no
             # harm, so the batch goes once more; the parent starts a new worker, which takes it from the same socket.
             logger.warning("the runner of {} closed the connection ({!r}); calling it again", self.name, error)
-            return await self._runner.to_async.predict(batch, version)  # type: ignore[no-any-return]
+            answers = await self._runner.to_async.predict(batch, version)
+        return answers
 
 
 def _served(answers: Answers[AnswerT]) -> list[Served[AnswerT | Failure]]:
@@ -234,12 +234,13 @@ class DataPlane:
         self, *photos: Photo, version: str | None = None, seconds: float | None = None
     ) -> list[Served[Detections]]:
         """The recyclables in each photo. Raises RequestError."""
-        for photo in photos:
+        for number, photo in enumerate(photos):
+            if number:
+                await asyncio.sleep(0)  # many photos must not hold up everybody else
             try:
                 check(photo.data)
             except BadImageError as error:
                 raise errors.of_failure(Failure(kind=error.kind, message=str(error))) from None
-            await asyncio.sleep(0)  # many photos must not hold up everybody else
         return await self._yolo.infer(photos, version, seconds)
 
     async def classify_comment(

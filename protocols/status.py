@@ -115,7 +115,7 @@ class Status:
 
 
 def _is_mine(one: Heartbeat) -> bool:
-    return one.host == HOST and one.parent == os.getppid()
+    return one.service == (HOST, os.getppid())
 
 
 def _worker(one: Heartbeat) -> WorkerState:

@@ -8,37 +8,25 @@ from pathlib import Path
 import bentoml
 
 from artifacts.answers import Answers, Classification, classification
-from artifacts.golden import read_golden_texts
 from artifacts.manifest import DamagedArtifactError, TokensInput
 from artifacts.text import Encoded, TextEncoder
 from runners.engines import open_engine
-from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, read_verified, threads
-from runners.turns import Rest, no_rest
+from runners.loading import isolating, threads
+from runners.models import TextClassifier
 from runners.worker import CONFIG, Runner
 
 MOST_AT_ONCE = 16  # comments per forward pass, of similar length
 
 
-class KcBert:
+class KcBert(TextClassifier):
     """A classifier version, loaded. Safe to call from many threads. Raises DamagedArtifactError."""
 
     def __init__(self, folder: Path) -> None:
-        self._manifest = read_verified(folder, "kcbert")
+        super().__init__(folder, "kcbert")
         if not isinstance(self._manifest.input, TokensInput):
             raise DamagedArtifactError(f"{folder} takes {self._manifest.input.kind}, a BERT takes tokens")
         self._encoder = TextEncoder(folder / "tokenizer.json", self._manifest.input)
         self._engine = open_engine(folder, self._manifest, threads())
-        self._folder = folder
-
-    @property
-    def version(self) -> str:
-        return self._manifest.version
-
-    def warm_up(self, rest: Rest = no_rest) -> None:
-        """Answer golden samples. Raises DamagedArtifactError when an answer is not theirs."""
-        for sample in read_golden_texts(self._folder)[:TRIED_AT_LOAD]:
-            rest()
-            hold_to_golden(self._folder, sample, self.predict([sample.text]).results[0])
 
     def predict(self, texts: Sequence[str]) -> Answers[Classification]:
         """One result per text, in order; `truncated` says that the end of a text was not read."""

@@ -9,30 +9,18 @@ import bentoml
 import numpy as np
 
 from artifacts.answers import Answers, Classification, classification
-from artifacts.golden import read_golden_texts
 from runners.engines import open_engine
-from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, read_verified, threads
-from runners.turns import Rest, no_rest
+from runners.loading import isolating, threads
+from runners.models import TextClassifier
 from runners.worker import CONFIG, Runner
 
 
-class Sentiment:
+class Sentiment(TextClassifier):
     """A version of the ensemble, loaded. Raises DamagedArtifactError."""
 
     def __init__(self, folder: Path) -> None:
-        self._manifest = read_verified(folder, "sentiment")
+        super().__init__(folder, "sentiment")
         self._engine = open_engine(folder, self._manifest, threads())
-        self._folder = folder
-
-    @property
-    def version(self) -> str:
-        return self._manifest.version
-
-    def warm_up(self, rest: Rest = no_rest) -> None:
-        """Answer golden samples. Raises DamagedArtifactError when an answer is not theirs."""
-        for sample in read_golden_texts(self._folder)[:TRIED_AT_LOAD]:
-            rest()
-            hold_to_golden(self._folder, sample, self.predict([sample.text]).results[0])
 
     def predict(self, texts: Sequence[str]) -> Answers[Classification]:
         """One result per text, in order."""

@@ -19,7 +19,7 @@ from model_store.following import Aspired, Candidate, Follower
 from model_store.heartbeats import EVERY
 from runners.folder_loader import FolderLoader, ServableT
 from runners.turns import Pace, no_rest, turn
-from telemetry.metrics import LOADED, LOADS, SWAPS, begin_with_models
+from telemetry.metrics import LOADED, LOADS, SWAPS
 from telemetry.vitals import Vitals
 
 START_SECONDS = 60.0  # within which a worker has to load a version; after half of it, another one than it should
@@ -59,7 +59,6 @@ class Versions(Generic[ServableT]):
 
     def start(self) -> None:
         """Load what should serve, and follow from then on. Blocks until a version serves. Raises NoVersionError."""
-        begin_with_models([self._model])
         gc.freeze()  # what is here now stays: an unload need not look through it while requests wait
         self._follower.look()
         self._follower.start(self._wake.set)
@@ -202,9 +201,7 @@ class Versions(Generic[ServableT]):
 
     def _end_when_all_loads_are_stuck(self) -> None:
         """End this worker when loads that nobody wants any more leave no room for others."""
-        wanted = {one.version for one in self._wanted(self._follower.aspired(self._model))}
-        states = self._manager.states().items()
-        stuck = sum(version not in wanted and one.state is State.LOADING for version, one in states)
+        stuck = self._manager.unwanted_loads
         if stuck < PARALLEL_LOADS:
             self._stuck_since = None
             return
@@ -215,11 +212,9 @@ class Versions(Generic[ServableT]):
 
     def _ahead(self, target: Candidate, *, here: bool) -> bool:
         """Whether another worker has `target`; `here`: one of this service."""
-        me = self._vitals.latest
+        mine = self._vitals.latest.service
         return any(
-            one.role == self._model
-            and one.prepared(target.version)
-            and (not here or (one.host, one.parent) == (me.host, me.parent))
+            one.role == self._model and one.prepared(target.version) and (not here or one.service == mine)
             for one in self._vitals.others()
         )
 

@@ -16,7 +16,8 @@ from artifacts.image import BadImageError, Floats, Frame, decode
 from artifacts.inputs import Photo
 from artifacts.manifest import DamagedArtifactError, ImageInput
 from runners.engines import Array, open_engine
-from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, read_verified, threads
+from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, threads
+from runners.models import Loaded
 from runners.turns import Rest, no_rest
 from runners.worker import CONFIG, Runner
 
@@ -25,21 +26,16 @@ MOST_AT_ONCE = 8  # photos per forward pass: more is no faster on a CPU and only
 Square = tuple[Floats, Frame]
 
 
-class Yolo:
+class Yolo(Loaded):
     """A detector version, loaded. Safe to call from many threads. Raises DamagedArtifactError."""
 
     def __init__(self, folder: Path) -> None:
-        self._manifest = read_verified(folder, "yolo")
+        super().__init__(folder, "yolo")
         if not isinstance(self._manifest.input, ImageInput):
             raise DamagedArtifactError(f"{folder} takes {self._manifest.input.kind}, a detector takes an image")
         self._size = self._manifest.input.size
         self._engine = open_engine(folder, self._manifest, threads())
         self._decoders = ThreadPoolExecutor(threads(), thread_name_prefix="decode")
-        self._folder = folder
-
-    @property
-    def version(self) -> str:
-        return self._manifest.version
 
     def warm_up(self, rest: Rest = no_rest) -> None:
         """Answer golden samples. Raises DamagedArtifactError when an answer is not theirs."""

@@ -31,9 +31,7 @@ class Vitals:
         self._workers = limits.workers
         self._last_word = limits.last_word
         self._mute = False
-        self.latest = Heartbeat(
-            worker=worker_name(role), pid=os.getpid(), parent=os.getppid(), role=role, state="starting", started=time.time()
-        )
+        self.latest = Heartbeat(worker=worker_name(role), pid=os.getpid(), parent=os.getppid(), role=role, state="starting")
 
     def beat(self, **details: Any) -> None:
         """Say how this worker is, with these fields of `Heartbeat`; the others are as before."""
@@ -80,7 +78,7 @@ class Vitals:
         me = self.latest
         if not self._limit or me.rss <= self._limit or me.state != "ready":
             return
-        service = [one for one in self.others() if (one.host, one.parent) == (me.host, me.parent) and one.state == "ready"]
+        service = [one for one in self.others() if one.service == me.service and one.state == "ready"]
         first = all(one.worker > me.worker for one in service if one.rss > self._limit)
         if first and len(service) + 1 == self._workers:
             self.end(f"it has {me.rss // 2**20} MB, BUNRIWIKI_MAX_RSS allows {self._limit // 2**20}")

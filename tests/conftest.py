@@ -6,8 +6,13 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 from PIL import Image
+
+# How long an example takes is no matter for a test: a busy machine would decide.
+hypothesis.settings.register_profile("patient")
+hypothesis.settings.load_profile("patient")
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = ROOT / "tests" / "data" / "photos"

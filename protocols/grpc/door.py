@@ -21,7 +21,7 @@ from protocols.memory import Memory
 
 MOST_CALLS = 1024  # at once; more are answered RESOURCE_EXHAUSTED
 MOST_BYTES = 10 * 2**20 + 2**16
-LOOK_EVERY = 0.5  # seconds between two looks at how the models are
+LOOK_EVERY = 1.0  # seconds between two looks at how the models are
 OPTIONS = [
     ("grpc.so_reuseport", 1),  # the kernel spreads connections over the gateway's workers
     ("grpc.max_receive_message_length", MOST_BYTES),
@@ -51,7 +51,7 @@ class GrpcDoor:
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(interceptors=[RefuseBroken()], options=OPTIONS, maximum_concurrent_rpcs=MOST_CALLS)
         self._watch: asyncio.Task[None] | None = None
-        add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)  # type: ignore[no-untyped-call]
+        add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 

@@ -163,7 +163,7 @@ async def test_a_call_that_gives_too_few_results_fails_its_items() -> None:
         await submit(batcher(call), 1, 5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["wait", "cancel", "expire"])), max_size=30),
     st.integers(1, 5),

@@ -43,7 +43,7 @@ def call(model: str = "kcbert", text: bytes = TEXT) -> pb.ModelInferRequest:
 
 
 def stub_of(channel: Any) -> Any:
-    return GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
+    return GRPCInferenceServiceStub(channel)
 
 
 def serve(start: Callable[..., Server], **more: str) -> tuple[Server, str]:

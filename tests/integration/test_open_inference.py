@@ -40,7 +40,7 @@ def doors(start: Callable[..., Server], grpc_port: int) -> Server:
 
 @pytest.fixture(scope="module")
 def stub(doors: Server, grpc_port: int) -> Any:
-    return GRPCInferenceServiceStub(grpc.insecure_channel(f"127.0.0.1:{grpc_port}"))  # type: ignore[no-untyped-call]
+    return GRPCInferenceServiceStub(grpc.insecure_channel(f"127.0.0.1:{grpc_port}"))
 
 
 def example(name: str, *arguments: str) -> str:

@@ -131,7 +131,7 @@ def test_a_stuck_load_delays_no_other_model_and_no_newer_version(
     assert pair.model("sentiment")["serving"] == "fallback-1"
     assert roll_over(store, "sentiment", "v2", "a test", "person") == 2
     waiting.join(5)
-    assert "another version of sentiment" in str(errors[0])
+    assert "sentiment:v4 is no longer wanted" in str(errors[0])
     pair.wait_until_it_serves("sentiment", "v2")
 
 

@@ -136,5 +136,5 @@ class ManagerMachine(RuleBasedStateMachine):
                     assert following in ORDER[one], events
 
 
-ManagerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+ManagerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=30)
 TestManager = ManagerMachine.TestCase

@@ -187,9 +187,12 @@ def test_a_stuck_load_does_not_keep_a_newer_version_out(make_manager: MakeManage
     serving(manager, "1")
     may_load = threading.Event()
     manager.aspire({"1": plain("1"), "2": lambda: SlowModel("2", [], may_load)})
+    assert manager.unwanted_loads == 0
     manager.aspire({"1": plain("1"), "3": plain("3")})
     assert manager.wait(state("3", State.AVAILABLE), SECONDS)
+    assert manager.unwanted_loads == 1
     may_load.set()
+    assert manager.wait(lambda it: it.unwanted_loads == 0, SECONDS)
 
 
 def test_loads_are_limited_and_in_order(make_manager: MakeManager) -> None:

@@ -76,6 +76,20 @@ def test_what_serves_already_is_left_alone(writer: StoreWriter) -> None:
     assert (now.generation, now.previous.version) == (2, "v1")
 
 
+def test_asking_for_what_serves_gives_up_what_was_to_take_its_place(writer: StoreWriter) -> None:
+    roll_over(writer, "yolo", "v1", "a test", "person")
+    with worker(writer, "one", loading), ThreadPoolExecutor() as pool:
+        newer: Future[int] = pool.submit(roll_over, writer, "yolo", "v2", "a test", "poll")
+        with pytest.raises(TimeoutError):
+            newer.result(0.3)
+        roll_over(writer, "yolo", "v1", "a test", "person")
+        with pytest.raises(RolloverError, match="yolo:v2 is no longer wanted"):
+            newer.result(5)
+    now = writer.generations().of("yolo")
+    assert now.serving
+    assert (now.serving.version, now.generation, now.preparing) == ("v1", 1, None)
+
+
 def test_what_is_not_in_the_store_does_not_go_live(writer: StoreWriter) -> None:
     with pytest.raises(RolloverError, match="yolo:v9 is not in the store"):
         roll_over(writer, "yolo", "v9", "a test", "person")
@@ -142,7 +156,7 @@ def test_a_newer_version_takes_its_place(writer: StoreWriter) -> None:
         with pytest.raises(TimeoutError):
             first.result(0.2)
         assert roll_over(writer, "yolo", "v2", "a test", "person") == 1
-        with pytest.raises(RolloverError, match="another version"):
+        with pytest.raises(RolloverError, match="yolo:v1 is no longer wanted"):
             first.result(5)
     serving = writer.generations().of("yolo").serving
     assert serving

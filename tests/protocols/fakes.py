@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from artifacts.answers import Answers, Classification, Detections, Failure, ImageSize
+from artifacts.answers import Answers, Classification, Detection, Detections, Failure, ImageSize
+from artifacts.manifest import MODELS
+from model_store.following import Follower
+from model_store.layout import Layout
+from protocols.admin import AdminGate
 from protocols.dataplane import DataPlane, Limits, Model
+from protocols.inference.handlers import OpenInference
 from protocols.routing import Route
-from protocols.status import ModelStates, Status
+from protocols.status import ModelState, ModelStates, Status, WorkerState
+from tests.conftest import MODELS as SHIPPED
 
+BOX = Detection(label="plastic", label_ko="플라스틱", score=0.75, box=(1.0, 2.0, 3.0, 4.0))
+FOUND = Detections(detections=(BOX, BOX), image=ImageSize(width=4, height=3))
 DETECTIONS = Detections(detections=(), image=ImageSize(width=4, height=3))
 
 
@@ -73,13 +83,25 @@ class FakeRoute(Route):
 
 
 class FakeStatus(Status):
-    """Knows of no model."""
+    """One worker of each of `models`, with `loaded` in its memory; the first of it serves."""
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, models: Sequence[str] = (), loaded: Mapping[str, str] | None = None) -> None:
+        self.names = models
+        self.memory = dict(loaded or {})
 
     def models(self) -> ModelStates:
-        return ModelStates(models=[])
+        return ModelStates(models=[self.state(name) for name in self.names])
+
+    def state(self, name: str) -> ModelState:
+        serving = next(iter(self.memory), "")
+        worker = WorkerState(
+            name="one", here=True, host="here", pid=1, state="ready", generation=0, serving=serving,
+            loaded=self.memory, errors={}, rss=0, seconds_since_heard=0,
+        )  # fmt: skip
+        return ModelState(
+            name=name, generation=0, serving=serving, previous=None, preparing=None, source="a test", by=None,
+            since=None, pinned=False, degraded=False, reasons=[], workers=[worker],
+        )  # fmt: skip
 
 
 def failing(one: Any) -> Failure:
@@ -101,3 +123,23 @@ def plane(
         sentiment=model(sentiment or FakeRunner(classified("긍정")), **options),
         status=FakeStatus(),
     )
+
+
+@cache
+def fallbacks() -> Follower:
+    """A follower of no store."""
+    return Follower(Layout(Path("nowhere")), {name: SHIPPED / name for name in MODELS})
+
+
+class FakeService:
+    """The handlers of the Open Inference Protocol over three models; `runners` has what was asked of whom."""
+
+    def __init__(self, serving: str = "v7") -> None:
+        comment, review = FakeRunner(classified()), FakeRunner(classified("긍정"))
+        self.runners = {"yolo": FakeRunner(FOUND), "kcbert": comment, "sentiment": review}
+        for runner in self.runners.values():
+            runner.versions = ["v6", serving]
+        models: dict[str, Any] = {name: model(runner, FakeRoute(serving), name=name) for name, runner in self.runners.items()}
+        self.status = FakeStatus(MODELS, {serving: "available", "v6": "available", "v8": "loading"})
+        self.dataplane = DataPlane(**models, status=self.status)
+        self.handlers = OpenInference(self.dataplane, fallbacks(), AdminGate(["secret"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
+import tomllib
 from typing import Any
 
 import anyio
@@ -12,21 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artifacts.answers import Detection, Detections, ImageSize
-from artifacts.manifest import MODELS
-from model_store.following import Follower
-from model_store.layout import Layout
-from protocols.admin import AdminGate
-from protocols.dataplane import DataPlane
 from protocols.errors import RequestError
-from protocols.inference.handlers import OpenInference
+from protocols.inference.handlers import EXTENSIONS, VERSION
 from protocols.inference.tensors import join_bytes, split_bytes
 from protocols.rest.open_inference import Answer, Call, OpenInferenceRoutes
 from tests.conftest import MODELS as SHIPPED
-from tests.protocols.fakes import FakeRunner, FakeStatus, classified, model
-
-BOX = Detection(label="plastic", label_ko="플라스틱", score=0.75, box=(1.0, 2.0, 3.0, 4.0))
-FOUND = Detections(detections=(BOX, BOX), image=ImageSize(width=4, height=3))
+from tests.protocols.fakes import FakeService
 
 JSONS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -35,28 +26,25 @@ JSONS = st.recursive(
 )
 
 
-class Service:
-    """The routes over three models; `runners` has what was asked of whom."""
+class Service(FakeService):
+    """The routes over it."""
 
-    def __init__(self) -> None:
-        self.runners = {
-            "yolo": FakeRunner(FOUND),
-            "kcbert": FakeRunner(classified()),
-            "sentiment": FakeRunner(classified("긍정")),
-        }
-        for runner in self.runners.values():
-            runner.versions = ["v6", "v7"]
-        models: dict[str, Any] = {name: model(runner, name=name) for name, runner in self.runners.items()}
-        follower = Follower(Layout(Path("nowhere")), {name: SHIPPED / name for name in MODELS})
-        dataplane = DataPlane(**models, status=FakeStatus())
-        self.routes = OpenInferenceRoutes(OpenInference(dataplane, follower, AdminGate(["secret"])))
+    def __init__(self, serving: str = "v7") -> None:
+        super().__init__(serving)
+        self.routes = OpenInferenceRoutes(self.handlers)
 
-    def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Answer:
+    def get(self, path: str) -> Answer:
+        return self.ask("GET", path)
+
+    def ask(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
         async def ask() -> Answer:
-            _, handler, names = self.routes.find("POST", path)
+            _, handler, names = self.routes.find(method, path)
             return await handler(Call(names, headers or {}, body))
 
         return anyio.run(ask)
+
+    def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Answer:
+        return self.ask("POST", path, body, headers)
 
     def infer(self, name: str, content: Any, path: str = "") -> dict[str, Any]:
         answer = self.post(f"/v2/models/{name}{path}/infer", json.dumps(content).encode())
@@ -116,12 +104,95 @@ def test_a_version_in_memory_answers_and_another_does_not() -> None:
         assert caught.value.status == 404
 
 
+def refused(service: Service, content: Any, headers: dict[str, str] | None = None) -> int:
+    with pytest.raises(RequestError) as caught:
+        service.post("/v2/models/kcbert/infer", json.dumps(content).encode(), headers)
+    return caught.value.status
+
+
+def test_the_parameters_of_tritons_clients() -> None:
+    service = Service()
+    text = {"inputs": [tensor("text", "가")]}
+    assert service.infer("kcbert", {**text, "parameters": {"timeout": 5_000_000, "priority": 1}})["model_version"] == "v7"
+    service.runners["kcbert"].seconds = 0.2
+    assert refused(service, {**text, "parameters": {"timeout": 10_000}}) == 504
+    for timeout in (0, -1, "soon", True, 1.5):
+        assert refused(service, {**text, "parameters": {"timeout": timeout}}) == 400
+    assert refused(service, {**text, "outputs": [{"name": "label", "parameters": {"classification": 2}}]}) == 400
+    assert refused(service, text, {"content-encoding": "gzip"}) == 415
+
+
+def test_the_server_has_the_projects_version() -> None:
+    project = tomllib.loads((SHIPPED.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == VERSION
+
+
 def test_one_bad_input_fails_the_call() -> None:
     service = Service()
     with pytest.raises(RequestError) as caught:
         service.infer("kcbert", {"inputs": [tensor("text", "가", " ")]})
     assert caught.value.status == 422
     assert service.runners["kcbert"].batches == []
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/v2", {"name": "bunriwiki", "version": VERSION, "extensions": list(EXTENSIONS)}),
+        ("/v2/health/live", {"live": True}),
+        ("/v2/health/ready", {"ready": True}),
+        ("/v2/models/kcbert/ready", {"name": "kcbert", "ready": True}),
+        ("/v2/models/kcbert/versions/v6/ready", {"name": "kcbert", "ready": True}),
+        ("/v2/models/kcbert/versions/v8/ready", {"name": "kcbert", "ready": False}),
+    ],
+)
+def test_what_the_server_says_of_itself(path: str, says: dict[str, Any]) -> None:
+    answer = Service("fallback-1").get(path)
+    assert json.loads(answer.body) == says
+    assert answer.status == (503 if says.get("ready") is False else 200)
+
+
+def test_metadata() -> None:
+    service = Service("fallback-1")
+    yolo = json.loads(service.get("/v2/models/yolo").body)
+    assert (yolo["versions"], yolo["platform"]) == (["fallback-1", "v6"], "onnxruntime_onnx")
+    assert [one["name"] for one in yolo["outputs"]] == ["boxes", "scores", "labels", "num_detections"]
+    sentiment = json.loads(service.get("/v2/models/sentiment/versions/fallback-1").body)
+    assert sentiment["platform"] == "mlflow_pyfunc"
+    assert sentiment["outputs"][2]["shape"] == [-1, 3]
+    for path, status in (
+        ("/v2/models/yolo/versions/v9", 404),
+        ("/v2/models/nobody", 404),
+        ("/v2/models/yolo/versions/v6", 503),
+    ):
+        with pytest.raises(RequestError) as caught:  # v6 is in memory, but its folder is gone
+            service.get(path)
+        assert caught.value.status == status
+
+
+def test_the_index_and_the_statistics() -> None:
+    service = Service("fallback-1")
+    found = json.loads(service.post("/v2/repository/index", b"").body)
+    assert {(one["version"], one["state"]) for one in found if one["name"] == "yolo"} == {
+        ("fallback-1", "READY"), ("v6", "READY"), ("v8", "LOADING"),
+    }  # fmt: skip
+    ready = json.loads(service.post("/v2/repository/index", b'{"ready": true}').body)
+    assert {one["state"] for one in ready} == {"READY"}
+    service.infer("kcbert", {"inputs": [tensor("text", "가", "나")]})
+    [one] = json.loads(service.get("/v2/models/kcbert/stats").body)["model_stats"]
+    assert (one["version"], one["inference_count"], one["execution_count"]) == ("fallback-1", 2, 1)
+    assert one["inference_stats"]["success"]["count"] == 1
+    assert {one["name"] for one in json.loads(service.get("/v2/models/stats").body)["model_stats"]} == set(service.runners)
+    with pytest.raises(RequestError) as caught:
+        service.get("/v2/models/kcbert/versions/v9/stats")
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v2/nowhere", 404), ("POST", "/v2/models/yolo", 405)])
+def test_routes_that_are_not_there(method: str, path: str, status: int) -> None:
+    with pytest.raises(RequestError) as caught:
+        Service().ask(method, path)
+    assert caught.value.status == status
 
 
 def test_control_needs_a_token_and_a_sidecar() -> None:
