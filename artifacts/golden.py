@@ -6,15 +6,11 @@ original's answer, `details` for a text and `detections` for a photo.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from artifacts.answers import Classification, Detection, Detections
-from artifacts.manifest import DamagedArtifactError
+from artifacts.samples import Sample, read_samples, write_samples
 
 GOLDEN = "golden.jsonl"
 SCORE_TOLERANCE = 2e-3  # of a text's class score
@@ -22,11 +18,7 @@ CONFIDENCE_TOLERANCE = 2e-2  # of a detection
 LEAST_OVERLAP = 0.95  # of a detection's box, as intersection over union
 
 
-class _Sample(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GoldenText(_Sample):
+class GoldenText(Sample):
     """A text and the original's score per class."""
 
     text: str
@@ -42,7 +34,7 @@ class GoldenText(_Sample):
         return None
 
 
-class GoldenPhoto(_Sample):
+class GoldenPhoto(Sample):
     """A photo, as a path in the version's folder, and what the original found above `confidence`."""
 
     image: str
@@ -62,31 +54,19 @@ class GoldenPhoto(_Sample):
         return None
 
 
-SampleT = TypeVar("SampleT", bound=_Sample)
-
-
 def read_golden_texts(folder: Path) -> list[GoldenText]:
     """The golden texts of a version. Raises DamagedArtifactError."""
-    return _read(folder, GoldenText)
+    return read_samples(folder / GOLDEN, GoldenText)
 
 
 def read_golden_photos(folder: Path) -> list[GoldenPhoto]:
     """The golden photos of a version. Raises DamagedArtifactError."""
-    return _read(folder, GoldenPhoto)
+    return read_samples(folder / GOLDEN, GoldenPhoto)
 
 
 def write_golden(folder: Path, samples: Iterable[GoldenText | GoldenPhoto]) -> None:
     """Write `golden.jsonl` into `folder`."""
-    lines = (json.dumps(sample.model_dump(mode="json"), ensure_ascii=False) + "\n" for sample in samples)
-    (folder / GOLDEN).write_text("".join(lines), encoding="utf-8")
-
-
-def _read(folder: Path, kind: type[SampleT]) -> list[SampleT]:
-    path = folder / GOLDEN
-    try:
-        return [kind.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise DamagedArtifactError(f"{path} holds no golden samples: {error}") from error
+    write_samples(folder / GOLDEN, samples)
 
 
 def _same(one: Detection, other: Detection) -> bool:

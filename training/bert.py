@@ -1,0 +1,137 @@
+"""A small BERT with KcBERT's vocabulary, and how it is fitted.
+
+Vocabulary: KcBERT-base's 30,000 WordPieces (github.com/Beomi/KcBERT, MIT), `kcbert/vocab.txt`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import accuracy_score, f1_score
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertTokenizer,
+    DataCollatorWithPadding,
+    EarlyStoppingCallback,
+    EvalPrediction,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+LAYERS, WIDTH, HEADS = 4, 256, 4  # KcBERT-base has 12, 768, 12
+LONGEST = 300  # tokens, as KcBERT
+
+
+def tokenizer(data: Path) -> Any:
+    """KcBERT's tokenizer: cased, WordPiece."""
+    return BertTokenizer(vocab=str(data / "kcbert" / "vocab.txt"), do_lower_case=False, model_max_length=LONGEST)
+
+
+def small_bert(labels: Sequence[str], seed: int) -> BertForSequenceClassification:
+    """A BERT with random weights and a class per label."""
+    set_seed(seed)
+    names = dict(enumerate(labels))
+    return BertForSequenceClassification(
+        BertConfig(
+            vocab_size=30_000,
+            hidden_size=WIDTH,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            intermediate_size=4 * WIDTH,
+            max_position_embeddings=LONGEST,
+            id2label=names,
+            label2id={name: index for index, name in names.items()},
+        )
+    )
+
+
+class Texts(torch.utils.data.Dataset[Mapping[str, Any]]):
+    """Texts as tokens with their labels; cut at `longest` tokens."""
+
+    def __init__(self, tokens: Any, texts: Sequence[str], labels: Sequence[int], longest: int) -> None:
+        self._ids = tokens(list(texts), truncation=True, max_length=longest, return_attention_mask=False)["input_ids"]
+        self._labels = list(labels)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        ids = self._ids[index]
+        return {"input_ids": ids, "labels": self._labels[index], "length": len(ids)}
+
+
+def fit(
+    model: Any,
+    tokens: Any,
+    train: Texts,
+    validation: Texts,
+    output: Path,
+    *,
+    epochs: float,
+    rate: float,
+    batch: int,
+    smoothing: float,
+    looks: int,
+    patience: int,
+    better: str,
+    seed: int,
+) -> Any:
+    """The model, fitted, as it was when `better` (a name of `figures`) was highest on `validation`.
+
+    Looks at it `looks` times in all, and stops after `patience` looks without a better one. A run that was ended goes on from the
+    last look. TensorBoard's scalars lie in `output`.
+    """
+    torch.set_flush_denormal(True)  # they make training on a CPU several times slower
+    steps = max(1, round(epochs * len(train) / batch))
+    every = max(1, steps // looks)
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(output),
+            max_steps=steps,
+            per_device_train_batch_size=batch,
+            per_device_eval_batch_size=256,
+            learning_rate=rate,
+            lr_scheduler_type="linear",
+            warmup_steps=0.06,
+            weight_decay=0.01,
+            label_smoothing_factor=smoothing,
+            optim="adamw_torch_fused",
+            train_sampling_strategy="group_by_length",
+            length_column_name="length",
+            eval_strategy="steps",
+            eval_steps=every,
+            save_strategy="steps",
+            save_steps=every,
+            save_total_limit=2,
+            load_best_model_at_end=True,
+            metric_for_best_model=better,
+            report_to="tensorboard",
+            logging_steps=50,
+            use_cpu=True,
+            bf16=True,
+            seed=seed,
+        ),
+        data_collator=DataCollatorWithPadding(tokens, pad_to_multiple_of=8),  # few shapes: a kernel is made for each
+        train_dataset=train,
+        eval_dataset=validation,
+        compute_metrics=figures,
+        callbacks=[EarlyStoppingCallback(patience)],
+    )
+    trainer.train(resume_from_checkpoint=any(output.glob("checkpoint-*")))
+    return model.eval()
+
+
+def figures(prediction: EvalPrediction) -> dict[str, float]:
+    """Accuracy and macro-F1."""
+    chosen = np.argmax(prediction.predictions, axis=1)
+    return {
+        "accuracy": float(accuracy_score(prediction.label_ids, chosen)),
+        "macro_f1": float(f1_score(prediction.label_ids, chosen, average="macro")),
+    }

