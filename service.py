@@ -9,9 +9,9 @@ from typing import Annotated
 import bentoml
 from pydantic import Field
 
-from artifacts.answers import Detections
 from artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
 from artifacts.manifest import MODELS
+from disposal.advice import Guide
 from model_store.following import Follower
 from model_store.heartbeats import Heartbeats
 from model_store.layout import Layout
@@ -22,7 +22,7 @@ from protocols.grpc.door import Certificates, GrpcDoor
 from protocols.inference.handlers import OpenInference
 from protocols.rest.door import RestDoor
 from protocols.rest.open_inference import OpenInferenceRoutes
-from protocols.rest.schemas import HateSpeech, Sentiment
+from protocols.rest.schemas import HateSpeech, Recyclables, Sentiment
 from protocols.routing import Route
 from protocols.status import Status
 from runners.kcbert import KcBertRunner
@@ -34,7 +34,8 @@ from telemetry import logs
 from telemetry.metrics import begin_with_models, version_info
 from telemetry.vitals import Vitals
 
-door = RestDoor(log_requests=settings().log_requests, read_seconds=settings().deadline)
+guide = Guide.read()  # here, so that a bad one stops the start
+door = RestDoor(guide=guide, log_requests=settings().log_requests, read_seconds=settings().deadline)
 
 Threshold = Annotated[float, Field(ge=0, le=1)]
 
@@ -120,11 +121,12 @@ class Bunriwiki:
         image: Annotated[Path, bentoml.validators.ContentType("image/*")],
         confidence: Threshold = DEFAULT_CONFIDENCE,
         iou: Threshold = DEFAULT_IOU,
-    ) -> Detections:
+        advice: bool = False,
+    ) -> Recyclables:
         """Recyclables in a photo."""
         photo = Photo(data=image.read_bytes(), confidence=confidence, iou=iou)
         [served] = await self.dataplane.detect(photo)
-        return served.answer
+        return Recyclables.of(served.answer, guide if advice else None)
 
     @bentoml.api(route="/kcbert/prediction")
     async def kcbert_prediction(self, text: str) -> HateSpeech:

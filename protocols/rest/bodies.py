@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable
+from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
@@ -19,11 +20,22 @@ from protocols.rest.schemas import TextRequest
 MOST_BYTES = 10 * 2**20
 MOST_TEXT_BYTES = 2**17  # 10,000 characters take less however they are escaped, and JSON is parsed on the event loop
 NUMBER = re.compile(r"[0-9]{0,20}\.?[0-9]{1,20}(e-?[0-9]{1,3})?")
+TRUTHS = {"true": True, "false": False}
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
+ADVICE = "advice"
+PHOTO_OPTIONS = (*THRESHOLDS, ADVICE)
 
 
 class ClientGoneError(Exception):
     """The client closed the connection before it was answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoRequest:
+    """A photo, and whether its answer is to have advice."""
+
+    photo: Photo
+    advice: bool
 
 
 class _InMemoryParser(MultiPartParser):
@@ -67,9 +79,9 @@ def parse_text(headers: Headers, body: bytes) -> str:
         raise _of_validation(error) from None
 
 
-async def parse_photo(headers: Headers, query: bytes, body: bytes) -> Photo:
-    """The photo of a multipart body (field `image`) or of a raw one, with the thresholds of the query."""
-    thresholds = parse_query(query, THRESHOLDS)
+async def parse_photo(headers: Headers, query: bytes, body: bytes) -> PhotoRequest:
+    """The photo of a multipart body (field `image`) or of a raw one, with the options of the query and the other fields."""
+    options = parse_query(query, PHOTO_OPTIONS)
     media_type = _media_type(headers)
     if media_type in IMAGE_TYPES:
         data = body
@@ -80,7 +92,7 @@ async def parse_photo(headers: Headers, query: bytes, body: bytes) -> Photo:
         finally:
             await form.close()
         fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
-        thresholds |= _parse_thresholds(fields, THRESHOLDS, "field")
+        options |= _parse_options(fields, PHOTO_OPTIONS, "field")
     else:
         raise errors.unsupported(
             f"The body is declared as {media_type or 'nothing'!r}. Send the image as multipart/form-data in the field `image`, "
@@ -88,25 +100,36 @@ async def parse_photo(headers: Headers, query: bytes, body: bytes) -> Photo:
         )
     if not data:
         raise errors.invalid("The image is empty. Send the bytes of a JPEG, PNG or WebP image.")
-    return Photo(data=data, **{**THRESHOLDS, **thresholds})
+    thresholds = {name: float(options.get(name, default)) for name, default in THRESHOLDS.items()}
+    return PhotoRequest(Photo(data=data, **thresholds), advice=bool(options.get(ADVICE, False)))
 
 
-def parse_query(query: bytes, known: Iterable[str] = ()) -> dict[str, float]:
-    """The thresholds in a query string. Raises RequestError for a parameter that is not `known`."""
-    return _parse_thresholds(parse_qsl(query.decode("latin-1"), keep_blank_values=True), known, "query parameter")
+def parse_query(query: bytes, known: Iterable[str] = ()) -> dict[str, float | bool]:
+    """The options in a query string. Raises RequestError for a parameter that is not `known`."""
+    return _parse_options(parse_qsl(query.decode("latin-1"), keep_blank_values=True), known, "query parameter")
 
 
-def _parse_thresholds(pairs: Iterable[tuple[str, str]], known: Iterable[str], what: str) -> dict[str, float]:
-    found: dict[str, float] = {}
+def _parse_options(pairs: Iterable[tuple[str, str]], known: Iterable[str], what: str) -> dict[str, float | bool]:
+    found: dict[str, float | bool] = {}
     for name, text in pairs:
         if name not in known:
             raise errors.invalid(f"The {what} {name[:40]!r} is not known here. Leave it out.")
         if name in found:
             raise errors.invalid(f"The {what} {name!r} was sent more than once. Send it once.")
-        if not NUMBER.fullmatch(text) or not 0 <= float(text) <= 1:
-            raise errors.invalid(f"The {what} {name!r} must be a number from 0 to 1.")
-        found[name] = float(text)
+        found[name] = _switch(name, text, what) if name == ADVICE else _threshold(name, text, what)
     return found
+
+
+def _switch(name: str, text: str, what: str) -> bool:
+    if text not in TRUTHS:
+        raise errors.invalid(f"The {what} {name!r} must be true or false.")
+    return TRUTHS[text]
+
+
+def _threshold(name: str, text: str, what: str) -> float:
+    if not NUMBER.fullmatch(text) or not 0 <= float(text) <= 1:
+        raise errors.invalid(f"The {what} {name!r} must be a number from 0 to 1.")
+    return float(text)
 
 
 async def _parse_multipart(headers: Headers, body: bytes) -> FormData:

@@ -21,13 +21,14 @@ from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from disposal.advice import Guide
 from protocols import errors
 from protocols.dataplane import DataPlane, Served
 from protocols.memory import Memory
 from protocols.rest import bodies
 from protocols.rest.open_inference import Call, OpenInferenceRoutes
 from protocols.rest.openapi import document
-from protocols.rest.schemas import HateSpeech, Problem, Sentiment
+from protocols.rest.schemas import HateSpeech, Problem, Recyclables, Sentiment
 from telemetry.metrics import begin_with_routes, count_request
 
 LINGER_BYTES = 64 * 2**20
@@ -66,10 +67,11 @@ Handler = Callable[[Incoming], Awaitable[Reply]]
 
 
 class RestDoor:
-    """Answers the REST routes from `dataplane`, which is set when the worker has started."""
+    """Answers the REST routes from `dataplane`, which is set when the worker has started, with advice from `guide`."""
 
-    def __init__(self, *, log_requests: bool, read_seconds: float) -> None:
+    def __init__(self, *, guide: Guide, log_requests: bool, read_seconds: float) -> None:
         self.dataplane: DataPlane | None = None
+        self._guide = guide
         self._log_requests = log_requests
         self._read_seconds = read_seconds
         self.memory = Memory()
@@ -131,10 +133,10 @@ class RestDoor:
         begin_with_routes([*(("POST", path) for path in self._posts), *gets, *templates], DOOR, "200")
 
     async def _yolo(self, incoming: Incoming) -> Reply:
-        photo = await bodies.parse_photo(incoming.headers, incoming.query, incoming.body)
+        asked = await bodies.parse_photo(incoming.headers, incoming.query, incoming.body)
         incoming.body = b""  # a form's photo is a copy: what it came in need not wait with it
-        [served] = await self._plane.detect(photo)
-        return _served(served, served.answer)
+        [served] = await self._plane.detect(asked.photo)
+        return _served(served, Recyclables.of(served.answer, self._guide) if asked.advice else served.answer)
 
     async def _kcbert(self, incoming: Incoming) -> Reply:
         bodies.parse_query(incoming.query)

@@ -9,13 +9,18 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from artifacts.answers import Detections
 from artifacts.inputs import THRESHOLDS
-from protocols.rest.bodies import IMAGE_TYPES
-from protocols.rest.schemas import HateSpeech, Problem, Sentiment, TextRequest
+from protocols.rest.bodies import ADVICE, IMAGE_TYPES
+from protocols.rest.schemas import HateSpeech, Problem, Recyclables, Sentiment, TextRequest
 from protocols.status import ModelStates
 
 REFERENCE = "#/components/schemas/{model}"
+THRESHOLD = {"type": "number", "minimum": 0, "maximum": 1}
+SWITCH = {"type": "boolean"}
+OPTIONS: dict[str, dict[str, Any]] = {
+    **{name: {**THRESHOLD, "default": default} for name, default in THRESHOLDS.items()},
+    ADVICE: {**SWITCH, "default": False},
+}
 PROBLEMS = {
     400: "The body cannot be read: broken JSON, a broken multipart body, a damaged image.",
     408: "The body did not arrive in time.",
@@ -35,7 +40,7 @@ HEADERS = {
 @lru_cache(maxsize=1)
 def document() -> bytes:
     """The document as JSON."""
-    models: list[type[BaseModel]] = [TextRequest, Detections, HateSpeech, Sentiment, ModelStates, Problem]
+    models: list[type[BaseModel]] = [TextRequest, Recyclables, HateSpeech, Sentiment, ModelStates, Problem]
     _, schemas = models_json_schema([(model, "serialization") for model in models], ref_template=REFERENCE)
     text = {"application/json": {"schema": _reference(TextRequest)}}
     return json.dumps(
@@ -51,7 +56,7 @@ def document() -> bytes:
             "tags": [{"name": "Models"}, {"name": "Infrastructure"}],
             "components": {"schemas": schemas["$defs"]},
             "paths": {
-                "/yolo/prediction": _call("yolo_prediction", "Recyclables in a photo", _image_body(), Detections, THRESHOLDS),
+                "/yolo/prediction": _call("yolo_prediction", "Recyclables in a photo", _image_body(), Recyclables, OPTIONS),
                 "/kcbert/prediction": _call("kcbert_prediction", "Hate speech in a Korean comment", text, HateSpeech),
                 "/predict": _call("predict", "Sentiment of a Korean sentence", text, Sentiment),
                 "/livez": _probe("Whether the process lives."),
@@ -73,7 +78,7 @@ def _call(
     summary: str,
     content: dict[str, Any],
     answer: type[BaseModel],
-    thresholds: dict[str, float] | None = None,
+    options: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     answered = {
         "description": "The answer.",
@@ -85,26 +90,24 @@ def _call(
             "operationId": name,
             "tags": ["Models"],
             "summary": summary,
-            "parameters": [_threshold(name, default) for name, default in (thresholds or {}).items()],
+            "parameters": [_option(name, schema) for name, schema in (options or {}).items()],
             "requestBody": {"required": True, "content": content},
             "responses": {"200": answered, **{str(status): _problem(text) for status, text in PROBLEMS.items()}},
         }
     }
 
 
-def _threshold(name: str, default: float) -> dict[str, Any]:
-    schema = {"type": "number", "minimum": 0, "maximum": 1, "default": default}
+def _option(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "schema": schema}
 
 
 def _image_body() -> dict[str, Any]:
     file = {"type": "string", "format": "binary", "contentMediaType": "image/*"}
-    threshold = {"type": "number", "minimum": 0, "maximum": 1}
     form = {
         "type": "object",
         "required": ["image"],
         "additionalProperties": False,
-        "properties": {"image": file, **dict.fromkeys(THRESHOLDS, threshold)},
+        "properties": {"image": file, **dict.fromkeys(THRESHOLDS, THRESHOLD), ADVICE: SWITCH},
     }
     raw = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in IMAGE_TYPES}
     return {"multipart/form-data": {"schema": form}, **raw}

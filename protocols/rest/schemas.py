@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from artifacts.answers import Classification, Score
+from artifacts.answers import Classification, Detections, Score
+from disposal.advice import Advice, Guide
 from protocols.dataplane import MOST_CHARACTERS
 
 
@@ -16,6 +17,21 @@ class TextRequest(BaseModel):
     text: str = Field(
         min_length=1, max_length=MOST_CHARACTERS, pattern=r"\S", examples=["정말 재미있어요"], description="Korean text."
     )
+
+
+class Recyclables(Detections):
+    """The recyclables in a photo, the surest first."""
+
+    advice: dict[str, Advice | None] = Field(
+        default_factory=dict,
+        description="There with `advice=true` only: for each class found, by its label, how to dispose of it. "
+        "Null for a class that has no advice.",
+    )
+
+    @classmethod
+    def of(cls, answer: Detections, guide: Guide | None) -> Recyclables:
+        advice = guide.on(one.label for one in answer.detections) if guide else {}
+        return cls(detections=answer.detections, image=answer.image, advice=advice)
 
 
 class HateSpeech(BaseModel):

@@ -14,12 +14,15 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import Message
 
+from artifacts.answers import Detections
+from disposal.advice import Guide
 from protocols import memory
 from protocols.rest.door import RestDoor
-from tests.protocols.fakes import DETECTIONS, FakeRunner, classified, plane
+from tests.protocols.fakes import BOX, DETECTIONS, FOUND, FakeRunner, classified, plane
 
 pytestmark = pytest.mark.anyio
 
+GUIDE = Guide.read()
 TEXT = {"text": "정말 재미있어요"}
 JSON = {"Content-Type": "application/json"}
 
@@ -34,7 +37,7 @@ async def broken(request: Request) -> PlainTextResponse:
 
 @pytest.fixture
 def door() -> RestDoor:
-    door = RestDoor(log_requests=True, read_seconds=0.5)
+    door = RestDoor(guide=GUIDE, log_requests=True, read_seconds=0.5)
     door.dataplane = plane()
     return door
 
@@ -77,6 +80,38 @@ async def test_a_photo_in_a_form_and_its_thresholds(client: httpx.AsyncClient, d
     assert (photo.data, photo.confidence, photo.iou) == (bottle, 0.5, 0.25)
 
 
+async def test_advice_comes_once_for_each_class_found(client: httpx.AsyncClient, door: RestDoor, bottle: bytes) -> None:
+    boxes = (*FOUND.detections, BOX.model_copy(update={"label": "battery"}), BOX.model_copy(update={"label": "glass"}))
+    door.dataplane = plane(yolo=FakeRunner(Detections(detections=boxes, image=FOUND.image)))
+    headers = {"Content-Type": "image/jpeg"}
+    plain = await client.post("/yolo/prediction", content=bottle, headers=headers)
+    advised = await client.post("/yolo/prediction?advice=true", content=bottle, headers=headers)
+    answer = advised.json()
+    advice = answer.pop("advice")
+    assert answer == plain.json()
+    assert advice == {
+        "plastic": GUIDE.classes["plastic"].model_dump(mode="json"),
+        "battery": None,
+        "glass": GUIDE.classes["glass"].model_dump(mode="json"),
+    }
+    assert list(advice) == ["plastic", "battery", "glass"]
+    assert advised.headers["x-model-version"] == "v7"
+
+
+async def test_a_photo_with_nothing_in_it_gets_no_advice(client: httpx.AsyncClient, bottle: bytes) -> None:
+    response = await client.post("/yolo/prediction", files={"image": bottle}, data={"advice": "true"})
+    assert response.json() == {**DETECTIONS.model_dump(mode="json"), "advice": {}}
+
+
+@pytest.mark.parametrize("query", ["", "?advice=false"])
+async def test_without_advice_the_answer_is_the_runners(
+    client: httpx.AsyncClient, door: RestDoor, bottle: bytes, query: str
+) -> None:
+    door.dataplane = plane(yolo=FakeRunner(FOUND))
+    response = await client.post(f"/yolo/prediction{query}", content=bottle, headers={"Content-Type": "image/jpeg"})
+    assert response.content == FOUND.model_dump_json().encode()
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
@@ -114,6 +149,11 @@ async def test_bad_texts(client: httpx.AsyncClient, body: bytes, status: int, wo
         ("iou=x", "number from 0 to 1"),
         ("confidense=0.5", "not known"),
         ("iou=0.5&iou=0.6", "more than once"),
+        ("advice=maybe", "true or false"),
+        ("advice=True", "true or false"),
+        ("advice=1", "true or false"),
+        ("advice=", "true or false"),
+        ("advice=true&advice=true", "more than once"),
     ],
 )
 async def test_bad_queries(client: httpx.AsyncClient, bottle: bytes, query: str, words: str) -> None:
@@ -122,8 +162,10 @@ async def test_bad_queries(client: httpx.AsyncClient, bottle: bytes, query: str,
     assert_problem(response, 422, words)
 
 
-async def test_text_calls_take_no_query(client: httpx.AsyncClient) -> None:
-    assert_problem(await client.post("/predict?confidence=0.5", json=TEXT), 422, "not known")
+@pytest.mark.parametrize("path", ["/predict", "/kcbert/prediction"])
+@pytest.mark.parametrize("query", ["confidence=0.5", "advice=true"])
+async def test_text_calls_take_no_query(client: httpx.AsyncClient, path: str, query: str) -> None:
+    assert_problem(await client.post(f"{path}?{query}", json=TEXT), 422, "not known")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +176,7 @@ async def test_text_calls_take_no_query(client: httpx.AsyncClient) -> None:
         ({"files": {"other": ("", b"x")}, "data": {"image": "http://127.0.0.1:1/a.jpg"}}, 422, "never fetched"),
         ({"files": {"image": ("a.jpg", b"")}}, 422, "image is empty"),
         ({"files": {"image": ("a.jpg", b"x")}, "data": {"size": "3"}}, 422, "'size' is not known"),
+        ({"files": {"image": ("a.jpg", b"x")}, "data": {"advice": "maybe"}}, 422, "field 'advice' must be true or false"),
         ({"files": {"image": ("a.jpg", b"plain text")}}, 415, "no JPEG, PNG or WebP"),
     ],
 )

@@ -33,6 +33,13 @@ def test_the_document_and_bentoml_declare_the_same_calls(name: str) -> None:
         for key in ("minimum", "maximum"):
             assert schema["properties"][field].get(key) == constraints.get(key)
 
+    query = {one["name"]: one["schema"] for one in call["parameters"] if one["in"] == "query"}
+    optional = {field: constraints for field, constraints in declared["properties"].items() if "default" in constraints}
+    assert set(query) == set(optional) == set(declared["properties"]) - set(declared["required"])
+    for field, constraints in optional.items():
+        for key in ("type", "minimum", "maximum", "default"):
+            assert query[field].get(key) == constraints.get(key)
+
     answer = resolved(call["responses"]["200"]["content"]["application/json"]["schema"])
     assert set(answer["properties"]) == set(method.output_spec.model_json_schema()["properties"])
 
