@@ -16,7 +16,7 @@ from tests.integration.conftest import SERVE_ENV, Server
 def answers(server: Server) -> list[object]:
     photo = (PHOTOS / "can.jpg").read_bytes()
     return [
-        httpx.post(f"{server.url}/yolo/prediction", files={"image": photo}).json(),
+        httpx.post(f"{server.url}/yolo/prediction?advice=true", files={"image": photo}).json(),
         httpx.post(f"{server.url}/kcbert/prediction", json={"text": "좋은 하루 보내세요"}).json(),
         httpx.post(f"{server.url}/predict", json={"text": "정말 재미있어요"}).json(),
     ]

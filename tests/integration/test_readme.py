@@ -34,7 +34,7 @@ def shape(value: Any) -> Any:
 def test_each_curl_gives_the_answer_below_it(server: Server, name: str) -> None:
     found = blocks(name)
     calls = [position for position, (_, text) in enumerate(found) if text.startswith("curl ")]
-    assert len(calls) == 3
+    assert len(calls) == 4
     for position in calls:
         command = shlex.split(found[position][1].replace(PORT, f"127.0.0.1:{server.port}"))
         answer = subprocess.run([command[0], "-sS", *command[1:]], cwd=ROOT, capture_output=True, text=True, check=True)

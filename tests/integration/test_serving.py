@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 
 from artifacts.manifest import Manifest
+from disposal.advice import Guide
 from tests.conftest import MODELS, PHOTOS
 from tests.integration.conftest import SERVE_ENV, Server
 
 LOG_LINE = re.compile(r"\[[^\]]+\] - \[[^:\]]+:[\d.]+\] \| \[\w+\] \| \[.*\]")
+GUIDE = Guide.read()
 SIZE_LIMIT = 1.2e9  # bytes of .venv
 
 
@@ -31,6 +33,9 @@ def test_a_photo(server: Server, photo: str, label: str) -> None:
         assert answer["image"] == {"width": image.width, "height": image.height}
     raw = httpx.post(f"{server.url}/yolo/prediction", content=data, headers={"Content-Type": "image/jpeg"})
     assert raw.json() == answer
+    advised = httpx.post(f"{server.url}/yolo/prediction?advice=true", files={"image": data}).json()
+    labels = {detection["label"] for detection in answer["detections"]}
+    assert advised == {**answer, "advice": {one: GUIDE.classes[one].model_dump(mode="json") for one in labels}}
 
 
 def test_a_comment(server: Server) -> None:
@@ -59,8 +64,9 @@ def test_every_answer_names_what_gave_it(server: Server) -> None:
 
 def test_with_bentomls_client(server: Server) -> None:
     with bentoml.SyncHTTPClient(server.url) as client:
-        photo = client.yolo_prediction(image=PHOTOS / "can.jpg", confidence=0.3)
+        photo = client.yolo_prediction(image=PHOTOS / "can.jpg", confidence=0.3, advice=True)
         assert photo["detections"][0]["label"] == "metal"
+        assert photo["advice"]["metal"]["bin"] == GUIDE.classes["metal"].bin
         assert client.kcbert_prediction(text="좋은 하루 보내세요")["label"] == "none"
         assert client.predict(text="정말 재미있어요")["sentiment"] == "긍정"
 
