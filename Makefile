@@ -6,7 +6,7 @@ DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test prove check format bench clean lock stubs serve-env serve-torch-env sync-env clients-env dev-env
+.PHONY: help serve test prove check format bench train evaluate clean lock stubs serve-env serve-torch-env sync-env clients-env dev-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -32,6 +32,12 @@ format: dev-env ## format the code
 
 bench: dev-env serve-env ## speed and memory
 	@$(DEV)/python -m benchmarks.side_by_side
+
+train: sync-env ## train MODEL (yolo, kcbert, sentiment) on the folder DATA: training/README.md
+	@.venv-sync/bin/python -m training.$(MODEL) --data $(DATA)
+
+evaluate: sync-env ## judge the shipped models on the folder DATA; CARDS=write puts the figures into the cards
+	@.venv-sync/bin/python -m training.evaluate --data $(DATA) $(if $(MODEL),--only $(MODEL)) $(if $(filter write,$(CARDS)),--write)
 
 clean: ## remove the environments and what was built
 	@rm -rf .venv .venv-sync .venv-dev .venv-clients examples/node/node_modules build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -53,12 +53,32 @@ class ImageInput(_Strict):
     size: int = Field(ge=32, multiple_of=32)
 
 
+class NgramsInput(_Strict):
+    """Character n-grams of `shortest` to `longest`, hashed into `buckets`, of a text's first `characters`."""
+
+    shortest: int = Field(ge=1)
+    longest: int = Field(ge=1, le=8)
+    buckets: int = Field(ge=1, le=2**24)
+    characters: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.shortest > self.longest:
+            raise ValueError("the shortest n-gram is longer than the longest")
+        return self
+
+
 class TokensInput(_Strict):
-    """WordPiece tokens as int64 [batch, tokens], cut at `max_tokens`; the embedding table has `vocabulary` rows."""
+    """WordPiece tokens as int64 [batch, tokens], cut at `max_tokens`; the embedding table has `vocabulary` rows.
+
+    With `ngrams`, n-grams besides, for a linear member beside the network: buckets as int64 and counts as float32, both
+    [batch, most].
+    """
 
     kind: Literal["tokens"] = "tokens"
     max_tokens: int = Field(ge=3)
     vocabulary: int = Field(ge=1)
+    ngrams: NgramsInput | None = None
 
 
 class TextInput(_Strict):

@@ -6,12 +6,14 @@ answered, these say what is true. No version may have been trained on them.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from artifacts.samples import Sample, read_samples, write_samples
 
 REFERENCE = "reference.jsonl"
+PHOTOS = "reference"  # where the photos lie
 
 
 class ReferenceText(Sample):
@@ -48,3 +50,10 @@ def read_reference_photos(folder: Path) -> list[ReferencePhoto]:
 def write_reference(folder: Path, samples: Iterable[ReferenceText | ReferencePhoto]) -> None:
     """Write `reference.jsonl` into `folder`."""
     write_samples(folder / REFERENCE, samples)
+
+
+def copy_reference(source: Path, folder: Path) -> None:
+    """Put the reference set that lies in `source`, another version or any folder, into `folder`."""
+    shutil.copyfile(source / REFERENCE, folder / REFERENCE)
+    if (source / PHOTOS).is_dir():
+        shutil.copytree(source / PHOTOS, folder / PHOTOS)

@@ -35,8 +35,8 @@ class KcBert(TextClassifier):
 
     def _classify(self, encoded: Sequence[Encoded]) -> list[Classification]:
         answers: dict[int, Classification] = {}
-        for group, ids, mask in self._encoder.batches(encoded, MOST_AT_ONCE):
-            scores = self._engine.run({"input_ids": ids, "attention_mask": mask})["scores"]
+        for group, tensors in self._encoder.batches(encoded, MOST_AT_ONCE):
+            scores = self._engine.run(tensors)["scores"]
             for position, row in zip(group, scores, strict=True):
                 answers[position] = classification(row, self._manifest.labels, encoded[position].truncated)
         return [answers[position] for position in range(len(encoded))]

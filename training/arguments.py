@@ -12,6 +12,8 @@ def parser(description: str, output: str) -> argparse.ArgumentParser:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--data", type=Path, required=True, help="folder with the data: see training/README.md")
-    made.add_argument("--output", type=Path, default=Path("build") / output, help="folder for what is made (default: %(default)s)")
+    made.add_argument(
+        "--output", type=Path, default=Path("build") / output, help="folder for what is made (default: %(default)s)"
+    )
     made.add_argument("--seed", type=int, default=0)
     return made

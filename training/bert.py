@@ -5,11 +5,12 @@ Vocabulary: KcBERT-base's 30,000 WordPieces (github.com/Beomi/KcBERT, MIT), `kcb
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import (
@@ -23,6 +24,8 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+
+Loss = Callable[..., torch.Tensor]  # of the model's output, the labels, and the number of items in the batch
 
 LAYERS, WIDTH, HEADS = 4, 256, 4  # KcBERT-base has 12, 768, 12
 LONGEST = 300  # tokens, as KcBERT
@@ -76,16 +79,16 @@ def fit(
     epochs: float,
     rate: float,
     batch: int,
-    smoothing: float,
     looks: int,
     patience: int,
     better: str,
     seed: int,
+    loss: Loss | None = None,
 ) -> Any:
     """The model, fitted, as it was when `better` (a name of `figures`) was highest on `validation`.
 
-    Looks at it `looks` times in all, and stops after `patience` looks without a better one. A run that was ended goes on from the
-    last look. TensorBoard's scalars lie in `output`.
+    Looks at it `looks` times in all, and stops after `patience` looks without a better one. A run that was ended goes on
+    from the last look. TensorBoard's scalars lie in `output`.
     """
     torch.set_flush_denormal(True)  # they make training on a CPU several times slower
     steps = max(1, round(epochs * len(train) / batch))
@@ -101,7 +104,6 @@ def fit(
             lr_scheduler_type="linear",
             warmup_steps=0.06,
             weight_decay=0.01,
-            label_smoothing_factor=smoothing,
             optim="adamw_torch_fused",
             train_sampling_strategy="group_by_length",
             length_column_name="length",
@@ -121,6 +123,7 @@ def fit(
         data_collator=DataCollatorWithPadding(tokens, pad_to_multiple_of=8),  # few shapes: a kernel is made for each
         train_dataset=train,
         eval_dataset=validation,
+        compute_loss_func=loss,
         compute_metrics=figures,
         callbacks=[EarlyStoppingCallback(patience)],
     )
@@ -135,3 +138,15 @@ def figures(prediction: EvalPrediction) -> dict[str, float]:
         "accuracy": float(accuracy_score(prediction.label_ids, chosen)),
         "macro_f1": float(f1_score(prediction.label_ids, chosen, average="macro")),
     }
+
+
+def logits(model: Any, tokens: Any, texts: Sequence[str], longest: int) -> npt.NDArray[np.float32]:
+    """The model's logits, [texts, classes], in single precision."""
+    found = []
+    with torch.no_grad():
+        for start in range(0, len(texts), 128):
+            batch = tokens(
+                list(texts[start : start + 128]), truncation=True, max_length=longest, padding=True, return_tensors="pt"
+            )
+            found.append(model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.numpy())
+    return np.concatenate(found)

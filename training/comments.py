@@ -1,8 +1,8 @@
 """Comments on Korean entertainment news, labelled by people: `none`, `offensive`, `hate`.
 
 Data: korean-hate-speech (github.com/kocohub/korean-hate-speech, CC BY-SA 4.0; Moon, Cho, Lee, SocialNLP 2020),
-`korean_hate_speech/train.tsv` and `dev.tsv`, tab-separated `comments, contain_gender_bias, bias, hate`. The dev set judges, as in
-the paper, and is never trained or tuned on; validation is a tenth of the training set, by a hash of the text.
+`korean_hate_speech/train.tsv` and `dev.tsv`, tab-separated `comments, contain_gender_bias, bias, hate`. The dev set judges,
+as in the paper, and is never trained or tuned on; validation is a tenth of the training set, by a hash of the text.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from pathlib import Path
 import pandas as pd
 
 LABELS = ("none", "offensive", "hate")
-BIASES = ("none", "gender", "others")
 HELD_OUT = 0.1
 
 
 def load_comments(data: Path) -> dict[str, pd.DataFrame]:
-    """`train`, `validation` and `test`, each with `comment`, `label` (index of LABELS) and `bias` (index of BIASES)."""
+    """`train`, `validation` and `test`, each with `comment` and `label` (index of LABELS)."""
     folder = data / "korean_hate_speech"
     known, test = (_read(folder / name) for name in ("train.tsv", "dev.tsv"))
     held_out = known["comment"].map(lambda text: zlib.crc32(text.encode()) / 2**32) < HELD_OUT
@@ -32,6 +31,5 @@ def _read(path: Path) -> pd.DataFrame:
         {
             "comment": rows["comments"].str.strip(),
             "label": rows["hate"].map(LABELS.index),
-            "bias": rows["bias"].map(BIASES.index),
         }
     )

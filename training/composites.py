@@ -156,7 +156,9 @@ def write_composites(photos: Sequence[LabelledPhoto], grounds: Sequence[Path], o
         (output / part).mkdir(parents=True)
     for index in tqdm(range(count), "composing"):
         amount = 0 if rng.random() < EMPTY else int(rng.integers(1, MOST_OBJECTS + 1))
-        chosen = [of_class[rng.integers(len(of_class))] for of_class in (by_class[rng.integers(len(by_class))] for _ in range(amount))]
+        chosen = [
+            of_class[rng.integers(len(of_class))] for of_class in (by_class[rng.integers(len(by_class))] for _ in range(amount))
+        ]
         image, boxes = compose(pictures[rng.integers(len(pictures))], chosen, rng)
         cv2.imwrite(str(output / "images" / f"{index:05}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 88])
         rows = (f"{category} " + " ".join(f"{edge:.5f}" for edge in box) + "\n" for category, box in boxes)

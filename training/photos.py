@@ -1,8 +1,8 @@
 """The detector's photos: read, and split by object.
 
-Data: TrashNet (github.com/garythung/trashnet, MIT, Copyright (c) 2017 Gary Thung), photos of single objects on a light ground, as
-a folder with `images/<class><number>.jpg` and `labels/<class><number>.txt`, a line `class x y width height` per box in
-shares of the photo (the format of YOLO). The boxes were found automatically; some include the shadow, a few only a part.
+Data: TrashNet (github.com/garythung/trashnet, MIT, Copyright (c) 2017 Gary Thung), photos of single objects on a light
+ground, as a folder with `images/<class><number>.jpg` and `labels/<class><number>.txt`, a line `class x y width height` per
+box in shares of the photo (the format of YOLO). The boxes were found automatically; some include the shadow, a few only a part.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def load_photos(folder: Path) -> list[LabelledPhoto]:
     for path in sorted((folder / "images").glob("*.jpg")):
         label = folder / "labels" / f"{path.stem}.txt"
         if label.is_file():
-            rows = np.loadtxt(label, ndmin=2)
+            lines = label.read_text(encoding="utf-8").splitlines()
+            rows = np.array([line.split() for line in lines], dtype=float).reshape(-1, 5)
             photos.append(LabelledPhoto(path, tuple(int(row[0]) for row in rows), rows[:, 1:5]))
     if not photos:
         raise FileNotFoundError(f"{folder} has no images/*.jpg with labels/*.txt: see training/README.md")
@@ -77,7 +78,7 @@ def split_photos(photos: Sequence[LabelledPhoto]) -> dict[str, list[LabelledPhot
 
 
 def grounds(folder: Path) -> dict[str, list[Path]]:
-    """The photos of grounds, `train` and `test`: every fifth is kept for judging. Raises FileNotFoundError when there are none."""
+    """The photos of grounds, `train` and `test`: every fifth is kept for judging. Raises FileNotFoundError."""
     photos = sorted(folder.glob("*.jpg"))
     if not photos:
         raise FileNotFoundError(f"{folder} has no photos: see training/README.md")

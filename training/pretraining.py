@@ -21,14 +21,14 @@ LONGEST = 64  # tokens: one review in a hundred is longer
 EPOCHS = 3
 
 
-def pretrain(data: Path, output: Path, *, epochs: float, seed: int) -> Path:
+def pretrain(data: Path, output: Path, *, seed: int, epochs: float = EPOCHS) -> Path:
     """The Hugging Face folder of the pre-trained BERT, `output`; one that is there already is taken as it is."""
     if (output / "model.safetensors").is_file():
         log.info("%s is there already", output)
         return output
     splits = load_reviews(data, seed)
     tokens = tokenizer(data)
-    texts = {name: Texts(tokens, split["review"], split["label"], LONGEST) for name, split in splits.items()}
+    texts = {name: Texts(tokens, split["review"].tolist(), split["label"].tolist(), LONGEST) for name, split in splits.items()}
     log.info("reviews: %s", {name: len(split) for name, split in splits.items()})
     model = fit(
         small_bert(LABELS, seed),
@@ -39,7 +39,6 @@ def pretrain(data: Path, output: Path, *, epochs: float, seed: int) -> Path:
         epochs=epochs,
         rate=5e-4,
         batch=128,
-        smoothing=0,
         looks=12,
         patience=4,
         better="accuracy",
@@ -54,7 +53,7 @@ def main() -> None:
     arguments = parser(__doc__, "pretrained")
     arguments.add_argument("--epochs", type=float, default=EPOCHS)
     given = arguments.parse_args()
-    pretrain(given.data, given.output, epochs=given.epochs, seed=given.seed)
+    pretrain(given.data, given.output, seed=given.seed, epochs=given.epochs)
 
 
 if __name__ == "__main__":

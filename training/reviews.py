@@ -1,7 +1,8 @@
 """Film reviews with their ratings, split into training, validation and test.
 
-Data: the raw reviews of NSMC (github.com/e9t/nsmc, CC0), `nsmc/reviews.tsv.xz`: tab-separated `id, rating, review`, ratings 1-10.
-1-4 are `부정`, 5-8 `중립/복합`, 9-10 `긍정`. The split is by a hash of the review's text, so equal reviews never stand on two sides.
+Data: the raw reviews of NSMC (github.com/e9t/nsmc, CC0), `nsmc/reviews.tsv.xz`: tab-separated `id, rating, review`, ratings
+1-10. 1-4 are `부정`, 5-8 `중립/복합`, 9-10 `긍정`. The split is by a hash of the review's text, so equal reviews never stand on
+two sides.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
 """The sentiment ensemble as an MLflow model-from-code.
 
 This file travels inside the logged model and is executed at load, so it stands alone: it imports nothing of this
-project. The learned part is `weights.npz`, plain arrays, so the model keeps working across versions of scikit-learn:
-all it asks of the library is `HashingVectorizer`, whose hash (MurmurHash3, 32 bit) is part of its documented contract.
+project. The learned parts are `weights.npz`, plain arrays, and `bert.onnx`, so the model keeps working across versions of
+scikit-learn: all it asks of the library is `HashingVectorizer`, whose hash (MurmurHash3, 32 bit) is part of its documented
+contract.
 
-Three members vote, each linear in hashed n-gram counts:
+Four members vote:
 
-- `char_lr`: logistic regression on TF-IDF of character n-grams;
-- `char_nb`: complement naive Bayes on the same n-grams (Rennie et al., ICML 2003);
-- `word_lr`: logistic regression on TF-IDF of word n-grams.
+- `bert`: a small BERT with KcBERT's vocabulary, which sees word order;
+- `char_lr`: logistic regression on TF-IDF of hashed character n-grams, which sees spelling;
+- `char_nb`: complement naive Bayes on the same n-grams (Rennie et al., ICML 2003), which is sure of rare ones;
+- `word_lr`: logistic regression on TF-IDF of hashed word n-grams.
 
 Each member's logits are divided by its own temperature, then the members' probabilities are averaged with the weights
 found on validation data, and the average is sharpened once more so that a score is a calibrated probability.
@@ -16,18 +18,23 @@ found on validation data, and the average is sharpened once more so that a score
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from typing import Any
 
 import mlflow
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 import pandas as pd
 from scipy import sparse
 from sklearn.feature_extraction.text import HashingVectorizer
+from tokenizers import Tokenizer
 
 LABELS = ("긍정", "부정", "중립/복합")
-BUCKETS = {"char": 2**20, "word": 2**20}
+BUCKETS = {"char": 2**20, "word": 2**19}
+MOST_TOKENS = 128
+MOST_AT_ONCE = 16  # texts per forward pass, of similar length
 
 Floats = npt.NDArray[np.float32]
 
@@ -55,8 +62,8 @@ def softmax(logits: Floats) -> Floats:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def member_logits(texts: list[str], weights: dict[str, npt.NDArray[Any]]) -> dict[str, Floats]:
-    """Each member's logits, [texts, 3], before its temperature."""
+def linear_logits(texts: list[str], weights: dict[str, npt.NDArray[Any]]) -> dict[str, Floats]:
+    """Each linear member's logits, [texts, 3], before its temperature."""
     char_counts = vectorizer("char").transform(texts)
     word_counts = vectorizer("word").transform(texts)
     char = tf_idf(char_counts, weights["char_idf"])
@@ -66,6 +73,32 @@ def member_logits(texts: list[str], weights: dict[str, npt.NDArray[Any]]) -> dic
         "char_nb": char_counts @ weights["char_nb_coef"],
         "word_lr": word @ weights["word_lr_coef"] + weights["word_lr_bias"],
     }
+
+
+class Bert:
+    """The BERT, from a graph that takes `input_ids` and `attention_mask` and gives `scores`."""
+
+    def __init__(self, graph: str, tokenizer: str) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = min(4, len(os.sched_getaffinity(0)))
+        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._tokenizer = Tokenizer.from_file(tokenizer)
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(MOST_TOKENS)
+
+    def logits(self, texts: list[str]) -> Floats:
+        """Log probabilities, [texts, 3]: logits but for a constant."""
+        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
+        order = sorted(range(len(tokens)), key=lambda position: len(tokens[position]))
+        scores = np.empty((len(texts), len(LABELS)), dtype=np.float32)
+        for start in range(0, len(order), MOST_AT_ONCE):
+            group = order[start : start + MOST_AT_ONCE]
+            ids = np.zeros((len(group), len(tokens[group[-1]])), dtype=np.int64)  # 0 is the padding
+            for row, position in enumerate(group):
+                ids[row, : len(tokens[position])] = tokens[position]
+            mask = (ids != 0).astype(np.int64)
+            scores[group] = self._session.run(["scores"], {"input_ids": ids, "attention_mask": mask})[0]
+        return np.log(scores + 1e-9)
 
 
 def vote(logits: dict[str, Floats], weights: dict[str, npt.NDArray[Any]]) -> Floats:
@@ -82,9 +115,11 @@ class SentimentEnsemble(mlflow.pyfunc.PythonModel):
         with np.load(context.artifacts["weights"]) as stored:
             # In C order, or scipy copies all of a matrix for each product.
             self.weights = {name: stored[name].astype(np.float32, order="C") for name in stored.files}
+        self.bert = Bert(context.artifacts["bert"], context.artifacts["tokenizer"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
-        probabilities = vote(member_logits(model_input["text"].tolist(), self.weights), self.weights)
+        texts = model_input["text"].tolist()
+        probabilities = vote({"bert": self.bert.logits(texts), **linear_logits(texts, self.weights)}, self.weights)
         answer = pd.DataFrame(probabilities.astype(np.float64), columns=list(LABELS))
         answer.insert(0, "label", [LABELS[winner] for winner in probabilities.argmax(axis=1)])
         return answer

@@ -1,74 +1,134 @@
-"""Make `models/`, the fallback models of the repository, from trained weights.
+"""Make `models/`, the fallback models of the repository, from what the training scripts made.
 
-    python -m training.ship --yolo best.pt --photos DIR --kcbert DIR --comments dev.tsv --sentiment DIR --reviews reviews.tsv.xz
+    python -m training.ship --data DIR --version fallback-2 [--built build] [--only yolo]
 
-Each folder under `models/` is replaced as a whole: manifest, served form, and golden samples with the original's answers.
+Each folder under `models/` is replaced as a whole, but for its card: manifest, served form, golden samples with the original's
+answers, and the reference set. Golden and reference samples are of the data kept for judging.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
+import pandas as pd
+
+from artifacts.manifest import MODELS
+from artifacts.reference import (
+    PHOTOS,
+    ReferenceObject,
+    ReferencePhoto,
+    ReferenceText,
+    write_reference,
+)
 from model_sync.importing.kcbert import compile_kcbert
 from model_sync.importing.sentiment import package_sentiment
 from model_sync.importing.yolo import compile_yolo
-from training.sentiment import load_reviews
+from training.arguments import parser
+from training.comments import LABELS as HATE
+from training.comments import load_comments
+from training.judge_photos import corners
+from training.photos import CLASSES, LabelledPhoto, load_photos, split_photos
+from training.reviews import LABELS as SENTIMENTS
+from training.reviews import load_reviews
+from training.yolo import SIZE
 
-MODELS = Path(__file__).parent.parent / "models"
-VERSION = "fallback-1"
+SHIPPED = Path(__file__).parent.parent / "models"
 GOLDEN = 64
-IMAGE_SIZE = 288  # a fifth cheaper than the 320 of the photos, and no worse
+REFERENCE = 240  # photos
+REVIEWS = 600  # in the reference set
+
+ItemT = TypeVar("ItemT")
 
 
-def evenly(items: Sequence[str], count: int) -> list[str]:
-    """`count` items, spread evenly over `items`."""
+def evenly(items: Sequence[ItemT], count: int) -> list[ItemT]:
+    """At most `count` items, spread evenly over `items`."""
+    count = min(count, len(items))
     return [items[index * len(items) // count] for index in range(count)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, what in {
-        "yolo": "ultralytics checkpoint (a pickle: of your own only)",
-        "photos": "folder of JPEG photos for the golden samples",
-        "kcbert": "Hugging Face folder",
-        "comments": "tab-separated file with a column `comments`",
-        "sentiment": "MLflow pyfunc folder",
-        "reviews": "the reviews that `training.sentiment` was given",
-    }.items():
-        parser.add_argument(f"--{name}", type=Path, required=True, help=what)
-    given = parser.parse_args()
-
-    for name in ("yolo", "kcbert", "sentiment"):
-        shutil.rmtree(MODELS / name, ignore_errors=True)
-    photos = evenly(sorted(str(path) for path in given.photos.glob("*.jpg")), GOLDEN)
+def ship_yolo(data: Path, built: Path, output: Path, version: str) -> None:
+    test = split_photos(load_photos(data / "recyclables"))["test"]
+    reference = built / "reference"
+    _write_reference_photos(evenly(test, REFERENCE), reference)
     compile_yolo(
-        given.yolo,
-        MODELS / "yolo",
-        version=VERSION,
-        source="YOLOv8s fine-tuned on TrashNet photos",
-        size=IMAGE_SIZE,
-        golden=[Path(photo) for photo in photos],
+        built / "best.pt",
+        output,
+        version=version,
+        source="YOLOv8s fine-tuned on TrashNet photos and composites of them",
+        size=SIZE,
+        golden=[photo.path for photo in evenly(test, GOLDEN)],
+        reference=reference,
     )
-    with given.comments.open(encoding="utf-8") as stream:
-        comments = [row["comments"] for row in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)]
+
+
+def ship_kcbert(data: Path, built: Path, output: Path, version: str) -> None:
+    test = load_comments(data)["test"]
     compile_kcbert(
-        given.kcbert,
-        MODELS / "kcbert",
-        version=VERSION,
-        source="a small BERT with KcBERT's vocabulary, pre-trained on NSMC, fine-tuned on korean-hate-speech",
-        golden=evenly(comments, GOLDEN),
+        built,
+        output,
+        version=version,
+        source="a small BERT pre-trained on NSMC and a linear model on characters, fitted on korean-hate-speech",
+        golden=evenly(test["comment"].tolist(), GOLDEN),
+        reference=_write_reference_texts(test["comment"], test["label"], HATE, built / "reference"),
     )
+
+
+def ship_sentiment(data: Path, built: Path, output: Path, version: str) -> None:
+    test = load_reviews(data, seed=0)["test"]
+    some = test.head(REVIEWS)
     package_sentiment(
-        given.sentiment,
-        MODELS / "sentiment",
-        version=VERSION,
-        source="three linear models on NSMC, soft vote",
-        golden=evenly(load_reviews(given.reviews, seed=0)["test"]["review"].tolist(), GOLDEN),
+        built / "pyfunc",
+        output,
+        version=version,
+        source="a small BERT and three linear models on NSMC, soft vote",
+        golden=test["review"].tail(GOLDEN).tolist(),
+        reference=_write_reference_texts(some["review"], some["label"], SENTIMENTS, built / "reference"),
     )
+
+
+def _write_reference_photos(photos: Sequence[LabelledPhoto], folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / PHOTOS).mkdir(parents=True)
+    samples = []
+    for photo in photos:
+        shutil.copyfile(photo.path, folder / PHOTOS / photo.path.name)
+        boxes = corners(photo).corners.round(1).tolist()
+        objects = tuple(
+            ReferenceObject(label=CLASSES[category], box=tuple(box))
+            for category, box in zip(photo.categories, boxes, strict=True)
+        )
+        samples.append(ReferencePhoto(image=f"{PHOTOS}/{photo.path.name}", objects=objects))
+    write_reference(folder, samples)
+
+
+def _write_reference_texts(texts: pd.Series, labels: pd.Series, names: Sequence[str], folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    samples = [ReferenceText(text=text, label=names[label]) for text, label in zip(texts, labels, strict=True)]
+    write_reference(folder, samples)
+    return folder
+
+
+SHIPS = {"yolo": ship_yolo, "kcbert": ship_kcbert, "sentiment": ship_sentiment}
+
+
+def main() -> None:
+    arguments = parser(__doc__, "ship")
+    arguments.add_argument("--built", type=Path, default=Path("build"), help="where the training scripts put their output")
+    arguments.add_argument("--version", required=True, help="the version's name, such as fallback-2")
+    arguments.add_argument("--only", choices=MODELS, help="this one")
+    given = arguments.parse_args()
+
+    for name in [given.only] if given.only else MODELS:
+        fresh = given.output / name
+        shutil.rmtree(fresh, ignore_errors=True)
+        SHIPS[name](given.data, given.built / name, fresh, given.version)
+        shutil.copyfile(SHIPPED / name / "README.md", fresh / "README.md")
+        shutil.rmtree(SHIPPED / name)
+        shutil.copytree(fresh, SHIPPED / name)
+        print(f"{SHIPPED / name}: {given.version}")
 
 
 if __name__ == "__main__":

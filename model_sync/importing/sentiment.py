@@ -12,14 +12,18 @@ import pandas as pd
 from artifacts.answers import DECIMALS
 from artifacts.golden import GoldenText, write_golden
 from artifacts.manifest import Label, Manifest, TextInput, describe_files
+from artifacts.reference import copy_reference
 
 LABELS = ("긍정", "부정", "중립/복합")
 
 
-def package_sentiment(folder: Path, output: Path, *, version: str, source: str, golden: Sequence[str]) -> Manifest:
+def package_sentiment(
+    folder: Path, output: Path, *, version: str, source: str, golden: Sequence[str], reference: Path | None = None
+) -> Manifest:
     """Copy the pyfunc `folder` (a column `text` in, a column per label out) into the folder `output`.
 
-    The texts `golden` are stored with the model's own scores. Loading a pyfunc runs code: verify it first.
+    The texts `golden` are stored with the model's own scores; the
+    reference set in the folder `reference` is taken over. Loading a pyfunc runs code: verify it first.
     """
     output.mkdir(parents=True)
     stored = shutil.copytree(folder, output / "pyfunc")
@@ -31,6 +35,8 @@ def package_sentiment(folder: Path, output: Path, *, version: str, source: str, 
             for text, (_, row) in zip(golden, answer.iterrows(), strict=True)
         ),
     )
+    if reference:
+        copy_reference(reference, output)
     shutil.rmtree(stored / "__pycache__", ignore_errors=True)
     manifest = Manifest(
         model="sentiment",

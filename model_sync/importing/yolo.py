@@ -19,6 +19,7 @@ from artifacts.answers import DECIMALS, Detection
 from artifacts.golden import GoldenPhoto, write_golden
 from artifacts.image import decode
 from artifacts.manifest import ImageInput, Label, Manifest, describe_files
+from artifacts.reference import copy_reference
 from artifacts.suppression import nms
 from model_sync.importing.onnx_files import forget_origin, store_in_half
 
@@ -58,10 +59,20 @@ class Detector(torch.nn.Module):
         return boxes[image, box], scores[image, box], classes[image, box], image
 
 
-def compile_yolo(weights: Path, output: Path, *, version: str, source: str, size: int, golden: Sequence[Path]) -> Manifest:
+def compile_yolo(
+    weights: Path,
+    output: Path,
+    *,
+    version: str,
+    source: str,
+    size: int,
+    golden: Sequence[Path],
+    reference: Path | None = None,
+) -> Manifest:
     """Compile the checkpoint `weights` (a `.pt` of ultralytics: a pickle, so verify it first) into the folder `output`.
 
-    `size` is the side of the square in pixels. The photos `golden` are stored with what the original finds in them.
+    `size` is the side of the square in pixels. The photos `golden` are stored with what the original finds in them;
+    the reference set in the folder `reference` is taken over.
     Half-precision weights in the file, single precision in the computation.
     """
     checkpoint = YOLO(weights)
@@ -69,6 +80,8 @@ def compile_yolo(weights: Path, output: Path, *, version: str, source: str, size
     output.mkdir(parents=True)
     _record_golden(checkpoint, names, size, golden, output)
 
+    if reference:
+        copy_reference(reference, output)
     program = _export(checkpoint.model.float().eval().fuse(), size)
     onnx.save(store_in_half(forget_origin(program.model_proto)), output / "model.onnx")
     manifest = Manifest(

@@ -41,8 +41,9 @@ def test_batches_hold_texts_of_similar_length(file: Path) -> None:
     known = encoder(file)
     encoded = known.encode(["좋아 좋아 좋아", "좋아", "분리수거 좋아", ""])
     batches = list(known.batches(encoded, at_most=2))
-    assert [group for group, _, _ in batches] == [[3, 1], [0, 2]]
-    _, ids, mask = batches[0]
+    assert [group for group, _ in batches] == [[3, 1], [0, 2]]
+    assert batches[0][1].keys() == {"input_ids", "attention_mask"}
+    ids, mask = batches[0][1].values()
     assert ids.tolist() == [[2, 3, 0], [2, 6, 3]]
     assert mask.tolist() == [[1, 1, 0], [1, 1, 1]]
     assert ids.dtype == mask.dtype == np.int64

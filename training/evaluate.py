@@ -1,0 +1,54 @@
+"""Judge the shipped models: what stands in `models/` answers, through the runners' own pre- and post-processing.
+
+    python -m training.evaluate --data DIR [--only yolo] [--write]
+
+Each model is judged on data that training never saw: `training.photos`, `training.comments`, `training.reviews`. The
+figures are compared with those in the model's card, or written into it. The slowest and the wrongest examples go to
+`<output>/<model>/`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from artifacts.manifest import MODELS
+from training import cards
+from training.arguments import parser
+from training.cards import Report
+from training.judge_photos import judge_yolo
+from training.judge_texts import judge_kcbert, judge_sentiment
+
+
+def judge(name: str, folder: Path, data: Path, output: Path) -> Report:
+    """What is to say of the version in `folder`; drawings go to `output`."""
+    if name == "yolo":
+        return judge_yolo(folder, data, output)
+    return judge_kcbert(folder, data) if name == "kcbert" else judge_sentiment(folder, data)
+
+
+def main() -> None:
+    arguments = parser(__doc__, "evaluation")
+    arguments.add_argument("--models", type=Path, default=Path("models"), help="folder of the models (default: %(default)s)")
+    arguments.add_argument("--only", choices=MODELS, help="judge this one")
+    arguments.add_argument("--write", action="store_true", help="write the figures into the cards")
+    given = arguments.parse_args()
+
+    for name in [given.only] if given.only else MODELS:
+        output = given.output / name
+        output.mkdir(parents=True, exist_ok=True)
+        report = judge(name, given.models / name, given.data, output)
+        (output / "examples.md").write_text(report.examples + "\n", encoding="utf-8")
+        card = given.models / name / "README.md"
+        section = report.section()
+        print(f"\n# {name}\n\n{section}\n")
+        if given.write:
+            cards.write(card, section)
+        elif cards.read(card) == section:
+            print(f"As in {card}.")
+        else:
+            print(f"{card} says otherwise:\n\n{cards.read(card)}")
+        print(f"The slowest and the wrongest: {output}")
+
+
+if __name__ == "__main__":
+    main()
