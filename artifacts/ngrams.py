@@ -26,10 +26,10 @@ class NgramCounter:
         )
 
     def count(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Buckets and their counts, each [texts, most]; a row is padded with bucket 0 at count 0."""
+        """Buckets and their counts, each [texts, most]; a row is padded with bucket 0 at count 0. There is at least one text."""
         counts = self._vectorizer.transform([text[: self._characters] for text in texts])
         lengths = np.diff(counts.indptr)
-        filled = np.arange(max(1, lengths.max(initial=0))) < lengths[:, None]
+        filled = np.arange(max(1, lengths.max())) < lengths[:, None]
         buckets = np.zeros(filled.shape, dtype=np.int64)
         values = np.zeros(filled.shape, dtype=np.float32)
         buckets[filled], values[filled] = counts.indices, counts.data

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from artifacts.manifest import DamagedArtifactError, TokensInput
+from artifacts.manifest import DamagedArtifactError, NgramsInput, TokensInput
 from artifacts.text import TextEncoder
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "분리", "##수거", "좋아"]
@@ -47,6 +47,16 @@ def test_batches_hold_texts_of_similar_length(file: Path) -> None:
     assert ids.tolist() == [[2, 3, 0], [2, 6, 3]]
     assert mask.tolist() == [[1, 1, 0], [1, 1, 1]]
     assert ids.dtype == mask.dtype == np.int64
+
+
+def test_ngrams_go_beside_the_tokens(file: Path) -> None:
+    spec = TokensInput(max_tokens=6, vocabulary=len(WORDS), ngrams=NgramsInput(shortest=1, longest=3, buckets=64, characters=3))
+    known = TextEncoder(file, spec)
+    encoded = known.encode(["좋아", "분리수거"])
+    assert [one.truncated for one in encoded] == [False, True]
+    [(_, tensors)] = known.batches(encoded, at_most=2)
+    assert list(tensors) == ["input_ids", "attention_mask", "ngram_buckets", "ngram_counts"]
+    assert tensors["ngram_counts"].sum(axis=1).tolist() == [3, 6]  # of two characters, of three
 
 
 def test_no_texts_no_batches(file: Path) -> None:

@@ -16,8 +16,12 @@ from ultralytics import YOLO
 from artifacts.answers import Classification
 from artifacts.golden import read_golden_photos
 from artifacts.inputs import Photo
-from artifacts.manifest import DamagedArtifactError, Manifest
+from artifacts.manifest import DamagedArtifactError, Manifest, NgramsInput, TokensInput
+from artifacts.ngrams import NgramCounter
+from artifacts.reference import read_reference_texts
+from artifacts.text import TextEncoder
 from model_sync.importing.kcbert import compile_kcbert
+from model_sync.importing.ngrams import write_ngrams
 from model_sync.importing.onnx_files import forget_origin, store_in_half
 from model_sync.importing.sentiment import package_sentiment
 from model_sync.importing.yolo import compile_yolo
@@ -81,6 +85,44 @@ def test_a_classifier(tiny_bert: Path, tmp_path: Path) -> None:
     assert isinstance(short, Classification)
     assert isinstance(long, Classification)
     assert (short.truncated, long.truncated) == (False, True)
+
+
+def test_a_classifier_with_a_linear_member(tiny_bert: Path, tmp_path: Path) -> None:
+    """The graph gives what the members' formulas give, whatever else is in the batch."""
+    spec = NgramsInput(shortest=1, longest=3, buckets=512, characters=20)
+    rng = np.random.default_rng(1)
+    arrays = {
+        "idf": rng.random(512), "coef": rng.normal(size=(512, 3)), "bias": rng.normal(size=3), "bert_temperature": np.array(1.3),
+        "ngrams_temperature": np.array(0.7), "shares": np.array([0.4, 0.6]), "temperature": np.array(0.8),
+    }  # fmt: skip
+    write_ngrams(tiny_bert, spec, {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()})
+    output = tmp_path / "kcbert"
+    texts = ["좋아요", "그냥 그래요 " * 5, "", "아 진짜"]
+    manifest = compile_kcbert(tiny_bert, output, version="v1", source="a test", golden=texts)
+    assert manifest.input == TokensInput(max_tokens=64, vocabulary=30_000, ngrams=spec)
+    served = KcBert(output)
+    served.warm_up()
+
+    network = BertForSequenceClassification.from_pretrained(tiny_bert).eval()
+    for text, answer in zip(texts, served.predict(texts).results, strict=True):
+        assert isinstance(answer, Classification)
+        [encoded] = TextEncoder(output / "tokenizer.json", manifest.input).encode([text])
+        with torch.no_grad():
+            read = (network(torch.tensor([encoded.ids])).logits[0] / 1.3).softmax(0).numpy()
+        counts = NgramCounter(spec).count([text])
+        values = np.where(counts[1][0] > 0, 1 + np.log(np.maximum(counts[1][0], 1)), 0) * arrays["idf"][counts[0][0]]
+        logits = values @ arrays["coef"][counts[0][0]] / max(np.sqrt((values**2).sum()), 1e-9) + arrays["bias"]
+        spelt = np.exp(logits / 0.7) / np.exp(logits / 0.7).sum()
+        expected = (0.4 * read + 0.6 * spelt) ** (1 / 0.8)
+        assert np.allclose(list(answer.details.values()), expected / expected.sum(), atol=2e-3)
+        assert answer.truncated == (len(text) > 20)
+
+
+def test_the_reference_set_is_taken_over(tiny_bert: Path, tmp_path: Path) -> None:
+    output = tmp_path / "kcbert"
+    compile_kcbert(tiny_bert, output, version="v1", source="a test", golden=[], reference=MODELS / "kcbert")
+    assert read_reference_texts(output) == read_reference_texts(MODELS / "kcbert")
+    Manifest.read(output).verify(output)
 
 
 def test_a_classifier_without_a_tokenizer_is_refused(tiny_bert: Path, tmp_path: Path) -> None:

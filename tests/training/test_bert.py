@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+
+from training.bert import Texts, fit, logits
+
+pytestmark = [pytest.mark.filterwarnings("ignore")]  # of transformers, torch and tensorboard among themselves
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "좋아", "나빠", "정말", "영화"]
+GOOD, BAD = ["정말 좋아", "영화 좋아", "좋아 좋아 정말"], ["정말 나빠", "영화 나빠", "나빠 나빠 정말"]
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Any:
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
+    return BertTokenizer(vocab=str(tmp_path / "vocab.txt"), do_lower_case=False, model_max_length=16)
+
+
+def tiny() -> Any:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    return BertForSequenceClassification(BertConfig(vocab_size=len(WORDS), max_position_embeddings=16, num_labels=2, **sizes))
+
+
+def train(tokens: Any, output: Path, epochs: float) -> Any:
+    texts = Texts(tokens, (GOOD + BAD) * 8, ([0] * 3 + [1] * 3) * 8, longest=8)
+    return fit(
+        tiny(), tokens, texts, texts, output,
+        epochs=epochs, rate=1e-2, batch=8, looks=4, patience=9, better="macro_f1", seed=0,
+    )  # fmt: skip
+
+
+def test_learns_and_repeats_itself(tokens: Any, tmp_path: Path) -> None:
+    once = train(tokens, tmp_path / "once", epochs=4)
+    again = train(tokens, tmp_path / "again", epochs=4)
+    found = logits(once, tokens, GOOD + BAD, longest=8)
+    assert found.argmax(axis=1).tolist() == [0, 0, 0, 1, 1, 1]
+    assert np.array_equal(found, logits(again, tokens, GOOD + BAD, longest=8))
+    assert list((tmp_path / "once").rglob("events.out.tfevents*"))  # TensorBoard's
+
+
+def test_goes_on_where_it_was_ended(tokens: Any, tmp_path: Path) -> None:
+    train(tokens, tmp_path / "run", epochs=1)
+    before = max(int(folder.name.split("-")[1]) for folder in (tmp_path / "run").glob("checkpoint-*"))
+    train(tokens, tmp_path / "run", epochs=4)
+    after = max(int(folder.name.split("-")[1]) for folder in (tmp_path / "run").glob("checkpoint-*"))
+    assert before < after
+    assert not (tmp_path / "run" / f"checkpoint-{before // 2}").exists()
+
+
+def test_texts_are_cut(tokens: Any) -> None:
+    [one] = Texts(tokens, ["정말 " * 20], [1], longest=8)
+    assert (one["length"], len(one["input_ids"]), one["labels"]) == (8, 8, 1)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.photos import CLASSES, SHARES, LabelledPhoto, grounds, load_photos, split_photos
+
+
+def photo(name: str) -> LabelledPhoto:
+    return LabelledPhoto(Path(f"{name}.jpg"), (0,), np.array([[0.5, 0.5, 1, 1]]))
+
+
+ALL = [photo(f"{name}{number}") for name in CLASSES for number in range(400)]
+
+
+def test_an_object_stands_on_one_side_only() -> None:
+    sides = {name: {one.block for one in part} for name, part in split_photos(ALL).items()}
+    assert not sides["train"] & sides["test"]
+    assert not sides["train"] & sides["validation"]
+    assert not sides["validation"] & sides["test"]
+
+
+def test_every_photo_has_a_side_and_every_class_its_share() -> None:
+    splits = split_photos(ALL)
+    assert sum(len(part) for part in splits.values()) == len(ALL)
+    for part, share in SHARES.items():
+        for name in CLASSES:
+            found = sum(one.block[0] == name for one in splits[part])
+            assert found == pytest.approx(400 * share, abs=10)
+
+
+def test_the_split_is_always_the_same() -> None:
+    once, again = split_photos(ALL), split_photos(ALL[::-1])
+    assert {one.path for one in once["test"]} == {one.path for one in again["test"]}
+
+
+def test_a_photo_without_a_number_has_no_block() -> None:
+    with pytest.raises(ValueError, match="not named"):
+        split_photos([photo("can")])
+
+
+def test_reads_labels(tmp_path: Path) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for name, text in {"can1": "2 0.5 0.5 0.25 0.5\n3 0.1 0.1 0.2 0.2\n", "empty2": ""}.items():
+        (tmp_path / "images" / f"{name}.jpg").touch()
+        (tmp_path / "labels" / f"{name}.txt").write_text(text)
+    (tmp_path / "images" / "unlabelled3.jpg").touch()
+    can, empty = load_photos(tmp_path)
+    assert can.categories == (2, 3)
+    assert can.boxes.tolist() == [[0.5, 0.5, 0.25, 0.5], [0.1, 0.1, 0.2, 0.2]]
+    assert (empty.categories, empty.boxes.shape) == ((), (0, 4))
+
+
+def test_no_photos(tmp_path: Path) -> None:
+    for read in (load_photos, grounds):
+        with pytest.raises(FileNotFoundError, match=r"training/README\.md"):
+            read(tmp_path)
+
+
+def test_grounds_are_split(tmp_path: Path) -> None:
+    for index in range(10):
+        (tmp_path / f"{index}.jpg").touch()
+    split = grounds(tmp_path)
+    assert (len(split["train"]), len(split["test"])) == (8, 2)
+    assert not set(split["train"]) & set(split["test"])
