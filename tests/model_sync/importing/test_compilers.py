@@ -92,7 +92,8 @@ def test_a_classifier_with_a_linear_member(tiny_bert: Path, tmp_path: Path) -> N
     spec = NgramsInput(shortest=1, longest=3, buckets=512, characters=20)
     rng = np.random.default_rng(1)
     arrays = {
-        "idf": rng.random(512), "coef": rng.normal(size=(512, 3)), "bias": rng.normal(size=3), "bert_temperature": np.array(1.3),
+        "idf": rng.random(512), "coef": rng.normal(size=(512, 3)), "bias": rng.normal(size=3),
+        "bert_temperature": np.array(1.3),
         "ngrams_temperature": np.array(0.7), "shares": np.array([0.4, 0.6]), "temperature": np.array(0.8),
     }  # fmt: skip
     write_ngrams(tiny_bert, spec, {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()})

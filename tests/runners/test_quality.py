@@ -1,0 +1,57 @@
+"""The shipped models on their reference sets: at least as good as what the project promises of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from sklearn.metrics import accuracy_score, f1_score
+
+from artifacts.answers import Classification, Detections
+from artifacts.inputs import Photo
+from artifacts.reference import read_reference_photos, read_reference_texts
+from runners.kcbert import KcBert
+from runners.models import TextClassifier
+from runners.sentiment import Sentiment
+from runners.yolo import Yolo
+from tests.conftest import MODELS
+from training.metrics import Boxes, average_precision
+from training.photos import CLASSES
+
+
+def labels(classifier: TextClassifier, texts: Sequence[str]) -> list[str]:
+    answers = classifier.predict(texts).results
+    return [answer.label for answer in answers if isinstance(answer, Classification)]
+
+
+def test_comments() -> None:
+    reference = read_reference_texts(MODELS / "kcbert")
+    answered = labels(KcBert(MODELS / "kcbert"), [one.text for one in reference])
+    assert f1_score([one.label for one in reference], answered, average="macro") >= 0.57
+
+
+def test_reviews() -> None:
+    reference = read_reference_texts(MODELS / "sentiment")
+    answered = labels(Sentiment(MODELS / "sentiment"), [one.text for one in reference])
+    assert accuracy_score([one.label for one in reference], answered) >= 0.65  # of 600: four points of noise
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # ultralytics' own
+def test_photos() -> None:
+    folder = MODELS / "yolo"
+    reference = read_reference_photos(folder)
+    detector = Yolo(folder)
+    answers = []
+    for sample in reference:
+        [answer] = detector.predict([Photo(data=(folder / sample.image).read_bytes(), confidence=0.001)]).results
+        assert isinstance(answer, Detections)
+        found = answer.detections
+        answers.append(
+            Boxes.of([one.box for one in found], [CLASSES.index(one.label) for one in found], [one.score for one in found])
+        )
+    truth = [
+        Boxes.of([one.box for one in sample.objects], [CLASSES.index(one.label) for one in sample.objects])
+        for sample in reference
+    ]
+    precision = average_precision(answers, truth)
+    assert sum(at_half for at_half, _ in precision.values()) / len(CLASSES) >= 0.60
