@@ -11,7 +11,7 @@ from artifacts.golden import GOLDEN
 from artifacts.manifest import Label, Manifest, describe_files
 from tests.conftest import MODELS as SHIPPED
 
-TURNS = {"fallback-1": 0, "v1": 1, "v2": 2, "v3": 3}  # by version
+TURNS = {"fallback-2": 0, "v1": 1, "v2": 2, "v3": 3}  # by version
 
 
 def make_version(model: str, version: str, turn: int, folder: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 def parser(description: str, output: str) -> argparse.ArgumentParser:
     """`--data`, `--output` and `--seed`; progress goes to the log from here on."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("onnx_ir").setLevel(logging.WARNING)  # else a line per constant
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--data", type=Path, required=True, help="folder with the data: see training/README.md")
     made.add_argument(

@@ -1,6 +1,6 @@
 """Judge the shipped models: what stands in `models/` answers, through the runners' own pre- and post-processing.
 
-    python -m training.evaluate --data DIR [--only yolo] [--write]
+    python -m training.evaluate --data DIR [--only yolo] [--write] [--draw PHOTOS]
 
 Each model is judged on data that training never saw: `training.photos`, `training.comments`, `training.reviews`. The
 figures are compared with those in the model's card, or written into it. The slowest and the wrongest examples go to
@@ -12,17 +12,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from artifacts.manifest import MODELS
-from training import cards
+from training import cards, judge_photos
 from training.arguments import parser
 from training.cards import Report
-from training.judge_photos import judge_yolo
 from training.judge_texts import judge_kcbert, judge_sentiment
 
 
 def judge(name: str, folder: Path, data: Path, output: Path) -> Report:
     """What is to say of the version in `folder`; drawings go to `output`."""
     if name == "yolo":
-        return judge_yolo(folder, data, output)
+        return judge_photos.judge_yolo(folder, data, output)
     return judge_kcbert(folder, data) if name == "kcbert" else judge_sentiment(folder, data)
 
 
@@ -31,6 +30,7 @@ def main() -> None:
     arguments.add_argument("--models", type=Path, default=Path("models"), help="folder of the models (default: %(default)s)")
     arguments.add_argument("--only", choices=MODELS, help="judge this one")
     arguments.add_argument("--write", action="store_true", help="write the figures into the cards")
+    arguments.add_argument("--draw", type=Path, help="folder of photos: draw what the detector finds in them")
     given = arguments.parse_args()
 
     for name in [given.only] if given.only else MODELS:
@@ -48,6 +48,8 @@ def main() -> None:
         else:
             print(f"{card} says otherwise:\n\n{cards.read(card)}")
         print(f"The slowest and the wrongest: {output}")
+    if given.draw:
+        judge_photos.draw_all(given.models / "yolo", given.draw, given.output / "drawn")
 
 
 if __name__ == "__main__":

@@ -97,6 +97,15 @@ def draw(photo: Path, answer: Detections, output: Path, confidence: float = DEFA
     image.save(output)
 
 
+def draw_all(folder: Path, photos: Path, output: Path) -> None:
+    """What the detector in `folder` would serve for each JPEG in `photos`, drawn, for people to look at."""
+    detector = Yolo(folder)
+    for photo in sorted(photos.glob("*.jpg")):
+        [answer] = detector.predict([Photo(data=photo.read_bytes())]).results
+        if isinstance(answer, Detections):
+            draw(photo, answer, output / photo.name)
+
+
 def _answers(detector: Yolo, photos: Sequence[LabelledPhoto]) -> tuple[list[Detections], list[float]]:
     """The answers, and how many ms each took."""
     found, took = [], []

@@ -33,7 +33,7 @@ from training.voting import fit_vote
 log = logging.getLogger("training.kcbert")
 
 LONGEST = 128  # tokens: no comment of the data has more
-EPOCHS = 6
+EPOCHS = 4
 SPEC = NgramsInput(shortest=1, longest=5, buckets=2**18, characters=600)
 
 
@@ -60,7 +60,7 @@ def fine_tune(pretrained: Path, data: Path, splits: dict[str, pd.DataFrame], out
         texts["validation"],
         output / "run",
         epochs=epochs,
-        rate=2e-4,
+        rate=1e-4,
         batch=32,
         looks=12,
         patience=5,

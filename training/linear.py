@@ -30,7 +30,7 @@ def logistic(features: sparse.csr_matrix, labels: npt.NDArray[Any], *, strength:
     """
     used = np.flatnonzero(np.bincount(features.indices, minlength=features.shape[1]))
     weight = "balanced" if balanced else None
-    classifier = LogisticRegression(C=strength, max_iter=200, tol=1e-3, class_weight=weight, random_state=seed)
+    classifier = LogisticRegression(C=strength, max_iter=300, class_weight=weight, random_state=seed)
     classifier.fit(features[:, used], labels)
     coefficients = np.zeros((features.shape[1], len(classifier.classes_)), dtype=np.float32)
     coefficients[used] = classifier.coef_.T

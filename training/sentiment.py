@@ -1,6 +1,6 @@
 """Train the sentiment ensemble on film reviews and save it as an MLflow pyfunc.
 
-Its members are a small BERT (`training.pretraining`, done first when it was not yet) and three linear models. Data:
+Its members are a small BERT (`training.pretraining`, done first when it was not yet) and a linear model. Data:
 `training.reviews`.
 
     python -m training.sentiment --data DIR --output build/sentiment
@@ -23,7 +23,6 @@ import yaml
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from sklearn.metrics import log_loss
-from sklearn.naive_bayes import ComplementNB
 from transformers import AutoModelForSequenceClassification
 
 from artifacts.manifest import TokensInput
@@ -38,31 +37,21 @@ from training.voting import fit_vote
 
 log = logging.getLogger("training.sentiment")
 
-SEEN_IN = 5  # texts at least: a rarer n-gram teaches little and takes room
+SEEN_IN = 12  # texts at least: a rarer n-gram teaches little and takes room
 STRENGTH = 2.0  # the inverse of the regularisation
 REQUIREMENTS = ("mlflow-skinny", "numpy", "onnxruntime", "pandas", "scikit-learn", "scipy", "tokenizers")
 
 
 def fit_linear(train: pd.DataFrame, seed: int) -> Arrays:
-    """The three linear members' weights (see `training.sentiment_model`)."""
-    texts, labels = train["review"].tolist(), train["label"].to_numpy()
-    weights: Arrays = {}
-    for kind in ("char", "word"):
-        started = time.monotonic()
-        counts = model.vectorizer(kind).transform(texts)
-        idf = inverse_document_frequency(counts, SEEN_IN)
-        weights[f"{kind}_idf"] = idf
-        features = model.tf_idf(counts, idf)
-        features.eliminate_zeros()
-        member = logistic(features, labels, strength=STRENGTH, balanced=False, seed=seed)
-        weights |= {f"{kind}_lr_{name}": array for name, array in member.items()}
-        log.info("%s_lr fitted on %s in %.0f s", kind, features.shape, time.monotonic() - started)
-        if kind == "char":
-            bayes = ComplementNB(alpha=0.5, norm=False).fit(counts, labels)
-            coefficients = np.where(idf[:, None] > 0, bayes.feature_log_prob_.T, 0)
-            weights["char_nb_coef"] = (coefficients - coefficients.mean(axis=1, keepdims=True)).astype(np.float32)
-            log.info("char_nb fitted")
-    return weights
+    """The linear member: `idf`, `coef` and `bias` (see `training.sentiment_model`)."""
+    started = time.monotonic()
+    counts = model.count(train["review"].tolist())
+    idf = inverse_document_frequency(counts, SEEN_IN)
+    features = model.tf_idf(counts, idf)
+    features.eliminate_zeros()
+    member = logistic(features, train["label"].to_numpy(), strength=STRENGTH, balanced=False, seed=seed)
+    log.info("logistic regression fitted on %s in %.0f s", features.shape, time.monotonic() - started)
+    return {"idf": idf, **member}
 
 
 def export_bert(folder: Path, output: Path) -> model.Bert:
@@ -109,7 +98,7 @@ def _forget_paths(mlmodel: Path) -> None:
 def main() -> None:
     arguments = parser(__doc__, "sentiment")
     arguments.add_argument("--pretrained", type=Path, help="folder of the pre-trained BERT (default: beside the output)")
-    arguments.add_argument("--limit", type=int, default=0, help="fit the linear members on this many reviews only (0: all)")
+    arguments.add_argument("--limit", type=int, default=0, help="fit the linear member on this many reviews only (0: all)")
     given = arguments.parse_args()
 
     pretrained = pretrain(given.data, given.pretrained or given.output.parent / "pretrained", seed=given.seed)
@@ -122,7 +111,7 @@ def main() -> None:
     weights = fit_linear(train, given.seed)
 
     texts = {name: splits[name]["review"].tolist() for name in ("validation", "test")}
-    found = {name: {"bert": bert.logits(some), **model.linear_logits(some, weights)} for name, some in texts.items()}
+    found = {name: {"bert": bert.logits(some), "ngrams": model.linear_logits(some, weights)} for name, some in texts.items()}
     weights |= fit_vote(found["validation"], splits["validation"]["label"].to_numpy())
     shutil.rmtree(given.output / "pyfunc", ignore_errors=True)
     save(weights, parts, given.output / "pyfunc")

@@ -5,12 +5,10 @@ project. The learned parts are `weights.npz`, plain arrays, and `bert.onnx`, so 
 scikit-learn: all it asks of the library is `HashingVectorizer`, whose hash (MurmurHash3, 32 bit) is part of its documented
 contract.
 
-Four members vote:
+Two members of different kinds vote:
 
 - `bert`: a small BERT with KcBERT's vocabulary, which sees word order;
-- `char_lr`: logistic regression on TF-IDF of hashed character n-grams, which sees spelling;
-- `char_nb`: complement naive Bayes on the same n-grams (Rennie et al., ICML 2003), which is sure of rare ones;
-- `word_lr`: logistic regression on TF-IDF of hashed word n-grams.
+- `ngrams`: logistic regression on TF-IDF of hashed character n-grams, which sees spelling.
 
 Each member's logits are divided by its own temperature, then the members' probabilities are averaged with the weights
 found on validation data, and the average is sharpened once more so that a score is a calibrated probability.
@@ -19,7 +17,6 @@ found on validation data, and the average is sharpened once more so that a score
 from __future__ import annotations
 
 import os
-from functools import lru_cache
 from typing import Any
 
 import mlflow
@@ -32,20 +29,18 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from tokenizers import Tokenizer
 
 LABELS = ("긍정", "부정", "중립/복합")
-BUCKETS = {"char": 2**20, "word": 2**19}
+BUCKETS = 2**20
 MOST_TOKENS = 128
 MOST_AT_ONCE = 16  # texts per forward pass, of similar length
 
 Floats = npt.NDArray[np.float32]
 
 
-@lru_cache
-def vectorizer(kind: str) -> HashingVectorizer:
-    """Counts of hashed n-grams; `kind` is `char` (1 to 5 characters) or `word` (1 or 2 words)."""
-    common = {"n_features": BUCKETS[kind], "norm": None, "alternate_sign": False, "dtype": np.float32}
-    if kind == "char":
-        return HashingVectorizer(analyzer="char", ngram_range=(1, 5), **common)
-    return HashingVectorizer(token_pattern=r"\S+", ngram_range=(1, 2), **common)
+def count(texts: list[str]) -> sparse.csr_matrix:
+    """How often each text has each hashed n-gram, 1 to 5 characters long: [texts, BUCKETS]."""
+    return HashingVectorizer(
+        analyzer="char", ngram_range=(1, 5), n_features=BUCKETS, norm=None, alternate_sign=False, dtype=np.float32
+    ).transform(texts)
 
 
 def tf_idf(counts: sparse.csr_matrix, idf: Floats) -> sparse.csr_matrix:
@@ -62,17 +57,9 @@ def softmax(logits: Floats) -> Floats:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def linear_logits(texts: list[str], weights: dict[str, npt.NDArray[Any]]) -> dict[str, Floats]:
-    """Each linear member's logits, [texts, 3], before its temperature."""
-    char_counts = vectorizer("char").transform(texts)
-    word_counts = vectorizer("word").transform(texts)
-    char = tf_idf(char_counts, weights["char_idf"])
-    word = tf_idf(word_counts, weights["word_idf"])
-    return {
-        "char_lr": char @ weights["char_lr_coef"] + weights["char_lr_bias"],
-        "char_nb": char_counts @ weights["char_nb_coef"],
-        "word_lr": word @ weights["word_lr_coef"] + weights["word_lr_bias"],
-    }
+def linear_logits(texts: list[str], weights: dict[str, npt.NDArray[Any]]) -> Floats:
+    """The linear member's logits, [texts, 3]."""
+    return tf_idf(count(texts), weights["idf"]) @ weights["coef"] + weights["bias"]
 
 
 class Bert:
@@ -119,7 +106,8 @@ class SentimentEnsemble(mlflow.pyfunc.PythonModel):
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         texts = model_input["text"].tolist()
-        probabilities = vote({"bert": self.bert.logits(texts), **linear_logits(texts, self.weights)}, self.weights)
+        logits = {"bert": self.bert.logits(texts), "ngrams": linear_logits(texts, self.weights)}
+        probabilities = vote(logits, self.weights)
         answer = pd.DataFrame(probabilities.astype(np.float64), columns=list(LABELS))
         answer.insert(0, "label", [LABELS[winner] for winner in probabilities.argmax(axis=1)])
         return answer

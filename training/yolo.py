@@ -82,7 +82,7 @@ def _detector(weights: Path, output: Path) -> Any:
     from ultralytics.utils.nms import TorchNMS  # noqa: PLC0415
 
     torchvision.ops.nms = TorchNMS.nms  # its own operator is not there beside torch's CPU build
-    settings.update(tensorboard=True, sync=False)
+    settings.update(tensorboard=True, mlflow=False, sync=False)
     return YOLO(weights)
 
 

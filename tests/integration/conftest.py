@@ -105,7 +105,7 @@ class Server:
     def wait_for_pairs(self) -> None:
         """Wait for the second worker of every runner: the service is ready with one."""
         for model in MODELS:
-            self.wait_until_it_serves(model, "fallback-1")
+            self.wait_until_it_serves(model, "fallback-2")
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""

@@ -257,5 +257,5 @@ def test_node(start: Callable[..., Server]) -> None:
     folder = ROOT / "examples" / "node"
     subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=120)
     ran = subprocess.run(["node", "client.js", address], cwd=folder, capture_output=True, text=True, timeout=60, check=True)
-    assert ran.stdout.splitlines() == ["sentiment: 긍정 부정 version fallback-1", "yolo: plastic"]
+    assert ran.stdout.splitlines() == ["sentiment: 긍정 부정 version fallback-2", "yolo: plastic"]
     server.stop()

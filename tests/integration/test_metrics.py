@@ -64,7 +64,7 @@ def test_names_and_types_and_zeros(crowd: Server) -> None:
     assert {one.labels["path"] for one in requests} >= {"/yolo/prediction", "/predict", "/v2/models/{model}/infer"}
     assert {(one.labels["door"], one.value) for one in requests} == {("rest", 0.0)}
     info = {(one.labels["model"], one.labels["version"]): one.value for one in families["model_version_info"].samples}
-    assert info == {(model, "fallback-1"): 1.0 for model in MODELS}
+    assert info == {(model, "fallback-2"): 1.0 for model in MODELS}
 
 
 def test_what_a_client_makes_up_is_no_label(crowd: Server) -> None:

@@ -47,7 +47,7 @@ def test_two_gateways_agree_within_a_second(start: Callable[..., Server], store:
         thread.start()
     spreads = []
     try:
-        for version, before in (("v1", "fallback-1"), ("v2", "v1"), ("v3", "v2")):
+        for version, before in (("v1", "fallback-2"), ("v2", "v1"), ("v3", "v2")):
             roll_over(store, "sentiment", version, "a test", "person")
             time.sleep(2)
             first = min(sent for sent, answered in seen if answered == version)

@@ -29,7 +29,7 @@ STEPS = (
     "opened", "copied", "verified", "described", "synced", "renamed", "published", "recorded",
     "preparing", "prepared", "flipped",
 )  # fmt: skip
-VERSION = "fallback-1"
+VERSION = "fallback-2"
 
 
 def publish_all(root: Path, progress: Callable[[str], None]) -> None:

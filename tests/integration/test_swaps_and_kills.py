@@ -128,7 +128,7 @@ def test_a_stuck_load_delays_no_other_model_and_no_newer_version(
         assert roll_over(store, model, "v1", "a test", "person") == 2
         assert time.monotonic() - begun < 10
     assert waiting.is_alive()
-    assert pair.model("sentiment")["serving"] == "fallback-1"
+    assert pair.model("sentiment")["serving"] == "fallback-2"
     assert roll_over(store, "sentiment", "v2", "a test", "person") == 2
     waiting.join(5)
     assert "sentiment:v4 is no longer wanted" in str(errors[0])

@@ -80,4 +80,4 @@ def test_a_file_that_cannot_be_followed_changes_nothing(layout: Layout) -> None:
 
 def test_a_store_that_is_not_there_yet(tmp_path: Path) -> None:
     follower = Follower(Layout(tmp_path / "nowhere"), {"yolo": MODELS / "yolo"})
-    assert follower.aspired("yolo").serving.version == "fallback-1"
+    assert follower.aspired("yolo").serving.version == "fallback-2"

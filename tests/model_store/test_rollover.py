@@ -181,4 +181,4 @@ def test_the_fallback_serves_where_the_file_says_nothing(writer: StoreWriter, tm
     assert not follower.look()
     aspired = follower.aspired("yolo")
     assert aspired.serving.folder == writer.layout.version("yolo", "v2")
-    assert [one.version for one in aspired.instead] == ["v1", "fallback-1"]
+    assert [one.version for one in aspired.instead] == ["v1", "fallback-2"]

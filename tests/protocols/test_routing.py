@@ -39,7 +39,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 async def test_a_gateway_that_is_behind_looks_again(store: Store) -> None:
-    assert store.route.version() == "fallback-1"
+    assert store.route.version() == "fallback-2"
     store.flip("v1")
     assert await store.route.instead("v1") == "v1"
     assert store.route.version() == "v1"
@@ -48,15 +48,15 @@ async def test_a_gateway_that_is_behind_looks_again(store: Store) -> None:
 async def test_a_batch_waits_for_its_version_and_then_takes_another(store: Store) -> None:
     store.flip("v1")
     for _ in range(3):
-        assert await store.route.instead("fallback-1") == "v1"
+        assert await store.route.instead("fallback-2") == "v1"
         store.now += routing.PATIENCE / 3
-    assert await store.route.instead("fallback-1") == "fallback-1"
-    store.route.answered("fallback-1")
+    assert await store.route.instead("fallback-2") == "fallback-2"
+    store.route.answered("fallback-2")
     # The next batch asks for what it should again, and does not wait for it again.
     assert store.route.version() == "v1"
-    assert await store.route.instead("fallback-1") == "fallback-1"
+    assert await store.route.instead("fallback-2") == "fallback-2"
     store.route.answered("v1")
-    assert await store.route.instead("fallback-1") == "v1"
+    assert await store.route.instead("fallback-2") == "v1"
 
 
 async def test_a_runner_with_nothing_to_offer_is_waited_for(store: Store) -> None:
@@ -68,7 +68,7 @@ async def test_a_runner_with_nothing_to_offer_is_waited_for(store: Store) -> Non
 
 async def test_each_version_has_its_own_patience(store: Store) -> None:
     store.flip("v1")
-    await store.route.instead("fallback-1")
+    await store.route.instead("fallback-2")
     store.now += 10 * routing.PATIENCE
     store.flip("v2")
-    assert await store.route.instead("fallback-1") == "v2"
+    assert await store.route.instead("fallback-2") == "v2"

@@ -74,8 +74,8 @@ def test_why_it_is_degraded(layout: Layout) -> None:
 def test_one_for_what_serves_and_zero_for_what_does_not(layout: Layout) -> None:
     flip(layout, "v1", "v2")
     layout.version("yolo", "v0").mkdir(parents=True)
-    assert status(layout).serving()["yolo"] == {"fallback-1": False, "v0": False, "v1": False, "v2": True}
+    assert status(layout).serving()["yolo"] == {"fallback-2": False, "v0": False, "v1": False, "v2": True}
     beat(layout, "elsewhere", serving="v0", parent=1)  # another service that shares the store
     beat(layout, "here", serving="v1")
-    assert status(layout).serving()["yolo"] == {"fallback-1": False, "v0": False, "v1": True}
-    assert status(layout).serving()["kcbert"] == {"fallback-1": True}
+    assert status(layout).serving()["yolo"] == {"fallback-2": False, "v0": False, "v1": True}
+    assert status(layout).serving()["kcbert"] == {"fallback-2": True}

@@ -18,7 +18,7 @@ from tests.conftest import MODELS
 
 @pytest.mark.parametrize(("name", "model"), [("yolo", Yolo), ("kcbert", KcBert), ("sentiment", Sentiment)])
 def test_an_unloaded_model_gives_its_memory_back(name: str, model: Callable[[Path], Yolo | KcBert | Sentiment]) -> None:
-    loader = FolderLoader(model, Candidate("fallback-1", MODELS / name))
+    loader = FolderLoader(model, Candidate("fallback-2", MODELS / name))
     taken = []
     for _ in range(3):
         loader.load()
@@ -34,5 +34,5 @@ def test_an_unloaded_model_gives_its_memory_back(name: str, model: Callable[[Pat
 
 
 def test_a_folder_with_another_version_is_refused() -> None:
-    with pytest.raises(DamagedArtifactError, match="holds fallback-1"):
+    with pytest.raises(DamagedArtifactError, match="holds fallback-2"):
         FolderLoader(KcBert, Candidate("v1", MODELS / "kcbert")).load()

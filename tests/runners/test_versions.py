@@ -34,7 +34,7 @@ class Word:
 
     def __init__(self, folder: Path) -> None:
         self.word = "fallback" if folder == MODELS / "yolo" else (folder / "word").read_text()
-        self.version = "fallback-1" if folder == MODELS / "yolo" else folder.name
+        self.version = "fallback-2" if folder == MODELS / "yolo" else folder.name
         if self.word == "other":
             self.version = "another"
         if self.word == "stuck":
@@ -110,10 +110,10 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
 
 def test_it_starts_with_the_fallback(worker: Worker) -> None:
     worker.versions.start()
-    assert worker.versions.serving == "fallback-1"
-    assert worker.answer("fallback-1") == "fallback"
+    assert worker.versions.serving == "fallback-2"
+    assert worker.answer("fallback-2") == "fallback"
     latest = worker.vitals.latest
-    assert (latest.state, latest.generation, latest.loaded) == ("ready", 0, {"fallback-1": "available"})
+    assert (latest.state, latest.generation, latest.loaded) == ("ready", 0, {"fallback-2": "available"})
 
 
 def test_it_prepares_and_swaps_and_lets_go(worker: Worker) -> None:
@@ -121,15 +121,15 @@ def test_it_prepares_and_swaps_and_lets_go(worker: Worker) -> None:
     worker.versions.start()
     worker.prepare("v1")
     worker.until(lambda it: it.prepared("v1"))
-    assert worker.versions.serving == "fallback-1"
+    assert worker.versions.serving == "fallback-2"
     assert worker.answer("v1") == "v1"  # a gateway may have noticed the flip before this worker does
     worker.flip("v1")
     worker.until(lambda it: it.serving == "v1" and it.generation == 1)
     assert worker.has("v1")
-    assert worker.answer("fallback-1") == "fallback"  # and another one may not have noticed yet
+    assert worker.answer("fallback-2") == "fallback"  # and another one may not have noticed yet
     worker.until(lambda it: set(it.loaded) == {"v1"})
     with pytest.raises(NotAvailableError):
-        worker.answer("fallback-1")
+        worker.answer("fallback-2")
 
 
 def test_a_worker_that_starts_later_loads_what_the_file_says(worker: Worker) -> None:
@@ -146,10 +146,10 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(worker: Worker, word: s
     worker.versions.start()
     worker.prepare("v1")
     worker.until(lambda it: it.failed("v1") is not None)
-    assert worker.answer("fallback-1") == "fallback"
+    assert worker.answer("fallback-2") == "fallback"
     worker.flip("v1")
     worker.until(lambda it: it.generation == 1)
-    assert worker.versions.serving == "fallback-1"
+    assert worker.versions.serving == "fallback-2"
     assert not worker.ends  # nobody has it
 
 
@@ -159,7 +159,7 @@ def test_at_its_start_it_takes_the_version_before_and_then_the_fallback(worker: 
     worker.flip("v1")
     worker.flip("v2")
     worker.versions.start()
-    assert worker.versions.serving == "fallback-1"
+    assert worker.versions.serving == "fallback-2"
     assert "v2" in worker.vitals.latest.errors
     worker.publish("v3")
     worker.prepare("v3")
@@ -180,7 +180,7 @@ def test_what_could_not_be_loaded_is_tried_again_after_a_while(worker: Worker, m
     monkeypatch.setattr(versions, "TRY_AGAIN", 0.2)
     worker.flip("v1")
     worker.versions.start()
-    assert worker.versions.serving == "fallback-1"
+    assert worker.versions.serving == "fallback-2"
     worker.publish("v1")
     worker.until(lambda it: it.serving == "v1")
 
@@ -190,7 +190,7 @@ def test_with_nothing_that_can_be_loaded_it_does_not_start(worker: Worker, monke
         raise ValueError(f"{folder.name} is broken")
 
     monkeypatch.setattr(Word, "__init__", nothing)
-    with pytest.raises(NoVersionError, match=r"yolo:fallback-1: ValueError: yolo is broken"):
+    with pytest.raises(NoVersionError, match=r"yolo:fallback-2: ValueError: yolo is broken"):
         worker.versions.start()
 
 
@@ -200,7 +200,7 @@ def test_a_load_that_is_stuck_at_the_start_gives_way(worker: Worker, monkeypatch
     worker.publish("v1", "stuck")
     worker.flip("v1")
     worker.versions.start()
-    assert worker.versions.serving == "fallback-1"
+    assert worker.versions.serving == "fallback-2"
 
 
 def test_when_everything_is_stuck_at_the_start_it_ends(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +239,7 @@ def test_a_straggler_ends_when_any_worker_is_ahead(worker: Worker, state: str, e
     worker.until(lambda it: it.generation == 1)
     time.sleep(versions.GRACE + 1.5)
     assert bool(worker.ends) == ends
-    assert worker.answer("fallback-1") == "fallback"
+    assert worker.answer("fallback-2") == "fallback"
 
 
 @pytest.mark.parametrize(("parent", "ends"), [(None, True), (1, False)])
@@ -251,7 +251,7 @@ def test_a_worker_that_failed_ends_where_its_siblings_answer(worker: Worker, par
     worker.until(lambda it: it.failed("v1") is not None)
     time.sleep(versions.GRACE + 1.5)
     assert bool(worker.ends) == ends
-    assert worker.answer("fallback-1") == "fallback"
+    assert worker.answer("fallback-2") == "fallback"
 
 
 def test_a_worker_whose_loads_are_all_stuck_ends(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ def write_comments(data: Path) -> None:
     head = "comments\tcontain_gender_bias\tbias\thate\n"
     rows = [f"댓글 {index}\tFalse\tnone\t{('none', 'offensive', 'hate')[index % 3]}\n" for index in range(300)]
     (folder / "train.tsv").write_text(head + "".join(rows), encoding="utf-8")
-    (folder / "dev.tsv").write_text(head + '"따옴표는 글자다\tFalse\tnone\thate\n', encoding="utf-8")
+    (folder / "dev.tsv").write_text(head + '"따옴표는 글자다\tFalse\tnone\thate\n' + "".join(rows[:29]), encoding="utf-8")
 
 
 def test_comments(tmp_path: Path) -> None:
@@ -23,7 +23,8 @@ def test_comments(tmp_path: Path) -> None:
     splits = load_comments(tmp_path)
     assert len(splits["train"]) + len(splits["validation"]) == 300
     assert 15 < len(splits["validation"]) < 45
-    assert splits["test"].to_dict("list") == {"comment": ['"따옴표는 글자다'], "label": [2]}
+    assert len(splits["test"]) == 30
+    assert splits["test"].iloc[0].to_dict() == {"comment": '"따옴표는 글자다', "label": 2}
     assert not set(splits["train"]["comment"]) & set(splits["validation"]["comment"])
 
 

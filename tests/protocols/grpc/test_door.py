@@ -51,7 +51,7 @@ class Open:
 @pytest.fixture
 async def there(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Open]:
     monkeypatch.setattr(door, "LOOK_EVERY", 0.02)
-    service, port = FakeService("fallback-1"), free_port()
+    service, port = FakeService("fallback-2"), free_port()
     opened = GrpcDoor(service.handlers, Memory())
     await opened.open("127.0.0.1", port)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -92,14 +92,14 @@ async def test_what_the_server_says_of_itself(there: Open) -> None:
 async def test_texts_typed_and_raw(there: Open) -> None:
     texts = ("가".encode(), "나".encode())
     typed = await there.stub.ModelInfer(call("kcbert", *texts))
-    assert (typed.model_name, typed.model_version, typed.id) == ("kcbert", "fallback-1", "7")
+    assert (typed.model_name, typed.model_version, typed.id) == ("kcbert", "fallback-2", "7")
     assert list(typed.outputs[0].contents.bytes_contents) == [b"none", b"none"]
     assert list(typed.outputs[2].contents.fp32_contents) == [0.75, 0.25, 0.75, 0.25]
     raw = await there.stub.ModelInfer(call("kcbert", *texts, raw=True))
     assert raw.raw_output_contents[0] == join_bytes([b"none", b"none"])
     assert there.service.runners["kcbert"].batches == [["가", "나"]] * 2
     stats = (await there.stub.ModelStatistics(pb.ModelStatisticsRequest(name="kcbert"))).model_stats[0]
-    assert (stats.version, stats.inference_count, stats.execution_count) == ("fallback-1", 4, 2)
+    assert (stats.version, stats.inference_count, stats.execution_count) == ("fallback-2", 4, 2)
 
 
 async def test_photos(there: Open, bottle: bytes) -> None:

@@ -147,17 +147,17 @@ def test_one_bad_input_fails_the_call() -> None:
     ],
 )
 def test_what_the_server_says_of_itself(path: str, says: dict[str, Any]) -> None:
-    answer = Service("fallback-1").get(path)
+    answer = Service("fallback-2").get(path)
     assert json.loads(answer.body) == says
     assert answer.status == (503 if says.get("ready") is False else 200)
 
 
 def test_metadata() -> None:
-    service = Service("fallback-1")
+    service = Service("fallback-2")
     yolo = json.loads(service.get("/v2/models/yolo").body)
-    assert (yolo["versions"], yolo["platform"]) == (["fallback-1", "v6"], "onnxruntime_onnx")
+    assert (yolo["versions"], yolo["platform"]) == (["fallback-2", "v6"], "onnxruntime_onnx")
     assert [one["name"] for one in yolo["outputs"]] == ["boxes", "scores", "labels", "num_detections"]
-    sentiment = json.loads(service.get("/v2/models/sentiment/versions/fallback-1").body)
+    sentiment = json.loads(service.get("/v2/models/sentiment/versions/fallback-2").body)
     assert sentiment["platform"] == "mlflow_pyfunc"
     assert sentiment["outputs"][2]["shape"] == [-1, 3]
     for path, status in (
@@ -171,16 +171,16 @@ def test_metadata() -> None:
 
 
 def test_the_index_and_the_statistics() -> None:
-    service = Service("fallback-1")
+    service = Service("fallback-2")
     found = json.loads(service.post("/v2/repository/index", b"").body)
     assert {(one["version"], one["state"]) for one in found if one["name"] == "yolo"} == {
-        ("fallback-1", "READY"), ("v6", "READY"), ("v8", "LOADING"),
+        ("fallback-2", "READY"), ("v6", "READY"), ("v8", "LOADING"),
     }  # fmt: skip
     ready = json.loads(service.post("/v2/repository/index", b'{"ready": true}').body)
     assert {one["state"] for one in ready} == {"READY"}
     service.infer("kcbert", {"inputs": [tensor("text", "가", "나")]})
     [one] = json.loads(service.get("/v2/models/kcbert/stats").body)["model_stats"]
-    assert (one["version"], one["inference_count"], one["execution_count"]) == ("fallback-1", 2, 1)
+    assert (one["version"], one["inference_count"], one["execution_count"]) == ("fallback-2", 2, 1)
     assert one["inference_stats"]["success"]["count"] == 1
     assert {one["name"] for one in json.loads(service.get("/v2/models/stats").body)["model_stats"]} == set(service.runners)
     with pytest.raises(RequestError) as caught:

@@ -1,0 +1,70 @@
+"""The judges on a little data, through the shipped models."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from artifacts.reference import read_reference_photos
+from tests.conftest import MODELS, PHOTOS
+from tests.training.test_texts import write_comments
+from training import cards, evaluate, judge_photos
+from training.photos import CLASSES
+
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # ultralytics' own
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Every tenth reference photo as if it were the data, and photos of anything as grounds."""
+    folder = tmp_path / "data"
+    for part in ("images", "labels"):
+        (folder / "recyclables" / part).mkdir(parents=True)
+    for sample in read_reference_photos(MODELS / "yolo")[::10]:
+        photo = MODELS / "yolo" / sample.image
+        shutil.copyfile(photo, folder / "recyclables" / "images" / photo.name)
+        row = f"{CLASSES.index(sample.objects[0].label)} 0.5 0.5 0.8 0.8\n"
+        (folder / "recyclables" / "labels" / f"{photo.stem}.txt").write_text(row)
+    shutil.copytree(PHOTOS, folder / "grounds")
+    write_comments(folder)
+    return folder
+
+
+def test_photos(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge_photos, "COMPOSITES", 4)
+    report = judge_photos.judge_yolo(MODELS / "yolo", data, tmp_path / "out")
+    assert {"photos", "mAP50", "mAP50-95", "AP50 `glass`"} <= report.figures.keys()
+    assert 0 <= float(report.figures["mAP50"]) <= 1
+    assert "| **glass** |" in report.confusion
+    assert "The wrongest" in report.examples
+    assert "The slowest" in report.examples
+
+
+def test_the_card_is_compared_and_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(MODELS / "kcbert", models / "kcbert")
+    arguments = [
+        "evaluate",
+        "--data",
+        str(data),
+        "--models",
+        str(models),
+        "--output",
+        str(tmp_path / "out"),
+        "--only",
+        "kcbert",
+    ]
+    monkeypatch.setattr("sys.argv", arguments)
+    evaluate.main()
+    assert "says otherwise" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", [*arguments, "--write"])
+    evaluate.main()
+    assert "| texts | 30 |" in cards.read(models / "kcbert" / "README.md")
+    monkeypatch.setattr("sys.argv", arguments)
+    evaluate.main()
+    assert "As in" in capsys.readouterr().out
+    assert "The slowest" in (tmp_path / "out" / "kcbert" / "examples.md").read_text(encoding="utf-8")

