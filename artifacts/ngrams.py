@@ -26,7 +26,7 @@ class NgramCounter:
         )
 
     def count(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Buckets and their counts, each [texts, most]; a row is padded with bucket 0 at count 0. There is at least one text."""
+        """Buckets and counts of at least one text, each [texts, most]; a row is padded with bucket 0 at count 0."""
         counts = self._vectorizer.transform([text[: self._characters] for text in texts])
         lengths = np.diff(counts.indptr)
         filled = np.arange(max(1, lengths.max())) < lengths[:, None]

@@ -62,7 +62,7 @@ def test_the_classifiers_hold_to_their_originals(name: str, request: pytest.Fixt
         ("plastic_bottle", "plastic", "플라스틱"),
         ("glass_bottle", "glass", "유리"),
         ("can", "metal", "금속"),
-        ("paper_box", "cardboard", "골판지"),
+        ("cardboard_box", "cardboard", "골판지"),
         ("paper_bag", "paper", "종이"),
     ],
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,6 +31,10 @@ def ground(tmp_path: Path) -> Path:
     return path
 
 
+def read(path: Path) -> Any:
+    return cv2.imread(str(path))
+
+
 def test_cuts_the_object_out_of_its_ground(can: LabelledPhoto) -> None:
     thing = cut_out(can)
     assert thing is not None
@@ -53,7 +58,7 @@ def test_the_box_is_where_the_object_is(can: LabelledPhoto, ground: Path) -> Non
     thing = cut_out(can)
     assert thing is not None
     for seed in range(5):
-        image, [(category, (x, y, width, height))] = compose(cv2.imread(str(ground)), [thing], np.random.default_rng(seed))
+        image, [(category, (x, y, width, height))] = compose(read(ground), [thing], np.random.default_rng(seed))
         assert (image.shape, category) == ((SIDE, SIDE, 3), 2)
         rows, columns = np.nonzero(image[..., 2] > image[..., 1])  # red
         assert x * SIDE == pytest.approx((columns.min() + columns.max()) / 2, abs=4)
@@ -67,7 +72,7 @@ def test_what_is_hidden_is_not_there(ground: Path) -> None:
     squares = [CutOut(category, np.full((64, 64, 3), 200, np.uint8), np.ones((64, 64), np.float32)) for category in (0, 1)]
     below_seen = 0
     for seed in range(20):
-        _, boxes = compose(cv2.imread(str(ground)), squares, np.random.default_rng(seed))
+        _, boxes = compose(read(ground), squares, np.random.default_rng(seed))
         assert boxes[-1][0] == 1  # the upper one always shows
         below_seen += len(boxes) == 2
     assert 0 < below_seen < 20

@@ -29,7 +29,7 @@ def test_the_better_member_has_the_larger_share_and_the_vote_is_better_than_both
     assert fitted["shares"][0] > fitted["shares"][1] > 0.05
     together = log_loss(LABELS, vote(logits, fitted))
     for name, found in logits.items():
-        assert together < log_loss(LABELS, softmax(found / fitted[f"{name}_temperature"]))
+        assert together < log_loss(LABELS, softmax((found / fitted[f"{name}_temperature"]).astype(np.float32)))
 
 
 def test_every_class_weighs_the_same() -> None:

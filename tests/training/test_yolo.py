@@ -10,7 +10,7 @@ from ultralytics import YOLO
 
 from tests.conftest import PHOTOS
 from training import yolo
-from training.photos import load_photos
+from training.photos import CLASSES, load_photos
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # of ultralytics, torch and tensorboard among themselves
 
@@ -41,7 +41,7 @@ def test_trains(checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pyt
     labelled = load_photos(photos)
     dataset = yolo.write_dataset([photo.path for photo in labelled], labelled, output)
     best = yolo.train(dataset, checkpoint, output, epochs=1, seed=0)
-    assert list(YOLO(best).names.values()) == list(yolo.CLASSES)
+    assert list(YOLO(best).names.values()) == list(CLASSES)
     assert list((output / "run").glob("events.out.tfevents*"))  # TensorBoard's
 
 
