@@ -42,7 +42,7 @@ def test_trains(checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pyt
     dataset = yolo.write_dataset([photo.path for photo in labelled], labelled, output)
     best = yolo.train(dataset, checkpoint, output, epochs=1, seed=0)
     assert list(YOLO(best).names.values()) == list(CLASSES)
-    assert list((output / "run").glob("events.out.tfevents*"))  # TensorBoard's
+    assert (output / "run" / "results.csv").is_file()  # ultralytics writes none for TensorBoard in a test
 
 
 def test_another_checkpoint_is_not_opened(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
