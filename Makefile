@@ -6,7 +6,7 @@ DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test prove check format bench train evaluate clean lock stubs serve-env serve-torch-env sync-env clients-env dev-env
+.PHONY: help serve test prove check format bench train evaluate told model-told clean lock stubs serve-env serve-torch-env sync-env clients-env dev-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -33,11 +33,18 @@ format: dev-env ## format the code
 bench: dev-env serve-env ## speed and memory
 	@$(DEV)/python -m benchmarks.side_by_side
 
-train: sync-env ## train MODEL (yolo, kcbert, sentiment) on the folder DATA: training/README.md
-	@.venv-sync/bin/python -m training.$(MODEL) --data $(DATA)
+told:
+	@[ -n "$(DATA)" ] || { echo "DATA is to name the folder with the data: training/README.md"; exit 2; }
 
-evaluate: sync-env ## judge the shipped models on the folder DATA; CARDS=write puts the figures into the cards
-	@.venv-sync/bin/python -m training.evaluate --data $(DATA) $(if $(MODEL),--only $(MODEL)) $(if $(filter write,$(CARDS)),--write)
+model-told:
+	@[ -n "$(MODEL)" ] || { echo "MODEL is to be yolo, kcbert or sentiment"; exit 2; }
+
+train: model-told told sync-env ## train MODEL (yolo, kcbert, sentiment) on the folder DATA: training/README.md
+	@.venv-sync/bin/python -m training.$(MODEL) --data "$(DATA)"
+
+evaluate: told sync-env ## judge the shipped models on the folder DATA; CARDS=write puts the figures into the cards, DRAW=PHOTOS draws
+	@.venv-sync/bin/python -m training.evaluate --data "$(DATA)" $(if $(MODEL),--only $(MODEL)) $(if $(filter write,$(CARDS)),--write) \
+		$(if $(DRAW),--draw "$(DRAW)")
 
 clean: ## remove the environments and what was built
 	@rm -rf .venv .venv-sync .venv-dev .venv-clients examples/node/node_modules build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

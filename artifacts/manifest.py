@@ -54,7 +54,10 @@ class ImageInput(_Strict):
 
 
 class NgramsInput(_Strict):
-    """Character n-grams of `shortest` to `longest`, hashed into `buckets`, of a text's first `characters`."""
+    """Character n-grams of `shortest` to `longest`, hashed into `buckets`, of a text's first `characters`.
+
+    Of the text in lower case, with every run of white space as one space.
+    """
 
     shortest: int = Field(ge=1)
     longest: int = Field(ge=1, le=8)

@@ -25,6 +25,8 @@ from transformers import (
     set_seed,
 )
 
+from training.arguments import needed
+
 Loss = Callable[..., torch.Tensor]  # of the model's output, the labels, and the number of items in the batch
 
 LAYERS, WIDTH, HEADS = 4, 256, 4  # KcBERT-base has 12, 768, 12
@@ -33,7 +35,7 @@ LONGEST = 300  # tokens, as KcBERT
 
 def tokenizer(data: Path) -> Any:
     """KcBERT's tokenizer: cased, WordPiece."""
-    return BertTokenizer(vocab=str(data / "kcbert" / "vocab.txt"), do_lower_case=False, model_max_length=LONGEST)
+    return BertTokenizer(vocab=str(needed(data / "kcbert" / "vocab.txt")), do_lower_case=False, model_max_length=LONGEST)
 
 
 def small_bert(labels: Sequence[str], seed: int) -> BertForSequenceClassification:
@@ -52,6 +54,17 @@ def small_bert(labels: Sequence[str], seed: int) -> BertForSequenceClassificatio
             label2id={name: index for index, name in names.items()},
         )
     )
+
+
+def shorten(model: Any, longest: int) -> None:
+    """Leave the model positions for `longest` tokens only: those behind were never trained."""
+    embeddings = model.bert.embeddings
+    embeddings.position_embeddings = torch.nn.Embedding.from_pretrained(
+        embeddings.position_embeddings.weight[:longest].detach()
+    )
+    embeddings.position_ids = embeddings.position_ids[:, :longest]
+    embeddings.token_type_ids = embeddings.token_type_ids[:, :longest]
+    model.config.max_position_embeddings = longest
 
 
 class Texts(torch.utils.data.Dataset[Mapping[str, Any]]):
@@ -87,10 +100,10 @@ def fit(
 ) -> Any:
     """The model, fitted, as it was when `better` (a name of `figures`) was highest on `validation`.
 
-    Looks at it `looks` times in all, and stops after `patience` looks without a better one. A run that was ended goes on
+    Looks at it about `looks` times in all, and stops after `patience` looks without a better one. A run that was ended goes on
     from the last look. TensorBoard's scalars lie in `output`.
     """
-    torch.set_flush_denormal(True)  # they make training on a CPU several times slower
+    torch.set_flush_denormal(True)  # tiny numbers make training on a CPU several times slower
     steps = max(1, round(epochs * len(train) / batch))
     every = max(1, steps // looks)
     trainer = Trainer(
@@ -114,6 +127,7 @@ def fit(
             save_total_limit=2,
             load_best_model_at_end=True,
             metric_for_best_model=better,
+            restore_callback_states_from_checkpoint=True,  # how long there was no better look
             report_to="tensorboard",
             logging_steps=50,
             use_cpu=True,

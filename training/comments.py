@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from training.arguments import needed
+
 LABELS = ("none", "offensive", "hate")
 HELD_OUT = 0.1
 
@@ -26,7 +28,7 @@ def load_comments(data: Path) -> dict[str, pd.DataFrame]:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    rows = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, keep_default_na=False)
+    rows = pd.read_csv(needed(path), sep="\t", quoting=csv.QUOTE_NONE, keep_default_na=False)
     return pd.DataFrame(
         {
             "comment": rows["comments"].str.strip(),

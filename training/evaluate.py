@@ -13,7 +13,7 @@ from pathlib import Path
 
 from artifacts.manifest import MODELS
 from training import cards, judge_photos
-from training.arguments import parser
+from training.arguments import add_output, needed, parser
 from training.cards import Report
 from training.judge_texts import judge_kcbert, judge_sentiment
 
@@ -26,7 +26,8 @@ def judge(name: str, folder: Path, data: Path, output: Path) -> Report:
 
 
 def main() -> None:
-    arguments = parser(__doc__, "evaluation")
+    arguments = parser(__doc__)
+    add_output(arguments, "evaluation")
     arguments.add_argument("--models", type=Path, default=Path("models"), help="folder of the models (default: %(default)s)")
     arguments.add_argument("--only", choices=MODELS, help="judge this one")
     arguments.add_argument("--write", action="store_true", help="write the figures into the cards")
@@ -47,9 +48,9 @@ def main() -> None:
             print(f"As in {card}.")
         else:
             print(f"{card} says otherwise:\n\n{cards.read(card)}")
-        print(f"The slowest and the wrongest: {output}")
+        print(f"The slowest and the wrongest are in {output}.")
     if given.draw:
-        judge_photos.draw_all(given.models / "yolo", given.draw, given.output / "drawn")
+        judge_photos.draw_all(given.models / "yolo", needed(given.draw, "--draw wants a folder"), given.output / "drawn")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def _git(folder: Path, *arguments: str) -> bytes:
 
 
 def _small(photo: bytes) -> bytes:
-    """A JPEG of at most LONGEST pixels a side; one that is small already stays as it is."""
+    """A JPEG of at most LONGEST pixels a side; a small upright JPEG stays as it is."""
     with Image.open(io.BytesIO(photo)) as image:
         if image.format == "JPEG" and max(image.size) <= LONGEST and image.getexif().get(0x0112, 1) == 1:
             return photo
@@ -65,7 +65,7 @@ def _small(photo: bytes) -> bytes:
 
 
 def main() -> None:
-    given = parser(__doc__, "grounds").parse_args()
+    given = parser(__doc__).parse_args()
     count = fetch(given.data / "grounds")
     print(f"{count} photos in {given.data / 'grounds'}")
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from tqdm import tqdm
 
-from artifacts.answers import Detections
+from artifacts.answers import Detections, Failure
 from artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
 from runners.yolo import Yolo
 from training.cards import Report, table
 from training.composites import write_composites
 from training.metrics import Boxes, average_precision, calibration_error
 from training.photos import CLASSES, LabelledPhoto, grounds, load_photos, split_photos
+
+log = logging.getLogger("training.judge_photos")
 
 LEAST = 0.001  # confidence: average precision looks at all that was found
 COMPOSITES = 300
@@ -30,28 +33,35 @@ def judge_yolo(folder: Path, data: Path, output: Path) -> Report:
     """On the blocks of photos kept for judging, and on composites of them with grounds that were kept, too."""
     detector = Yolo(folder)
     test = split_photos(load_photos(data / "recyclables"))["test"]
+    under = grounds(data / "grounds")["test"]
     answers, took = _answers(detector, test)
     truth = [corners(photo) for photo in test]
-    precision = average_precision([_boxes(answer) for answer in answers], truth)
+    found = [boxes_of(answer) for answer in answers]
+    precision = average_precision(found, truth)
+    inner = [index for index, photo in enumerate(test) if not photo.at_edge]
+    on_inner = average_precision([found[index] for index in inner], [truth[index] for index in inner])
     without = [value for category, value in precision.items() if CLASSES[category] != "trash"]
 
-    write_composites(test, grounds(data / "grounds")["test"], output / "composites", COMPOSITES, COMPOSITES_SEED)
+    write_composites(test, under, output / "composites", COMPOSITES, COMPOSITES_SEED)
     made = load_photos(output / "composites")
-    on_made = average_precision([_boxes(answer) for answer in _answers(detector, made)[0]], [corners(photo) for photo in made])
+    on_made = average_precision(
+        [boxes_of(answer) for answer in _answers(detector, made)[0]], [corners(photo) for photo in made]
+    )
 
     served = [_surest(answer) for answer in answers]
     right = np.array([name == CLASSES[photo.categories[0]] for (name, _), photo in zip(served, test, strict=True)])
     confidences = np.array([confidence for _, confidence in served])
-    found = np.array([name != NOTHING for name, _ in served])
+    some = np.array([name != NOTHING for name, _ in served])
     figures = {
         "photos": f"{len(test):,}",
-        "mAP50": f"{np.mean([ap for ap, _ in precision.values()]):.3f}",
+        "mAP50": f"{_mean(precision):.3f}",
         "mAP50-95": f"{np.mean([ap for _, ap in precision.values()]):.3f}",
+        f"mAP50 of the {len(inner)} that are not at the edge of a block": f"{_mean(on_inner):.3f}",
         "mAP50 without `trash`": f"{np.mean([ap for ap, _ in without]):.3f}",
         **{f"AP50 `{CLASSES[category]}`": f"{ap:.3f}" for category, (ap, _) in sorted(precision.items())},
         f"photos whose surest box (confidence {DEFAULT_CONFIDENCE}) has the right class": f"{right.mean():.3f}",
-        "expected calibration error of that box's class": f"{calibration_error(confidences[found], right[found]):.3f}",
-        f"mAP50 on {COMPOSITES} composites over other grounds": f"{np.mean([ap for ap, _ in on_made.values()]):.3f}",
+        "expected calibration error of that box's class": f"{calibration_error(confidences[some], right[some]):.3f}",
+        f"mAP50 on {COMPOSITES} composites over other grounds": f"{_mean(on_made):.3f}",
     }
     matrix = _confusion([CLASSES[photo.categories[0]] for photo in test], [name for name, _ in served])
     wrong = sorted(np.flatnonzero(~right), key=lambda one: -served[one][1])[:SHOWN]
@@ -70,21 +80,26 @@ def judge_yolo(folder: Path, data: Path, output: Path) -> Report:
     return Report(figures, matrix, "\n".join(examples))
 
 
+def _mean(precision: Mapping[int, tuple[float, float]]) -> float:
+    return float(np.mean([at_half for at_half, _ in precision.values()]))
+
+
 def corners(photo: LabelledPhoto) -> Boxes:
     """The photo's boxes in pixels, as x1, y1, x2, y2."""
     with Image.open(photo.path) as image:
-        scale = np.array([*image.size, *image.size])
+        upright = ImageOps.exif_transpose(image).size
+    scale = np.array([*upright, *upright])
     centre, side = photo.boxes[:, :2], photo.boxes[:, 2:]
     return Boxes.of((np.hstack([centre - side / 2, centre + side / 2]) * scale).tolist(), photo.categories)
 
 
-def draw(photo: Path, answer: Detections, output: Path, confidence: float = DEFAULT_CONFIDENCE) -> None:
+def draw(photo: Path, answer: Detections, output: Path) -> None:
     """The photo with the boxes that would be served."""
     with Image.open(photo) as opened:
-        image = opened.convert("RGB")
+        image = ImageOps.exif_transpose(opened).convert("RGB")
     pen = ImageDraw.Draw(image)
     for found in answer.detections:
-        if found.score >= confidence:
+        if found.score >= DEFAULT_CONFIDENCE:
             pen.rectangle(found.box, outline="red", width=2)
             pen.text(
                 (found.box[0] + 3, found.box[1] + 1),
@@ -98,11 +113,13 @@ def draw(photo: Path, answer: Detections, output: Path, confidence: float = DEFA
 
 
 def draw_all(folder: Path, photos: Path, output: Path) -> None:
-    """What the detector in `folder` would serve for each JPEG in `photos`, drawn, for people to look at."""
+    """What the detector in `folder` would serve for each photo in `photos`, drawn, for people to look at."""
     detector = Yolo(folder)
-    for photo in sorted(photos.glob("*.jpg")):
+    for photo in sorted(photo for photo in photos.iterdir() if photo.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"}):
         [answer] = detector.predict([Photo(data=photo.read_bytes())]).results
-        if isinstance(answer, Detections):
+        if isinstance(answer, Failure):
+            log.warning("%s: %s", photo.name, answer.message)
+        else:
             draw(photo, answer, output / photo.name)
 
 
@@ -119,7 +136,8 @@ def _answers(detector: Yolo, photos: Sequence[LabelledPhoto]) -> tuple[list[Dete
     return found, took
 
 
-def _boxes(answer: Detections) -> Boxes:
+def boxes_of(answer: Detections) -> Boxes:
+    """The answer's boxes, with classes as indices of CLASSES."""
     found = answer.detections
     return Boxes.of([one.box for one in found], [CLASSES.index(one.label) for one in found], [one.score for one in found])
 

@@ -20,10 +20,10 @@ from sklearn.metrics import f1_score
 from torch.nn import functional
 from transformers import BertForSequenceClassification
 
-from artifacts.manifest import NgramsInput
+from artifacts.manifest import NgramsInput, digest
 from model_sync.importing.ngrams import write_ngrams
-from training.arguments import parser
-from training.bert import Texts, fit, logits, tokenizer
+from training.arguments import add_output, add_seed, claim, parser
+from training.bert import Texts, fit, logits, shorten, tokenizer
 from training.comments import LABELS, load_comments
 from training.linear import count_ngrams, inverse_document_frequency, logistic
 from training.pretraining import pretrain
@@ -71,19 +71,22 @@ def fine_tune(pretrained: Path, data: Path, splits: dict[str, pd.DataFrame], out
 
 
 def main() -> None:
-    arguments = parser(__doc__, "kcbert")
+    arguments = parser(__doc__)
+    add_output(arguments, "kcbert")
+    add_seed(arguments)
     arguments.add_argument("--pretrained", type=Path, help="folder of the pre-trained BERT (default: beside the output)")
     arguments.add_argument("--epochs", type=float, default=EPOCHS)
     given = arguments.parse_args()
 
-    pretrained = pretrain(given.data, given.pretrained or given.output.parent / "pretrained", seed=given.seed)
     splits = load_comments(given.data)
+    pretrained = pretrain(given.data, given.pretrained or given.output.parent / "pretrained", seed=given.seed)
+    claim(given.output, seed=given.seed, epochs=given.epochs, pretrained=digest(pretrained / "model.safetensors"))
     log.info("comments: %s", {name: len(split) for name, split in splits.items()})
 
     counts = {name: count_ngrams(SPEC, split["comment"].tolist()) for name, split in splits.items()}
     idf = inverse_document_frequency(counts["train"], at_least=1)
     labels = splits["train"]["label"].to_numpy()
-    linear = logistic(tf_idf(counts["train"], idf), labels, strength=1.0, balanced=True, seed=given.seed)
+    linear = logistic(tf_idf(counts["train"], idf), labels, strength=1.0, balanced=True)
     network = fine_tune(pretrained, given.data, splits, given.output, epochs=given.epochs, seed=given.seed)
     tokens = tokenizer(given.data)
 
@@ -96,6 +99,7 @@ def main() -> None:
         if name != "train"
     }
     fitted = fit_vote(found["validation"], splits["validation"]["label"].to_numpy())
+    shorten(network, LONGEST)
     network.save_pretrained(given.output)
     tokens.save_pretrained(given.output)
     write_ngrams(

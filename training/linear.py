@@ -23,14 +23,14 @@ def inverse_document_frequency(counts: sparse.csr_matrix, at_least: int) -> npt.
     return np.where(frequency >= at_least, idf, 0).astype(np.float32)
 
 
-def logistic(features: sparse.csr_matrix, labels: npt.NDArray[Any], *, strength: float, balanced: bool, seed: int) -> Arrays:
+def logistic(features: sparse.csr_matrix, labels: npt.NDArray[Any], *, strength: float, balanced: bool) -> Arrays:
     """Multinomial logistic regression: `coef` [features, classes] and `bias` [classes].
 
     `strength` is the inverse of the regularisation; `balanced` lets every class weigh the same.
     """
     used = np.flatnonzero(np.bincount(features.indices, minlength=features.shape[1]))
     weight = "balanced" if balanced else None
-    classifier = LogisticRegression(C=strength, max_iter=300, class_weight=weight, random_state=seed)
+    classifier = LogisticRegression(C=strength, max_iter=300, class_weight=weight)
     classifier.fit(features[:, used], labels)
     coefficients = np.zeros((features.shape[1], len(classifier.classes_)), dtype=np.float32)
     coefficients[used] = classifier.coef_.T

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from training.arguments import parser
-from training.bert import Texts, fit, small_bert, tokenizer
+from training.arguments import add_output, add_seed, claim, parser
+from training.bert import LAYERS, WIDTH, Texts, fit, small_bert, tokenizer
 from training.reviews import LABELS, load_reviews
 
 log = logging.getLogger("training.pretraining")
@@ -23,6 +23,7 @@ EPOCHS = 3
 
 def pretrain(data: Path, output: Path, *, seed: int, epochs: float = EPOCHS) -> Path:
     """The Hugging Face folder of the pre-trained BERT, `output`; one that is there already is taken as it is."""
+    claim(output, seed=seed, epochs=float(epochs), layers=LAYERS, width=WIDTH)
     if (output / "model.safetensors").is_file():
         log.info("%s is there already", output)
         return output
@@ -50,7 +51,9 @@ def pretrain(data: Path, output: Path, *, seed: int, epochs: float = EPOCHS) -> 
 
 
 def main() -> None:
-    arguments = parser(__doc__, "pretrained")
+    arguments = parser(__doc__)
+    add_output(arguments, "pretrained")
+    add_seed(arguments)
     arguments.add_argument("--epochs", type=float, default=EPOCHS)
     given = arguments.parse_args()
     pretrain(given.data, given.output, seed=given.seed, epochs=given.epochs)

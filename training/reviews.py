@@ -7,11 +7,14 @@ two sides.
 
 from __future__ import annotations
 
+import csv
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from training.arguments import needed
 
 LABELS = ("긍정", "부정", "중립/복합")
 HELD_OUT = 0.03  # of all reviews, for validation and again for test
@@ -22,7 +25,8 @@ def load_reviews(data: Path, seed: int) -> dict[str, pd.DataFrame]:
 
     The classes of each split are balanced by leaving out reviews of the larger ones; `seed` says which.
     """
-    reviews = pd.read_csv(data / "nsmc" / "reviews.tsv.xz", sep="\t", quoting=3, dtype={"review": str}, keep_default_na=False)
+    path = needed(data / "nsmc" / "reviews.tsv.xz")
+    reviews = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, dtype={"review": str}, keep_default_na=False)
     reviews["review"] = reviews["review"].str.strip()
     reviews = reviews[reviews["review"] != ""].drop_duplicates("review")
     reviews["label"] = np.select([reviews["rating"] >= 9, reviews["rating"] <= 4], [0, 1], default=2)

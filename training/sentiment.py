@@ -29,7 +29,7 @@ from artifacts.manifest import TokensInput
 from artifacts.text import TextEncoder
 from model_sync.importing.kcbert import Classifier, export_classifier
 from training import sentiment_model as model
-from training.arguments import parser
+from training.arguments import add_output, add_seed, parser
 from training.linear import Arrays, inverse_document_frequency, logistic
 from training.pretraining import pretrain
 from training.reviews import LABELS, load_reviews
@@ -42,14 +42,14 @@ STRENGTH = 2.0  # the inverse of the regularisation
 REQUIREMENTS = ("mlflow-skinny", "numpy", "onnxruntime", "pandas", "scikit-learn", "scipy", "tokenizers")
 
 
-def fit_linear(train: pd.DataFrame, seed: int) -> Arrays:
+def fit_linear(train: pd.DataFrame) -> Arrays:
     """The linear member: `idf`, `coef` and `bias` (see `training.sentiment_model`)."""
     started = time.monotonic()
     counts = model.count(train["review"].tolist())
     idf = inverse_document_frequency(counts, SEEN_IN)
     features = model.tf_idf(counts, idf)
     features.eliminate_zeros()
-    member = logistic(features, train["label"].to_numpy(), strength=STRENGTH, balanced=False, seed=seed)
+    member = logistic(features, train["label"].to_numpy(), strength=STRENGTH, balanced=False)
     log.info("logistic regression fitted on %s in %.0f s", features.shape, time.monotonic() - started)
     return {"idf": idf, **member}
 
@@ -96,7 +96,9 @@ def _forget_paths(mlmodel: Path) -> None:
 
 
 def main() -> None:
-    arguments = parser(__doc__, "sentiment")
+    arguments = parser(__doc__)
+    add_output(arguments, "sentiment")
+    add_seed(arguments)
     arguments.add_argument("--pretrained", type=Path, help="folder of the pre-trained BERT (default: beside the output)")
     arguments.add_argument("--limit", type=int, default=0, help="fit the linear member on this many reviews only (0: all)")
     given = arguments.parse_args()
@@ -108,7 +110,7 @@ def main() -> None:
     parts = given.output / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     bert = export_bert(pretrained, parts)
-    weights = fit_linear(train, given.seed)
+    weights = fit_linear(train)
 
     texts = {name: splits[name]["review"].tolist() for name in ("validation", "test")}
     found = {name: {"bert": bert.logits(some), "ngrams": model.linear_logits(some, weights)} for name, some in texts.items()}

@@ -26,7 +26,7 @@ from artifacts.reference import (
 from model_sync.importing.kcbert import compile_kcbert
 from model_sync.importing.sentiment import package_sentiment
 from model_sync.importing.yolo import compile_yolo
-from training.arguments import parser
+from training.arguments import needed, parser
 from training.comments import LABELS as HATE
 from training.comments import load_comments
 from training.judge_photos import corners
@@ -40,6 +40,8 @@ GOLDEN = 64
 REFERENCE = 210  # photos
 REVIEWS = 600  # in the reference set
 
+UNBUILT = "make it first, with `make train`"
+
 ItemT = TypeVar("ItemT")
 
 
@@ -50,11 +52,13 @@ def evenly(items: Sequence[ItemT], count: int) -> list[ItemT]:
 
 
 def ship_yolo(data: Path, built: Path, output: Path, version: str) -> None:
+    """Make the version in `output` of the detector that lies in `built`."""
+    weights = needed(built / "best.pt", UNBUILT)
     test = split_photos(load_photos(data / "recyclables"))["test"]
     reference = built / "reference"
     _write_reference_photos(evenly(test, REFERENCE), reference)
     compile_yolo(
-        built / "best.pt",
+        weights,
         output,
         version=version,
         source="YOLOv8s fine-tuned on TrashNet photos and composites of them",
@@ -65,6 +69,8 @@ def ship_yolo(data: Path, built: Path, output: Path, version: str) -> None:
 
 
 def ship_kcbert(data: Path, built: Path, output: Path, version: str) -> None:
+    """Make the version in `output` of the hate speech classifier that lies in `built`."""
+    needed(built / "ngrams.safetensors", UNBUILT)
     test = load_comments(data)["test"]
     compile_kcbert(
         built,
@@ -77,10 +83,12 @@ def ship_kcbert(data: Path, built: Path, output: Path, version: str) -> None:
 
 
 def ship_sentiment(data: Path, built: Path, output: Path, version: str) -> None:
+    """Make the version in `output` of the sentiment ensemble that lies in `built`."""
+    pyfunc = needed(built / "pyfunc", UNBUILT)
     test = load_reviews(data, seed=0)["test"]
     some = test.head(REVIEWS)
     package_sentiment(
-        built / "pyfunc",
+        pyfunc,
         output,
         version=version,
         source="a small BERT and a linear model on characters, fitted on NSMC, soft vote",
@@ -105,7 +113,7 @@ def _write_reference_photos(photos: Sequence[LabelledPhoto], folder: Path) -> No
 
 
 def _write_reference_texts(texts: pd.Series, labels: pd.Series, names: Sequence[str], folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     samples = [ReferenceText(text=text, label=names[label]) for text, label in zip(texts, labels, strict=True)]
     write_reference(folder, samples)
     return folder
@@ -115,20 +123,23 @@ SHIPS = {"yolo": ship_yolo, "kcbert": ship_kcbert, "sentiment": ship_sentiment}
 
 
 def main() -> None:
-    arguments = parser(__doc__, "ship")
+    arguments = parser(__doc__)
     arguments.add_argument("--built", type=Path, default=Path("build"), help="where the training scripts put their output")
     arguments.add_argument("--version", required=True, help="the version's name, such as fallback-2")
     arguments.add_argument("--only", choices=MODELS, help="this one")
     given = arguments.parse_args()
 
     for name in [given.only] if given.only else MODELS:
-        fresh = given.output / name
+        fresh, old = SHIPPED / f".{name}.new", SHIPPED / f".{name}.old"
         shutil.rmtree(fresh, ignore_errors=True)
         SHIPS[name](given.data, given.built / name, fresh, given.version)
         shutil.copyfile(SHIPPED / name / "README.md", fresh / "README.md")
-        shutil.rmtree(SHIPPED / name)
-        shutil.copytree(fresh, SHIPPED / name)
-        print(f"{SHIPPED / name}: {given.version}")
+        (SHIPPED / name).rename(old)  # by renames: a run that is ended leaves a model
+        fresh.rename(SHIPPED / name)
+        shutil.rmtree(old)
+        print(
+            f"{SHIPPED / name}: {given.version}. Set the version in its card, and let `make evaluate CARDS=write` do the rest."
+        )
 
 
 if __name__ == "__main__":

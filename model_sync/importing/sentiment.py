@@ -22,8 +22,8 @@ def package_sentiment(
 ) -> Manifest:
     """Copy the pyfunc `folder` (a column `text` in, a column per label out) into the folder `output`.
 
-    The texts `golden` are stored with the model's own scores; the
-    reference set in the folder `reference` is taken over. Loading a pyfunc runs code: verify it first.
+    The texts `golden` are stored with the model's own scores; the reference set in the folder `reference` is taken over.
+    Loading a pyfunc runs code: verify it first.
     """
     output.mkdir(parents=True)
     stored = shutil.copytree(folder, output / "pyfunc")

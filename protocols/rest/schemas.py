@@ -40,7 +40,7 @@ class HateSpeech(BaseModel):
     label: str = Field(description="The surest class.", examples=["none"])
     score: Score = Field(ge=0, le=1)
     details: dict[str, Score] = Field(description="Every class's score; they sum to 1.")
-    truncated: bool = Field(description="Whether the end of the text was not read: it has more than 300 tokens.")
+    truncated: bool = Field(description="Whether the end of the text was not read: it is longer than what this version reads.")
 
     @classmethod
     def of(cls, answer: Classification) -> HateSpeech:

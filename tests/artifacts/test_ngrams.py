@@ -29,6 +29,12 @@ def test_a_text_does_not_depend_on_its_neighbours() -> None:
     assert not together[1][2].any()
 
 
+def test_case_and_white_space_do_not_matter() -> None:
+    counter = NgramCounter(NgramsInput(shortest=1, longest=3, buckets=2**16, characters=20))
+    for one, other in (("A  b", "a b"), ("가\n나", "가 나")):
+        assert [array.tolist() for array in counter.count([one])] == [array.tolist() for array in counter.count([other])]
+
+
 def test_reads_the_beginning_only() -> None:
     counter = NgramCounter(SPEC)
     assert np.array_equal(counter.count(["가나다라"])[0], counter.count(["가나다라마바"])[0])

@@ -15,6 +15,7 @@ from runners.models import TextClassifier
 from runners.sentiment import Sentiment
 from runners.yolo import Yolo
 from tests.conftest import MODELS
+from training.judge_photos import boxes_of
 from training.metrics import Boxes, average_precision
 from training.photos import CLASSES
 
@@ -45,10 +46,7 @@ def test_photos() -> None:
     for sample in reference:
         [answer] = detector.predict([Photo(data=(folder / sample.image).read_bytes(), confidence=0.001)]).results
         assert isinstance(answer, Detections)
-        found = answer.detections
-        answers.append(
-            Boxes.of([one.box for one in found], [CLASSES.index(one.label) for one in found], [one.score for one in found])
-        )
+        answers.append(boxes_of(answer))
     truth = [
         Boxes.of([one.box for one in sample.objects], [CLASSES.index(one.label) for one in sample.objects])
         for sample in reference

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
-from training.bert import Texts, fit, logits
+from training.bert import Texts, fit, logits, shorten
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # of transformers, torch and tensorboard among themselves
 
@@ -47,11 +48,25 @@ def test_learns_and_repeats_itself(tokens: Any, tmp_path: Path) -> None:
 
 def test_goes_on_where_it_was_ended(tokens: Any, tmp_path: Path) -> None:
     train(tokens, tmp_path / "run", epochs=1)
-    before = max(int(folder.name.split("-")[1]) for folder in (tmp_path / "run").glob("checkpoint-*"))
+    first = looks(tmp_path / "run")
     train(tokens, tmp_path / "run", epochs=4)
-    after = max(int(folder.name.split("-")[1]) for folder in (tmp_path / "run").glob("checkpoint-*"))
-    assert before < after
-    assert not (tmp_path / "run" / f"checkpoint-{before // 2}").exists()
+    assert looks(tmp_path / "run")[: len(first)] == first
+    assert len(looks(tmp_path / "run")) > len(first)
+
+
+def looks(run: Path) -> list[dict[str, float]]:
+    """All looks that the last checkpoint remembers."""
+    last = max(run.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
+    history = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    return [entry for entry in history if "eval_macro_f1" in entry]
+
+
+def test_a_shorter_model_answers_the_same(tokens: Any) -> None:
+    model = tiny().eval()
+    before = logits(model, tokens, GOOD, longest=8)
+    shorten(model, 8)
+    assert np.array_equal(logits(model, tokens, GOOD, longest=8), before)
+    assert model.config.max_position_embeddings == len(model.bert.embeddings.position_embeddings.weight) == 8
 
 
 def test_texts_are_cut(tokens: Any) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from artifacts.manifest import MODELS as NAMES
+from artifacts.manifest import Manifest
 from tests.conftest import MODELS
 from training import cards
 from training.cards import Report
@@ -30,4 +31,6 @@ def test_a_card_without_a_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_shipped_card_has_figures(name: str) -> None:
-    assert cards.read(MODELS / name / "README.md").count("|") > 20
+    card = MODELS / name / "README.md"
+    assert cards.read(card).count("|") > 20
+    assert card.read_text(encoding="utf-8").startswith(f"# {name}, version {Manifest.read(MODELS / name).version}\n")

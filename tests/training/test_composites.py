@@ -68,7 +68,7 @@ def test_the_box_is_where_the_object_is(can: LabelledPhoto, ground: Path) -> Non
 
 
 def test_what_is_hidden_is_not_there(ground: Path) -> None:
-    """Two squares larger than the photo's half: of those on the same place, only the upper counts."""
+    """Of two squares where one lies on the other, only the upper counts."""
     squares = [CutOut(category, np.full((64, 64, 3), 200, np.uint8), np.ones((64, 64), np.float32)) for category in (0, 1)]
     below_seen = 0
     for seed in range(20):
