@@ -56,7 +56,7 @@ class ImageInput(_Strict):
 class NgramsInput(_Strict):
     """Character n-grams of `shortest` to `longest`, hashed into `buckets`, of a text's first `characters`.
 
-    Of the text in lower case, with every run of white space as one space.
+    Of the text in lower case, with two or more white space characters in a row as one space.
     """
 
     shortest: int = Field(ge=1)

@@ -27,7 +27,7 @@ LONGEST = 640  # pixels
 
 def fetch(output: Path, host: str = GITHUB) -> int:
     """Put the photos into `output`; how many. Raises CalledProcessError when git cannot get one."""
-    rows = list(csv.DictReader(LIST.open(encoding="utf-8"), delimiter="\t"))
+    rows = list(csv.DictReader(LIST.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         clones: dict[str, Path] = {}

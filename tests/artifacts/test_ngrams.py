@@ -29,9 +29,9 @@ def test_a_text_does_not_depend_on_its_neighbours() -> None:
     assert not together[1][2].any()
 
 
-def test_case_and_white_space_do_not_matter() -> None:
+def test_case_and_more_white_space_do_not_matter() -> None:
     counter = NgramCounter(NgramsInput(shortest=1, longest=3, buckets=2**16, characters=20))
-    for one, other in (("A  b", "a b"), ("가\n나", "가 나")):
+    for one, other in (("A  b", "a b"), ("가\n\n나", "가 나")):
         assert [array.tolist() for array in counter.count([one])] == [array.tolist() for array in counter.count([other])]
 
 

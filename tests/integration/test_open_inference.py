@@ -278,17 +278,17 @@ def test_a_call_past_its_deadline_costs_no_forward_pass(doors: Server, stub: Any
 
     before = executions()
     long = ("정말 재미있어요 " * 400).encode()
-    busy = threading.Thread(target=by_grpc, args=(stub, "kcbert", "text", *[long] * 64))
+    busy = threading.Thread(target=by_grpc, args=(stub, "kcbert", "text", *[long] * 128))  # most of a second
     busy.start()
-    time.sleep(0.3)  # the runner works on it
+    time.sleep(0.1)  # the runner works on it
     request = pb.ModelInferRequest(model_name="kcbert")
     request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append("가".encode())
     with pytest.raises(grpc.RpcError) as caught:
-        stub.ModelInfer(request, timeout=0.1)
+        stub.ModelInfer(request, timeout=0.05)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     busy.join()
     time.sleep(0.3)
-    assert executions() == before + 1
+    assert executions() == before + 2  # those of the busy call, which fill two batches
 
 
 def test_grpc_calls_are_counted(doors: Server, stub: Any) -> None:
