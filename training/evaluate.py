@@ -33,6 +33,8 @@ def main() -> None:
     arguments.add_argument("--write", action="store_true", help="write the figures into the cards")
     arguments.add_argument("--draw", type=Path, help="folder of photos: draw what the detector finds in them")
     given = arguments.parse_args()
+    if given.draw:
+        needed(given.draw, "--draw wants a folder of photos")
 
     for name in [given.only] if given.only else MODELS:
         output = given.output / name
@@ -50,7 +52,7 @@ def main() -> None:
             print(f"{card} says otherwise:\n\n{cards.read(card)}")
         print(f"The slowest and the wrongest are in {output}.")
     if given.draw:
-        judge_photos.draw_all(given.models / "yolo", needed(given.draw, "--draw wants a folder"), given.output / "drawn")
+        judge_photos.draw_all(given.models / "yolo", given.draw, given.output / "drawn")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from training.voting import fit_vote
 
 log = logging.getLogger("training.kcbert")
 
-LONGEST = 128  # tokens: no comment of the data has more
+LONGEST = 128  # tokens: the longest comment of the data has 74
 EPOCHS = 4
 SPEC = NgramsInput(shortest=1, longest=5, buckets=2**18, characters=600)
 

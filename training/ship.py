@@ -134,7 +134,8 @@ def main() -> None:
         shutil.rmtree(fresh, ignore_errors=True)
         SHIPS[name](given.data, given.built / name, fresh, given.version)
         shutil.copyfile(SHIPPED / name / "README.md", fresh / "README.md")
-        (SHIPPED / name).rename(old)  # by renames: a run that is ended leaves a model
+        shutil.rmtree(old, ignore_errors=True)  # of a run that was ended
+        (SHIPPED / name).rename(old)  # by renames: a run that is ended leaves the old model or the new one
         fresh.rename(SHIPPED / name)
         shutil.rmtree(old)
         print(
