@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from artifacts.manifest import Label
 
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the upright photo
 Score = float  # a probability, 0..1, rounded to DECIMALS
 DECIMALS = 6
 
@@ -27,7 +28,7 @@ class Detection(_Answer):
     label: str = Field(description="The model's own class name.", examples=["plastic"])
     label_ko: str = Field(description="The class name in Korean.", examples=["플라스틱"])
     score: Score = Field(ge=0, le=1, description="The confidence.")
-    box: tuple[float, float, float, float] = Field(description="x1, y1, x2, y2 in pixels of the upright photo.")
+    box: Box = Field(description="x1, y1, x2, y2 in pixels of the upright photo.")
 
 
 class ImageSize(_Answer):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from artifacts.answers import Classification, Detection, Detections
+from artifacts.answers import Box, Classification, Detection, Detections
 from artifacts.samples import Sample, read_samples, write_samples
 
 GOLDEN = "golden.jsonl"
@@ -73,11 +73,12 @@ def _same(one: Detection, other: Detection) -> bool:
     return (
         one.label == other.label
         and abs(one.score - other.score) <= CONFIDENCE_TOLERANCE
-        and _overlap(one.box, other.box) >= LEAST_OVERLAP
+        and overlap(one.box, other.box) >= LEAST_OVERLAP
     )
 
 
-def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union of two boxes."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     common = max(0.0, width) * max(0.0, height)

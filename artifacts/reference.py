@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from artifacts.answers import Box
 from artifacts.samples import Sample, read_samples, write_samples
 
 REFERENCE = "reference.jsonl"
@@ -27,7 +28,7 @@ class ReferenceObject(Sample):
     """One object in a photo; `box` is x1, y1, x2, y2 in pixels of the upright photo."""
 
     label: str
-    box: tuple[float, float, float, float]
+    box: Box
 
 
 class ReferencePhoto(Sample):

@@ -18,9 +18,10 @@ Kind = Literal["published", "flipped", "abandoned", "quarantined", "released", "
 class Event(BaseModel):
     """What happened.
 
-    `published`: a version is in the store. `flipped`: it serves from here on, in `generation`, instead of `previous`; `workers`
-    had it prepared. `abandoned`: it was to serve, and does not, for `reason`. `quarantined` and `released`: it must not go
-    live; it may again. `removed`: deleted to make room.
+    `published`: a version is in the store; `seconds` is what each phase of its import took, and where it was `forced`, `reason`
+    has the gates that it did not pass. `flipped`: it serves from here on, in `generation`, instead of `previous`; `workers` had
+    it prepared. `abandoned`: it was to serve, and does not, for `reason`. `quarantined` and `released`: it must not go live; it
+    may again. `removed`: deleted to make room.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,6 +35,8 @@ class Event(BaseModel):
     source: str | None = None
     by: Asker | None = None
     workers: int | None = None
+    seconds: dict[str, float] | None = None
+    forced: bool | None = None
     reason: str | None = None
 
 

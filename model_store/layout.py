@@ -5,7 +5,9 @@
     history.jsonl               what happened, a line each
     staging/                    versions on their way in or out; nobody reads it
     quarantine/                 what must not go live, and why
+    downloads/                  what is on its way from a registry; it stays, so that a download goes on
     run/                        the workers' heartbeats
+    sync.json                   what the sidecar says of itself
     writer.lock                 held by the one writer
 
 With `BENTOML_HOME` set to the store, `bentoml models list` shows the versions.
@@ -28,7 +30,9 @@ class Layout:
         self.history = root / "history.jsonl"
         self.staging = root / "staging"
         self.quarantine = root / "quarantine"
+        self.downloads = root / "downloads"
         self.run = root / "run"
+        self.sync = root / "sync.json"
         self.lock = root / "writer.lock"
 
     def version(self, model: str, version: str) -> Path:
@@ -52,6 +56,6 @@ class Layout:
 
     def create(self) -> None:
         """Make the folders that are not there yet."""
-        for folder in (self.models, self.staging, self.quarantine, self.run):
+        for folder in (self.models, self.staging, self.quarantine, self.downloads, self.run):
             folder.mkdir(parents=True, exist_ok=True)
         sync_folder(self.root)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
 from bentoml._internal.models.model import ModelContext, ModelInfo
 from bentoml._internal.tag import Tag
 
@@ -23,8 +24,12 @@ class VersionExistsError(Exception):
     """The store has another version under this name."""
 
 
-def publish(layout: Layout, folder: Path, source: str, progress: Progress = lambda _: None) -> Manifest:
+def publish(
+    layout: Layout, folder: Path, source: str, progress: Progress = lambda _: None, *, digest_there: str | None = None
+) -> Manifest:
     """Copy the version in `folder` into the store; `source` says where it came from. Only for the writer.
+
+    `digest_there` is of what the registry offered, to know it again (`registry_digest`).
 
     A reader sees all of it or nothing, at whatever instant this ends. The same version twice is done once. `progress` is told
     each step when it is done: copied, verified, described, synced, renamed, published. Raises DamagedArtifactError,
@@ -36,14 +41,23 @@ def publish(layout: Layout, folder: Path, source: str, progress: Progress = lamb
         if digest(place / MANIFEST) != digest(folder / MANIFEST):
             raise VersionExistsError(f"the store has another {manifest.model}:{manifest.version}; publish under a new name")
     else:
-        _copy(layout, folder, manifest, source, progress)
+        _copy(layout, folder, manifest, _model_yaml(manifest, source, digest_there), progress)
     sync_folder(place.parent)  # also where a predecessor died before it
     sync_folder(layout.models)
     progress("published")
     return manifest
 
 
-def _copy(layout: Layout, folder: Path, manifest: Manifest, source: str, progress: Progress) -> None:
+def registry_digest(folder: Path) -> str | None:
+    """The digest of what the registry offered for the published version in `folder`; None where it is not known."""
+    try:
+        described = yaml.safe_load((folder / MODEL_YAML).read_text(encoding="utf-8"))
+        return str(described["metadata"]["digest"])
+    except (OSError, KeyError, TypeError, yaml.YAMLError):
+        return None
+
+
+def _copy(layout: Layout, folder: Path, manifest: Manifest, model_yaml: str, progress: Progress) -> None:
     place = layout.version(manifest.model, manifest.version)
     staged = layout.staging / f"{manifest.model}-{manifest.version}-{uuid.uuid4().hex}"
     try:
@@ -53,7 +67,7 @@ def _copy(layout: Layout, folder: Path, manifest: Manifest, source: str, progres
         progress("copied")
         manifest.verify(staged)  # the copy, not the original: this is what will be served
         progress("verified")
-        (staged / MODEL_YAML).write_text(_model_yaml(manifest, source), encoding="utf-8")
+        (staged / MODEL_YAML).write_text(model_yaml, encoding="utf-8")
         progress("described")
         sync_tree(staged)
         progress("synced")
@@ -65,13 +79,13 @@ def _copy(layout: Layout, folder: Path, manifest: Manifest, source: str, progres
         raise
 
 
-def _model_yaml(manifest: Manifest, source: str) -> str:
+def _model_yaml(manifest: Manifest, source: str, digest_there: str | None) -> str:
     info = ModelInfo(
         tag=Tag(manifest.model, manifest.version),
         module="",  # BentoML does not load it, the runners do
         labels={"project": "bunriwiki"},
         options={},
-        metadata={"source": source, "engine": manifest.engine},
+        metadata={"source": source, "engine": manifest.engine, **({"digest": digest_there} if digest_there else {})},
         context=ModelContext(framework_name=manifest.engine, framework_versions={}),
         signatures={},
         api_version="v1",

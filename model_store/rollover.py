@@ -17,6 +17,10 @@ class RolloverError(Exception):
     """The version does not go live; what served, serves on. The message says why."""
 
 
+class CannotLoadError(RolloverError):
+    """A worker says that it cannot load the version."""
+
+
 def roll_over(
     writer: StoreWriter,
     model: str,
@@ -35,7 +39,7 @@ def roll_over(
 
     Where it serves already, it stays, and what was to take its place is given up. Raises RolloverError when the version is not
     in the store or in quarantine, when a worker cannot load it, when none could by the deadline, or when somebody wanted
-    another version meanwhile.
+    another version meanwhile; CannotLoadError, one of these, where it is the version's fault.
     """
     serving = writer.generations().of(model).serving
     if serving and serving.version == version:
@@ -68,7 +72,7 @@ def _wait_for_workers(writer: StoreWriter, model: str, target: Target, deadline:
         prepared = sum(one.prepared(target.version) for one in informed)
         for worker in informed:
             if reason := worker.failed(target.version):
-                raise RolloverError(f"{worker.worker} cannot load {model}:{target.version}: {reason}")
+                raise CannotLoadError(f"{worker.worker} cannot load {model}:{target.version}: {reason}")
         if prepared == len(workers):
             return prepared
         if time.monotonic() > end:

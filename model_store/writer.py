@@ -45,11 +45,23 @@ class StoreWriter:
         self.quarantine = Quarantine(layout.quarantine)
         self._changing = threading.Lock()
 
-    def publish(self, folder: Path, source: str, by: Asker, progress: Progress = lambda _: None) -> Manifest:
-        """Bring the version in `folder` into the store (see `publication.publish`), to serve later. An old one may go."""
-        manifest = publish(self.layout, folder, source, progress)
+    def publish(
+        self,
+        folder: Path,
+        source: str,
+        by: Asker,
+        progress: Progress = lambda _: None,
+        *,
+        digest_there: str | None = None,
+        **details: Any,
+    ) -> Manifest:
+        """Bring the version in `folder` into the store (see `publication.publish`), to serve later. An old one may go.
+
+        `details` are more fields of the history's event.
+        """
+        manifest = publish(self.layout, folder, source, progress, digest_there=digest_there)
         if not self._is_recorded(manifest.model, manifest.version):
-            self.record("published", manifest.model, version=manifest.version, source=source, by=by)
+            self.record("published", manifest.model, version=manifest.version, source=source, by=by, **details)
         progress("recorded")
         self.collect_garbage()
         return manifest
