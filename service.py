@@ -18,6 +18,7 @@ from model_store.layout import Layout
 from protocols.admin import AdminGate
 from protocols.dataplane import DataPlane, Limits, Model
 from protocols.draining import drain_on_sigterm
+from protocols.first_sync import FirstSync
 from protocols.grpc.door import Certificates, GrpcDoor
 from protocols.inference.handlers import OpenInference
 from protocols.rest.door import RestDoor
@@ -74,7 +75,8 @@ class Bunriwiki:
         logs.configure(settings().log_level)
         layout = Layout(settings().model_store)
         self.follower = Follower(layout, {model: settings().models / model for model in MODELS})
-        self.status = Status(layout, self.follower, settings().runner_workers)
+        first_sync = FirstSync(layout.sync, settings().start_wait, expected=settings().syncs)
+        self.status = Status(layout, self.follower, settings().runner_workers, first_sync)
         self.grpc_door: GrpcDoor | None = None
         self.vitals = Vitals("gateway", Heartbeats(layout.run), settings().vital_limits)
 

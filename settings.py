@@ -1,7 +1,11 @@
-"""The data plane's settings, from the environment.
+"""The settings, from the environment: what both planes share, and the data plane's. `model_sync/settings.py` has the sidecar's.
 
-Every variable but `PORT` starts with `BUNRIWIKI_`; `docs/settings.md` has the table. A wrong value stops the start with a
-sentence that names the variable.
+Every variable but `PORT` and MLflow's own starts with `BUNRIWIKI_`; `docs/settings.md` has the table. A wrong value stops the
+start with a sentence that names the variable.
+
+python -m settings
+
+Says whether a sidecar is wanted.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self, TypeVar
 
 from pydantic import DirectoryPath, Field, FilePath, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -34,18 +38,46 @@ class VitalLimits:
     last_word: float
 
 
-class Settings(BaseSettings):
-    """What an operator may choose. The defaults serve the models that the repository ships."""
+class CommonSettings(BaseSettings):
+    """What both planes have to know."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    port: int = Field(default=3000, ge=1, le=65535, validation_alias="PORT", description="Port of the REST door.")
     models: DirectoryPath = Field(
         default=Path(__file__).parent / "models", description="Folder with the fallback version of each model."
     )
     model_store: Path = Field(
         default=Path.home() / "bunriwiki", description="Folder with the published versions; made where there is none."
     )
+    sync: Literal["auto", "off"] = Field(
+        default="auto", description="`auto`: the sidecar runs where a registry is configured; `off`: never."
+    )
+    sources: str = Field(
+        default="yolo=s3 kcbert=s3 sentiment=mlflow",
+        description="The registry of each model: `s3`, `mlflow`, `mlflow:<registered model>`, or `local:<folder>`.",
+    )
+    s3_uri: str = Field(
+        default="", pattern=r"^(s3://[^/]+(/.*)?)?$", description="Where `latest_model.yaml` lies: `s3://bucket/prefix`."
+    )
+    mlflow_tracking_uri: str = Field(default="", validation_alias="MLFLOW_TRACKING_URI", description="The MLflow server.")
+    admin_token: str = Field(default="", description="Tokens, separated by commas, that open the administration routes.")
+    log_level: str = Field(default="INFO", pattern="^(TRACE|DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
+
+    @property
+    def admin_tokens(self) -> list[str]:
+        """The tokens, one by one."""
+        return [token.strip() for token in self.admin_token.split(",") if token.strip()]
+
+    @property
+    def syncs(self) -> bool:
+        """Whether a sidecar brings new versions."""
+        return self.sync == "auto" and bool(self.s3_uri or self.mlflow_tracking_uri or "=local:" in self.sources)
+
+
+class Settings(CommonSettings):
+    """What an operator may choose. The defaults serve the models that the repository ships."""
+
+    port: int = Field(default=3000, ge=1, le=65535, validation_alias="PORT", description="Port of the REST door.")
     gateway_workers: int = Field(default=1, ge=1, description="Processes that speak HTTP.")
     runner_workers: int = Field(default=1, ge=1, description="Processes per model.")
     threads: int = Field(default=0, ge=0, description="Threads per forward pass; 0: as many as there are cores, at most 4.")
@@ -63,8 +95,9 @@ class Settings(BaseSettings):
     grpc_clients: FilePath | None = Field(
         default=None, description="PEM file with the authorities whose clients are let in, for mutual TLS."
     )
-    admin_token: str = Field(default="", description="Tokens, separated by commas, that open the administration routes.")
-    log_level: str = Field(default="INFO", pattern="^(TRACE|DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
+    start_wait: float = Field(
+        default=60, ge=0, description="Seconds that the start waits at most for the sidecar's first look at the registries."
+    )
     log_requests: bool = Field(default=True, description="One line per request.")
 
     @model_validator(mode="after")
@@ -76,11 +109,6 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def admin_tokens(self) -> list[str]:
-        """The tokens, one by one."""
-        return [token.strip() for token in self.admin_token.split(",") if token.strip()]
-
-    @property
     def vital_limits(self) -> VitalLimits:
         """What follows from these settings for each worker."""
         return VitalLimits(
@@ -90,20 +118,33 @@ class Settings(BaseSettings):
         )
 
 
-def _variable(name: str) -> str:
-    return name if name.isupper() else PREFIX + name.upper()
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+
+
+def read(kind: type[SettingsT]) -> SettingsT:
+    """The settings of this process. Ends the process when one of them is wrong."""
+    try:
+        return kind()
+    except ValidationError as error:
+        sys.exit("Wrong setting. " + "; ".join(_sentence(one) for one in error.errors()))
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process, read once. Ends the process when one of them is wrong."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        sys.exit("Wrong setting. " + "; ".join(_sentence(one) for one in error.errors()))
+    """The data plane's settings, read once. Ends the process when one of them is wrong."""
+    return read(Settings)
+
+
+def _variable(name: str) -> str:
+    return name if name.isupper() else PREFIX + name.upper()
 
 
 def _sentence(error: ErrorDetails) -> str:
     if not error["loc"]:  # of several settings together: the message names them
         return error["msg"].removeprefix("Value error, ")
-    return f"{_variable(str(error['loc'][0]))}={error['input']!r}: {error['msg']}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{_variable(str(error['loc'][0]))}={error['input']!r}: {message}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write("yes\n" if settings().syncs else "no\n")

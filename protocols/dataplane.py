@@ -272,7 +272,9 @@ class DataPlane:
             return ["the service is shutting down"]
         models: list[Model[Any, Any]] = [self._yolo, self._kcbert, self._sentiment]
         ready = await asyncio.gather(*(model.ready() for model in models))
-        return [f"{model.name} has no warm model" for model, is_ready in zip(models, ready, strict=True) if not is_ready]
+        reasons = [f"{model.name} has no warm model" for model, is_ready in zip(models, ready, strict=True) if not is_ready]
+        waiting = await asyncio.to_thread(self._status.waiting)
+        return [*reasons, waiting] if waiting else reasons
 
 
 def _checked(text: str) -> str:

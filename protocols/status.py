@@ -14,6 +14,8 @@ from model_store.following import Follower
 from model_store.generation import ModelGeneration
 from model_store.heartbeats import HOST, Heartbeat, Heartbeats
 from model_store.layout import Layout
+from model_store.sync_state import ModelSync, SyncState
+from protocols.first_sync import FirstSync
 
 
 class WorkerState(BaseModel):
@@ -46,6 +48,7 @@ class ModelState(BaseModel):
     pinned: bool
     degraded: bool
     reasons: list[str] = Field(description="Why it is degraded, a phrase each.")
+    sync: ModelSync | None = Field(description="What the sidecar found in the registry; null where none runs.")
     workers: list[WorkerState]
 
 
@@ -53,13 +56,15 @@ class ModelStates(BaseModel):
     """Every model."""
 
     models: list[ModelState]
+    sync_problems: list[str] = Field(description="What else the sidecar has to say, a sentence each.")
 
 
 class Status:
     """Reads the store; blocks on its files. `workers` is how many each model of this service should have."""
 
-    def __init__(self, layout: Layout, follower: Follower, workers: int) -> None:
+    def __init__(self, layout: Layout, follower: Follower, workers: int, first_sync: FirstSync) -> None:
         self._workers = workers
+        self._first_sync = first_sync
         self._layout = layout
         self._follower = follower
         self._heartbeats = Heartbeats(layout.run)
@@ -67,7 +72,21 @@ class Status:
     def models(self) -> ModelStates:
         """The state of every model."""
         alive = self._heartbeats.alive()
-        return ModelStates(models=[self._model(model, [one for one in alive if one.role == model]) for model in MODELS])
+        sync = SyncState.read(self._layout.sync)
+        problems = list(sync.problems) if sync else []
+        if sync and not sync.is_alive:
+            problems.append("the sidecar has ended: no new version comes")
+        return ModelStates(
+            models=[
+                self._model(model, [one for one in alive if one.role == model], sync.models.get(model) if sync else None)
+                for model in MODELS
+            ],
+            sync_problems=problems,
+        )
+
+    def waiting(self) -> str | None:
+        """What the start still waits for, in a phrase; None when for nothing."""
+        return self._first_sync.pending()
 
     def serving(self) -> dict[str, dict[str, bool]]:
         """By model and version, whether it serves: what this service's workers answer with against all other known versions."""
@@ -80,10 +99,12 @@ class Status:
             found[model] = {version: version in answering for version in sorted(known)}
         return found
 
-    def _model(self, model: str, workers: Sequence[Heartbeat]) -> ModelState:
+    def _model(self, model: str, workers: Sequence[Heartbeat], sync: ModelSync | None) -> ModelState:
         generation = self._follower.generations.of(model)
         serving = self._follower.aspired(model).serving.version
         reasons = self._reasons(generation, serving, workers)
+        if sync and sync.trouble:
+            reasons.append(sync.trouble)
         return ModelState(
             name=model,
             generation=generation.generation,
@@ -96,6 +117,7 @@ class Status:
             pinned=generation.pinned,
             degraded=bool(reasons),
             reasons=reasons,
+            sync=sync,
             workers=[_worker(one) for one in workers],
         )
 

@@ -88,9 +88,13 @@ class FakeStatus(Status):
     def __init__(self, models: Sequence[str] = (), loaded: Mapping[str, str] | None = None) -> None:
         self.names = models
         self.memory = dict(loaded or {})
+        self.waits_for: str | None = None
 
     def models(self) -> ModelStates:
-        return ModelStates(models=[self.state(name) for name in self.names])
+        return ModelStates(models=[self.state(name) for name in self.names], sync_problems=[])
+
+    def waiting(self) -> str | None:
+        return self.waits_for
 
     def state(self, name: str) -> ModelState:
         serving = next(iter(self.memory), "")
@@ -100,7 +104,7 @@ class FakeStatus(Status):
         )  # fmt: skip
         return ModelState(
             name=name, generation=0, serving=serving, previous=None, preparing=None, source="a test", by=None,
-            since=None, pinned=False, degraded=False, reasons=[], workers=[worker],
+            since=None, pinned=False, degraded=False, reasons=[], sync=None, workers=[worker],
         )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from bentoml.exceptions import ServiceUnavailable
 from artifacts.inputs import Photo
 from protocols.dataplane import BETWEEN_TRIES, MOST_CHARACTERS
 from protocols.errors import RequestError
-from tests.protocols.fakes import DETECTIONS, FakeRoute, FakeRunner, classified, failing, model, plane
+from tests.protocols.fakes import DETECTIONS, FakeRoute, FakeRunner, FakeStatus, classified, failing, model, plane
 
 pytestmark = pytest.mark.anyio
 
@@ -149,3 +149,12 @@ async def test_readiness_names_what_is_missing() -> None:
     one.draining = True
     assert await one.unready() == ["the service is shutting down"]
     assert await plane().unready() == []
+
+
+@pytest.mark.anyio
+async def test_the_start_waits_for_the_first_sync() -> None:
+    one = plane()
+    status = FakeStatus()
+    status.waits_for = "the sidecar is late"
+    one._status = status
+    assert await one.unready() == ["the sidecar is late"]

@@ -12,6 +12,8 @@ from model_store.following import Follower
 from model_store.generation import Generations, Target
 from model_store.heartbeats import Heartbeat, Heartbeats
 from model_store.layout import Layout
+from model_store.sync_state import ModelSync, SyncState
+from protocols.first_sync import FirstSync
 from protocols.status import ModelState, Status
 from tests.conftest import MODELS as SHIPPED
 
@@ -26,7 +28,8 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def status(layout: Layout) -> Status:
-    return Status(layout, Follower(layout, {model: SHIPPED / model for model in MODELS}), workers=1)
+    first_sync = FirstSync(layout.sync, 60, expected=False)
+    return Status(layout, Follower(layout, {model: SHIPPED / model for model in MODELS}), workers=1, first_sync=first_sync)
 
 
 def beat(layout: Layout, worker: str, **fields: Any) -> None:
@@ -79,3 +82,27 @@ def test_one_for_what_serves_and_zero_for_what_does_not(layout: Layout) -> None:
     beat(layout, "here", serving="v1")
     assert status(layout).serving()["yolo"] == {"fallback-2": False, "v0": False, "v1": True}
     assert status(layout).serving()["kcbert"] == {"fallback-2": True}
+
+
+def test_a_registry_that_cannot_be_reached_is_a_reason(layout: Layout) -> None:
+    flip(layout, "v1")
+    beat(layout, "one", serving="v1", loaded={"v1": "available"})
+    sync = ModelSync(source="s3://bucket", looked=SINCE, verdict="unreachable", reason="it cannot be reached")
+    SyncState(since=SINCE, models={"yolo": sync}, problems=["SQS: denied"]).write(layout.sync)
+    one = yolo(layout)
+    assert (one.reasons, one.sync) == (["s3://bucket: it cannot be reached"], sync)
+    assert status(layout).models().sync_problems == ["SQS: denied"]
+
+
+def test_a_version_that_was_refused_is_told_and_does_not_degrade(layout: Layout) -> None:
+    flip(layout, "v1")
+    beat(layout, "one", serving="v1", loaded={"v1": "available"})
+    sync = ModelSync(source="s3://bucket", looked=SINCE, verdict="refused", version="v2", reason="it is slow")
+    SyncState(since=SINCE, models={"yolo": sync}).write(layout.sync)
+    assert (yolo(layout).degraded, yolo(layout).sync) == (False, sync)
+
+
+def test_a_sidecar_that_has_ended_is_told(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    SyncState(since=SINCE, models={}).write(layout.sync)
+    monkeypatch.setattr("model_store.sync_state.ALIVE", -1.0)
+    assert status(layout).models().sync_problems == ["the sidecar has ended: no new version comes"]
