@@ -1,3 +1,4 @@
-"""From what a data scientist publishes to a version that the data plane serves."""
+"""From what a data scientist publishes to a version that the data plane serves.
 
-from model_sync.importing import torchvision_ops as torchvision_ops  # first: transformers and ultralytics need what it declares
+Importing this package costs nothing; a compiler in it brings torch, ultralytics, transformers or mlflow with it.
+"""

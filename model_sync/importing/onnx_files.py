@@ -1,12 +1,31 @@
-"""The last touch to an ONNX export: weights stored in half precision, and nothing in it of the machine that made it."""
+"""ONNX files: read other people's, and give ours the last touch: half-precision weights, and nothing of whoever made them."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from model_sync.sources import RefusedError
+
 LEAST_ELEMENTS = 1024  # smaller tensors are not worth a node
+
+
+def read_graph(file: Path) -> onnx.ModelProto:
+    """The model in `file`, with weights that lie in files beside it. Raises RefusedError."""
+    try:
+        model = onnx.load(file)
+        onnx.checker.check_model(model)
+    except Exception as error:  # onnx and protobuf have many kinds, with no common base
+        raise RefusedError(f"{file.name} is no ONNX model (is it whole?): {error}") from error
+    return model
+
+
+def shape_of(value: onnx.ValueInfoProto) -> list[int | None]:
+    """The sizes of a tensor's dimensions; None where they are free."""
+    return [one.dim_value if one.HasField("dim_value") else None for one in value.type.tensor_type.shape.dim]
 
 
 def forget_origin(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from transformers import BertConfig, BertForSequenceClassification
-from ultralytics import YOLO
+from transformers import BertConfig, BertForSequenceClassification, PretrainedConfig, RobertaConfig
 
 from artifacts.answers import Classification
 from artifacts.golden import read_golden_photos
@@ -20,7 +19,7 @@ from artifacts.manifest import DamagedArtifactError, Manifest, NgramsInput, Toke
 from artifacts.ngrams import NgramCounter
 from artifacts.reference import read_reference_texts
 from artifacts.text import TextEncoder
-from model_sync.importing.kcbert import compile_kcbert
+from model_sync.importing.kcbert import compile_kcbert, longest
 from model_sync.importing.ngrams import write_ngrams
 from model_sync.importing.onnx_files import forget_origin, store_in_half
 from model_sync.importing.sentiment import package_sentiment
@@ -37,23 +36,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def tiny_yolo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The smallest YOLOv8, untrained, saved as ultralytics saves."""
-    torch.manual_seed(1)
-    folder = tmp_path_factory.mktemp("yolo")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = YOLO("yolov8n.yaml", task="detect")
-        head = model.model.model[-1]
-        for branch in head.cv3:
-            torch.nn.init.normal_(branch[-1].weight, std=0.5)
-            torch.nn.init.constant_(branch[-1].bias, -1.0)
-        model.model.names = {index: f"class{index}" for index in range(80)}
-        model.save(folder / "best.pt")
-    return folder / "best.pt"
-
-
 def test_a_detector(tiny_yolo: Path, tmp_path: Path) -> None:
     output = tmp_path / "yolo"
     golden = sorted(PHOTOS.glob("*.jpg"))
@@ -63,19 +45,6 @@ def test_a_detector(tiny_yolo: Path, tmp_path: Path) -> None:
     samples = read_golden_photos(output)
     assert any(sample.detections for sample in samples)
     assert Yolo(output).predict([Photo(data=golden[0].read_bytes())]).version == "v1"
-
-
-@pytest.fixture
-def tiny_bert(tmp_path: Path) -> Path:
-    torch.manual_seed(1)
-    config = BertConfig(
-        vocab_size=30_000, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=64, id2label={0: "none", 1: "offensive", 2: "hate"},
-    )  # fmt: skip
-    folder = tmp_path / "bert"
-    BertForSequenceClassification(config).save_pretrained(folder)
-    (folder / "tokenizer.json").write_bytes((MODELS / "kcbert" / "tokenizer.json").read_bytes())
-    return folder
 
 
 def test_a_classifier(tiny_bert: Path, tmp_path: Path) -> None:
@@ -89,6 +58,7 @@ def test_a_classifier(tiny_bert: Path, tmp_path: Path) -> None:
 
 def test_a_classifier_with_a_linear_member(tiny_bert: Path, tmp_path: Path) -> None:
     """The graph gives what the members' formulas give, whatever else is in the batch."""
+    tiny_bert = shutil.copytree(tiny_bert, tmp_path / "bert")
     spec = NgramsInput(shortest=1, longest=3, buckets=512, characters=20)
     rng = np.random.default_rng(1)
     arrays = {
@@ -127,9 +97,18 @@ def test_the_reference_set_is_taken_over(tiny_bert: Path, tmp_path: Path) -> Non
 
 
 def test_a_classifier_without_a_tokenizer_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    tiny_bert = shutil.copytree(tiny_bert, tmp_path / "bert")
     (tiny_bert / "tokenizer.json").unlink()
     with pytest.raises(DamagedArtifactError, match="every text would look the same"):
         compile_kcbert(tiny_bert, tmp_path / "kcbert", version="v1", source="a test", golden=[])
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [(BertConfig(max_position_embeddings=300), 300), (RobertaConfig(max_position_embeddings=514, pad_token_id=1), 512)],
+)
+def test_the_longest_text_has_a_position_for_every_token(config: PretrainedConfig, expected: int) -> None:
+    assert longest(config) == expected
 
 
 def linear(weights: np.ndarray) -> onnx.ModelProto:
