@@ -1,0 +1,132 @@
+"""`latest_model.yaml`: which version of each model was published to S3. Parsing it touches nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from artifacts.manifest import MODELS
+from model_sync.sources import SourceError
+
+LATEST_MODEL = "latest_model.yaml"
+MOST_BYTES = 1_000_000  # of the file; a few hundred are usual
+
+
+def _is_relative(path: str) -> str:
+    if any(part in {"", ".", ".."} for part in path.split("/")):
+        raise ValueError("should be a relative path, without . and ..")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_is_relative)]
+Folder = Annotated[str, AfterValidator(lambda path: path.removesuffix("/")), AfterValidator(_is_relative)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ListedFile(_Strict):
+    """A file of a version: its path relative to the version's folder, its size in bytes, its digest in hex."""
+
+    path: RelativePath
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class FullEntry(_Strict):
+    """A version with its files. `path` is its folder, relative to where `latest_model.yaml` lies; `signature` is base64."""
+
+    version: str = Field(min_length=1)
+    path: Folder
+    files: Annotated[tuple[ListedFile, ...], Field(min_length=1, strict=False)]  # YAML has lists only
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    signature: str | None = None
+
+    @field_validator("files")
+    @classmethod
+    def _paths_are_unique(cls, files: tuple[ListedFile, ...]) -> tuple[ListedFile, ...]:
+        if len({file.path for file in files}) != len(files):
+            raise ValueError("two files share a path")
+        return files
+
+    @property
+    def digest(self) -> str:
+        """The sha256, in hex, of `[path, [[path, size, sha256], ...]]` as JSON without spaces, the files sorted by path."""
+        files = sorted([file.path, file.size, file.sha256] for file in self.files)
+        return digest_of([self.path, files])
+
+
+class ShortEntry(_Strict):
+    """Only a path: of a file, or of a folder."""
+
+    path: Folder
+
+    def version(self, model: str, digest: str, *, is_file: bool) -> str:
+        """The last folder of the path that is not `model`; without one, `r-` and the beginning of the digest."""
+        folders = self.path.split("/")
+        if is_file:
+            folders.pop()
+        names = [folder for folder in folders if folder != model]
+        return names[-1] if names else f"r-{digest[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class LatestModel:
+    """The file. `wrong` has, by model, what cannot be understood: it spoils no other model."""
+
+    entries: Mapping[str, FullEntry | ShortEntry]
+    wrong: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, text: bytes) -> LatestModel:
+        """What the file says of the models of this service; other names are ignored. Raises SourceError."""
+        if len(text) > MOST_BYTES:
+            raise SourceError(f"{LATEST_MODEL} has more than {MOST_BYTES} bytes: something else lies there")
+        try:
+            body = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2026-13-01 looks like a date
+            raise SourceError(f"{LATEST_MODEL} is no YAML: {error}") from error
+        if not isinstance(body, dict):
+            raise SourceError(f"{LATEST_MODEL} should have the names of the models as its keys")
+        entries: dict[str, FullEntry | ShortEntry] = {}
+        wrong: dict[str, str] = {}
+        for model in MODELS:
+            if model not in body:
+                continue
+            try:
+                entries[model] = _entry(body[model])
+            except ValidationError as error:
+                wrong[model] = f"the entry of {model} in {LATEST_MODEL} is wrong: {_sentences(error)}"
+        return cls(entries, wrong)
+
+    def of(self, model: str) -> FullEntry | ShortEntry | None:
+        """The entry of `model`; None when there is none. Raises SourceError for one that cannot be understood."""
+        if model in self.wrong:
+            raise SourceError(self.wrong[model])
+        return self.entries.get(model)
+
+
+def digest_of(what: object) -> str:
+    """The sha256, in hex, of `what` as JSON without spaces."""
+    return hashlib.sha256(json.dumps(what, separators=(",", ":")).encode()).hexdigest()
+
+
+def _entry(value: object) -> FullEntry | ShortEntry:
+    return ShortEntry(path=value) if isinstance(value, str) else FullEntry.model_validate(value)
+
+
+def _sentences(error: ValidationError) -> str:
+    """What is wrong, without the values: an entry may be as long as the file."""
+    found = []
+    for one in error.errors(include_url=False, include_input=False, include_context=False):
+        place = ".".join(str(part) for part in one["loc"]) or "the entry"
+        hint = " (put it in quotes)" if one["type"] == "string_type" else ""
+        found.append(f"{place}: {one['msg']}{hint}")
+    return "; ".join(found)

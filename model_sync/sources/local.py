@@ -1,0 +1,68 @@
+"""Versions in folders of this machine, or of a mounted one: `<folder>/<version>/...`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from model_sync.sources import Offer, RemoteFile, SourceError
+from model_sync.sources.latest_model import digest_of
+
+INCOMPLETE = ".incomplete"  # whoever copies a version in keeps a file of this name in it until all is there
+
+
+class LocalSource:
+    """A folder for each model. Its newest version is the sub-folder that was modified last.
+
+    A sub-folder that is hidden, has a file `.incomplete`, or has no file at all is no version.
+    """
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self._folders = dict(folders)
+
+    def newest(self, model: str) -> Offer | None:
+        """The version modified last; of two at the same instant the last by name. Raises SourceError."""
+        if model not in self._folders:
+            return None
+        try:
+            versions = sorted(self._folders[model].iterdir(), key=lambda folder: (folder.stat().st_mtime_ns, folder.name))
+            for folder in reversed(versions):
+                if folder.name.startswith(".") or not folder.is_dir() or (folder / INCOMPLETE).exists():
+                    continue
+                if files := _files(folder):
+                    return Offer(model, folder.name, _digest(folder, files), str(folder))
+        except OSError as error:
+            raise SourceError(f"the versions of {model} cannot be read: {error}") from error
+        return None
+
+    def files(self, offer: Offer) -> tuple[RemoteFile, ...]:
+        """The files, as long as they are those that were offered. Raises SourceError."""
+        folder = Path(offer.uri)
+        try:
+            files = _files(folder)
+            digest = _digest(folder, files)
+        except OSError as error:
+            raise SourceError(f"{folder} cannot be read: {error}") from error
+        if digest != offer.digest:
+            raise SourceError(f"{folder} has changed since it was offered: the next look takes it as it is then")
+        return files
+
+    def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
+        """Copy the file, always all of it. Raises SourceError when it cannot be opened, and OSError."""
+        path = Path(offer.uri) / file.path
+        try:
+            stream = path.open("rb")
+        except OSError as error:
+            raise SourceError(f"{path} cannot be read: {error}") from error
+        with stream, part.open("wb") as copy:
+            shutil.copyfileobj(stream, copy)
+
+
+def _files(folder: Path) -> tuple[RemoteFile, ...]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return tuple(RemoteFile(path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths)
+
+
+def _digest(folder: Path, files: tuple[RemoteFile, ...]) -> str:
+    return digest_of([[file.path, file.size, (folder / file.path).stat().st_mtime_ns] for file in files])

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+import yaml
+
+from model_sync.sources import SourceError
+from model_sync.sources.latest_model import MOST_BYTES, FullEntry, LatestModel, ShortEntry
+
+SHA = hashlib.sha256(b"weights").hexdigest()
+FULL: dict[str, Any] = {
+    "version": "v3",
+    "path": "yolo/v3",
+    "files": [{"path": "best.pt", "size": 7, "sha256": SHA}, {"path": "data/names.txt", "size": 0, "sha256": SHA}],
+}
+
+
+def parse(body: object) -> LatestModel:
+    return LatestModel.parse(yaml.safe_dump(body).encode())
+
+
+def full(**changes: Any) -> FullEntry:
+    entry = parse({"yolo": {**FULL, **changes}}).of("yolo")
+    assert isinstance(entry, FullEntry)
+    return entry
+
+
+def test_the_full_form() -> None:
+    entry = full(metrics={"map50": 0.9}, signature="c2ln")
+    assert (entry.version, entry.path, entry.signature) == ("v3", "yolo/v3", "c2ln")
+    assert [(file.path, file.size, file.sha256) for file in entry.files] == [("best.pt", 7, SHA), ("data/names.txt", 0, SHA)]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_file", "version"),
+    [
+        ("yolo/v3/best.pt", True, "v3"),
+        ("yolo/v3/", False, "v3"),
+        ("v3/yolo/best.pt", True, "v3"),
+        ("yolo/best.pt", True, "r-0123456789ab"),
+        ("best.pt", True, "r-0123456789ab"),
+        ("yolo/", False, "r-0123456789ab"),
+    ],
+)
+def test_the_short_form_has_the_version_in_its_path(path: str, is_file: bool, version: str) -> None:
+    entry = parse({"yolo": path}).of("yolo")
+    assert isinstance(entry, ShortEntry)
+    assert entry.version("yolo", "0123456789abcdef", is_file=is_file) == version
+
+
+def test_a_model_that_is_not_named_has_no_entry_and_an_unknown_one_is_ignored() -> None:
+    latest = parse({"yolo": "yolo/v3/", "resnet": {"no": "matter"}})
+    assert latest.of("kcbert") is None
+    assert latest.wrong == {}
+
+
+def test_the_digest_is_of_the_path_and_the_files_in_any_order() -> None:
+    digest = full().digest
+    reference = f'["yolo/v3",[["best.pt",7,"{SHA}"],["data/names.txt",0,"{SHA}"]]]'
+    assert digest == hashlib.sha256(reference.encode()).hexdigest()
+    assert full(files=FULL["files"][::-1], metrics={"map50": 0.9}, path="yolo/v3/").digest == digest
+    assert full(path="yolo/v4").digest != digest
+    assert full(files=FULL["files"][:1]).digest != digest
+    assert full(files=[{**FULL["files"][0], "size": 8}, FULL["files"][1]]).digest != digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"versoin": "v4"}, "versoin: Extra inputs are not permitted"),
+        ({"version": 3}, r"version: Input should be a valid string \(put it in quotes\)"),
+        ({"version": ""}, "version"),
+        ({"path": "../kcbert"}, "path: .*relative path"),
+        ({"path": "/yolo"}, "path: .*relative path"),
+        ({"path": "/"}, "path: .*relative path"),
+        ({"files": []}, "files: .*at least 1"),
+        ({"files": [{"path": "a/../../b", "size": 1, "sha256": SHA}]}, r"files\.0\.path: .*relative path"),
+        ({"files": [{"path": "/etc/passwd", "size": 1, "sha256": SHA}]}, r"files\.0\.path: .*relative path"),
+        ({"files": [{"path": "a", "size": "1", "sha256": SHA}]}, r"files\.0\.size"),
+        ({"files": [{"path": "a", "size": -1, "sha256": SHA}]}, r"files\.0\.size"),
+        ({"files": [{"path": "a", "size": 1, "sha256": "abc"}]}, r"files\.0\.sha256"),
+        ({"files": [{"path": "a", "size": 1, "sha256": SHA}] * 2}, "two files share a path"),
+    ],
+)
+def test_a_wrong_entry_is_named_and_spoils_no_other(changes: dict[str, Any], message: str) -> None:
+    latest = parse({"yolo": {**FULL, **changes}, "kcbert": "kcbert/v1/"})
+    with pytest.raises(SourceError, match=f"the entry of yolo in latest_model.yaml is wrong: .*{message}"):
+        latest.of("yolo")
+    assert latest.of("kcbert") == ShortEntry(path="kcbert/v1")
+
+
+@pytest.mark.parametrize("entry", [None, 3, ["yolo/v3"], "", "/yolo", "yolo/../v3", "yolo//v3"])
+def test_what_is_neither_form_is_wrong(entry: object) -> None:
+    with pytest.raises(SourceError, match="the entry of yolo"):
+        parse({"yolo": entry}).of("yolo")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "names of the models"),
+        (b"- yolo", "names of the models"),
+        (b"yolo: [", "no YAML"),
+        (b"yolo: 2026-13-41", "no YAML"),
+        (b"\xff\xfe\xff", "no YAML"),
+        (b"[" * 100_000, "no YAML"),
+        (b"yolo: !!python/name:os.system", "no YAML"),
+        (b" " * (MOST_BYTES + 1), "more than 1000000 bytes"),
+    ],
+)
+def test_a_file_that_cannot_be_understood(text: bytes, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        LatestModel.parse(text)
+
+
+def test_a_message_does_not_repeat_what_it_is_about() -> None:
+    bomb = "a: &a [x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{name}: &{name} [{','.join(['*' + last] * 8)}]\n" for last, name in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    with pytest.raises(SourceError) as caught:
+        LatestModel.parse(f"{bomb}yolo: {{version: *i, path: yolo, files: []}}".encode()).of("yolo")
+    assert len(str(caught.value)) < 300

@@ -1,0 +1,558 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.stub import Stubber
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from benchmarks.load import free_port
+from model_sync.sources import Offer, RefusedError, RemoteFile, SourceError
+from model_sync.sources import s3 as s3_module
+from model_sync.sources.latest_model import FullEntry
+from model_sync.sources.s3 import S3Source, signed_text
+from tests.registries import CREDENTIALS, REGION, SeaweedFS
+
+WEIGHTS = b"0123456789" * 100
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def client_for(
+    url: str,
+    *,
+    key_id: str = CREDENTIALS["AWS_ACCESS_KEY_ID"],
+    secret: str = CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+    **config: Any,
+) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
+        region_name=REGION,
+        config=Config(retries={"mode": "standard", "total_max_attempts": 1}, signature_version="s3v4", **config),
+    )
+
+
+class Registry:
+    """A prefix of its own on the real server, and the requests that were made of it since something was put there."""
+
+    def __init__(self, server: SeaweedFS) -> None:
+        self.server = server
+        self.client: Any = server.client()
+        self.prefix = uuid.uuid4().hex
+        self.uri = f"s3://{server.BUCKET}/{self.prefix}"
+        self.asked: list[tuple[str, int]] = []
+        self.ranges: list[str | None] = []
+        self.client.meta.events.register("after-call.s3", self._note)
+        self.client.meta.events.register("before-send.s3", self._note_range)
+
+    def put(self, path: str, data: bytes) -> None:
+        self.client.put_object(Bucket=self.server.BUCKET, Key=f"{self.prefix}/{path}", Body=data)
+        self.asked.clear()
+        self.ranges.clear()
+
+    def delete(self, path: str) -> None:
+        self.client.delete_object(Bucket=self.server.BUCKET, Key=f"{self.prefix}/{path}")
+
+    def publish(self, **models: Any) -> None:
+        self.put("latest_model.yaml", yaml.safe_dump(models).encode())
+
+    def publish_yolo(self, files: dict[str, bytes], *, version: str = "v3", **more: Any) -> dict[str, Any]:
+        for path, data in files.items():
+            self.put(f"yolo/{version}/{path}", data)
+        listed = [{"path": path, "size": len(data), "sha256": sha256(data)} for path, data in files.items()]
+        entry = {"version": version, "path": f"yolo/{version}", "files": listed, **more}
+        self.publish(yolo=entry)
+        return entry
+
+    def source(self, **more: Any) -> S3Source:
+        return S3Source(self.uri, client=self.client, **more)
+
+    def _note(self, model: Any, http_response: Any, **_: Any) -> None:
+        self.asked.append((model.name, http_response.status_code))
+
+    def _note_range(self, request: Any, **_: Any) -> None:
+        found = request.headers.get("Range")
+        self.ranges.append(found.decode() if isinstance(found, bytes) else found)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    with SeaweedFS(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture
+def registry(server: SeaweedFS) -> Registry:
+    return Registry(server)
+
+
+def newest(source: S3Source) -> Offer:
+    offer = source.newest("yolo")
+    assert offer
+    return offer
+
+
+def test_the_full_form_is_offered(registry: Registry) -> None:
+    entry = registry.publish_yolo({"best.pt": WEIGHTS, "data/names.txt": b"glass"})
+    source = registry.source()
+    digest = FullEntry.model_validate(entry).digest
+    assert newest(source) == Offer("yolo", "v3", digest, f"{registry.uri}/yolo/v3")
+    assert source.files(newest(source)) == (
+        RemoteFile("best.pt", 1000, sha256(WEIGHTS)),
+        RemoteFile("data/names.txt", 5, sha256(b"glass")),
+    )
+    assert source.newest("kcbert") is None
+
+
+def test_awss_own_variables_lead_there(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.publish_yolo({"best.pt": WEIGHTS})
+    for name, value in registry.server.environment.items():
+        monkeypatch.setenv(name, value)
+    assert newest(S3Source(registry.uri + "/")).version == "v3"
+
+
+def test_nothing_new_costs_one_conditional_request(registry: Registry) -> None:
+    registry.publish_yolo({"best.pt": WEIGHTS})
+    source = registry.source()
+    first = newest(source)
+    assert newest(source) == first
+    assert registry.asked == [("GetObject", 200), ("GetObject", 304)]
+    registry.publish_yolo({"best.pt": WEIGHTS}, version="v4")
+    assert newest(source).version == "v4"
+
+
+def test_a_request_is_shared_by_those_who_asked_before_it_began(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.publish_yolo({"best.pt": WEIGHTS})
+    source = registry.source()
+    entered, let_go = threading.Event(), threading.Event()
+    get = registry.client.get_object
+
+    def slow_get(**arguments: Any) -> Any:
+        entered.set()
+        assert let_go.wait(10)
+        return get(**arguments)
+
+    registry.client.get_object = slow_get
+    clock = SimpleNamespace(now=0)
+
+    def tick() -> int:
+        clock.now += 1
+        return int(clock.now)
+
+    monkeypatch.setattr(s3_module, "time", SimpleNamespace(monotonic=tick))
+    found: list[Offer] = []
+    threads = [threading.Thread(target=lambda: found.append(newest(source))) for _ in range(3)]
+    threads[0].start()
+    assert entered.wait(10)
+    before = clock.now
+    for thread in threads[1:]:
+        thread.start()
+    while clock.now < before + 2:  # until both have asked
+        time.sleep(0.01)
+    let_go.set()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3
+    assert registry.asked == [("GetObject", 200), ("GetObject", 304)]
+
+
+@pytest.mark.parametrize("path", ["yolo/v3/", "yolo/v3"])
+def test_a_folder_in_the_short_form(registry: Registry, path: str, tmp_path: Path) -> None:
+    for key in ("yolo/v3/best.pt", "yolo/v3/data/names.txt", "yolo/v3.1/best.pt", "yolo/v30"):
+        registry.put(key, key.encode())
+    registry.publish(yolo=path)
+    source = registry.source()
+    offer = newest(source)
+    assert (offer.version, offer.uri) == ("v3", f"{registry.uri}/yolo/v3")
+    assert source.files(offer) == (RemoteFile("best.pt", 15), RemoteFile("data/names.txt", 22))
+    source.download(offer, RemoteFile("data/names.txt", 22), tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == b"yolo/v3/data/names.txt"
+
+
+def test_a_file_in_the_short_form(registry: Registry, tmp_path: Path) -> None:
+    registry.put("yolo/best.pt", WEIGHTS)
+    registry.put("yolo/best.pt.md5", b"0")
+    registry.publish(yolo="yolo/best.pt")
+    source = registry.source()
+    offer = newest(source)
+    assert offer.version == f"r-{offer.digest[:12]}"
+    [file] = source.files(offer)
+    assert file == RemoteFile("best.pt", 1000)
+    source.download(offer, file, tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == WEIGHTS
+
+
+def test_other_bytes_at_the_same_path_are_another_offer_of_the_short_form(registry: Registry, tmp_path: Path) -> None:
+    registry.put("yolo/v3/best.pt", WEIGHTS)
+    registry.publish(yolo="yolo/v3/")
+    source = registry.source()
+    first = newest(source)
+    [file] = source.files(first)
+    assert newest(source) == first
+    registry.put("yolo/v3/best.pt", WEIGHTS[::-1])
+    part = tmp_path / "part"
+    part.write_bytes(WEIGHTS[:300])
+    with pytest.raises(SourceError, match=r"best\.pt changed while it was fetched"):
+        source.download(first, file, part)
+    assert not part.exists()
+    assert newest(source).digest != first.digest
+    with pytest.raises(SourceError, match="yolo v3 is not the newest any more"):
+        source.files(first)
+
+
+def test_a_short_form_that_leads_nowhere(registry: Registry) -> None:
+    registry.publish(yolo="yolo/v3/")
+    with pytest.raises(SourceError, match=r"names s3://models/.*/yolo/v3 for yolo, where nothing lies: upload it"):
+        registry.source().newest("yolo")
+
+
+def test_a_download_goes_on_from_what_is_there(registry: Registry, tmp_path: Path) -> None:
+    registry.publish_yolo({"best.pt": WEIGHTS, "empty": b""})
+    source = registry.source()
+    offer = newest(source)
+    weights, empty = source.files(offer)
+    part = tmp_path / "part"
+    source.download(offer, weights, part)
+    assert part.read_bytes() == WEIGHTS
+    part.write_bytes(WEIGHTS[:300])
+    source.download(offer, weights, part)
+    assert part.read_bytes() == WEIGHTS
+    assert registry.ranges == [None, None, "bytes=300-"]
+    source.download(offer, weights, part)  # nothing is missing
+    assert len(registry.ranges) == 3
+    part.write_bytes(WEIGHTS * 2)
+    source.download(offer, weights, part)
+    assert part.read_bytes() == WEIGHTS
+    source.download(offer, empty, tmp_path / "empty")
+    assert (tmp_path / "empty").read_bytes() == b""
+
+
+def test_bytes_of_two_objects_are_not_mixed(registry: Registry, tmp_path: Path) -> None:
+    registry.publish_yolo({"best.pt": WEIGHTS})
+    source = registry.source()
+    offer = newest(source)
+    [file] = source.files(offer)
+    part = tmp_path / "part"
+    source.download(offer, file, part)
+    part.write_bytes(WEIGHTS[:300])
+    registry.put("yolo/v3/best.pt", WEIGHTS[::-1])
+    newest(source)  # a look in between forgets nothing
+    with pytest.raises(SourceError, match="changed while it was fetched"):
+        source.download(offer, file, part)
+    assert not part.exists()
+    source.download(offer, file, part)
+    assert part.read_bytes() == WEIGHTS[::-1]
+
+
+def test_an_object_of_another_size_or_none_is_refused(registry: Registry, tmp_path: Path) -> None:
+    registry.publish_yolo({"best.pt": WEIGHTS})
+    registry.put("yolo/v3/best.pt", WEIGHTS[:-1])
+    source = registry.source()
+    offer = newest(source)
+    [file] = source.files(offer)
+    for have in (0, 300):
+        (tmp_path / "part").write_bytes(WEIGHTS[:have])
+        with pytest.raises(RefusedError, match=r"^best\.pt has 999 bytes in S3, latest_model\.yaml says 1000$"):
+            source.download(offer, file, tmp_path / "part")
+    registry.put("yolo/v3/best.pt", b"0")
+    with pytest.raises(SourceError, match="changed"):  # its first 300 bytes cannot be of this
+        source.download(offer, file, tmp_path / "part")
+    with pytest.raises(RefusedError, match="has 1 bytes in S3"):
+        source.download(offer, file, tmp_path / "part")
+    registry.delete("yolo/v3/best.pt")
+    with pytest.raises(RefusedError, match=r"s3://models/.*/yolo/v3/best\.pt does not exist: publish it"):
+        source.download(offer, file, tmp_path / "part")
+
+
+@pytest.fixture
+def signer() -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.generate()
+
+
+@pytest.fixture
+def key(signer: Ed25519PrivateKey, tmp_path: Path) -> Path:
+    path = tmp_path / "key.pem"
+    path.write_bytes(signer.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return path
+
+
+def test_a_signed_version_is_taken(registry: Registry, signer: Ed25519PrivateKey, key: Path) -> None:
+    entry = registry.publish_yolo({"best.pt": WEIGHTS})
+    text = signed_text("yolo", "v3", FullEntry.model_validate(entry).digest)
+    registry.publish(yolo={**entry, "signature": base64.b64encode(signer.sign(text)).decode()})
+    source = registry.source(key=key)
+    assert [file.path for file in source.files(newest(source))] == ["best.pt"]
+    moved = {**entry, "version": "v4", "signature": base64.b64encode(signer.sign(text)).decode()}
+    registry.publish(yolo=moved)
+    with pytest.raises(RefusedError, match=r"the signature of yolo v4 in latest_model.yaml is not by the key"):
+        source.files(newest(source))
+
+
+@pytest.mark.parametrize(
+    ("signature", "message"),
+    [
+        (None, "yolo v3 is unsigned: latest_model.yaml has no signature"),
+        ("?", "is not by the key"),
+        (base64.b64encode(bytes(64)).decode(), "is not by the key"),
+        (base64.b64encode(b"short").decode(), "is not by the key"),
+    ],
+)
+def test_a_version_without_a_valid_signature_is_refused(
+    registry: Registry, key: Path, signature: str | None, message: str
+) -> None:
+    registry.publish_yolo({"best.pt": WEIGHTS}, **({"signature": signature} if signature else {}))
+    source = registry.source(key=key)
+    with pytest.raises(RefusedError, match=message):
+        source.files(newest(source))
+
+
+def test_the_short_form_is_refused_where_signatures_are_asked_for(registry: Registry, key: Path) -> None:
+    registry.put("yolo/v3/best.pt", WEIGHTS)
+    registry.publish(yolo="yolo/v3/")
+    source = registry.source(key=key)
+    with pytest.raises(RefusedError, match=r"a plain path in latest_model.yaml cannot be signed"):
+        source.files(newest(source))
+
+
+def test_settings_that_cannot_be_meant(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="should look like s3://bucket/prefix"):
+        S3Source("bucket/prefix")
+    key = tmp_path / "key.pem"
+    key.write_text("no key")
+    with pytest.raises(ValueError, match="is no PEM file with a public key"):
+        S3Source("s3://models", key)
+    other = generate_private_key(SECP256R1()).public_key()
+    key.write_bytes(other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    with pytest.raises(ValueError, match="another kind than Ed25519"):
+        S3Source("s3://models", key)
+
+
+def test_a_registry_without_the_file(registry: Registry) -> None:
+    with pytest.raises(SourceError, match=r"s3://models/.*/latest_model\.yaml does not exist yet: publish one"):
+        registry.source().newest("yolo")
+
+
+def test_a_bucket_that_is_not_there(registry: Registry) -> None:
+    with pytest.raises(SourceError, match="the bucket does not exist: create it"):
+        S3Source("s3://elsewhere", client=registry.client).newest("yolo")
+
+
+def test_wrong_credentials(server: SeaweedFS) -> None:
+    with pytest.raises(SourceError, match="the access key is not known there: check AWS_ACCESS_KEY_ID"):
+        S3Source("s3://models", client=client_for(server.url, key_id="nobody")).newest("yolo")
+    with pytest.raises(SourceError, match="does not fit the access key: check AWS_SECRET_ACCESS_KEY"):
+        S3Source("s3://models", client=client_for(server.url, secret="wrong")).newest("yolo")
+
+
+def test_no_credentials(server: SeaweedFS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in CREDENTIALS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
+    with pytest.raises(SourceError, match=r"no credentials for s3://models.*: set AWS_ACCESS_KEY_ID"):
+        S3Source("s3://models").newest("yolo")
+
+
+def test_a_server_that_is_down() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(SourceError, match=f"S3 cannot be reached at {url} .*: check AWS_ENDPOINT_URL_S3"):
+        S3Source("s3://models", client=client_for(url)).newest("yolo")
+
+
+def test_a_server_that_does_not_answer(server: SeaweedFS) -> None:
+    source = S3Source("s3://models", client=client_for(server.url, read_timeout=0.2))
+    server.pause()
+    try:
+        with pytest.raises(SourceError, match=f"S3 cannot be reached at {server.url}"):
+            source.newest("yolo")
+    finally:
+        server.resume()
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "message"),
+    [
+        ("ExpiredToken", 400, "the credentials have expired: renew them"),
+        ("RequestTimeTooSkewed", 403, "this machine's clock is off by more than 15 minutes: set it"),
+        ("AccessDenied", 403, "they need s3:GetObject and s3:ListBucket"),
+        ("PermanentRedirect", 301, "another region: set AWS_DEFAULT_REGION"),
+        ("SlowDown", 503, r"S3 answers 503 \(SlowDown\) for s3://models/latest_model.yaml: it is busy or broken"),
+        ("InternalError", 500, r"S3 answers 500 \(InternalError\)"),
+        ("Teapot", 418, "S3 refuses s3://models/latest_model.yaml: Teapot, short and stout"),
+    ],
+)
+def test_what_s3_answers_in_plain_words(code: str, status: int, message: str) -> None:
+    client = client_for("http://127.0.0.1:1")
+    with Stubber(client) as stubber:
+        stubber.add_client_error("get_object", code, "short and stout", http_status_code=status)
+        with pytest.raises(SourceError, match=message) as caught:
+            S3Source("s3://models", client=client).newest("yolo")
+    assert isinstance(caught.value.__cause__, ClientError)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[BaseHTTPRequestHandler], None]], str]]:
+    """Starts a server that is no S3 at all: `serve(answer)` gives its URL."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(answer: Callable[[BaseHTTPRequestHandler], None]) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+Serve = Callable[[Callable[[BaseHTTPRequestHandler], None]], str]
+LATEST = yaml.safe_dump(
+    {"yolo": {"version": "v3", "path": "yolo/v3", "files": [{"path": "best.pt", "size": 1000, "sha256": sha256(WEIGHTS)}]}}
+).encode()
+
+
+def answer_with(weights: Callable[[BaseHTTPRequestHandler], object]) -> Callable[[BaseHTTPRequestHandler], None]:
+    """An S3 of two objects: `latest_model.yaml`, and whatever `weights` sends after the headers."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        is_latest = request.path.endswith("latest_model.yaml")
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(LATEST) if is_latest else len(WEIGHTS)))
+        request.send_header("ETag", '"x"')
+        request.end_headers()
+        if is_latest:
+            request.wfile.write(LATEST)
+        else:
+            weights(request)
+
+    return answer
+
+
+def download(source: S3Source, part: Path) -> None:
+    offer = newest(source)
+    [file] = source.files(offer)
+    source.download(offer, file, part)
+
+
+def test_a_connection_that_is_cut_leaves_what_came(serve: Serve, tmp_path: Path) -> None:
+    url = serve(answer_with(lambda request: request.wfile.write(WEIGHTS[:700])))
+    with pytest.raises(SourceError, match=r"the connection to S3 ended within s3://models/yolo/v3/best\.pt"):
+        download(S3Source("s3://models", client=client_for(url)), tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == WEIGHTS[:700]
+
+
+def test_a_connection_that_falls_silent_is_given_up(serve: Serve, tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def fall_silent(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(WEIGHTS[:700])
+        done.wait(10)
+
+    url = serve(answer_with(fall_silent))
+    with pytest.raises(SourceError, match="S3 stopped sending"):
+        download(S3Source("s3://models", client=client_for(url, read_timeout=0.2)), tmp_path / "part")
+    done.set()
+
+
+def test_a_trickle_is_given_up(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_module, "SPEED_WINDOW", 0.2)
+
+    def trickle(request: BaseHTTPRequestHandler) -> None:
+        for position in itertools.count():
+            try:
+                request.wfile.write(WEIGHTS[position : position + 1])
+            except OSError:  # nobody reads on
+                return
+            time.sleep(0.01)
+
+    source = S3Source("s3://models", client=client_for(serve(answer_with(trickle))), least_speed=1000)
+    with pytest.raises(SourceError, match=r"S3 sends \d+ bytes/s of s3://models/yolo/v3/best.pt, 1000 are the least"):
+        download(source, tmp_path / "part")
+    part = (tmp_path / "part").read_bytes()
+    assert part
+    assert WEIGHTS.startswith(part)
+
+
+def test_a_slow_line_is_no_trickle(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_module, "SPEED_WINDOW", 0.02)
+
+    def slowly(request: BaseHTTPRequestHandler) -> None:
+        for position in range(0, len(WEIGHTS), 100):
+            request.wfile.write(WEIGHTS[position : position + 100])
+            time.sleep(0.01)
+
+    source = S3Source("s3://models", client=client_for(serve(answer_with(slowly))), least_speed=1)
+    download(source, tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == WEIGHTS
+
+
+def test_what_is_no_s3_at_all(serve: Serve) -> None:
+    def hello(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(b"<h1>It works!</h1>")
+
+    with pytest.raises(SourceError, match="names of the models"):
+        S3Source("s3://models", client=client_for(serve(hello))).newest("yolo")
+
+
+def test_a_file_that_is_far_too_long_is_not_read_to_its_end(serve: Serve) -> None:
+    sent = 0
+
+    def endless(request: BaseHTTPRequestHandler) -> None:
+        nonlocal sent
+        request.send_response(200)
+        request.send_header("Content-Length", str(10**9))
+        request.end_headers()
+        while sent < 10**8:
+            try:
+                request.wfile.write(bytes(100_000))
+            except OSError:
+                return
+            sent += 100_000
+
+    with pytest.raises(SourceError, match="more than 1000000 bytes"):
+        S3Source("s3://models", client=client_for(serve(endless))).newest("yolo")
+    assert sent < 10**8
+
+
+def test_half_a_latest_model_is_not_taken_for_all(serve: Serve) -> None:
+    def cut(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", "1000")
+        request.end_headers()
+        request.wfile.write(b"kcbert: kcbert/v1/\n")
+
+    with pytest.raises(SourceError, match=r"ended within s3://models/latest_model\.yaml"):
+        S3Source("s3://models", client=client_for(serve(cut))).newest("yolo")
