@@ -1,0 +1,1 @@
+"""What asks for a look: the clock, messages of a queue, webhooks. None of them carries any truth."""

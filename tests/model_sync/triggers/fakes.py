@@ -1,0 +1,78 @@
+"""Looks that lead to what a test says."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+
+from loguru import logger
+
+from artifacts.manifest import MODELS
+from model_store.generation import Asker
+from model_sync.looks import Outcome, Verdict
+
+
+class FakeAsked:
+    """A look at all models that ends when `end` is called: in `verdict` for the first one, in `unchanged` for the others."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self._outcomes = {model: Outcome(model, verdict if model == MODELS[0] else "unchanged") for model in MODELS}
+        self._ended = threading.Event()
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def wait(self, seconds: float) -> dict[str, Outcome] | None:
+        return self._outcomes if self._ended.wait(seconds) else None
+
+
+class FakeLooks:
+    """Ends its looks in `verdicts`, one after the other, then in `unchanged`: at once, or when told to if `hold`."""
+
+    def __init__(self, *verdicts: Verdict, hold: bool = False) -> None:
+        self._verdicts = iter(verdicts)
+        self._hold = hold
+        self.asked: list[FakeAsked] = []
+        self.calls: list[tuple[Asker, Collection[str] | None, bool]] = []
+
+    def look(self, by: Asker, models: Collection[str] | None = None, *, force: bool = False) -> FakeAsked:
+        asked = FakeAsked(next(self._verdicts, "unchanged"))
+        if not self._hold:
+            asked.end()
+        self.calls.append((by, models, force))
+        self.asked.append(asked)
+        return asked
+
+
+def eventually(true: Callable[[], object]) -> None:
+    """Wait until `true` is, for ten seconds at most."""
+    until = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < until, "it did not come true in ten seconds"
+        time.sleep(0.01)
+
+
+@contextmanager
+def running(run: Callable[[], None], stop: threading.Event) -> Iterator[threading.Thread]:
+    """`run` in a thread, which has to end within two seconds of `stop`."""
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        stop.set()
+        thread.join(2)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def logged(level: str = "INFO") -> Iterator[list[str]]:
+    """The lines that are logged meanwhile."""
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{level} {message}", level=level)
+    try:
+        yield lines
+    finally:
+        logger.remove(sink)
