@@ -1,18 +1,20 @@
 # `make serve` and `make test` are all that a fresh machine needs: Python 3.11 and make.
 
 PYTHON ?= python3.11
-SERVE := .venv/bin
 DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test prove check format bench train evaluate told model-told clean lock stubs serve-env serve-torch-env sync-env clients-env dev-env
+.PHONY: help serve sync test prove check format bench train evaluate told model-told clean lock stubs serve-env serve-torch-env sync-env clients-env dev-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
-serve: serve-env ## serve on PORT (3000)
-	@PATH="$(CURDIR)/$(SERVE):$$PATH" exec bentoml serve
+serve: serve-env ## serve on PORT (3000), with the sidecar where a registry is configured
+	@exec scripts/serve
+
+sync: serve-env sync-env ## the sidecar alone: docs/sync.md
+	@exec .venv-sync/bin/python -m model_sync run
 
 test: dev-env serve-env clients-env ## all tests; every proof in its short form
 	@$(DEV)/python -m pytest --cov --cov-report=term

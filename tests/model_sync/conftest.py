@@ -1,1 +1,3 @@
-import model_sync.importing  # noqa: F401  (before transformers: it makes torchvision importable)
+from tests.model_store.conftest import make_version, writer
+
+__all__ = ["make_version", "writer"]  # fixtures

@@ -1,0 +1,120 @@
+"""One look at one model: what the registry offers, and what has to be done for it to serve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from loguru import logger
+
+from artifacts.manifest import Manifest
+from model_store.generation import Asker, GenerationError
+from model_store.names import MOST_CHARACTERS, to_store
+from model_store.publication import registry_digest
+from model_store.quarantine import Quarantined
+from model_store.rollover import CannotLoadError, RolloverError, roll_over
+from model_store.writer import StoreWriter
+from model_sync.importer import Importer
+from model_sync.looks import Outcome, Verdict
+from model_sync.report import Report
+from model_sync.sources import Offer, RefusedError, Source, SourceError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFollower:
+    """Brings one model to what its registry names. Not for several threads at once.
+
+    `fallback` is the folder of the version that serves where none of the store does.
+    """
+
+    model: str
+    source: Source
+    writer: StoreWriter
+    importer: Importer
+    report: Report
+    fallback: Path
+
+    def look(self, by: Asker, *, force: bool) -> Outcome:
+        """Look, and do what is to be done. Raises StoppedError only."""
+        try:
+            offer = self.source.newest(self.model)
+            if offer is None:
+                return self._outcome("unchanged", None, "the registry names no version")
+            return self._take(offer, by, force=force)
+        except SourceError as error:
+            return self._outcome("unreachable", None, str(error))
+        except (OSError, GenerationError, RolloverError) as error:
+            return self._outcome("failed", None, str(error))
+
+    def _take(self, offer: Offer, by: Asker, *, force: bool) -> Outcome:
+        try:
+            version = self._name(offer)
+        except ValueError as error:
+            return self._outcome("refused", None, str(error))
+        try:
+            return self._follow(offer, version, by, force=force)
+        except RefusedError as error:
+            self._put_in_quarantine(offer, version, str(error), by)
+            return self._outcome("refused", version, str(error))
+
+    def _follow(self, offer: Offer, version: str, by: Asker, *, force: bool) -> Outcome:
+        now = self.writer.generations().of(self.model)
+        if now.serving and now.serving.version == version:
+            return self._outcome("unchanged", version)
+        if now.pinned:
+            return self._outcome("pinned", version, f"a person holds {self.model} at {now.serving and now.serving.version}")
+        bad = self.writer.quarantine.find(self.model, version)
+        if bad and bad.digest == offer.digest and not force:
+            return self._outcome("refused", version, bad.reason)
+        if bad:
+            self.writer.release(self.model, version, by)
+        if not self.writer.layout.version(self.model, version).is_dir():
+            self._import(offer, version, by, force=force)
+        self._roll_over(offer, version, by)
+        return self._outcome("swapped", version)
+
+    def _name(self, offer: Offer) -> str:
+        """The store's name for `offer`: the registry's, unless the store has something else under it. Raises ValueError."""
+        name = to_store(offer.version)
+        folder = self.writer.layout.version(self.model, name)
+        taken = folder.is_dir() and registry_digest(folder) != offer.digest
+        if taken or name == Manifest.read(self.fallback).version:
+            # Published again under the same name: the old one serves until this one does.
+            return f"{name[: MOST_CHARACTERS - 9].rstrip('.-_')}-{offer.digest[:8]}"
+        return name
+
+    def _import(self, offer: Offer, version: str, by: Asker, *, force: bool) -> None:
+        logger.info("{} {} is new: {}", self.model, version, offer.uri)
+        serving = self.writer.generations().of(self.model).serving
+        folder = self.writer.layout.version(self.model, serving.version) if serving else self.fallback
+        with (
+            self.importer.bring(self.source, offer, version, folder, force=force) as imported,
+            self.report.phase(self.model, "publish"),
+        ):
+            self.writer.publish(
+                imported.folder,
+                offer.uri,
+                by,
+                digest_there=offer.digest,
+                seconds=self.report.seconds(self.model),
+                forced=True if imported.forced_past else None,
+                reason=imported.forced_past,
+            )
+
+    def _roll_over(self, offer: Offer, version: str, by: Asker) -> None:
+        with self.report.phase(self.model, "swap"):
+            try:
+                roll_over(self.writer, self.model, version, offer.uri, by)
+            except CannotLoadError as error:
+                raise RefusedError(str(error)) from error
+
+    def _put_in_quarantine(self, offer: Offer, version: str, reason: str, by: Asker) -> None:
+        one = Quarantined(model=self.model, version=version, digest=offer.digest, reason=reason, at=datetime.now(UTC))
+        try:
+            self.writer.put_in_quarantine(one, by)
+        except OSError as error:  # a full disk: it does not serve all the same, and is tried again
+            logger.error("{} {} cannot be put into quarantine: {}", self.model, version, error)
+
+    def _outcome(self, verdict: Verdict, version: str | None, reason: str | None = None) -> Outcome:
+        return Outcome(self.model, verdict, version, reason)

@@ -1,0 +1,120 @@
+"""The sidecar: registries, triggers and the one writer of the store, put together."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from urllib.parse import urlsplit
+
+import uvicorn
+from loguru import logger
+from starlette.applications import Starlette
+
+from model_store.generation import GenerationError
+from model_store.lock import StoreLockedError
+from model_store.writer import StoreWriter, open_writer
+from model_sync.api import make_app
+from model_sync.following import ModelFollower
+from model_sync.importer import Importer
+from model_sync.lines import Line, Lines
+from model_sync.report import Report
+from model_sync.settings import SyncSettings
+from model_sync.sources.configured import describe, open_sources
+from model_sync.triggers.clock import Clock
+from model_sync.triggers.mlflow_webhooks import WebhookVerifier
+from model_sync.triggers.sqs import SqsTrigger
+
+ENDING = 20.0  # seconds for threads to come to an end
+
+
+def run(settings: SyncSettings) -> None:
+    """Keep the store as the registries say until SIGTERM or SIGINT. Ends the process with a sentence when it cannot start."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    if not settings.choices:
+        sys.exit(
+            "No model of BUNRIWIKI_SOURCES has a registry that is configured: set BUNRIWIKI_S3_URI or MLFLOW_TRACKING_URI "
+            "(docs/sync.md)"
+        )
+    listening = _listen(settings)
+    try:
+        with open_writer(settings.model_store, "model_sync") as writer:
+            _run(settings, writer, listening, stopping)
+    except (StoreLockedError, GenerationError, OSError, ValueError) as error:
+        sys.exit(f"The sidecar cannot start: {error}")
+
+
+def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket | None, stopping: threading.Event) -> None:
+    choices = settings.choices
+    places = {model: describe(choice, settings) for model, choice in choices.items()}
+    report = Report(writer.layout.sync, places)
+    importer = Importer(settings, writer.layout, report, stopping)
+    lines = []
+    for model, source in open_sources(settings).items():
+        follower = ModelFollower(model, source, writer, importer, report, settings.models / model)
+        lines.append(Line(model, follower.look, report))
+    looks = Lines(lines)
+    looks.look("start")
+    tasks: dict[str, Callable[[], object]] = {f"follow {line.model}": line.run for line in lines}
+    tasks["report"] = partial(report.keep_writing, stopping)
+    tasks["clock"] = Clock(looks, settings.poll_interval, stopping).run
+    threads = [threading.Thread(target=run, name=name) for name, run in tasks.items()]
+    # These wait for others, who may let them wait: nobody waits for them.
+    if settings.sqs_queue_url:
+        queue = _queue(settings, looks, stopping)
+        report.watch("SQS", lambda: queue.problem)
+        threads.append(threading.Thread(target=queue.run, name="sqs", daemon=True))
+    if listening:
+        server = uvicorn.Server(uvicorn.Config(_app(settings, looks, report, writer), log_config=None, lifespan="off"))
+        serve = partial(server.run, sockets=[listening])
+        threads.append(threading.Thread(target=serve, name="api", daemon=True))
+    for thread in threads:
+        thread.start()
+    logger.info("following {}", ", ".join(f"{model} from {place}" for model, place in places.items()))
+    stopping.wait()
+    logger.info("ending")
+    for line in lines:
+        line.stop()
+    for thread in threads:
+        if not thread.daemon:
+            thread.join(ENDING)
+
+
+def _queue(settings: SyncSettings, looks: Lines, stopping: threading.Event) -> SqsTrigger:
+    uri = urlsplit(settings.s3_uri)
+    place = (uri.netloc, f"{uri.path.strip('/')}/latest_model.yaml".lstrip("/"))
+    return SqsTrigger(
+        looks,
+        settings.sqs_queue_url,
+        lambda bucket, key: (bucket, key) == place,
+        stopping,
+        models=[model for model, choice in settings.choices.items() if choice.kind == "s3"],
+    )
+
+
+def _app(settings: SyncSettings, looks: Lines, report: Report, writer: StoreWriter) -> Starlette:
+    return make_app(
+        looks,
+        report.state,
+        admin_tokens=settings.admin_tokens,
+        verifier=WebhookVerifier(settings.webhook_secret) if settings.webhook_secret else None,
+        webhook_names=[choice.place for choice in settings.choices.values() if choice.kind == "mlflow"],
+        release=lambda model, version: writer.release(model, version, "person"),
+    )
+
+
+def _listen(settings: SyncSettings) -> socket.socket | None:
+    if not settings.sync_port:
+        return None
+    try:
+        return socket.create_server((settings.sync_host, settings.sync_port))
+    except OSError as error:
+        sys.exit(
+            f"The sidecar cannot listen on {settings.sync_host}:{settings.sync_port}: {error.strerror}. "
+            "Is another one running? BUNRIWIKI_SYNC_PORT chooses another port"
+        )

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from model_store.history import Event
+from model_store.rollover import CannotLoadError
+from model_store.writer import StoreWriter
+from model_sync.contained import StoppedError
+from model_sync.following import ModelFollower
+from model_sync.importer import Importer
+from model_sync.report import Report
+from model_sync.sources import SourceError
+from tests.conftest import MODELS
+from tests.model_sync.fakes import URI, FakeImporter, FakeSource, offer
+
+MakeVersion = Callable[..., Path]
+
+
+class Setup:
+    """A follower of kcbert, with all that is around it."""
+
+    def __init__(self, writer: StoreWriter, make_version: MakeVersion) -> None:
+        self.make_version = make_version
+        self.writer = writer
+        self.source = FakeSource()
+        self.importer = FakeImporter({})
+        self.report = Report(writer.layout.sync, {"kcbert": URI})
+        self.follower = ModelFollower(
+            "kcbert", self.source, writer, cast("Importer", self.importer), self.report, MODELS / "kcbert"
+        )
+
+    def offers(self, version: str, digest: str = "d1", *, stored: str | None = None) -> None:
+        self.source.offers["kcbert"] = offer(version, digest)
+        name = stored or version
+        self.importer.made[name] = self.make_version("kcbert", name, digest)
+
+    def look(self, **options: Any) -> tuple[str, str | None, str | None]:
+        found = self.follower.look(options.pop("by", "poll"), force=options.pop("force", False))
+        return found.verdict, found.version, found.reason
+
+    @property
+    def serving(self) -> str | None:
+        now = self.writer.generations().of("kcbert").serving
+        return now.version if now else None
+
+    def events(self, kind: str) -> list[Event]:
+        return [event for event in self.writer.history.read("kcbert") if event.kind == kind]
+
+
+@pytest.fixture
+def setup(writer: StoreWriter, make_version: MakeVersion) -> Setup:
+    return Setup(writer, make_version)
+
+
+def test_a_new_version_is_imported_and_serves(setup: Setup) -> None:
+    setup.offers("v1")
+    assert setup.look(by="sqs") == ("swapped", "v1", None)
+    assert setup.serving == "v1"
+    [published] = setup.events("published")
+    assert (published.source, published.by, published.forced) == (f"{URI}/v1", "sqs", None)
+    assert setup.importer.brought == [("v1", MODELS / "kcbert")]
+
+
+def test_what_serves_already_is_left_alone(setup: Setup) -> None:
+    setup.offers("v1")
+    setup.look()
+    assert [setup.look() for _ in range(3)] == [("unchanged", "v1", None)] * 3
+    assert len(setup.importer.brought) == 1
+
+
+def test_the_next_version_is_compared_with_what_serves(setup: Setup) -> None:
+    setup.offers("v1")
+    setup.look()
+    setup.offers("v2", "d2")
+    setup.look()
+    assert setup.importer.brought[1] == ("v2", setup.writer.layout.version("kcbert", "v1"))
+
+
+def test_a_registry_that_names_an_old_version_again_gets_it_without_an_import(setup: Setup) -> None:
+    for version, digest in (("v1", "d1"), ("v2", "d2")):
+        setup.offers(version, digest)
+        setup.look()
+    setup.offers("v1", "d1")
+    assert setup.look() == ("swapped", "v1", None)
+    assert len(setup.importer.brought) == 2
+
+
+def test_a_refused_version_is_quarantined_once_and_not_tried_again(setup: Setup) -> None:
+    setup.offers("v1")
+    setup.importer.refuses["d1"] = "its labels are permuted"
+    assert [setup.look() for _ in range(3)] == [("refused", "v1", "its labels are permuted")] * 3
+    assert len(setup.importer.brought) == 1
+    assert [event.reason for event in setup.events("quarantined")] == ["its labels are permuted"]
+    assert setup.serving is None
+
+
+def test_a_refused_version_is_tried_again_when_its_digest_changes(setup: Setup) -> None:
+    setup.offers("v1")
+    setup.importer.refuses["d1"] = "no"
+    setup.look()
+    setup.offers("v1", "d2")
+    assert setup.look() == ("swapped", "v1", None)
+    assert setup.writer.quarantine.all() == []
+
+
+def test_a_refused_version_is_tried_again_when_a_person_clears_it(setup: Setup) -> None:
+    setup.offers("v1")
+    setup.importer.refuses["d1"] = "no"
+    setup.look()
+    setup.importer.refuses.clear()
+    setup.writer.release("kcbert", "v1", "person")
+    assert setup.look() == ("swapped", "v1", None)
+
+
+def test_force_goes_past_the_gates_and_is_recorded(setup: Setup) -> None:
+    setup.offers("v1")
+    setup.importer.refuses["d1"] = "it is slow"
+    setup.look()
+    assert setup.look(by="person", force=True) == ("swapped", "v1", None)
+    [published] = setup.events("published")
+    assert (published.forced, published.reason, published.by) == (True, "it is slow", "person")
+
+
+def test_another_version_under_the_same_name_gets_a_name_of_its_own(setup: Setup) -> None:
+    setup.offers("v1", "d1")
+    setup.look()
+    setup.offers("v1", "abcdefghijk", stored="v1-abcdefgh")
+    assert setup.look() == ("swapped", "v1-abcdefgh", None)
+    assert setup.look() == ("unchanged", "v1-abcdefgh", None)
+
+
+def test_a_version_called_as_the_fallback_gets_a_name_of_its_own(setup: Setup) -> None:
+    setup.offers("fallback-2", "abcdefghijk", stored="fallback-2-abcdefgh")
+    assert setup.look() == ("swapped", "fallback-2-abcdefgh", None)
+
+
+def test_a_pinned_model_stays(setup: Setup) -> None:
+    setup.offers("v1")
+    setup.look()
+    setup.writer.pin("kcbert", pinned=True, by="person")
+    setup.offers("v2", "d2")
+    assert setup.look() == ("pinned", "v2", "a person holds kcbert at v1")
+    assert setup.serving == "v1"
+
+
+def test_a_registry_that_is_down_changes_nothing(setup: Setup) -> None:
+    setup.offers("v1")
+    setup.look()
+    setup.source.offers["kcbert"] = SourceError("it cannot be reached")
+    assert setup.look() == ("unreachable", None, "it cannot be reached")
+    assert setup.serving == "v1"
+
+
+def test_a_registry_that_names_nothing_changes_nothing(setup: Setup) -> None:
+    assert setup.look() == ("unchanged", None, "the registry names no version")
+
+
+def test_a_full_disk_is_held_against_nobody(setup: Setup) -> None:
+    setup.offers("v1")
+    setup.importer.raises = OSError(errno.ENOSPC, "No space left on device")
+    assert setup.look()[0] == "failed"
+    setup.importer.raises = None
+    assert setup.look() == ("swapped", "v1", None)
+
+
+def test_a_download_that_is_cut_is_held_against_nobody(setup: Setup) -> None:
+    setup.offers("v1")
+    setup.importer.raises = SourceError("cut off")
+    assert setup.look() == ("unreachable", None, "cut off")
+    assert setup.writer.quarantine.all() == []
+
+
+def test_a_name_that_is_too_long_is_refused(setup: Setup) -> None:
+    setup.source.offers["kcbert"] = offer("v" * 100)
+    verdict, version, reason = setup.look()
+    assert (verdict, version) == ("refused", None)
+    assert reason is not None
+    assert "too long" in reason
+
+
+def test_the_end_of_the_sidecar_is_no_outcome(setup: Setup) -> None:
+    setup.offers("v1")
+    setup.importer.raises = StoppedError()
+    with pytest.raises(StoppedError):
+        setup.look()
+
+
+def test_a_version_that_a_worker_cannot_load_is_quarantined(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(*_: object, **__: object) -> int:
+
+        raise CannotLoadError("one cannot load kcbert:v1: damaged")
+
+    monkeypatch.setattr("model_sync.following.roll_over", cannot)
+    setup.offers("v1")
+    assert setup.look() == ("refused", "v1", "one cannot load kcbert:v1: damaged")
+    assert setup.look() == ("refused", "v1", "one cannot load kcbert:v1: damaged")
+    assert len(setup.importer.brought) == 1

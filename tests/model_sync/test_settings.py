@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model_sync.contained import Limits
+from model_sync.settings import SourceChoice, SyncSettings
+from settings import Settings, read
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BUNRIWIKI_S3_URI", "MLFLOW_TRACKING_URI", "BUNRIWIKI_SOURCES", "BUNRIWIKI_SYNC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("BUNRIWIKI_SERVE_PYTHON", "/bin/sh")  # any program
+
+
+def test_with_no_registry_nothing_is_followed() -> None:
+    assert read(SyncSettings).choices == {}
+    assert not Settings().syncs
+
+
+def test_a_model_comes_from_where_the_table_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BUNRIWIKI_SOURCES", f"yolo=mlflow:detector, kcbert=local:{tmp_path} sentiment=mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert read(SyncSettings).choices == {
+        "yolo": SourceChoice("mlflow", "detector"),
+        "kcbert": SourceChoice("local", str(tmp_path)),
+        "sentiment": SourceChoice("mlflow", "ensemble-sentiment-model"),
+    }
+
+
+def test_a_registry_that_is_not_configured_feeds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_S3_URI", "s3://bucket/models")
+    assert set(read(SyncSettings).choices) == {"yolo", "kcbert"}
+    assert Settings().syncs
+
+
+def test_the_sidecar_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_S3_URI", "s3://bucket/models")
+    monkeypatch.setenv("BUNRIWIKI_SYNC", "off")
+    assert not Settings().syncs
+
+
+def test_limits_and_thresholds_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_IMPORT_MEMORY", "1024")
+    monkeypatch.setenv("BUNRIWIKI_GATE_QUALITY", "0.5")
+    assert read(SyncSettings).limits == Limits(memory=2**30, seconds=600, threads=1)
+    assert read(SyncSettings).thresholds.quality == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("BUNRIWIKI_SOURCES", "yolo=ftp", "BUNRIWIKI_SOURCES: 'yolo=ftp' is to be"),
+        ("BUNRIWIKI_SOURCES", "bert=s3", "with a model of yolo, kcbert, sentiment"),
+        ("BUNRIWIKI_SOURCES", "yolo=local:/nowhere", "yolo is to come from /nowhere, which is no folder"),
+        ("BUNRIWIKI_SERVE_PYTHON", "/nowhere", "BUNRIWIKI_SERVE_PYTHON='/nowhere' is no program"),
+        ("BUNRIWIKI_S3_URI", "https://bucket", "BUNRIWIKI_S3_URI='https://bucket'"),
+        ("BUNRIWIKI_SYNC", "maybe", "BUNRIWIKI_SYNC='maybe'"),
+        ("BUNRIWIKI_GATE_LABELS", "some", "BUNRIWIKI_GATE_LABELS='some'"),
+        ("BUNRIWIKI_POLL_INTERVAL", "0", "BUNRIWIKI_POLL_INTERVAL='0'"),
+        ("BUNRIWIKI_S3_PUBLIC_KEY", "/nowhere", "BUNRIWIKI_S3_PUBLIC_KEY='/nowhere'"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_and_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as stopped:
+        read(SyncSettings)
+    assert says in str(stopped.value)
