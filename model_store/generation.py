@@ -34,19 +34,33 @@ class Target(_Strict):
     by: Asker
 
 
+class Canary(_Strict):
+    """How the version in `preparing` meets live traffic before it serves.
+
+    The gateway has it answer `share` of the batches. `shadow`: it gets copies of them, and its answers are compared with those
+    of the version that serves, and thrown away.
+    """
+
+    share: float = Field(gt=0, le=1)
+    shadow: bool = False
+
+
 class ModelGeneration(_Strict):
     """What is aspired of one model.
 
     `generation` counts the changes of `serving`; at 0 nothing of the store serves yet. `preparing` is to be loaded beside it,
     and takes its place when every live worker has it. `previous` served before: the last known good version. A `pinned` model
-    is not changed by polling.
+    is not changed by polling. The versions that are `held` were left by a rollback, and are not aspired again until another
+    one was, or a person unpins. `canary` is there while `preparing` is tried on live traffic.
     """
 
     generation: int = Field(default=0, ge=0)
     serving: Target | None = None
     previous: Target | None = None
     preparing: Target | None = None
+    canary: Canary | None = None
     pinned: bool = False
+    held: tuple[Version, ...] = ()
 
     @model_validator(mode="after")
     def _counts_what_serves(self) -> Self:
@@ -90,7 +104,11 @@ class Generations(_Strict):
 
     def prepare(self, model: str, target: Target | None) -> Generations:
         """These, with `target`, or nothing, to be loaded beside what serves."""
-        return self._with(model, self.of(model).model_copy(update={"preparing": target}))
+        return self._with(model, self.of(model).model_copy(update={"preparing": target, "canary": None}))
+
+    def try_on(self, model: str, canary: Canary | None) -> Generations:
+        """These, with the version in `preparing` meeting live traffic so, or no longer."""
+        return self._with(model, self.of(model).model_copy(update={"canary": canary}))
 
     def flip(self, model: str, target: Target, *, outgoing_was_good: bool = True) -> Generations:
         """These, with `target` serving in the next generation of `model`.
@@ -101,12 +119,18 @@ class Generations(_Strict):
         previous = old.serving if outgoing_was_good else old.previous
         if previous and previous.version == target.version:
             previous = None
-        new = ModelGeneration(generation=old.generation + 1, serving=target, previous=previous, pinned=old.pinned)
+        new = ModelGeneration(
+            generation=old.generation + 1, serving=target, previous=previous, pinned=old.pinned, held=old.held
+        )
         return self._with(model, new)
 
     def pin(self, model: str, *, pinned: bool) -> Generations:
         """These, with `model` pinned or not."""
         return self._with(model, self.of(model).model_copy(update={"pinned": pinned}))
+
+    def hold(self, model: str, *versions: str) -> Generations:
+        """These, with exactly these versions of `model` held."""
+        return self._with(model, self.of(model).model_copy(update={"held": versions}))
 
     def _with(self, model: str, new: ModelGeneration) -> Generations:
         return self.model_copy(update={"models": {**self.models, model: new}})

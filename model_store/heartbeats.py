@@ -21,6 +21,26 @@ FORGOTTEN = 600.0  # seconds after which what it said is deleted
 HOST = socket.gethostname()
 
 
+class Served(BaseModel):
+    """What one version did in a worker since the worker's start: inputs answered, those of them that failed through no fault of
+    theirs, and the seconds that the answers took, all together."""
+
+    model_config = ConfigDict(frozen=True)
+
+    inputs: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+
+
+class Shadowed(BaseModel):
+    """How a version that gets copies of live batches answers them: inputs compared, and those answered differently."""
+
+    model_config = ConfigDict(frozen=True)
+
+    inputs: int = 0
+    differing: int = 0
+
+
 class Heartbeat(BaseModel):
     """A worker at one moment.
 
@@ -42,6 +62,11 @@ class Heartbeat(BaseModel):
     serving: str | None = None
     loaded: dict[str, str] = Field(default_factory=dict)
     errors: dict[str, str] = Field(default_factory=dict)
+    served: dict[str, Served] = Field(default_factory=dict, description="By version; a runner's.")
+    shadowed: dict[str, Shadowed] = Field(
+        default_factory=dict, description="By model and version (model:version); a gateway's."
+    )
+    busy_since: float | None = Field(default=None, description="When the batch that is being answered began; a runner's.")
     rss: int = Field(default=0, description="Resident memory in bytes.")
     at: float = Field(default=0.0, description="Seconds since the epoch.")
 
