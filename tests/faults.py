@@ -22,6 +22,7 @@ class Way:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.fault: tuple[str, object] | None = None
+        self._open: set[socket.socket] = set()
         self._listening: socket.socket | None = None
         self.open()
 
@@ -33,10 +34,10 @@ class Way:
     def close(self) -> None:
         """Refuse connections."""
         if self._listening:
-            with contextlib.suppress(OSError):
-                self._listening.shutdown(socket.SHUT_RDWR)
+            _shut(self._listening)
             self._listening.close()
             self._listening = None
+        self._cut()
 
     @contextmanager
     def closed(self) -> Iterator[None]:
@@ -48,16 +49,24 @@ class Way:
     @contextmanager
     def answering(self, status: int, code: str) -> Iterator[None]:
         """Every request is answered with an error of S3's."""
-        self.fault = ("error", (status, code))
-        yield
-        self.fault = None
+        yield from self._with(("error", (status, code)))
 
     @contextmanager
     def trickling(self) -> Iterator[None]:
         """Answers come a few bytes at a time."""
-        self.fault = ("trickle", None)
+        yield from self._with(("trickle", None))
+
+    def _with(self, fault: tuple[str, object]) -> Iterator[None]:
+        self.fault = fault
+        self._cut()
         yield
         self.fault = None
+        self._cut()
+
+    def _cut(self) -> None:
+        """Connections that are kept open are not to outlive what they were made under."""
+        for one in list(self._open):
+            _shut(one)
 
     def _accept(self, listening: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -66,6 +75,7 @@ class Way:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
+        self._open.add(client)
         with client, contextlib.suppress(OSError):
             match self.fault:
                 case ("error", (int(status), str(code))):
@@ -77,17 +87,18 @@ class Way:
                     with socket.create_connection(("127.0.0.1", self._target)) as server:
                         threading.Thread(target=self._pipe, args=(client, server), daemon=True).start()
                         self._pipe(server, client, trickle=fault is not None)
+        self._open.discard(client)
 
     def _pipe(self, source: socket.socket, target: socket.socket, *, trickle: bool = False) -> None:
         with contextlib.suppress(OSError):
-            # A connection that was kept open meets a fault that came after it: it is cut at the next request.
-            born = self.fault
             while data := source.recv(512 if trickle else 65536):
-                if self.fault != born:
-                    break
                 target.sendall(data)
                 if trickle:
                     time.sleep(0.2)
-        for one in (source, target):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+        _shut(source)
+        _shut(target)
+
+
+def _shut(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)

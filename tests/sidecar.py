@@ -49,12 +49,13 @@ class Sidecar:
             "BUNRIWIKI_WEBHOOK_SECRET": SECRET,
             **environment,
         }
+        self.command = [sys.executable, "-m", "model_sync", "run"]
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Sidecar:
         with self._log.open("ab") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "model_sync", "run"],
+                self.command,
                 cwd=ROOT,
                 env={**os.environ, **self._environment},
                 stdout=stream,

@@ -16,8 +16,8 @@ from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
 
 from artifacts.manifest import MODELS
 from tests.integration.conftest import Server
-from tests.integration.test_swaps_and_kills import load
 from tests.mlflow_models import Registrar
+from tests.probe import probing
 from tests.published import compiled, pyfunc, untrained_detector
 from tests.registries import MlflowServer, SeaweedFS, SqsEmulator
 from tests.sidecar import SECRET, Publisher, Sidecar, notification, s3_environment
@@ -115,11 +115,11 @@ def test_the_start_waits_for_the_first_versions(everything: Everything) -> None:
 def test_a_compiled_version_in_s3_reaches_every_worker_after_a_message(everything: Everything, tmp_path: Path) -> None:
     everything.wait_for("kcbert", "v1", 30)
     everything.s3.publish("kcbert", "v2", compiled("kcbert", tmp_path / "v2", "v2"))
-    with load(everything.server, clients=1) as outcome:
+    with probing(everything.server.url) as probe:
         everything.notify()
         took = everything.wait_for("kcbert", "v2", WITH_COMPILATION)
     print(f"SQS to the last worker, compiled: {took:.1f} s, {everything.sidecar.state('kcbert')}")
-    assert set(outcome.counts) == {"200"}
+    assert set(probe.counts) == {"200"}
     [flip] = [event for event in everything.sidecar.events("flipped", "kcbert") if event.version == "v2"]
     assert (flip.by, flip.workers) == ("sqs", 2)
     _wait_until_the_queue_is_empty(everything)
@@ -128,11 +128,11 @@ def test_a_compiled_version_in_s3_reaches_every_worker_after_a_message(everythin
 def test_a_version_in_mlflow_reaches_every_worker_after_a_webhook(everything: Everything, tmp_path: Path) -> None:
     everything.wait_for("sentiment", "1", 30)
     version = everything.mlflow.register(pyfunc(tmp_path / "pyfunc", note="another"))
-    with load(everything.server, clients=1) as outcome:
+    with probing(everything.server.url) as probe:
         everything.mlflow.client.set_registered_model_alias(everything.mlflow.name, "champion", version)
         took = everything.wait_for("sentiment", version, WITH_COMPILATION)
     print(f"webhook to the last worker: {took:.1f} s, {everything.sidecar.state('sentiment')}")
-    assert set(outcome.counts) == {"200"}
+    assert set(probe.counts) == {"200"}
     [flip] = [event for event in everything.sidecar.events("flipped", "sentiment") if event.version == version]
     assert (flip.by, flip.source) == ("webhook", f"models:/{everything.mlflow.name}/{version}")
 
@@ -140,12 +140,12 @@ def test_a_version_in_mlflow_reaches_every_worker_after_a_webhook(everything: Ev
 def test_a_checkpoint_is_compiled_and_reaches_every_worker(everything: Everything, tmp_path: Path) -> None:
     everything.wait_for("yolo", "v1", 30)
     everything.s3.publish("yolo", "v2", untrained_detector(tmp_path / "best.pt"))
-    with load(everything.server, clients=1) as outcome:
+    with probing(everything.server.url) as probe:
         everything.notify()
         took = everything.wait_for("yolo", "v2", 2 * WITH_COMPILATION)
     state = everything.sidecar.state("yolo")
     print(f"SQS to the last worker, with compilation: {took:.1f} s, {state}")
-    assert set(outcome.counts) == {"200"}
+    assert set(probe.counts) == {"200"}
     assert state
     assert {"fetch", "compile", "try", "publish", "swap"} <= state.seconds.keys()
     [published] = [event for event in everything.sidecar.events("published", "yolo") if event.version == "v2"]
