@@ -15,7 +15,7 @@ import pytest
 from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
 
 from artifacts.manifest import MODELS
-from tests.integration.conftest import Server
+from tests.integration.conftest import FULL, Server
 from tests.mlflow_models import Registrar
 from tests.probe import probing
 from tests.published import compiled, pyfunc, untrained_detector
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 AT_MOST = 10.0  # seconds from a notification to the last worker, for what is compiled already
 WITH_COMPILATION = 90.0
+STEADY = 60.0 if FULL else 2.0
 
 
 @dataclass
@@ -140,16 +141,31 @@ def test_a_version_in_mlflow_reaches_every_worker_after_a_webhook(everything: Ev
 def test_a_checkpoint_is_compiled_and_reaches_every_worker(everything: Everything, tmp_path: Path) -> None:
     everything.wait_for("yolo", "v1", 30)
     everything.s3.publish("yolo", "v2", untrained_detector(tmp_path / "best.pt"))
-    with probing(everything.server.url) as probe:
+    with probing(everything.server.url, every=0.05) as probe:
+        began = time.monotonic()
+        time.sleep(STEADY)
+        notified = time.monotonic()
         everything.notify()
-        took = everything.wait_for("yolo", "v2", 2 * WITH_COMPILATION)
+        everything.sidecar.wait(
+            lambda: any(event.version == "v2" for event in everything.sidecar.events("published", "yolo")), 240
+        )
+        published = time.monotonic()
+        everything.wait_for("yolo", "v2", WITH_COMPILATION)
+        took = time.monotonic() - notified
     state = everything.sidecar.state("yolo")
-    print(f"SQS to the last worker, with compilation: {took:.1f} s, {state}")
+    steady, meanwhile = probe.p99(began, notified), probe.p99(notified, published)
+    print(
+        f"SQS to the last worker, with compilation: {took:.1f} s, {state}; p99 {1000 * steady:.0f} ms steady, "
+        f"{1000 * meanwhile:.0f} ms during compilation and gates"
+    )
+    if FULL:  # too few answers for a 99th percentile otherwise
+        assert took <= WITH_COMPILATION
+        assert meanwhile <= 1.5 * steady
     assert set(probe.counts) == {"200"}
     assert state
     assert {"fetch", "compile", "try", "publish", "swap"} <= state.seconds.keys()
-    [published] = [event for event in everything.sidecar.events("published", "yolo") if event.version == "v2"]
-    assert published.seconds
+    [event] = [event for event in everything.sidecar.events("published", "yolo") if event.version == "v2"]
+    assert event.seconds
 
 
 def test_a_thousand_messages_in_any_order_are_one_import_per_version(everything: Everything, tmp_path: Path) -> None:
