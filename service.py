@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from threading import Thread
 from typing import Annotated
 
 import bentoml
+import psutil
 from pydantic import Field
 
 from artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
@@ -75,7 +77,12 @@ class Bunriwiki:
         logs.configure(settings().log_level)
         layout = Layout(settings().model_store)
         self.follower = Follower(layout, {model: settings().models / model for model in MODELS})
-        first_sync = FirstSync(layout.sync, settings().start_wait, expected=settings().syncs)
+        first_sync = FirstSync(
+            layout.sync,
+            settings().start_wait,
+            expected=settings().syncs,
+            started=psutil.Process(os.getppid()).create_time(),
+        )
         self.status = Status(layout, self.follower, settings().runner_workers, first_sync)
         self.grpc_door: GrpcDoor | None = None
         self.vitals = Vitals("gateway", Heartbeats(layout.run), settings().vital_limits)

@@ -10,19 +10,30 @@ Says whether a sidecar is wanted.
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-from pydantic import DirectoryPath, Field, FilePath, ValidationError, model_validator
+from pydantic import DirectoryPath, Field, FilePath, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from artifacts.manifest import MODELS
 
 PREFIX = "BUNRIWIKI_"
+SOURCE = re.compile(r"s3|mlflow(:.+)?|local:.+")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChoice:
+    """The registry of one model: its kind (s3, mlflow, local), and the registered model's name or the folder; else ""."""
+
+    kind: str
+    place: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,7 @@ class CommonSettings(BaseSettings):
         default="", pattern=r"^(s3://[^/]+(/.*)?)?$", description="Where `latest_model.yaml` lies: `s3://bucket/prefix`."
     )
     mlflow_tracking_uri: str = Field(default="", validation_alias="MLFLOW_TRACKING_URI", description="The MLflow server.")
+    mlflow_model: str = Field(default="ensemble-sentiment-model", description="The registered model where a source names none.")
     admin_token: str = Field(default="", description="Tokens, separated by commas, that open the administration routes.")
     log_level: str = Field(default="INFO", pattern="^(TRACE|DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
 
@@ -68,10 +80,33 @@ class CommonSettings(BaseSettings):
         """The tokens, one by one."""
         return [token.strip() for token in self.admin_token.split(",") if token.strip()]
 
+    @field_validator("sources")
+    @classmethod
+    def _is_a_table(cls, sources: str) -> str:
+        for entry in re.split(r"[\s,]+", sources.strip()):
+            model, _, source = entry.partition("=")
+            if model not in MODELS or not SOURCE.fullmatch(source):
+                raise ValueError(
+                    f"{entry!r} is to be <model>=s3, =mlflow, =mlflow:<registered model> or =local:<folder>, "
+                    f"with a model of {', '.join(MODELS)}"
+                )
+        return sources
+
+    @property
+    def choices(self) -> Mapping[str, SourceChoice]:
+        """By model, where it comes from; a model whose registry is not configured comes from nowhere."""
+        found = {}
+        for entry in re.split(r"[\s,]+", self.sources.strip()):
+            model, _, source = entry.partition("=")
+            kind, _, place = source.partition(":")
+            if {"s3": self.s3_uri, "mlflow": self.mlflow_tracking_uri}.get(kind, "local"):
+                found[model] = SourceChoice(kind, place or (self.mlflow_model if kind == "mlflow" else ""))
+        return found
+
     @property
     def syncs(self) -> bool:
         """Whether a sidecar brings new versions."""
-        return self.sync == "auto" and bool(self.s3_uri or self.mlflow_tracking_uri or "=local:" in self.sources)
+        return self.sync == "auto" and bool(self.choices)
 
 
 class Settings(CommonSettings):

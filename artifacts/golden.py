@@ -29,7 +29,7 @@ class GoldenText(Sample):
         if answer.details.keys() != self.details.keys():
             return f"classes {sorted(answer.details)} instead of {sorted(self.details)}"
         for name, score in self.details.items():
-            if abs(answer.details[name] - score) > SCORE_TOLERANCE:
+            if not abs(answer.details[name] - score) <= SCORE_TOLERANCE:  # so that NaN differs
                 return f"{name} {answer.details[name]:.4f} instead of {score:.4f}"
         return None
 

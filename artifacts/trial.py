@@ -15,7 +15,7 @@ class Trial(BaseModel):
     `golden` says how the answers to golden samples differ from the original's, None for one that agrees. `reference` are the
     answers to the reference set in its order, asked for in batches, and `serving` those of the serving version where they
     were wanted. `single` are the answers to every `stride`-th input of the reference set, asked for one at a time.
-    `milliseconds` are what the version, then the serving one, took for one input when nothing held them up.
+    `milliseconds` are what the version and the serving one took for the same input, pair by pair.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -25,4 +25,4 @@ class Trial(BaseModel):
     serving: tuple[Answer, ...]
     single: tuple[Answer, ...]
     stride: int
-    milliseconds: tuple[float, float]
+    milliseconds: tuple[tuple[float, float], ...]

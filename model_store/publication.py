@@ -25,11 +25,18 @@ class VersionExistsError(Exception):
 
 
 def publish(
-    layout: Layout, folder: Path, source: str, progress: Progress = lambda _: None, *, digest_there: str | None = None
+    layout: Layout,
+    folder: Path,
+    source: str,
+    progress: Progress = lambda _: None,
+    *,
+    digest_there: str | None = None,
+    forced_past: str | None = None,
 ) -> Manifest:
     """Copy the version in `folder` into the store; `source` says where it came from. Only for the writer.
 
-    `digest_there` is of what the registry offered, to know it again (`registry_digest`).
+    `digest_there` is of what the registry offered, to know it again (`registry_digest`); `forced_past` are the gates that it
+    did not pass.
 
     A reader sees all of it or nothing, at whatever instant this ends. The same version twice is done once. `progress` is told
     each step when it is done: copied, verified, described, synced, renamed, published. Raises DamagedArtifactError,
@@ -41,7 +48,7 @@ def publish(
         if digest(place / MANIFEST) != digest(folder / MANIFEST):
             raise VersionExistsError(f"the store has another {manifest.model}:{manifest.version}; publish under a new name")
     else:
-        _copy(layout, folder, manifest, _model_yaml(manifest, source, digest_there), progress)
+        _copy(layout, folder, manifest, _model_yaml(manifest, source, digest=digest_there, forced_past=forced_past), progress)
     sync_folder(place.parent)  # also where a predecessor died before it
     sync_folder(layout.models)
     progress("published")
@@ -50,11 +57,20 @@ def publish(
 
 def registry_digest(folder: Path) -> str | None:
     """The digest of what the registry offered for the published version in `folder`; None where it is not known."""
+    return _metadata(folder, "digest")
+
+
+def forced_past(folder: Path) -> str | None:
+    """The gates that a person forced the published version in `folder` past; None where it passed."""
+    return _metadata(folder, "forced_past")
+
+
+def _metadata(folder: Path, name: str) -> str | None:
     try:
-        described = yaml.safe_load((folder / MODEL_YAML).read_text(encoding="utf-8"))
-        return str(described["metadata"]["digest"])
-    except (OSError, KeyError, TypeError, yaml.YAMLError):
+        found = yaml.safe_load((folder / MODEL_YAML).read_text(encoding="utf-8"))["metadata"].get(name)
+    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return None
+    return None if found is None else str(found)
 
 
 def _copy(layout: Layout, folder: Path, manifest: Manifest, model_yaml: str, progress: Progress) -> None:
@@ -79,13 +95,13 @@ def _copy(layout: Layout, folder: Path, manifest: Manifest, model_yaml: str, pro
         raise
 
 
-def _model_yaml(manifest: Manifest, source: str, digest_there: str | None) -> str:
+def _model_yaml(manifest: Manifest, source: str, **known: str | None) -> str:
     info = ModelInfo(
         tag=Tag(manifest.model, manifest.version),
         module="",  # BentoML does not load it, the runners do
         labels={"project": "bunriwiki"},
         options={},
-        metadata={"source": source, "engine": manifest.engine, **({"digest": digest_there} if digest_there else {})},
+        metadata={"source": source, "engine": manifest.engine, **{name: told for name, told in known.items() if told}},
         context=ModelContext(framework_name=manifest.engine, framework_versions={}),
         signatures={},
         api_version="v1",

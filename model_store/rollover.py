@@ -18,7 +18,7 @@ class RolloverError(Exception):
 
 
 class CannotLoadError(RolloverError):
-    """A worker says that it cannot load the version."""
+    """A worker says that it cannot load the version, and none says that it can."""
 
 
 def roll_over(
@@ -72,7 +72,8 @@ def _wait_for_workers(writer: StoreWriter, model: str, target: Target, deadline:
         prepared = sum(one.prepared(target.version) for one in informed)
         for worker in informed:
             if reason := worker.failed(target.version):
-                raise CannotLoadError(f"{worker.worker} cannot load {model}:{target.version}: {reason}")
+                message = f"{worker.worker} cannot load {model}:{target.version}: {reason}"
+                raise RolloverError(f"{message}; {prepared} others can") if prepared else CannotLoadError(message)
         if prepared == len(workers):
             return prepared
         if time.monotonic() > end:

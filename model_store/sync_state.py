@@ -51,6 +51,7 @@ class SyncState(BaseModel):
     since: AwareDatetime
     at: float = Field(default=0.0, description="Seconds since the epoch.")
     models: dict[str, ModelSync]
+    ended: bool = Field(default=False, description="Whether it has ended in order.")
     problems: list[str] = Field(default_factory=list, description="What is wrong elsewhere (a queue, say), a sentence each.")
 
     def write(self, path: Path) -> None:
@@ -67,7 +68,7 @@ class SyncState(BaseModel):
 
     @property
     def is_alive(self) -> bool:
-        return time.time() - self.at < ALIVE
+        return not self.ended and time.time() - self.at < ALIVE
 
     @property
     def has_looked(self) -> bool:

@@ -18,7 +18,7 @@ from model_store.heartbeats import Heartbeats
 from model_store.history import Event, History, Kind
 from model_store.layout import Layout
 from model_store.lock import writer_lock
-from model_store.publication import MODEL_YAML, Progress, publish
+from model_store.publication import MODEL_YAML, Progress, forced_past, publish
 from model_store.quarantine import Quarantine, Quarantined
 from model_store.retention import KEPT, removable
 
@@ -53,15 +53,17 @@ class StoreWriter:
         progress: Progress = lambda _: None,
         *,
         digest_there: str | None = None,
-        **details: Any,
+        forced_past: str | None = None,
+        seconds: dict[str, float] | None = None,
     ) -> Manifest:
         """Bring the version in `folder` into the store (see `publication.publish`), to serve later. An old one may go.
 
-        `details` are more fields of the history's event.
+        `seconds` is what each phase of its import took, for the history.
         """
-        manifest = publish(self.layout, folder, source, progress, digest_there=digest_there)
+        manifest = publish(self.layout, folder, source, progress, digest_there=digest_there, forced_past=forced_past)
         if not self._is_recorded(manifest.model, manifest.version):
-            self.record("published", manifest.model, version=manifest.version, source=source, by=by, **details)
+            details = _forced(forced_past) | {"seconds": seconds, "source": source, "by": by}
+            self.record("published", manifest.model, version=manifest.version, **details)
         progress("recorded")
         self.collect_garbage()
         return manifest
@@ -133,8 +135,8 @@ class StoreWriter:
         """Delete all but the newest versions of every model and what is needed (see `retention`); what was deleted."""
         removed = []
         for model in self.layout.published():
-            ordered = sorted(self.layout.versions(model), key=lambda version: self._published_at(model, version))
-            with self._changing:  # nothing becomes aspired between the look and the removal
+            with self._changing:  # nothing becomes aspired, or goes, between the look and the removal
+                ordered = sorted(self.layout.versions(model), key=lambda version: self._published_at(model, version))
                 generation = self.generations().of(model)
                 for version in removable(ordered, generation, self.heartbeats.alive(), model, self._keep):
                     self.layout.version(model, version).rename(self.layout.staging / f"removed-{model}-{version}")
@@ -163,7 +165,11 @@ class StoreWriter:
             )
         for leftover in self.layout.staging.iterdir():
             shutil.rmtree(leftover, ignore_errors=True)
-        halves = (*self.layout.root.glob(".generation.yaml.*"), *self.layout.quarantine.glob("*/.*.yaml.*"))
+        halves = (
+            *self.layout.root.glob(".*.yaml.*"),
+            *self.layout.root.glob(".sync.json.*"),
+            *self.layout.quarantine.glob("*/.*.yaml.*"),
+        )
         for leftover in halves:
             leftover.unlink(missing_ok=True)
         for folder in self.layout.models.iterdir():
@@ -174,7 +180,8 @@ class StoreWriter:
         for model, versions in self.layout.published().items():
             for version in versions:
                 if not self._is_recorded(model, version):
-                    self.record("published", model, version=version, reason="found in the store")
+                    details = {"reason": "found in the store"} | _forced(forced_past(self.layout.version(model, version)))
+                    self.record("published", model, version=version, **details)
         for model, generation in self.generations().models.items():
             self._recover_generation(model, generation)
 
@@ -207,6 +214,11 @@ class StoreWriter:
 
     def _published_at(self, model: str, version: str) -> int:
         return (self.layout.version(model, version) / MODEL_YAML).stat().st_mtime_ns
+
+
+def _forced(past: str | None) -> dict[str, Any]:
+    """What the history says of a version that a person forced past some gates."""
+    return {"forced": True, "reason": past} if past else {}
 
 
 @contextmanager

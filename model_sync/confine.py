@@ -3,9 +3,9 @@
 python -m model_sync.confine '{"memory": BYTES, "writable": [...], "readable": [...]}' COMMAND...
 
 Low priority for the cores and the disk; a limit for memory; death when the parent dies; and where the kernel has Landlock
-(Linux 5.13, its network rules 6.7): writing only below `writable`, reading nothing of where people and programs keep theirs
-(/home, /root, /tmp, /var, ...) but `readable`, no TCP, no signals to other processes. Where it has not, the limits still hold,
-and the environment, which the parent chose, has no secrets.
+(Linux 5.13, its network rules 6.7): writing only below `writable`, reading only the system's programs and libraries and what is
+`readable`, no TCP, no signals to other processes. What Landlock does not close: UDP, and Unix sockets that lie where anybody
+may connect. Where the kernel has none, the limits still hold, and the environment, which the parent chose, has no secrets.
 """
 
 from __future__ import annotations
@@ -24,10 +24,24 @@ import psutil
 from landlockpy import AccessFS, Ruleset, Scope
 
 READ = AccessFS.READ_FILE | AccessFS.READ_DIR | AccessFS.EXECUTE
-PRIVATE = {"home", "root", "tmp", "var", "run", "srv", "mnt", "media", "data", "proc"}  # below /: not for other people's code
-# Not the rest of it: a process' environment lies there.
-PROC = tuple(Path("/proc", name) for name in ("self", "cpuinfo", "meminfo", "stat", "sys", "filesystems", "mounts", "version"))
-DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+SYSTEM = (
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/bin",
+    "/sbin",
+    "/opt",
+    "/nix",
+    "/sys",
+    "/etc/ssl",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+)
+# A process' environment lies in /proc, too: not all of it.
+PROC = tuple(f"/proc/{name}" for name in ("self", "cpuinfo", "meminfo", "stat", "sys", "filesystems", "mounts", "version"))
+NOT_FOUND = 126  # the exit code where the command cannot be run
+DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 PR_SET_PDEATHSIG = 1
 
 
@@ -44,11 +58,11 @@ def confine(memory: int, writable: list[Path], readable: list[Path]) -> None:
 
 
 def _close_the_files(writable: list[Path], readable: list[Path]) -> None:
-    public = [path for path in Path("/").iterdir() if path.name not in PRIVATE]
     with Ruleset(scoped=Scope.SIGNAL | Scope.ABSTRACT_UNIX_SOCKET) as ruleset:
-        for path in {path.resolve() for path in (*public, *PROC, *readable)}:
+        for path in {path.resolve() for path in (*map(Path, (*SYSTEM, *PROC)), *readable)}:
             with contextlib.suppress(OSError):  # one that is not there, or cannot be opened, needs no rule
                 ruleset.allow_path(path, READ if path.is_dir() else AccessFS.READ_FILE | AccessFS.EXECUTE)
+        ruleset.allow_path(Path.cwd(), AccessFS.READ_DIR)  # Python looks there for what it imports; it may not read all of it
         for path in writable:
             ruleset.allow_path(path, ruleset.handled_fs)
         for device in DEVICES:
@@ -60,7 +74,11 @@ def main() -> None:
     limits = json.loads(sys.argv[1])
     command = sys.argv[2:]
     confine(limits["memory"], *([Path(path) for path in limits[name]] for name in ("writable", "readable")))
-    os.execv(command[0], command)  # noqa: S606 (the command is the parent's)
+    try:
+        os.execv(command[0], command)  # noqa: S606 (the command is the parent's)
+    except OSError as error:
+        sys.stderr.write(f"{command[0]}: {error.strerror}\n")
+        sys.exit(NOT_FOUND)
 
 
 if __name__ == "__main__":

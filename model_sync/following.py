@@ -8,13 +8,14 @@ from pathlib import Path
 
 from loguru import logger
 
-from artifacts.manifest import Manifest
+from artifacts.manifest import DamagedArtifactError, Manifest
 from model_store.generation import Asker, GenerationError
 from model_store.names import MOST_CHARACTERS, to_store
-from model_store.publication import registry_digest
+from model_store.publication import VersionExistsError, registry_digest
 from model_store.quarantine import Quarantined
 from model_store.rollover import CannotLoadError, RolloverError, roll_over
 from model_store.writer import StoreWriter
+from model_sync.contained import UnfitError
 from model_sync.importer import Importer
 from model_sync.looks import Outcome, Verdict
 from model_sync.report import Report
@@ -44,7 +45,7 @@ class ModelFollower:
             return self._take(offer, by, force=force)
         except SourceError as error:
             return self._outcome("unreachable", None, str(error))
-        except (OSError, GenerationError, RolloverError) as error:
+        except (OSError, GenerationError, RolloverError, UnfitError) as error:
             return self._outcome("failed", None, str(error))
 
     def _take(self, offer: Offer, by: Asker, *, force: bool) -> Outcome:
@@ -88,6 +89,12 @@ class ModelFollower:
         logger.info("{} {} is new: {}", self.model, version, offer.uri)
         serving = self.writer.generations().of(self.model).serving
         folder = self.writer.layout.version(self.model, serving.version) if serving else self.fallback
+        try:
+            self._bring(offer, version, by, folder, force=force)
+        except (DamagedArtifactError, VersionExistsError) as error:  # it changed after it was tried
+            raise RefusedError(str(error)) from error
+
+    def _bring(self, offer: Offer, version: str, by: Asker, folder: Path, *, force: bool) -> None:
         with (
             self.importer.bring(self.source, offer, version, folder, force=force) as imported,
             self.report.phase(self.model, "publish"),
@@ -98,8 +105,7 @@ class ModelFollower:
                 by,
                 digest_there=offer.digest,
                 seconds=self.report.seconds(self.model),
-                forced=True if imported.forced_past else None,
-                reason=imported.forced_past,
+                forced_past=imported.forced_past,
             )
 
     def _roll_over(self, offer: Offer, version: str, by: Asker) -> None:

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import errno
-import json
-import os
+import shlex
 import shutil
+import stat
 import sys
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+
 from artifacts.manifest import MANIFEST, DamagedArtifactError, Manifest, digest
 from artifacts.reference import read_reference_photos, read_reference_texts
 from artifacts.trial import Answer, Trial
 from model_store.layout import Layout
-from model_sync.contained import BrokeOffError, run_contained
+from model_sync.contained import BrokeOffError, RefusingError, UnfitError, run_contained
 from model_sync.fetch import fetch
 from model_sync.gates import Finding, Truth, judge_labels, judge_trial
 from model_sync.report import Report
 from model_sync.settings import SyncSettings
 from model_sync.sources import Offer, RefusedError, Source
 
-REFUSED = 3  # the exit code of a program that has said why
-FULL_DISK = os.strerror(errno.ENOSPC)  # in what it says: no fault of the version
+AT_ONCE = 2  # imports: what is compiled already need not wait for what is not
+TRIES = 3  # of an import that breaks off: that may be the version's fault, or this machine's
+MOST_BYTES = 200_000_000  # of a trial's answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +42,23 @@ class Imported:
 
 
 class Importer:
-    """Imports take turns: they are to leave the cores to those who answer."""
+    """Few imports go on at once: they are to leave the cores to those who answer."""
 
     def __init__(self, settings: SyncSettings, layout: Layout, report: Report, stopping: threading.Event) -> None:
         self._settings = settings
         self._layout = layout
         self._report = report
         self._stopping = stopping
-        self._turn = threading.Lock()
+        self._turns = threading.Semaphore(AT_ONCE)
+        self._broken_off: Counter[str] = Counter()  # by digest
         self._answers: dict[tuple[str, str], tuple[Answer, ...]] = {}  # of the last versions that were tried, by manifest
 
     @contextmanager
     def bring(self, source: Source, offer: Offer, version: str, serving: Path, *, force: bool) -> Iterator[Imported]:
         """`offer` as the version `version`, as good as the one in the folder `serving`; it lies there within the `with`.
 
-        Raises RefusedError when it must not serve; SourceError and OSError when another try may do it; StoppedError.
+        Raises RefusedError when it must not serve; SourceError, OSError and UnfitError when another try may do it;
+        StoppedError.
         """
         model = offer.model
         self._report.begin(model)
@@ -67,14 +72,13 @@ class Importer:
                     progress=lambda done, total: self._report.share(model, done / max(1, total)),
                     stop=self._stopping,
                 )
-            scratch.mkdir(parents=True)
             with self._report.phase(model, "wait"):
-                self._turn.acquire()
+                self._turns.acquire()
             try:
                 forced_past = self._verify(offer, fetched, version, serving, scratch, force=force)
             finally:
-                self._turn.release()
-            yield Imported(scratch / "version", forced_past)
+                self._turns.release()
+            yield Imported(scratch / "made" / "version", forced_past)
             shutil.rmtree(fetched, ignore_errors=True)
         except RefusedError:
             shutil.rmtree(self._layout.downloads / f"{model}-{offer.digest[:16]}", ignore_errors=True)
@@ -83,18 +87,25 @@ class Importer:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _verify(self, offer: Offer, fetched: Path, version: str, serving: Path, scratch: Path, *, force: bool) -> str | None:
-        model, folder = offer.model, scratch / "version"
-        if (fetched / "MLmodel").is_file():
-            with self._report.phase(model, "requirements"):
-                self._check_requirements(fetched, scratch)
-        with self._report.phase(model, "compile"):
-            self._compile(offer, fetched, folder, version, scratch)
+        """What gates the version was forced past. Each step writes to a folder of its own, which the next only reads."""
+        model, folder = offer.model, scratch / "made" / "version"
+        for place in ("read", "made", "tried"):
+            (scratch / place).mkdir(parents=True)
         try:
-            manifest = Manifest.read(folder)
-        except DamagedArtifactError as error:
+            with self._report.phase(model, "requirements"):
+                self._check_requirements(fetched, scratch / "read")
+            with self._report.phase(model, "compile"):
+                self._compile(offer, fetched, folder, version)
+            manifest = _read_manifest(folder)
+            with self._report.phase(model, "try"):
+                findings = self._judge(manifest, folder, serving, scratch / "tried", force=force)
+        except RefusingError as error:
             raise RefusedError(str(error)) from error
-        with self._report.phase(model, "try"):
-            findings = self._judge(manifest, folder, serving, scratch)
+        except BrokeOffError as error:
+            self._broken_off[offer.digest] += 1
+            if self._broken_off[offer.digest] < TRIES:
+                raise UnfitError(f"{error}; it is tried again") from error
+            raise RefusedError(f"{error}; that was the {TRIES}rd time") from error
         for finding in findings:
             self._report.found(model, f"{finding.gate}: {'' if finding.passed else 'failed: '}{finding.says}")
         failed = "; ".join(f"{finding.gate}: {finding.says}" for finding in findings if not finding.passed)
@@ -103,29 +114,41 @@ class Importer:
         return failed or None
 
     def _check_requirements(self, fetched: Path, scratch: Path) -> None:
-        lines = self._run([self._settings.serve_python, "-m", "runners.requirements", fetched], scratch, [fetched])
-        missing: list[str] = lines[-1]["missing"]
-        if missing:
-            quoted = " ".join(f"'{one}'" for one in missing)
-            here = self._settings.serve_python
-            command = f"{here} -m pip install {quoted} && {sys.executable} -m pip install {quoted}"
-            if any(one.startswith("torch") for one in missing):
-                command = "make serve-torch-env"
-            raise RefusedError(f"the runner has no {', '.join(missing)}; to install: {command}")
+        """Raises RefusedError when a pyfunc asks for what is not there, neither to serve it nor to try it."""
+        for folder in {path.parent for path in fetched.rglob("MLmodel")}:
+            commands = []
+            absent: dict[str, None] = {}  # in their order
+            for python in dict.fromkeys((self._settings.serve_python, Path(sys.executable))):
+                told = self._run([python, "-m", "artifacts.requirements", folder], scratch, [folder])
+                missing = [str(one) for one in told[-1]["missing"]]
+                absent |= dict.fromkeys(missing)
+                others = [one for one in missing if not _is_torch(one)]
+                if len(others) < len(missing):
+                    commands.append("make serve-torch-env")
+                if others:
+                    commands.append(shlex.join([str(python), "-m", "pip", "install", *others]))
+            if absent:
+                raise RefusedError(
+                    f"the runner has no {', '.join(absent)}; to install: {' && '.join(commands)}, "
+                    "then take the version out of quarantine"
+                )
 
-    def _compile(self, offer: Offer, fetched: Path, folder: Path, version: str, scratch: Path) -> None:
+    def _compile(self, offer: Offer, fetched: Path, folder: Path, version: str) -> None:
         reference = self._settings.reference / offer.model
         job: list[str | Path] = [sys.executable, "-m", "model_sync.importing.job", offer.model, fetched, folder]
         options: list[str | Path] = ["--version", version, "--source", offer.uri, "--reference", reference]
-        for line in self._run([*job, *options], scratch, [fetched, reference]):
+        for line in self._run([*job, *options], folder.parent, [fetched, reference]):
             if "phase" in line:
                 self._report.took(offer.model, f"compile: {line['phase']}", line["seconds"])
 
-    def _judge(self, manifest: Manifest, folder: Path, serving: Path, scratch: Path) -> list[Finding]:
+    def _judge(self, manifest: Manifest, folder: Path, serving: Path, scratch: Path, *, force: bool) -> list[Finding]:
         model, thresholds = manifest.model, self._settings.thresholds
-        theirs = Manifest.read(serving)
+        try:
+            theirs = Manifest.read(serving)
+        except DamagedArtifactError as error:
+            raise UnfitError(f"what serves cannot be compared with: {error}") from error
         labels = judge_labels([label.name for label in manifest.labels], [label.name for label in theirs.labels], thresholds)
-        if not labels.passed:
+        if not labels.passed and not force:
             return [labels]  # answers in other classes say nothing more
         reference, output = self._settings.reference / model, scratch / "trial.json"
         command: list[str | Path] = [
@@ -135,8 +158,8 @@ class Importer:
         key = (model, digest(serving / MANIFEST))
         if key not in self._answers:
             command.append("--serving-too")
-        self._run(command, scratch, [serving, reference], output)
-        trial = Trial.model_validate_json(output.read_bytes())
+        self._run(command, scratch, [folder, serving, reference])
+        trial = _read_trial(output)
         self._answers.setdefault(key, trial.serving)
         truth: Truth = read_reference_photos(reference) if model == "yolo" else read_reference_texts(reference)
         findings = [labels, *judge_trial(trial, self._answers[key], truth, thresholds)]
@@ -144,26 +167,31 @@ class Importer:
         self._answers[model, digest(folder / MANIFEST)] = trial.reference
         return findings
 
-    def _run(
-        self, command: Sequence[str | Path], scratch: Path, readable: Sequence[Path], output: Path | None = None
-    ) -> list[dict[str, Any]]:
-        """The JSON objects that a contained program prints. Raises RefusedError with its reason, and StoppedError."""
-        lines: list[dict[str, Any]] = []
-        try:
-            code = run_contained(
-                command,
-                scratch=scratch,
-                readable=readable,
-                limits=self._settings.limits,
-                stopping=self._stopping,
-                on_line=lambda line: lines.append(json.loads(line)),
-            )
-        except BrokeOffError as error:
-            raise RefusedError(f"{command[2]}: {error}") from error
-        if code == REFUSED:
-            said = json.loads(output.read_text(encoding="utf-8")) if output else lines[-1]
-            reason = str(said["refused"])
-            if FULL_DISK in reason:
-                raise OSError(errno.ENOSPC, FULL_DISK)
-            raise RefusedError(reason)
-        return lines
+    def _run(self, command: Sequence[str | Path], writable: Path, readable: Sequence[Path]) -> list[dict[str, Any]]:
+        return run_contained(
+            command, writable=writable, readable=readable, limits=self._settings.limits, stopping=self._stopping
+        )
+
+
+def _is_torch(requirement: str) -> bool:
+    return Requirement(requirement).name.lower() == "torch"
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    """The manifest of what other people's code made. Raises RefusedError when there is more than files and folders."""
+    if any(not stat.S_ISREG(mode) and not stat.S_ISDIR(mode) for mode in (path.lstat().st_mode for path in folder.rglob("*"))):
+        raise RefusedError("what was compiled holds links or devices")
+    try:
+        return Manifest.read(folder)
+    except DamagedArtifactError as error:
+        raise RefusedError(str(error)) from error
+
+
+def _read_trial(file: Path) -> Trial:
+    """What the trial wrote, beside other people's code. Raises BrokeOffError when it is not what a trial writes."""
+    try:
+        if not stat.S_ISREG(file.lstat().st_mode) or file.stat().st_size > MOST_BYTES:
+            raise BrokeOffError("the trial's answers are no file")
+        return Trial.model_validate_json(file.read_bytes())
+    except (FileNotFoundError, ValueError):  # pydantic's message would quote from the file
+        raise BrokeOffError("the trial left no answers") from None

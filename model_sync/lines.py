@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from loguru import logger
 
@@ -84,16 +84,16 @@ class Lines:
 
     def look(self, by: Asker, models: Collection[str] | None = None, *, force: bool = False) -> Asked:
         wanted = self._lines.keys() if models is None else models
-        return _Ticket(
-            {self._lines[model]: self._lines[model].ask(by, force=force) for model in wanted if model in self._lines}
-        )
+        numbers = {self._lines[model]: self._lines[model].ask(by, force=force) for model in wanted if model in self._lines}
+        return _Ticket(numbers, [model for model in wanted if model not in self._lines])
 
 
 class _Ticket:
-    def __init__(self, numbers: Mapping[Line, int]) -> None:
+    def __init__(self, numbers: Mapping[Line, int], others: Sequence[str]) -> None:
         self._numbers = numbers
+        self._others = {model: Outcome(model, "unchanged", reason="no registry feeds it") for model in others}
 
     def wait(self, seconds: float) -> dict[str, Outcome] | None:
         until = time.monotonic() + seconds
         found = {line.model: line.wait(number, until) for line, number in self._numbers.items()}
-        return {model: one for model, one in found.items() if one} if all(found.values()) else None
+        return {model: one for model, one in found.items() if one} | self._others if all(found.values()) else None

@@ -25,13 +25,14 @@ class Report:
         self._models = {model: ModelSync(source=source) for model, source in sources.items()}
         self._others: dict[str, Callable[[], str | None]] = {}
         self._changing = threading.Lock()
+        self._ended = False
         self._mute = False
 
     def state(self) -> SyncState:
         """All of it."""
         with self._changing:
             problems = [f"{name}: {problem}" for name, tell in self._others.items() if (problem := tell())]
-            return SyncState(since=self._since, at=time.time(), models=dict(self._models), problems=problems)
+            return SyncState(since=self._since, at=time.time(), models=dict(self._models), problems=problems, ended=self._ended)
 
     def seconds(self, model: str) -> dict[str, float]:
         """What each phase of the import under way, or of the last one, took."""
@@ -90,14 +91,20 @@ class Report:
     def keep_writing(self, stopping: threading.Event) -> None:
         """Say that the sidecar lives, until it ends. Blocks."""
         while not stopping.wait(EVERY):
-            self._write()
+            self.write()
+
+    def end(self) -> None:
+        """Say that the sidecar ends."""
+        self._ended = True
+        self.write()
 
     def _update(self, model: str, **fields: Any) -> None:
         with self._changing:
             self._models[model] = self._models[model].model_copy(update=fields)
-        self._write()
+        self.write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Say how the sidecar is."""
         try:
             self.state().write(self._path)
         except OSError as error:  # a full disk must not keep a version from being refused, or served

@@ -8,29 +8,17 @@ Ends with a sentence that names the variable when one is wrong.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import DirectoryPath, Field, FilePath, model_validator
+from pydantic import DirectoryPath, Field, FilePath, field_validator, model_validator
 
-from artifacts.manifest import MODELS
+from artifacts.reference import REFERENCE
 from model_sync.contained import Limits
 from model_sync.gates import Thresholds
 from settings import CommonSettings, read
 
 ROOT = Path(__file__).parent.parent
-SOURCE = re.compile(r"(s3|mlflow|local)(?::(.+))?")
-
-
-@dataclass(frozen=True, slots=True)
-class SourceChoice:
-    """The registry of one model: its kind, and the registered model's name (mlflow) or the folder (local)."""
-
-    kind: str
-    place: str
 
 
 class SyncSettings(CommonSettings):
@@ -39,7 +27,6 @@ class SyncSettings(CommonSettings):
     s3_public_key: FilePath | None = Field(
         default=None, description="PEM file with an Ed25519 public key: what is not signed with its other half is refused."
     )
-    mlflow_model: str = Field(default="ensemble-sentiment-model", description="The registered model where a source names none.")
     poll_interval: float = Field(default=300, gt=0, description="Seconds between two looks of the clock, give or take a tenth.")
     sqs_queue_url: str = Field(default="", description="Queue with the bucket's event notifications.")
     webhook_secret: str = Field(default="", description="The secret of MLflow's webhook; without it webhooks are refused.")
@@ -62,36 +49,20 @@ class SyncSettings(CommonSettings):
     gate_latency: float = Field(default=2, gt=0, description="Times as long as what serves that a version may take.")
 
     @model_validator(mode="after")
-    def _every_model_has_a_registry(self) -> Self:
+    def _folders_are_there(self) -> Self:
         for model, choice in self.choices.items():
             if choice.kind == "local" and not Path(choice.place).is_dir():
                 raise ValueError(f"BUNRIWIKI_SOURCES: {model} is to come from {choice.place}, which is no folder")
+            if not (self.reference / model / REFERENCE).is_file():
+                raise ValueError(f"BUNRIWIKI_REFERENCE={str(self.reference)!r} has no {model}/{REFERENCE}")
         return self
 
-    @model_validator(mode="after")
-    def _the_interpreter_is_there(self) -> Self:
-        if not os.access(self.serve_python, os.X_OK):
-            raise ValueError(
-                f"BUNRIWIKI_SERVE_PYTHON={str(self.serve_python)!r} is no program: name the data plane's Python "
-                "(`make serve-env` makes one in .venv)"
-            )
-        return self
-
-    @property
-    def choices(self) -> Mapping[str, SourceChoice]:
-        """By model, where it comes from; a model whose registry is not configured comes from nowhere. Raises ValueError."""
-        found = {}
-        for entry in re.split(r"[\s,]+", self.sources.strip()):
-            model, _, source = entry.partition("=")
-            match = SOURCE.fullmatch(source)
-            if model not in MODELS or match is None or (match[1] == "local" and not match[2]):
-                raise ValueError(
-                    f"BUNRIWIKI_SOURCES: {entry!r} is to be <model>=s3, =mlflow, =mlflow:<registered model> or "
-                    f"=local:<folder>, with a model of {', '.join(MODELS)}"
-                )
-            found[model] = SourceChoice(match[1], match[2] or (self.mlflow_model if match[1] == "mlflow" else ""))
-        configured = {"s3": self.s3_uri, "mlflow": self.mlflow_tracking_uri, "local": "always"}
-        return {model: choice for model, choice in found.items() if configured[choice.kind]}
+    @field_validator("serve_python")
+    @classmethod
+    def _is_a_program(cls, path: Path) -> Path:
+        if not os.access(path, os.X_OK):
+            raise ValueError("no program is there: name the data plane's Python (`make serve-env` makes one in .venv)")
+        return path.absolute()
 
     @property
     def limits(self) -> Limits:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from urllib.parse import urlsplit
 
+import landlockpy
 import uvicorn
 from loguru import logger
 from starlette.applications import Starlette
@@ -28,7 +31,8 @@ from model_sync.triggers.clock import Clock
 from model_sync.triggers.mlflow_webhooks import WebhookVerifier
 from model_sync.triggers.sqs import SqsTrigger
 
-ENDING = 20.0  # seconds for threads to come to an end
+NO_LANDLOCK = "this kernel has no Landlock: what an import runs is not kept from files and the network"
+ENDING = 5.0  # seconds for threads to come to an end
 
 
 def run(settings: SyncSettings) -> None:
@@ -53,6 +57,9 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
     choices = settings.choices
     places = {model: describe(choice, settings) for model, choice in choices.items()}
     report = Report(writer.layout.sync, places)
+    report.write()  # before anything that takes long: the service waits for what this says
+    if not landlockpy.supported():
+        report.watch("imports", lambda: NO_LANDLOCK)
     importer = Importer(settings, writer.layout, report, stopping)
     lines = []
     for model, source in open_sources(settings).items():
@@ -60,29 +67,40 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
         lines.append(Line(model, follower.look, report))
     looks = Lines(lines)
     looks.look("start")
-    tasks: dict[str, Callable[[], object]] = {f"follow {line.model}": line.run for line in lines}
-    tasks["report"] = partial(report.keep_writing, stopping)
-    tasks["clock"] = Clock(looks, settings.poll_interval, stopping).run
-    threads = [threading.Thread(target=run, name=name) for name, run in tasks.items()]
-    # These wait for others, who may let them wait: nobody waits for them.
+    work = _threads({f"follow {line.model}": line.run for line in lines} | {"report": partial(report.keep_writing, stopping)})
+    for line in lines:  # each its own: a model whose import takes long must not keep the others waiting
+        work += _threads({f"clock of {line.model}": Clock(looks, settings.poll_interval, stopping, [line.model]).run})
+    doors: dict[str, Callable[[], object]] = {}
     if settings.sqs_queue_url:
         queue = _queue(settings, looks, stopping)
         report.watch("SQS", lambda: queue.problem)
-        threads.append(threading.Thread(target=queue.run, name="sqs", daemon=True))
+        doors["sqs"] = queue.run
     if listening:
         server = uvicorn.Server(uvicorn.Config(_app(settings, looks, report, writer), log_config=None, lifespan="off"))
-        serve = partial(server.run, sockets=[listening])
-        threads.append(threading.Thread(target=serve, name="api", daemon=True))
-    for thread in threads:
+        doors["api"] = partial(server.run, sockets=[listening])
+    for thread in (*work, *_threads(doors)):
         thread.start()
     logger.info("following {}", ", ".join(f"{model} from {place}" for model, place in places.items()))
     stopping.wait()
+    _end(lines, work, report)
+
+
+def _threads(tasks: Mapping[str, Callable[[], object]]) -> list[threading.Thread]:
+    return [threading.Thread(target=run, name=name, daemon=True) for name, run in tasks.items()]
+
+
+def _end(lines: Sequence[Line], work: Sequence[threading.Thread], report: Report) -> None:
+    """Let what goes on come to an end, for a moment."""
     logger.info("ending")
     for line in lines:
         line.stop()
-    for thread in threads:
-        if not thread.daemon:
-            thread.join(ENDING)
+    end = time.monotonic() + ENDING
+    for thread in work:
+        thread.join(max(0, end - time.monotonic()))
+    report.end()
+    if any(thread.is_alive() for thread in work):
+        logger.warning("something goes on, and is cut off: the next run takes it up")
+        os._exit(0)  # within the lock: nobody else may write as long as a thread of this process could
 
 
 def _queue(settings: SyncSettings, looks: Lines, stopping: threading.Event) -> SqsTrigger:

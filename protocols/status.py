@@ -73,9 +73,11 @@ class Status:
         """The state of every model."""
         alive = self._heartbeats.alive()
         sync = SyncState.read(self._layout.sync)
+        if sync and not sync.is_alive and not self._first_sync.expected:
+            sync = None  # one that was here once, and is not to be here any more
         problems = list(sync.problems) if sync else []
-        if sync and not sync.is_alive:
-            problems.append("the sidecar has ended: no new version comes")
+        if self._first_sync.expected and not (sync and sync.is_alive):
+            problems.append("no sidecar runs: no new version comes. Its log says why")
         return ModelStates(
             models=[
                 self._model(model, [one for one in alive if one.role == model], sync.models.get(model) if sync else None)

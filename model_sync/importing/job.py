@@ -3,14 +3,14 @@
     python -m model_sync.importing.job MODEL FOLDER OUTPUT --version V --source URI --reference DIR
 
 Says on standard output, as JSON lines, what it is at: `{"phase": "load", "seconds": 1.2}` when a part is over, and at the end
-`{"done": true}` or `{"refused": "why"}` (exit code 3). What libraries print goes to standard error. OUTPUT, which must not be
-there before, is there after `done` only. It writes below OUTPUT's parent folder and asks no network.
+`{"done": true}` or `{"refused": "why"}` (exit code 3; `artifacts/programs.py`). OUTPUT, which must not be there before, is
+there after `done` only. It writes below OUTPUT's parent folder and asks no network.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import errno
 import os
 import pickle
 import shutil
@@ -21,9 +21,11 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 from artifacts.manifest import MODELS, DamagedArtifactError
+from artifacts.programs import REFUSED, UNFIT, Teller
+from artifacts.reference import REFERENCE, ReferencePhoto, ReferenceText
+from artifacts.samples import read_samples
 from model_sync.importing.artifact import (
     ClassifierFolder,
     ClassifierGraph,
@@ -37,8 +39,6 @@ from model_sync.importing.golden_inputs import golden_photos, golden_texts
 from model_sync.importing.phases import Phase
 from model_sync.importing.take_over import take_over
 from model_sync.sources import RefusedError
-
-REFUSED = 3  # the exit code
 
 ALONE = {  # nothing is fetched, installed or reported by the libraries
     "HF_HUB_OFFLINE": "1",
@@ -112,7 +112,12 @@ def main() -> int:
     given = parser.parse_args()
     if given.output.exists():
         parser.error(f"{given.output} is there already")
-    lines = _take_standard_output()
+    teller = Teller()
+    try:
+        read_samples(given.reference / REFERENCE, ReferencePhoto if given.model == "yolo" else ReferenceText)
+    except DamagedArtifactError as error:
+        teller.tell(unfit=str(error))
+        return UNFIT
     with tempfile.TemporaryDirectory(prefix=".import-", dir=given.output.parent) as scratch:
         os.environ |= ALONE | dict.fromkeys(SCRATCH, scratch)
         tempfile.tempdir = None  # it was asked for already
@@ -125,14 +130,17 @@ def main() -> int:
                 version=given.version,
                 source=given.source,
                 reference=given.reference,
-                phase=_telling(lines),
+                phase=_telling(teller),
             )
         except (Exception, SystemExit) as error:  # other people's code may raise anything
             traceback.print_exc()
             shutil.rmtree(given.output, ignore_errors=True)
-            _tell(lines, refused=_reason(error))
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                teller.tell(unfit=os.strerror(errno.ENOSPC))
+                return UNFIT
+            teller.tell(refused=_reason(error))
             return REFUSED
-    _tell(lines, done=True)
+    teller.tell(done=True)
     return 0
 
 
@@ -141,25 +149,12 @@ def _reason(error: BaseException) -> str:
     return str(error) if ours else f"{type(error).__name__}: {error}"
 
 
-def _take_standard_output() -> TextIO:
-    """Standard output for our own lines; what anything else prints from now on goes to standard error."""
-    sys.stdout.flush()
-    ours = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)
-    return ours
-
-
-def _tell(lines: TextIO, **what: object) -> None:
-    lines.write(json.dumps(what) + "\n")
-    lines.flush()
-
-
-def _telling(lines: TextIO) -> Phase:
+def _telling(teller: Teller) -> Phase:
     @contextmanager
     def phase(name: str) -> Iterator[None]:
         began = time.monotonic()
         yield
-        _tell(lines, phase=name, seconds=round(time.monotonic() - began, 3))
+        teller.tell(phase=name, seconds=round(time.monotonic() - began, 3))
 
     return phase
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from model_sync.settings import SourceChoice, SyncSettings
+from model_sync.settings import SyncSettings
 from model_sync.sources import Source
+from settings import SourceChoice
 
 
 def open_sources(settings: SyncSettings) -> dict[str, Source]:

@@ -119,8 +119,8 @@ class S3Source:
         """Fetch what is missing of `part`. When the object changed meanwhile, it begins from zero.
 
         The short form's objects are held to what was listed. In the full form that is so within this process; what a part of an
-        earlier one holds is for the sha256 to tell. Raises SourceError, OSError, and RefusedError for an object that is missing
-        or has another size than `latest_model.yaml` says.
+        earlier one holds is for the sha256 to tell. Raises SourceError, OSError, and RefusedError for an object that has
+        another size than `latest_model.yaml` says.
         """
         offered = self._find(offer)
         key = f"{offered.folder}/{file.path}" if offered.folder else file.path
@@ -150,7 +150,8 @@ class S3Source:
             return self._client.get_object(Bucket=self._bucket, Key=key, **conditions)
         except ClientError as error:
             if _code(error) in MISSING:
-                raise _wrong(offered, f"{self._uri(key)} does not exist: publish it before {LATEST_MODEL} names it") from error
+                message = f"{self._uri(key)} does not exist: publish it before {LATEST_MODEL} names it"
+                raise SourceError(message) from error  # its upload may go on
             if _code(error) in CHANGED:
                 part.unlink(missing_ok=True)
                 if offered.entry:  # its sha256 will tell

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Collection
 
 from model_sync.looks import LATER, Asked, Looks
 
@@ -13,16 +14,26 @@ STEP = 0.5  # seconds within which `stop` is noticed during a look
 
 
 class Clock:
-    """Asks `looks` for a look `interval` seconds after the end of the last one, the first time an interval after the start.
+    """Asks `looks` for a look at `models`, or at all.
 
-    After an outcome in LATER the next look comes in 5 s, then 10, 20 and so on, up to the interval. `chance` moves all times by
-    up to 10 % either way.
+    The first comes an `interval` (seconds) after the start, each other one an interval after the end of the last. After an
+    outcome in LATER the next look comes in 5 s, then 10, 20 and so on, up to the interval. `chance` moves all times by up to
+    10 % either way.
     """
 
-    def __init__(self, looks: Looks, interval: float, stop: threading.Event, chance: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        looks: Looks,
+        interval: float,
+        stop: threading.Event,
+        models: Collection[str] | None = None,
+        *,
+        chance: random.Random | None = None,
+    ) -> None:
         self._looks = looks
         self._interval = interval
         self._stop = stop
+        self._models = models
         self._chance = chance or random.Random()  # noqa: S311 (when to look is no secret)
 
     def run(self) -> None:
@@ -30,7 +41,7 @@ class Clock:
         soonest = min(SOONEST, self._interval)
         pause, soon = self._interval, soonest
         while not self._stop.wait(pause * self._chance.uniform(1 - JITTER, 1 + JITTER)):
-            if self._settles(self._looks.look("poll")):
+            if self._settles(self._looks.look("poll", self._models)):
                 pause, soon = self._interval, soonest
             else:
                 pause, soon = soon, min(soon * 2, self._interval)

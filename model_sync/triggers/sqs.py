@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from loguru import logger
 from pydantic import BaseModel, ConfigDict, Field, Json, TypeAdapter, ValidationError
 
-from model_sync.looks import LATER, Looks
+from model_sync.looks import LATER, Asked, Looks
 
 if TYPE_CHECKING:  # stubs, for checks only
     from types_boto3_sqs import SQSClient
@@ -26,7 +26,6 @@ BATCH = 10  # messages in a call, SQS' own limit
 MOST_HELD = 1000  # messages that one look may answer
 POISON_RECEIVES = 5  # without a dead-letter queue
 SHOWN = 200  # characters of a message that is not understood
-STEP = 0.5  # seconds within which `stop` is noticed during a look
 NEEDED = "sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility and sqs:GetQueueAttributes"
 
 Place = tuple[str, str]  # a bucket, and a key as S3 has it
@@ -108,6 +107,7 @@ class Timing:
     """Seconds. SQS takes whole ones for what it counts itself."""
 
     receive: int = 20  # SQS' longest poll
+    look: int = 1  # and the longest while looks are under way: messages about other models must not wait for them
     drain: float = 2.0  # how long more messages are taken before the look that answers them all
     hidden: int = 60  # how long a message stays with us unless that is extended
     extend: float = 20.0
@@ -118,6 +118,15 @@ class Timing:
 
 
 TIMING = Timing()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Messages that stay with us until the look that they led to has ended."""
+
+    held: Sequence[str]
+    asked: Asked
+    hidden: float  # since when nobody else sees them
 
 
 class SqsTrigger:
@@ -148,6 +157,7 @@ class SqsTrigger:
         self._timing = timing
         self._redrives: bool | None = None  # not known yet
         self._problem: str | None = None
+        self._waiting: list[_Waiting] = []
 
     @property
     def problem(self) -> str | None:
@@ -183,8 +193,10 @@ class SqsTrigger:
     def _round(self) -> None:
         if self._redrives is None:
             self._redrives = self._read_redrive_policy()
+        self._settle()
         # After an error the first poll does not wait: the state says at once that the queue is back.
-        messages = self._receive(0 if self._problem else self._timing.receive)
+        longest = min(self._timing.look, self._timing.receive) if self._waiting else self._timing.receive
+        messages = self._receive(0 if self._problem else longest)
         drained = time.monotonic() + self._timing.drain
         held: list[str] = []
         while messages and not self._stop.is_set():
@@ -193,7 +205,7 @@ class SqsTrigger:
                 break
             messages = self._receive(0)
         if held and not self._stop.is_set():
-            self._look(held)
+            self._waiting.append(_Waiting(held, self._looks.look("sqs", self._models), time.monotonic()))
 
     def _read_redrive_policy(self) -> bool:
         """Whether SQS moves what is received too often to a dead-letter queue."""
@@ -252,19 +264,19 @@ class SqsTrigger:
         logger.warning("A message that is no event of S3 is left in the queue, receive {}: {!r}", received, body[:SHOWN])
         return False
 
-    def _look(self, held: Sequence[str]) -> None:
-        asked = self._looks.look("sqs", self._models)
-        hidden = time.monotonic()
-        while (outcomes := asked.wait(STEP)) is None:
-            if self._stop.is_set():
-                return
-            if time.monotonic() - hidden >= self._timing.extend:
-                self._hide(held, self._timing.hidden)
-                hidden = time.monotonic()
-        if any(outcome.verdict in LATER for outcome in outcomes.values()):
-            self._hide(held, self._timing.again)
-        else:
-            self._delete(held)
+    def _settle(self) -> None:
+        """Be done with the messages whose looks have ended, and hold on to the others."""
+        for one in list(self._waiting):
+            outcomes = one.asked.wait(0)
+            if outcomes is not None:
+                self._waiting.remove(one)
+                if any(outcome.verdict in LATER for outcome in outcomes.values()):
+                    self._hide(one.held, self._timing.again)
+                else:
+                    self._delete(one.held)
+            elif time.monotonic() - one.hidden >= self._timing.extend:
+                self._hide(one.held, self._timing.hidden)
+                one.hidden = time.monotonic()
 
     def _delete(self, receipts: Sequence[str]) -> None:
         for batch in _batches(receipts):

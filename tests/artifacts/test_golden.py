@@ -62,3 +62,8 @@ def test_a_detection_too_many_or_too_few_is_noticed() -> None:
     more = BOX.model_copy(update={"box": (150.0, 150.0, 190.0, 190.0)})
     assert "one side only" in str(PHOTO.differs(answer(BOX, more)))
     assert "one side only" in str(PHOTO.differs(answer()))
+
+
+def test_what_is_no_number_agrees_with_nothing() -> None:
+    answer = Classification(label="a", score=0.5, details={"a": float("nan"), "b": 0.5})
+    assert GoldenText(text="x", details={"a": 0.5, "b": 0.5}).differs(answer)

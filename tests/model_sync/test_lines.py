@@ -108,9 +108,10 @@ def test_only_the_models_that_were_named_are_looked_at(looker: Looker, report: R
     with ExitStack() as stack:
         for line in lines:
             stack.enter_context(running(line))
-        found = Lines(lines).look("person", ["kcbert", "nobody"]).wait(SECONDS)
+        found = Lines(lines).look("person", ["kcbert", "sentiment"]).wait(SECONDS)
     assert found is not None
-    assert set(found) == {"kcbert"}
+    assert found["kcbert"].verdict == "swapped"
+    assert found["sentiment"].reason == "no registry feeds it"
     assert looker.looks == []
 
 

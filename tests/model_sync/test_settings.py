@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from model_sync.contained import Limits
-from model_sync.settings import SourceChoice, SyncSettings
-from settings import Settings, read
+from model_sync.settings import SyncSettings
+from settings import Settings, SourceChoice, read
 
 
 @pytest.fixture(autouse=True)
@@ -53,10 +53,11 @@ def test_limits_and_thresholds_come_from_the_environment(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("BUNRIWIKI_SOURCES", "yolo=ftp", "BUNRIWIKI_SOURCES: 'yolo=ftp' is to be"),
+        ("BUNRIWIKI_SOURCES", "yolo=ftp", "'yolo=ftp' is to be"),
+        ("BUNRIWIKI_SOURCES", "yolo=s3:bucket", "'yolo=s3:bucket' is to be"),
         ("BUNRIWIKI_SOURCES", "bert=s3", "with a model of yolo, kcbert, sentiment"),
         ("BUNRIWIKI_SOURCES", "yolo=local:/nowhere", "yolo is to come from /nowhere, which is no folder"),
-        ("BUNRIWIKI_SERVE_PYTHON", "/nowhere", "BUNRIWIKI_SERVE_PYTHON='/nowhere' is no program"),
+        ("BUNRIWIKI_SERVE_PYTHON", "/nowhere", "BUNRIWIKI_SERVE_PYTHON='/nowhere': no program is there"),
         ("BUNRIWIKI_S3_URI", "https://bucket", "BUNRIWIKI_S3_URI='https://bucket'"),
         ("BUNRIWIKI_SYNC", "maybe", "BUNRIWIKI_SYNC='maybe'"),
         ("BUNRIWIKI_GATE_LABELS", "some", "BUNRIWIKI_GATE_LABELS='some'"),
@@ -71,3 +72,16 @@ def test_a_wrong_setting_stops_the_start_and_is_named(
     with pytest.raises(SystemExit) as stopped:
         read(SyncSettings)
     assert says in str(stopped.value)
+
+
+def test_a_reference_set_that_is_missing_stops_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BUNRIWIKI_S3_URI", "s3://bucket/models")
+    monkeypatch.setenv("BUNRIWIKI_REFERENCE", str(tmp_path))
+    with pytest.raises(SystemExit, match=r"BUNRIWIKI_REFERENCE='.*' has no yolo/reference\.jsonl"):
+        read(SyncSettings)
+
+
+def test_a_service_that_follows_nothing_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_SOURCES", "yolo=s3 kcbert=s3")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert not Settings().syncs

@@ -27,8 +27,8 @@ def layout(tmp_path: Path) -> Layout:
     return layout
 
 
-def status(layout: Layout) -> Status:
-    first_sync = FirstSync(layout.sync, 60, expected=False)
+def status(layout: Layout, *, expected: bool = False) -> Status:
+    first_sync = FirstSync(layout.sync, 60, expected=expected, started=0)
     return Status(layout, Follower(layout, {model: SHIPPED / model for model in MODELS}), workers=1, first_sync=first_sync)
 
 
@@ -102,7 +102,17 @@ def test_a_version_that_was_refused_is_told_and_does_not_degrade(layout: Layout)
     assert (yolo(layout).degraded, yolo(layout).sync) == (False, sync)
 
 
-def test_a_sidecar_that_has_ended_is_told(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sidecar_that_should_be_there_and_is_not_is_told(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    says = ["no sidecar runs: no new version comes. Its log says why"]
+    assert status(layout, expected=True).models().sync_problems == says
     SyncState(since=SINCE, models={}).write(layout.sync)
+    assert status(layout, expected=True).models().sync_problems == []
     monkeypatch.setattr("model_store.sync_state.ALIVE", -1.0)
-    assert status(layout).models().sync_problems == ["the sidecar has ended: no new version comes"]
+    assert status(layout, expected=True).models().sync_problems == says
+
+
+def test_a_sidecar_that_was_here_once_is_no_matter(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = ModelSync(source="s3://bucket", looked=SINCE, verdict="unreachable", reason="it cannot be reached")
+    SyncState(since=SINCE, models={"yolo": sync}, problems=["SQS: denied"]).write(layout.sync)
+    monkeypatch.setattr("model_store.sync_state.ALIVE", -1.0)
+    assert (yolo(layout).sync, status(layout).models().sync_problems) == (None, [])

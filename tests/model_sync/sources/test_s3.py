@@ -265,7 +265,7 @@ def test_bytes_of_two_objects_are_not_mixed(registry: Registry, tmp_path: Path) 
     assert part.read_bytes() == WEIGHTS[::-1]
 
 
-def test_an_object_of_another_size_or_none_is_refused(registry: Registry, tmp_path: Path) -> None:
+def test_an_object_of_another_size_is_refused_and_a_missing_one_waited_for(registry: Registry, tmp_path: Path) -> None:
     registry.publish_yolo({"best.pt": WEIGHTS})
     registry.put("yolo/v3/best.pt", WEIGHTS[:-1])
     source = registry.source()
@@ -281,7 +281,7 @@ def test_an_object_of_another_size_or_none_is_refused(registry: Registry, tmp_pa
     with pytest.raises(RefusedError, match="has 1 bytes in S3"):
         source.download(offer, file, tmp_path / "part")
     registry.delete("yolo/v3/best.pt")
-    with pytest.raises(RefusedError, match=r"s3://models/.*/yolo/v3/best\.pt does not exist: publish it"):
+    with pytest.raises(SourceError, match=r"s3://models/.*/yolo/v3/best\.pt does not exist: publish it"):
         source.download(offer, file, tmp_path / "part")
 
 

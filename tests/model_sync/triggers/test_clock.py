@@ -34,7 +34,7 @@ class Even(random.Random):
 
 def pauses(looks: FakeLooks, most: int, interval: float = 300, chance: random.Random | None = None) -> list[float]:
     stop = Pauses(most)
-    Clock(looks, interval, stop, chance or Even()).run()
+    Clock(looks, interval, stop, chance=chance or Even()).run()
     return stop.seconds
 
 

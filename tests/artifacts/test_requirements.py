@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runners.requirements import missing
+from artifacts.requirements import missing
 from tests.conftest import MODELS
 
 

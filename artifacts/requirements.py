@@ -1,6 +1,6 @@
 """Does this environment have what a registered pyfunc asks for?
 
-python -m runners.requirements FOLDER
+python -m artifacts.requirements FOLDER
 
 Prints `{"missing": [...]}`: requirements of the MLflow model in FOLDER of which this interpreter has no version at all. Another
 version than the one that is asked for is no reason to refuse a model: MLflow pins whatever lay on the trainer's machine, and
@@ -9,12 +9,13 @@ whether the answers hold is for the gates to say.
 
 from __future__ import annotations
 
-import json
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
+
+from artifacts.programs import Teller
 
 SAME = {"mlflow": "mlflow-skinny"}  # loading a model takes the smaller one
 
@@ -47,4 +48,4 @@ def _installed(name: str) -> bool:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"missing": missing(Path(sys.argv[1]))}))  # noqa: T201
+    Teller().tell(missing=missing(Path(sys.argv[1])))

@@ -1,0 +1,204 @@
+"""The importer's decisions; what it runs is a fake here, and real in tests/integration/test_sync*.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artifacts.answers import Classification
+from artifacts.manifest import Label, Manifest
+from artifacts.reference import read_reference_texts
+from artifacts.trial import Trial
+from model_store.layout import Layout
+from model_sync import importer as module
+from model_sync.contained import BrokeOffError, RefusingError, UnfitError
+from model_sync.importer import Importer
+from model_sync.report import Report
+from model_sync.settings import SyncSettings
+from model_sync.sources import Offer, RefusedError
+from tests.conftest import MODELS
+from tests.model_sync.fakes import offer
+from tests.published import compiled
+
+SERVING = MODELS / "kcbert"
+
+
+class Programs:
+    """Stands for `run_contained`: does what the job and the trial would do; `fails` has what a program raises instead."""
+
+    def __init__(self, version: Path) -> None:
+        self.version = version
+        self.ran: list[list[str]] = []
+        self.fails: dict[str, Exception] = {}
+        self.missing: dict[str, list[str]] = {}
+        self.spoil: Callable[[Path], None] = lambda _: None
+        self.wrong = 0  # reference inputs that are answered wrongly
+
+    def __call__(self, command: Any, *, writable: Path, **_: Any) -> list[dict[str, Any]]:
+        words = [str(word) for word in command]
+        self.ran.append(words)
+        name = words[2]
+        if name in self.fails:
+            raise self.fails[name]
+        if name == "artifacts.requirements":
+            return [{"begun": True}, {"missing": self.missing.get(words[0], [])}]
+        if name == "model_sync.importing.job":
+            shutil.copytree(self.version, words[5])
+            self.spoil(Path(words[5]))
+            return [{"begun": True}, {"phase": "load", "seconds": 1.5}, {"done": True}]
+        truth = read_reference_texts(SERVING)
+        right = [_said(sample.label) for sample in truth]
+        answers = [_said("nothing")] * self.wrong + right[self.wrong :]
+        trial = Trial(
+            golden=(None,), reference=tuple(answers), serving=tuple(right) if "--serving-too" in words else (),
+            single=tuple(answers[::20]), stride=20, milliseconds=((1.0, 1.0),),
+        )  # fmt: skip
+        (writable / "trial.json").write_text(trial.model_dump_json(), encoding="utf-8")
+        return [{"begun": True}]
+
+
+def _said(label: str) -> Classification:
+    return Classification(label=label, score=1, details={label: 1})
+
+
+class Setup:
+    def __init__(self, root: Path, programs: Programs) -> None:
+        self.layout = Layout(root / "store")
+        self.layout.create()
+        self.report = Report(self.layout.sync, {"kcbert": "here"})
+        self.importer = Importer(SyncSettings(), self.layout, self.report, threading.Event())
+        self.programs = programs
+        self.fetched = self.layout.downloads / "kcbert-d1"
+
+    def bring(self, one: Offer | None = None, *, force: bool = False) -> str | None:
+        self.fetched.mkdir(exist_ok=True)
+        with self.importer.bring(None, one or offer(), "v1", SERVING, force=force) as imported:  # type: ignore[arg-type]
+            assert (imported.folder / "manifest.yaml").is_file()
+            return imported.forced_past
+
+    @property
+    def left(self) -> list[Path]:
+        return list(self.layout.staging.iterdir())
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled("kcbert", tmp_path_factory.mktemp("version") / "kcbert")
+
+
+@pytest.fixture
+def setup(tmp_path: Path, version: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    monkeypatch.setenv("BUNRIWIKI_SERVE_PYTHON", "/bin/sh")
+    programs = Programs(version)
+    one = Setup(tmp_path, programs)
+    monkeypatch.setattr(module, "run_contained", programs)
+    monkeypatch.setattr(module, "fetch", lambda *_, **__: one.fetched)
+    return one
+
+
+def test_a_good_version_is_there_within_the_with_and_nothing_is_left_after(setup: Setup) -> None:
+    assert setup.bring() is None
+    assert setup.left == []
+    assert not setup.fetched.exists()
+    told = setup.report.state().models["kcbert"]
+    assert {"fetch", "compile: load", "compile", "try"} <= told.seconds.keys()
+    assert [finding.split(":")[0] for finding in told.findings] == ["labels", "agreement", "quality", "batches", "latency"]
+
+
+def test_the_serving_version_answers_the_reference_set_once(setup: Setup) -> None:
+    setup.bring()
+    setup.bring(offer(digest="d2"))
+    assert ["--serving-too" in words for words in setup.programs.ran if words[2] == "runners.trial"] == [True, False]
+
+
+def test_a_worse_version_is_refused_and_says_by_how_much(setup: Setup) -> None:
+    setup.programs.wrong = 100
+    with pytest.raises(RefusedError, match=r"^quality: macro F1 \d+\.\d on 471 reference inputs, what serves has 100\.0"):
+        setup.bring()
+    assert setup.left == []
+    assert not setup.fetched.exists()
+
+
+def test_force_goes_past_the_gates_and_says_which(setup: Setup) -> None:
+    setup.programs.wrong = 100
+    assert (setup.bring(force=True) or "").startswith("quality: macro F1")
+
+
+def test_other_classes_are_refused_before_a_trial_and_tried_all_the_same_when_forced(setup: Setup, tmp_path: Path) -> None:
+    def rename(folder: Path) -> None:
+        manifest = Manifest.read(folder)
+        manifest.model_copy(update={"labels": (Label(name="new", ko="새"), *manifest.labels[1:])}).write(folder)
+
+    setup.programs.spoil = rename
+    with pytest.raises(RefusedError, match=r"^labels: without the classes \['none'\], with the new ones \['new'\]"):
+        setup.bring()
+    assert "runners.trial" not in [words[2] for words in setup.programs.ran]
+    assert (setup.bring(force=True) or "").startswith("labels: ")
+    assert "runners.trial" in [words[2] for words in setup.programs.ran]
+
+
+def test_what_a_program_refuses_is_refused(setup: Setup) -> None:
+    setup.programs.fails["model_sync.importing.job"] = RefusingError("best.pt is no checkpoint")
+    with pytest.raises(RefusedError, match=r"^best\.pt is no checkpoint$"):
+        setup.bring()
+
+
+def test_what_is_wrong_here_is_held_against_nobody(setup: Setup) -> None:
+    setup.programs.fails["runners.trial"] = UnfitError("what serves cannot be tried")
+    for _ in range(5):
+        with pytest.raises(UnfitError):
+            setup.bring()
+    assert setup.fetched.exists()  # it need not be fetched again
+
+
+def test_an_import_that_breaks_off_is_tried_three_times(setup: Setup) -> None:
+    setup.programs.fails["model_sync.importing.job"] = BrokeOffError("the import died of SIGKILL")
+    for _ in range(2):
+        with pytest.raises(UnfitError, match=r"SIGKILL; it is tried again$"):
+            setup.bring()
+    with pytest.raises(RefusedError, match=r"SIGKILL; that was the 3rd time$"):
+        setup.bring()
+    with pytest.raises(UnfitError):
+        setup.bring(offer(digest="d2"))
+
+
+def test_a_trial_that_leaves_no_answers_breaks_off(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trial, "model_dump_json", lambda _: '{"SECRET": "of the file"}')
+    with pytest.raises(UnfitError, match=r"^the trial left no answers; it is tried again$"):
+        setup.bring()
+
+
+@pytest.mark.parametrize("spoil", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "link"])
+def test_what_was_compiled_is_files_only(setup: Setup, spoil: Callable[[Path], None]) -> None:
+    setup.programs.spoil = lambda folder: spoil(folder / "other")
+    with pytest.raises(RefusedError, match="links or devices"):
+        setup.bring()
+
+
+def test_what_a_pyfunc_needs_is_named_with_the_commands_that_install_it(setup: Setup) -> None:
+    setup.fetched.mkdir()
+    (setup.fetched / "MLmodel").write_text("flavors: {}")
+    setup.programs.missing = {"/bin/sh": ["catboost==1.2", "torch==2.13.0"], sys.executable: ["catboost==1.2"]}
+    with pytest.raises(RefusedError) as refused:
+        setup.bring()
+    installs = [f"{python} -m pip install catboost==1.2" for python in ("/bin/sh", sys.executable)]
+    assert str(refused.value) == (
+        "the runner has no catboost==1.2, torch==2.13.0; to install: make serve-torch-env && "
+        f"{' && '.join(installs)}, then take the version out of quarantine"
+    )
+
+
+def test_a_damaged_serving_version_is_not_the_new_ones_fault(setup: Setup, tmp_path: Path) -> None:
+    setup.fetched.mkdir()
+    with (
+        pytest.raises(UnfitError, match="what serves cannot be compared with"),
+        setup.importer.bring(None, offer(), "v1", tmp_path, force=False),  # type: ignore[arg-type]
+    ):
+        pass
