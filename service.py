@@ -23,10 +23,12 @@ from protocols.draining import drain_on_sigterm
 from protocols.first_sync import FirstSync
 from protocols.grpc.door import Certificates, GrpcDoor
 from protocols.inference.handlers import OpenInference
+from protocols.rest.commands import CommandRoutes
 from protocols.rest.door import RestDoor
 from protocols.rest.open_inference import OpenInferenceRoutes
 from protocols.rest.schemas import HateSpeech, Recyclables, Sentiment
 from protocols.routing import Route
+from protocols.sidecar import Sidecar
 from protocols.status import Status
 from runners.kcbert import KcBertRunner
 from runners.sentiment import SentimentRunner
@@ -97,7 +99,9 @@ class Bunriwiki:
             sentiment=Model("sentiment", self.sentiment, Route("sentiment", self.follower), 64, limits),
             status=self.status,
         )
-        handlers = OpenInference(self.dataplane, self.follower, AdminGate(settings().admin_tokens))
+        self.sidecar = Sidecar(settings().sync_url, AdminGate(settings().admin_tokens), settings().deadline)
+        handlers = OpenInference(self.dataplane, self.follower, self.sidecar)
+        door.commands = CommandRoutes(self.sidecar)
         door.open_inference = OpenInferenceRoutes(handlers)
         door.dataplane = self.dataplane
         door.begin_counting()
@@ -115,6 +119,7 @@ class Bunriwiki:
         """Runs when the last HTTP request was answered."""
         if self.grpc_door:
             await self.grpc_door.close(settings().deadline)
+        await self.sidecar.close()
         self.follower.stop()
         self.vitals.leave()
 

@@ -130,6 +130,9 @@ class Settings(CommonSettings):
     grpc_clients: FilePath | None = Field(
         default=None, description="PEM file with the authorities whose clients are let in, for mutual TLS."
     )
+    sync_url: str = Field(
+        default="http://127.0.0.1:3002", pattern="^https?://.+$", description="Where the sidecar's API answers."
+    )
     start_wait: float = Field(
         default=60, ge=0, description="Seconds that the start waits at most for the sidecar's first look at the registries."
     )

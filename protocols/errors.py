@@ -61,6 +61,10 @@ def deadline_exceeded(detail: str) -> RequestError:
     return RequestError(504, "Deadline exceeded", detail)
 
 
+def too_many(detail: str) -> RequestError:
+    return RequestError(429, "Too many requests", detail, {"Retry-After": "1"})
+
+
 def internal(detail: str) -> RequestError:
     return RequestError(500, "Internal error", detail)
 

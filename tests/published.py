@@ -27,8 +27,8 @@ def compiled(model: str, folder: Path, version: str = "v1", *, turn: int = 0) ->
     return folder
 
 
-def untrained_detector(file: Path) -> Path:
-    """A YOLOv8n of the real size with the shipped classes, as ultralytics saves it; it finds nothing right."""
+def untrained_detector(file: Path, size: int = 640) -> Path:
+    """A YOLOv8n for squares of `size` pixels with the shipped classes, as ultralytics saves it; it finds nothing right."""
     import model_sync.importing.torchvision_ops  # noqa: F401, PLC0415, I001  (first: torchvision cannot be imported without)
     from ultralytics import YOLO  # noqa: PLC0415
 
@@ -38,7 +38,7 @@ def untrained_detector(file: Path) -> Path:
         names = [label.name for label in Manifest.read(SHIPPED / "yolo").labels]
         detector.model = type(detector.model)("yolov8n.yaml", nc=len(names), verbose=False)
         detector.model.names = dict(enumerate(names))
-        detector.model.args = {"imgsz": 640}
+        detector.model.args = {"imgsz": size}
         file.parent.mkdir(parents=True, exist_ok=True)
         detector.save(file)
     return file

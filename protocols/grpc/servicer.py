@@ -109,7 +109,7 @@ class Servicer(GRPCInferenceServiceServicer):
         self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> pb.RepositoryModelLoadResponse:
         async def answer() -> pb.RepositoryModelLoadResponse:
-            self._handlers.control(request.model_name, _authorization(context))
+            await self._handlers.load(request.model_name, _authorization(context))
             return pb.RepositoryModelLoadResponse()
 
         return await self._counted("RepositoryModelLoad", context, answer)
@@ -118,7 +118,7 @@ class Servicer(GRPCInferenceServiceServicer):
         self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> pb.RepositoryModelUnloadResponse:
         async def answer() -> pb.RepositoryModelUnloadResponse:
-            self._handlers.control(request.model_name, _authorization(context))
+            await self._handlers.unload(request.model_name, _authorization(context))
             return pb.RepositoryModelUnloadResponse()
 
         return await self._counted("RepositoryModelUnload", context, answer)

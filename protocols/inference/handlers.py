@@ -12,10 +12,10 @@ from typing import Any
 from artifacts.manifest import MODELS, DamagedArtifactError, Manifest
 from model_store.following import Follower
 from protocols import errors
-from protocols.admin import AdminGate
 from protocols.dataplane import DataPlane
 from protocols.inference.models import Signature, read_inputs, signature, write_outputs
 from protocols.inference.tensors import Tensor
+from protocols.sidecar import Sidecar
 from protocols.statistics import Statistics
 
 NAME = "bunriwiki"
@@ -69,10 +69,10 @@ class IndexEntry:
 class OpenInference:
     """Answers the calls of the protocol from the data plane. Every method raises RequestError."""
 
-    def __init__(self, dataplane: DataPlane, follower: Follower, admin: AdminGate) -> None:
+    def __init__(self, dataplane: DataPlane, follower: Follower, sidecar: Sidecar) -> None:
         self._dataplane = dataplane
         self._follower = follower
-        self._admin = admin
+        self._sidecar = sidecar
 
     async def server_ready(self) -> bool:
         """Whether every model is ready."""
@@ -135,11 +135,13 @@ class OpenInference:
             raise errors.not_found(f"{model} has no statistics of version {version[:70]!r}.")
         return found
 
-    def control(self, model: str, authorization: str | None) -> None:
-        """Load or unload a version: the sidecar's to do, for who has a token."""
-        self._admin.check(authorization)
-        self._dataplane.model(model)
-        raise errors.unavailable("No sidecar runs beside this service, so there is nobody to load or unload a version.", 60)
+    async def load(self, model: str, authorization: str | None) -> None:
+        """Have the newest version serve, for who has a token. Raises RequestError."""
+        await self._sidecar.load(authorization, self._dataplane.model(model).name)
+
+    async def unload(self, model: str, authorization: str | None) -> None:
+        """Raises RequestError: every model serves at all times."""
+        await self._sidecar.unload(authorization, self._dataplane.model(model).name)
 
     async def _in_memory(self, model: str) -> set[str]:
         """The versions that a worker of this service has in memory and that may be named."""

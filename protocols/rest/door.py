@@ -26,6 +26,9 @@ from protocols import errors
 from protocols.dataplane import DataPlane, Served
 from protocols.memory import Memory
 from protocols.rest import bodies
+from protocols.rest.commands import MOST_BYTES as MOST_COMMAND_BYTES
+from protocols.rest.commands import TEMPLATES as COMMANDS
+from protocols.rest.commands import CommandRoutes
 from protocols.rest.open_inference import Call, OpenInferenceRoutes
 from protocols.rest.openapi import document
 from protocols.rest.schemas import HateSpeech, Problem, Recyclables, Sentiment
@@ -87,12 +90,13 @@ class RestDoor:
         }
         self._paths = {*self._posts, *self._gets, *PASSED_ON}
         self.open_inference: OpenInferenceRoutes | None = None
+        self.commands: CommandRoutes | None = None
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """`app` behind this door: what Starlette calls a middleware."""
 
         async def route(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["path"] in self._posts or scope["path"] in self._gets or OpenInferenceRoutes.owns(scope["path"]):
+            if self._owns(scope["path"]):
                 await self._answer(scope, receive, send)
             elif scope["method"] in ("GET", "HEAD"):
                 await self._pass_on(app, scope, receive, send)
@@ -126,11 +130,15 @@ class RestDoor:
 
         return entrance
 
+    def _owns(self, path: str) -> bool:
+        return path in self._posts or path in self._gets or OpenInferenceRoutes.owns(path) or bool(CommandRoutes.template(path))
+
     def begin_counting(self) -> None:
         """Have the series of every route exist. To be called in the worker."""
         templates = self.open_inference.templates() if self.open_inference else []
         gets = [("GET", path) for path in (*self._gets, *PASSED_ON)]
-        begin_with_routes([*(("POST", path) for path in self._posts), *gets, *templates], DOOR, "200")
+        posts = [("POST", path) for path in (*self._posts, *COMMANDS)]
+        begin_with_routes([*posts, *gets, *templates], DOOR, "200")
 
     async def _yolo(self, incoming: Incoming) -> Reply:
         asked = await bodies.parse_photo(incoming.headers, incoming.query, incoming.body)
@@ -195,6 +203,9 @@ class RestDoor:
             return await self._gets[path]()
         if method != "POST":
             raise errors.method_not_allowed(method, "POST")
+        if template := CommandRoutes.template(path):
+            scope[TEMPLATE] = template
+            return await self._answer_command(path, headers, receive)
         limit = bodies.MOST_BYTES if path == "/yolo/prediction" else bodies.MOST_TEXT_BYTES
         with self.memory.holding() as take:
             body = await self._read(headers, receive, limit, take)
@@ -223,6 +234,14 @@ class RestDoor:
         if answer.served:
             reply.headers["X-Model-Name"], reply.headers["X-Model-Version"] = answer.served
         return reply
+
+    async def _answer_command(self, path: str, headers: Headers, receive: Receive) -> Reply:
+        if self.commands is None:
+            raise errors.unavailable("The service is starting. Try again in a moment.")
+        with self.memory.holding() as take:
+            body = await self._read(headers, receive, MOST_COMMAND_BYTES, take)
+            passed = await _unless_gone(self.commands.answer(path, headers, body), receive)
+        return Reply(passed.status, passed.body, passed.media_type)
 
     async def _send(self, reply: Reply, receive: Receive, send: Send) -> None:
         cut_off = reply.status in (408, 413)  # the body was not read to its end

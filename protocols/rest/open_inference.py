@@ -97,12 +97,12 @@ class OpenInferenceRoutes:
                 ("GET", "/v2/models/{model}/stats", MODEL + "/stats", self._statistics),
                 ("POST", "/v2/models/{model}/infer", MODEL + "/infer", self._infer),
                 ("POST", "/v2/repository/index", r"/v2/repository/index", self._index),
-                ("POST", "/v2/repository/models/{model}/load", IN_REPOSITORY + "/load", self._control),
+                ("POST", "/v2/repository/models/{model}/load", IN_REPOSITORY + "/load", self._load),
                 (
                     "POST",
                     "/v2/repository/models/{model}/unload",
                     IN_REPOSITORY + "/unload",
-                    self._control,
+                    self._unload,
                 ),
             )
         ]
@@ -180,8 +180,12 @@ class OpenInferenceRoutes:
         found = await self._handlers.index(ready_only=wanted.ready)
         return _json([{"name": one.name, "version": one.version, "state": one.state, "reason": one.reason} for one in found])
 
-    async def _control(self, call: Call) -> Answer:
-        self._handlers.control(call.path["model"], call.headers.get("authorization"))
+    async def _load(self, call: Call) -> Answer:
+        await self._handlers.load(call.path["model"], call.headers.get("authorization"))
+        return _json({})
+
+    async def _unload(self, call: Call) -> Answer:
+        await self._handlers.unload(call.path["model"], call.headers.get("authorization"))
         return _json({})
 
     async def _statistics(self, call: Call) -> Answer:

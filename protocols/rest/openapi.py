@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from artifacts.inputs import THRESHOLDS
+from artifacts.manifest import MODELS
 from protocols.rest.bodies import ADVICE, IMAGE_TYPES
 from protocols.rest.schemas import HateSpeech, Problem, Recyclables, Sentiment, TextRequest
 from protocols.status import ModelStates
@@ -37,6 +38,29 @@ HEADERS = {
 }
 
 
+RELOAD: dict[str, Any] = {
+    "models": {"type": "array", "items": {"enum": list(MODELS)}, "minItems": 1},
+    "force": {"type": "boolean", "default": False, "description": "Take what the gates say for a warning."},
+    "wait": {"type": "boolean", "default": True, "description": "Answer when it is done, not at once."},
+    "timeout": {"type": "number", "exclusiveMinimum": 0},
+}
+TO: dict[str, Any] = {"version": {"type": "string"}}
+REFUSALS = {
+    400: "The body is no JSON.",
+    401: "The token is wrong.",
+    403: "No token is set here.",
+    404: "There is no such model or version.",
+    408: "The body took too long.",
+    409: "It cannot be done now; the sentence says why.",
+    413: "The body is too large.",
+    422: "Not what the schema says.",
+    429: "Too many wrong tokens.",
+    500: "Something went wrong, and was logged.",
+    503: "No sidecar runs.",
+    504: "It takes longer, and goes on.",
+}
+
+
 @lru_cache(maxsize=1)
 def document() -> bytes:
     """The document as JSON."""
@@ -53,8 +77,11 @@ def document() -> bytes:
                 "license": {"name": "AGPL-3.0-or-later", "identifier": "AGPL-3.0-or-later"},
             },
             "servers": [{"url": "."}],
-            "tags": [{"name": "Models"}, {"name": "Infrastructure"}],
-            "components": {"schemas": schemas["$defs"]},
+            "tags": [{"name": "Models"}, {"name": "Infrastructure"}, {"name": "Administration"}],
+            "components": {
+                "schemas": schemas["$defs"],
+                "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            },
             "paths": {
                 "/yolo/prediction": _call("yolo_prediction", "Recyclables in a photo", _image_body(), Recyclables, OPTIONS),
                 "/kcbert/prediction": _call("kcbert_prediction", "Hate speech in a Korean comment", text, HateSpeech),
@@ -63,6 +90,10 @@ def document() -> bytes:
                 "/readyz": _probe("Whether every model is loaded and warm.", not_ready=True),
                 "/metrics": _probe("Prometheus metrics."),
                 "/v1/models": _state(),
+                "/reload_model": _command("Look at the registries now: what changed of each model, or why not.", RELOAD),
+                "/v1/models/{model}/rollback": _command("Go back to the version before, or to the one that is named.", TO),
+                "/v1/models/{model}/pin": _command("Hold a model at what serves, or at the version that is named.", TO),
+                "/v1/models/{model}/unpin": _command("Let a model follow its registry again.", {}),
             },
         },
         ensure_ascii=False,
@@ -126,6 +157,23 @@ def _state() -> dict[str, Any]:
             "tags": ["Infrastructure"],
             "summary": summary,
             "responses": {"200": answered, "503": _problem("The service is starting.")},
+        }
+    }
+
+
+def _command(summary: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """A call that the sidecar answers."""
+    schema = {"type": "object", "additionalProperties": False, "properties": properties}
+    model = {"name": "model", "in": "path", "required": True, "schema": {"enum": list(MODELS)}}
+    done = {"description": "Done.", "content": {"application/json": {"schema": {"type": "object"}}}}
+    return {
+        "post": {
+            "tags": ["Administration"],
+            "summary": summary,
+            "parameters": [] if properties is RELOAD else [model],
+            "security": [{"token": []}],
+            "requestBody": {"required": False, "content": {"application/json": {"schema": schema}}},
+            "responses": {"200": done, "202": done, **{str(status): _problem(text) for status, text in REFUSALS.items()}},
         }
     }
 

@@ -140,7 +140,7 @@ def test_a_version_in_mlflow_reaches_every_worker_after_a_webhook(everything: Ev
 
 def test_a_checkpoint_is_compiled_and_reaches_every_worker(everything: Everything, tmp_path: Path) -> None:
     everything.wait_for("yolo", "v1", 30)
-    everything.s3.publish("yolo", "v2", untrained_detector(tmp_path / "best.pt"))
+    everything.s3.publish("yolo", "v2", untrained_detector(tmp_path / "best.pt", 640 if FULL else 320))
     with probing(everything.server.url, every=0.05) as probe:
         began = time.monotonic()
         time.sleep(STEADY)

@@ -18,6 +18,7 @@ from protocols.admin import AdminGate
 from protocols.dataplane import DataPlane, Limits, Model
 from protocols.inference.handlers import OpenInference
 from protocols.routing import Route
+from protocols.sidecar import Sidecar
 from protocols.status import ModelState, ModelStates, Status, WorkerState
 from tests.conftest import MODELS as SHIPPED
 
@@ -146,4 +147,4 @@ class FakeService:
         models: dict[str, Any] = {name: model(runner, FakeRoute(serving), name=name) for name, runner in self.runners.items()}
         self.status = FakeStatus(MODELS, {serving: "available", "v6": "available", "v8": "loading"})
         self.dataplane = DataPlane(**models, status=self.status)
-        self.handlers = OpenInference(self.dataplane, fallbacks(), AdminGate(["secret"]))
+        self.handlers = OpenInference(self.dataplane, fallbacks(), Sidecar("http://127.0.0.1:9", AdminGate(["secret"]), 1))

@@ -142,12 +142,12 @@ async def test_errors_have_their_codes(there: Open) -> None:
 
 
 async def test_control_needs_a_token_and_a_sidecar(there: Open) -> None:
-    for work, request in (
-        (there.stub.RepositoryModelLoad, pb.RepositoryModelLoadRequest(model_name="yolo")),
-        (there.stub.RepositoryModelUnload, pb.RepositoryModelUnloadRequest(model_name="yolo")),
+    for work, request, code in (
+        (there.stub.RepositoryModelLoad, pb.RepositoryModelLoadRequest(model_name="yolo"), "UNAVAILABLE"),
+        (there.stub.RepositoryModelUnload, pb.RepositoryModelUnloadRequest(model_name="yolo"), "INVALID_ARGUMENT"),
     ):
         assert await code_of(work(request)) == "UNAUTHENTICATED"
-        assert await code_of(work(request, metadata=(("authorization", "Bearer secret"),))) == "UNAVAILABLE"
+        assert await code_of(work(request, metadata=(("authorization", "Bearer secret"),))) == code
 
 
 async def test_health_follows_readiness(there: Open) -> None:
