@@ -23,12 +23,13 @@ HOST = socket.gethostname()
 
 class Served(BaseModel):
     """What one version did in a worker since the worker's start: inputs answered, those of them that failed through no fault of
-    theirs, and the seconds that the answers took, all together."""
+    theirs, the batches that they came in, and the seconds that the answers took, all together."""
 
     model_config = ConfigDict(frozen=True)
 
     inputs: int = 0
     failures: int = 0
+    batches: int = 0
     seconds: float = 0.0
 
 
@@ -67,6 +68,7 @@ class Heartbeat(BaseModel):
         default_factory=dict, description="By model and version (model:version); a gateway's."
     )
     busy_since: float | None = Field(default=None, description="When the batch that is being answered began; a runner's.")
+    busy_with: str | None = Field(default=None, description="The version that answers it.")
     rss: int = Field(default=0, description="Resident memory in bytes.")
     at: float = Field(default=0.0, description="Seconds since the epoch.")
 

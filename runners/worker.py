@@ -15,6 +15,7 @@ from model_store.following import Follower
 from model_store.heartbeats import Heartbeats
 from model_store.layout import Layout
 from runners.folder_loader import Warmable
+from runners.tally import Tally
 from runners.versions import Versions
 from settings import settings
 from telemetry import logs
@@ -53,7 +54,8 @@ class Runner(Generic[InputT, AnswerT]):
         self._model = model
         layout = Layout(settings().model_store)
         follower = Follower(layout, {model: settings().models / model})
-        vitals = Vitals(model, Heartbeats(layout.run), settings().vital_limits)
+        self._tally = Tally()
+        vitals = Vitals(model, Heartbeats(layout.run), settings().vital_limits, self._tally.figures)
         self._versions = Versions(model, open_version, follower, vitals)
         self._versions.start()
 
@@ -61,7 +63,7 @@ class Runner(Generic[InputT, AnswerT]):
         """Answer a batch from exactly `version`; with no results when that is not in memory."""
         try:
             with self._versions.handle(version) as handle:
-                return handle.servable.predict(batch)
+                return self._tally.count(version, batch, handle.servable.predict)
         except NotAvailableError:
             return Answers[AnswerT](model=self._model, version=self._versions.serving, results=())
 

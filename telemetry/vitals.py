@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import psutil
@@ -23,10 +24,16 @@ def resident_memory() -> int:
 
 
 class Vitals:
-    """What one worker says of itself in the store's `run/`, and when its memory is a reason to be replaced."""
+    """What one worker says of itself in the store's `run/`, and when its memory is a reason to be replaced.
 
-    def __init__(self, role: str, heartbeats: Heartbeats, limits: VitalLimits) -> None:
+    `figures` gives more fields of `Heartbeat`, each time that it is said.
+    """
+
+    def __init__(
+        self, role: str, heartbeats: Heartbeats, limits: VitalLimits, figures: Callable[[], Mapping[str, Any]] = dict
+    ) -> None:
         self._heartbeats = heartbeats
+        self._figures = figures
         self._limit = limits.memory
         self._workers = limits.workers
         self._last_word = limits.last_word
@@ -37,7 +44,7 @@ class Vitals:
         """Say how this worker is, with these fields of `Heartbeat`; the others are as before."""
         if self.latest.state == "ending":
             return
-        self.latest = self.latest.model_copy(update={**details, "rss": resident_memory()})
+        self.latest = self.latest.model_copy(update={**self._figures(), **details, "rss": resident_memory()})
         try:
             self._heartbeats.write(self.latest)
         except OSError as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from model_store.heartbeats import Heartbeat, Heartbeats
+from model_store.heartbeats import Heartbeat, Heartbeats, Served
 from settings import VitalLimits
 from telemetry import vitals
 from telemetry.vitals import Vitals, resident_memory
@@ -49,6 +49,14 @@ def test_what_a_worker_says(heartbeats: Heartbeats) -> None:
     one.leave()
     one.beat()
     assert heartbeats.alive() == []
+
+
+def test_it_says_the_figures_as_they_are_at_each_time(heartbeats: Heartbeats) -> None:
+    counted = [1, 2]
+    one = Vitals("yolo", heartbeats, LIMITS, lambda: {"served": {"v1": Served(inputs=counted.pop(0))}})
+    for inputs in (1, 2):
+        one.beat()
+        assert [said.served["v1"].inputs for said in heartbeats.alive()] == [inputs]
 
 
 def test_a_worker_over_the_limit_is_replaced(heartbeats: Heartbeats, memory: list[int]) -> None:

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from artifacts.answers import Answers, Failure
+from model_store.heartbeats import Served
+from runners.tally import Tally
+
+BROKEN = Failure(kind="broken", message="The image is damaged.")
+INTERNAL = Failure(kind="internal", message="The model could not answer.")
+
+
+def answering(*results: object) -> Answers[object]:
+    return Answers[object](model="yolo", version="v1", results=results)
+
+
+def raising(batch: Sequence[str]) -> Answers[object]:
+    raise ValueError("no such feature")
+
+
+def served(tally: Tally, version: str = "v1") -> tuple[int, int, int]:
+    found: Served = tally.figures()["served"][version]
+    return found.inputs, found.failures, found.batches
+
+
+def test_inputs_and_batches_are_counted_by_version() -> None:
+    tally = Tally()
+    for version, batch in (("v1", "ab"), ("v1", "c"), ("v2", "d")):
+        answers = answering(*batch)
+        assert tally.count(version, list(batch), lambda _, answers=answers: answers) is answers  # type: ignore[misc]
+    assert (served(tally), served(tally, "v2")) == ((3, 0, 2), (1, 0, 1))
+
+
+def test_an_input_that_is_at_fault_itself_is_no_failure() -> None:
+    tally = Tally()
+    tally.count("v1", ["a", "b", "c"], lambda _: answering("fine", BROKEN, INTERNAL))
+    assert served(tally) == (3, 1, 1)
+
+
+def test_a_batch_that_raises_failed_as_a_whole() -> None:
+    tally = Tally()
+    with pytest.raises(ValueError, match="no such feature"):
+        tally.count("v1", ["a", "b"], raising)
+    assert served(tally) == (2, 2, 1)
+    assert tally.busy() is None
+
+
+def test_the_seconds_are_those_of_the_answers() -> None:
+    tally = Tally()
+
+    def slowly(batch: Sequence[str]) -> Answers[object]:
+        time.sleep(0.02)
+        return answering("fine")
+
+    for _ in range(3):
+        tally.count("v1", ["a"], slowly)
+        time.sleep(0.05)
+    assert 0.06 <= tally.figures()["served"]["v1"].seconds < 0.2
+
+
+def test_it_says_what_it_is_busy_with() -> None:
+    tally, over = Tally(), threading.Event()
+
+    def stuck(batch: Sequence[str]) -> Answers[object]:
+        over.wait(10)
+        return answering("fine")
+
+    assert (tally.busy(), tally.figures()["busy_since"]) == (None, None)
+    thread = threading.Thread(target=tally.count, args=("v2", ["a"], stuck))
+    thread.start()
+    while not tally.figures()["busy_since"]:
+        time.sleep(0.001)
+    assert tally.figures()["busy_with"] == "v2"
+    assert tally.figures()["busy_since"] == pytest.approx(time.time(), abs=5)
+    over.set()
+    thread.join()
+    assert tally.figures()["busy_with"] is None
+
+
+def test_versions_of_long_ago_are_forgotten() -> None:
+    tally = Tally()
+    for number in range(Tally.MOST_VERSIONS + 3):
+        tally.count(f"v{number}", ["a"], lambda _: answering("fine"))
+    assert list(tally.figures()["served"]) == [f"v{number}" for number in range(3, Tally.MOST_VERSIONS + 3)]
