@@ -19,6 +19,7 @@ from model_store.following import Aspired, Candidate, Follower
 from model_store.heartbeats import EVERY
 from runners.folder_loader import FolderLoader, ServableT
 from runners.turns import Pace, no_rest, turn
+from settings import settings
 from telemetry.metrics import LOADED, LOADS, SWAPS
 from telemetry.vitals import Vitals
 
@@ -27,6 +28,7 @@ LINGER = 2.0  # seconds that a version stays after a swap, for gateways that hav
 GRACE = 0.5  # seconds that a worker may be behind one that has followed a flip
 PATIENCE = 10.0  # seconds that a worker waits for its turn to load
 TRY_AGAIN = 60.0  # seconds after which what serves is tried again where it could not be loaded
+NO_MORE = 1.0  # seconds for a worker to end when there is nothing in it that anybody waits for
 
 
 class NoVersionError(Exception):
@@ -93,6 +95,7 @@ class Versions(Generic[ServableT]):
                 self._step()
                 self._end_where_others_are_ahead()
                 self._end_when_all_loads_are_stuck()
+                self._end_when_a_batch_is_stuck()
                 self._vitals.look_at_memory()
             except Exception:  # whatever is wrong with the store: what serves, serves on
                 logger.exception("{} could not follow the store", self._model)
@@ -209,6 +212,13 @@ class Versions(Generic[ServableT]):
         self._stuck_since = self._stuck_since or now
         if now - self._stuck_since > PATIENCE:
             self._vitals.end(f"{stuck} loads of {self._model} are stuck")
+
+    def _end_when_a_batch_is_stuck(self) -> None:
+        """End this worker when a version that should answer no more does not let go of it: one batch at a time is answered."""
+        me, aspired = self._vitals.latest, self._follower.aspired(self._model)
+        wanted = {one.version for one in (aspired.serving, aspired.preparing, self._serving) if one}
+        if me.busy_since and me.busy_with not in wanted and time.time() - me.busy_since > settings().deadline:
+            self._vitals.end(f"{self._model}:{me.busy_with} does not come to an end with a batch", NO_MORE)
 
     def _ahead(self, target: Candidate, *, here: bool) -> bool:
         """Whether another worker has `target`; `here`: one of this service."""

@@ -90,13 +90,15 @@ class Vitals:
         if first and len(service) + 1 == self._workers:
             self.end(f"it has {me.rss // 2**20} MB, BUNRIWIKI_MAX_RSS allows {self._limit // 2**20}")
 
-    def end(self, reason: str) -> None:
-        """End this process as SIGTERM does: what is in flight is answered. The parent starts a new one."""
+    def end(self, reason: str, within: float | None = None) -> None:
+        """End this process as SIGTERM does: what is in flight is answered, unless that takes longer than `within` seconds, or
+        than all of it may take. The parent starts a new one."""
         if self.latest.state == "ending":
             return
         logger.warning("{} ends itself, to be started again: {}", self.latest.worker, reason)
         self.beat(state="ending")
-        timer = threading.Timer(self._last_word, os._exit, [1])  # something may be stuck: that was perhaps the reason
+        # Something may be stuck: that was perhaps the reason.
+        timer = threading.Timer(self._last_word if within is None else within, os._exit, [1])
         timer.daemon = True
         timer.start()
         os.kill(os.getpid(), signal.SIGTERM)

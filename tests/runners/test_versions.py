@@ -266,6 +266,18 @@ def test_a_worker_whose_loads_are_all_stuck_ends(worker: Worker, monkeypatch: py
     worker.until(lambda it: bool(worker.ends))
 
 
+@pytest.mark.parametrize(("version", "seconds", "ends"), [("v1", 31, True), ("v1", 10, False), ("fallback-2", 31, False)])
+def test_a_worker_that_a_bad_version_does_not_let_go_of_ends(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, version: str, seconds: float, ends: bool
+) -> None:
+    monkeypatch.setattr(worker.vitals, "end", lambda reason, within: worker.ends.append(reason))
+    busy = {"busy_with": version, "busy_since": time.time() - seconds}
+    monkeypatch.setattr(worker.vitals, "_figures", lambda: busy)
+    worker.versions.start()
+    worker.versions._end_when_a_batch_is_stuck()
+    assert set(worker.ends) == ({"yolo:v1 does not come to an end with a batch"} if ends else set())
+
+
 def test_a_version_that_failed_once_may_go_live_later(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "TRY_AGAIN", 0.1)
     worker.publish("v1", "broken")
