@@ -12,7 +12,7 @@ from loguru import logger
 from watchfiles import Change, watch
 
 from artifacts.manifest import Manifest
-from model_store.generation import GenerationError, Generations
+from model_store.generation import Canary, GenerationError, Generations
 from model_store.layout import Layout
 
 NOTHING = b""  # what the file says as long as it was never there
@@ -32,8 +32,8 @@ class Aspired:
     """What one model should do.
 
     `serving` is what the file says, or the fallback model where it says nothing; `generation` counts its changes. `preparing`
-    is to be loaded beside it, since `preparing_since`. `instead`, in this order, is what to serve where `serving` cannot be
-    loaded.
+    is to be loaded beside it, since `preparing_since`, and meets live traffic as `canary` says. `instead`, in this order, is
+    what to serve where `serving` cannot be loaded.
     """
 
     generation: int
@@ -41,6 +41,7 @@ class Aspired:
     preparing: Candidate | None
     preparing_since: datetime | None
     instead: tuple[Candidate, ...]
+    canary: Canary | None
 
 
 class Follower:
@@ -126,6 +127,7 @@ class Follower:
             preparing=candidate(generation.preparing.version) if generation.preparing else None,
             preparing_since=generation.preparing.since if generation.preparing else None,
             instead=tuple(one for one in (*previous, fallback) if one.version != serving.version),
+            canary=generation.canary,
         )
 
     def _follow(self, on_change: Callable[[], None]) -> None:

@@ -17,7 +17,11 @@ class RolloverError(Exception):
     """The version does not go live; what served, serves on. The message says why."""
 
 
-class CannotLoadError(RolloverError):
+class UnfitError(RolloverError):
+    """It is the version's fault: it should not be tried again."""
+
+
+class CannotLoadError(UnfitError):
     """A worker says that it cannot load the version, and none says that it can."""
 
 
@@ -29,6 +33,8 @@ def roll_over(
     by: Asker,
     *,
     deadline: float = DEADLINE,
+    instead_of: str | None = None,
+    before_flip: Callable[[Target], None] = lambda _: None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Have `version`, which is published, serve; returns how many workers were prepared for it.
@@ -37,9 +43,12 @@ def roll_over(
     after `deadline` seconds is left behind (it ends itself and starts again with what serves then). Where no worker lives, the
     version serves from their start. Blocks; models do not wait for each other, so give each its thread.
 
+    `before_flip` is called when the workers have it, and may take its time: what it raises keeps the version from going live.
+    With `instead_of` the version goes live only where that one serves.
+
     Where it serves already, it stays, and what was to take its place is given up. Raises RolloverError when the version is not
     in the store or in quarantine, when a worker cannot load it, when none could by the deadline, or when somebody wanted
-    another version meanwhile; CannotLoadError, one of these, where it is the version's fault.
+    another version meanwhile; UnfitError, one of these, where it is the version's fault.
     """
     serving = writer.generations().of(model).serving
     if serving and serving.version == version:
@@ -47,10 +56,11 @@ def roll_over(
         return sum(one.role == model and one.prepared(version) for one in writer.heartbeats.alive())
     target = Target(version=version, since=datetime.now(UTC), source=source, by=by)
     try:
-        writer.prepare(model, target)
+        writer.prepare(model, target, instead_of)
         progress("preparing")
         prepared = _wait_for_workers(writer, model, target, deadline)
         progress("prepared")
+        before_flip(target)
         writer.flip(model, target, prepared)
     except BaseException as error:
         writer.abandon(model, target, str(error) or type(error).__name__)

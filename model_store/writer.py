@@ -13,7 +13,7 @@ from typing import Any
 
 from artifacts.manifest import Manifest
 from model_store.files import sync_folder
-from model_store.generation import Asker, GenerationError, Generations, ModelGeneration, Target
+from model_store.generation import Asker, Canary, GenerationError, Generations, ModelGeneration, Target
 from model_store.heartbeats import Heartbeats
 from model_store.history import Event, History, Kind
 from model_store.layout import Layout
@@ -79,13 +79,16 @@ class StoreWriter:
             new.write(self.layout.generation)
             return new
 
-    def prepare(self, model: str, target: Target) -> None:
-        """Have every worker load `target` beside what serves.
+    def prepare(self, model: str, target: Target, instead_of: str | None = None) -> None:
+        """Have every worker load `target` beside what serves: beside `instead_of`, where that is given.
 
-        Raises NotPublishedError when it is not in the store, or in quarantine.
+        Raises NotPublishedError when it is not in the store, or in quarantine; SupersededError when another version serves.
         """
 
         def prepared(old: Generations) -> Generations:
+            serving = old.of(model).serving
+            if instead_of and not (serving and serving.version == instead_of):
+                raise SupersededError(f"{model}:{instead_of} does not serve any more")
             if not self.layout.version(model, target.version).is_dir():
                 raise NotPublishedError(f"{model}:{target.version} is not in the store")
             if bad := self.quarantine.find(model, target.version):
@@ -93,6 +96,16 @@ class StoreWriter:
             return old.prepare(model, target)
 
         self.change(prepared)
+
+    def try_on(self, model: str, target: Target, canary: Canary) -> None:
+        """Have `target`, which is being prepared, meet live traffic. Raises SupersededError when it no longer is."""
+
+        def tried(old: Generations) -> Generations:
+            if old.of(model).preparing != target:
+                raise SupersededError(f"{model}:{target.version} is no longer wanted")
+            return old.try_on(model, canary)
+
+        self.change(tried)
 
     def abandon(self, model: str, target: Target, reason: str) -> None:
         """Have nobody load `target` any more, unless another version is being prepared already."""

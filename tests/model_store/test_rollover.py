@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from model_store.following import Follower
+from model_store.generation import Canary, Target
 from model_store.heartbeats import Heartbeat
-from model_store.rollover import RolloverError, roll_over
-from model_store.writer import StoreWriter
+from model_store.rollover import RolloverError, UnfitError, roll_over
+from model_store.writer import StoreWriter, SupersededError
 from tests.conftest import MODELS
 
 
@@ -161,6 +164,55 @@ def test_a_newer_version_takes_its_place(writer: StoreWriter) -> None:
     serving = writer.generations().of("yolo").serving
     assert serving
     assert serving.version == "v2"
+
+
+def test_what_comes_before_the_flip_may_take_longer_than_the_deadline(writer: StoreWriter) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def look(target: Target) -> None:
+        time.sleep(0.5)
+        seen.append((target.version, writer.generations().of("yolo").generation))
+
+    with worker(writer, "one", prepared):
+        assert roll_over(writer, "yolo", "v1", "a test", "person", deadline=0.3, before_flip=look) == 1
+    assert seen == [("v1", 0)]
+    assert writer.generations().of("yolo").generation == 1
+
+
+@pytest.mark.parametrize("error", [UnfitError("too slow"), SupersededError("yolo:v1 is no longer wanted")])
+def test_what_comes_before_the_flip_may_refuse_it(writer: StoreWriter, error: Exception) -> None:
+    def refuse(target: Target) -> None:
+        writer.try_on("yolo", target, Canary(share=0.1))
+        raise error
+
+    with pytest.raises(RolloverError, match=str(error)) as raised:
+        roll_over(writer, "yolo", "v1", "a test", "person", before_flip=refuse)
+    assert isinstance(raised.value, UnfitError) == isinstance(error, UnfitError)
+    now = writer.generations().of("yolo")
+    assert (now.generation, now.preparing, now.canary) == (0, None, None)
+
+
+def test_a_version_goes_live_instead_of_another_only(writer: StoreWriter) -> None:
+    roll_over(writer, "yolo", "v1", "a test", "person")
+    with pytest.raises(RolloverError, match="yolo:v3 does not serve any more"):
+        roll_over(writer, "yolo", "v2", "a test", "watch", instead_of="v3")
+    roll_over(writer, "yolo", "v2", "a test", "watch", instead_of="v1")
+    serving = writer.generations().of("yolo").serving
+    assert serving
+    assert serving.version == "v2"
+
+
+def test_only_what_is_being_prepared_can_be_tried_on(writer: StoreWriter) -> None:
+    target = Target(version="v1", since=datetime.now(UTC), source="a test", by="poll")
+    with pytest.raises(SupersededError):
+        writer.try_on("yolo", target, Canary(share=0.1))
+    writer.prepare("yolo", target)
+    writer.try_on("yolo", target, Canary(share=0.1))
+    follower = Follower(writer.layout, {"yolo": MODELS / "yolo"})
+    assert follower.aspired("yolo").canary == Canary(share=0.1)
+    writer.flip("yolo", target, 1)
+    follower.look()
+    assert follower.aspired("yolo").canary is None
 
 
 def test_models_do_not_wait_for_each_other(writer: StoreWriter) -> None:
