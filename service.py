@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Annotated
@@ -28,6 +29,7 @@ from protocols.rest.door import RestDoor
 from protocols.rest.open_inference import OpenInferenceRoutes
 from protocols.rest.schemas import HateSpeech, Recyclables, Sentiment
 from protocols.routing import Route
+from protocols.shadowing import Comparisons
 from protocols.sidecar import Sidecar
 from protocols.status import Status
 from runners.kcbert import KcBertRunner
@@ -87,16 +89,18 @@ class Bunriwiki:
         )
         self.status = Status(layout, self.follower, settings().runner_workers, first_sync)
         self.grpc_door: GrpcDoor | None = None
-        self.vitals = Vitals("gateway", Heartbeats(layout.run), settings().vital_limits)
+        self.comparisons = Comparisons()
+        self.vitals = Vitals("gateway", Heartbeats(layout.run), settings().vital_limits, self.comparisons.figures)
 
     @bentoml.on_startup
     async def open_the_doors(self) -> None:
         """Runs in each gateway worker, when its runners' proxies are there."""
         limits = Limits(settings().max_waiting, settings().runner_workers, settings().deadline)
+        model = partial(Model, limits=limits, comparisons=self.comparisons)
         self.dataplane = DataPlane(
-            yolo=Model("yolo", self.yolo, Route("yolo", self.follower), 8, limits),
-            kcbert=Model("kcbert", self.kcbert, Route("kcbert", self.follower), 64, limits),
-            sentiment=Model("sentiment", self.sentiment, Route("sentiment", self.follower), 64, limits),
+            yolo=model("yolo", self.yolo, Route("yolo", self.follower), 8),
+            kcbert=model("kcbert", self.kcbert, Route("kcbert", self.follower), 64),
+            sentiment=model("sentiment", self.sentiment, Route("sentiment", self.follower), 64),
             status=self.status,
         )
         self.sidecar = Sidecar(settings().sync_url, AdminGate(settings().admin_tokens), settings().deadline)

@@ -18,6 +18,7 @@ from artifacts.inputs import Photo
 from batching.batcher import Batcher, DeadlineExceededError, OverloadedError
 from protocols import errors
 from protocols.routing import Route
+from protocols.shadowing import Comparisons, Shadow
 from protocols.statistics import StatisticsByVersion
 from protocols.status import ModelStates, Status
 
@@ -60,11 +61,20 @@ class Limits:
 class Model(Generic[InputT, AnswerT]):
     """One model behind its batchers and the hop to its runner.
 
-    Each batch is stamped with the version that is to answer it: the one that serves when the batch goes, or, in a batcher of
-    its own, the one that the batch's calls name.
+    Each batch is stamped with the version that is to answer it: the one that serves when the batch goes, or a canary beside it,
+    or, in a batcher of its own, the one that the batch's calls name.
     """
 
-    def __init__(self, name: str, runner: RunnerProxy, route: Route, most_at_once: int, limits: Limits) -> None:
+    def __init__(
+        self,
+        name: str,
+        runner: RunnerProxy,
+        route: Route,
+        most_at_once: int,
+        limits: Limits,
+        *,
+        comparisons: Comparisons,
+    ) -> None:
         self.name = name
         self.statistics = StatisticsByVersion()
         self._runner = runner
@@ -72,6 +82,8 @@ class Model(Generic[InputT, AnswerT]):
         self._most_at_once = most_at_once
         self._limits = limits
         self._serving = self._batcher(self._call)
+        self._no_canary = self._batcher(lambda batch: self._call_with(batch, self._route.version()))
+        self._shadow = Shadow(name, self._copy, comparisons, limits.deadline)
         self._named: dict[str, Batcher[InputT, Served[AnswerT | Failure]]] = {}
 
     async def infer(
@@ -123,14 +135,16 @@ class Model(Generic[InputT, AnswerT]):
             raise errors.too_large(f"At most {self._limits.most_waiting} inputs go in one call.")
         if version is not None and version != self.version():
             return await self._batcher_of(version).submit(inputs, _left(end))
+        batcher = self._serving
         while True:
-            served = await self._serving.submit(inputs, _left(end))
+            served = await batcher.submit(inputs, _left(end))
             versions = {one.version for one in served}
             if len(versions) == 1 and version in (None, *versions):
                 return served
-            if version is not None:  # it was swapped away; it stays in memory for a moment
+            if version is not None:  # a canary answered, or it was swapped away: it stays in memory for a moment
                 return await self._batcher_of(version).submit(inputs, _left(end))
-            # Else a swap came between two batches of the call, which is asked again.
+            # Else a swap came between two batches of the call, or a canary answered one: the call is asked again.
+            batcher = self._no_canary
 
     def _batcher(
         self, call: Callable[[list[InputT]], Awaitable[list[Served[AnswerT | Failure]]]]
@@ -160,12 +174,16 @@ class Model(Generic[InputT, AnswerT]):
             return False
 
     async def _call(self, batch: list[InputT]) -> list[Served[AnswerT | Failure]]:
-        version = self._route.version()
+        return await self._call_with(batch, self._route.draw())
+
+    async def _call_with(self, batch: list[InputT], version: str) -> list[Served[AnswerT | Failure]]:
         async with asyncio.timeout(self._limits.deadline):  # by then nobody waits for the answer any more
             while True:
                 answers = await self._hop(batch, version)
                 if answers.version == version:
                     self._route.answered(version)
+                    if (copy_to := self._route.shadow()) and copy_to != version:
+                        self._shadow.copy(batch, answers, copy_to)
                     return _served(answers)
                 version = await self._route.instead(answers.version)
                 await asyncio.sleep(BETWEEN_TRIES)
@@ -177,6 +195,10 @@ class Model(Generic[InputT, AnswerT]):
                 return _served(answers)
             await asyncio.sleep(BETWEEN_TRIES)  # another worker may have it
         raise self._no_version(version)
+
+    async def _copy(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
+        answers: Answers[AnswerT] = await self._runner.to_async.predict(batch, version)
+        return answers
 
     async def _hop(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
         begun = time.monotonic_ns()

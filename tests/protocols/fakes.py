@@ -18,6 +18,7 @@ from protocols.admin import AdminGate
 from protocols.dataplane import DataPlane, Limits, Model
 from protocols.inference.handlers import OpenInference
 from protocols.routing import Route
+from protocols.shadowing import Comparisons
 from protocols.sidecar import Sidecar
 from protocols.status import ModelState, ModelStates, Status, WorkerState
 from tests.conftest import MODELS as SHIPPED
@@ -62,15 +63,26 @@ class FakeRunner:
 
 
 class FakeRoute(Route):
-    """Asks for `asks`; a runner that does not have it gets until `patience` is used up."""
+    """Asks for `asks`; a runner that does not have it gets until `patience` is used up.
 
-    def __init__(self, asks: str = "v7", patience: int = 0) -> None:
+    The first batches are stamped with `canaries`, one after the other; copies go to `copies_to`.
+    """
+
+    def __init__(self, asks: str = "v7", patience: int = 0, canaries: Sequence[str] = (), copies_to: str | None = None) -> None:
         self.asks = asks
         self.patience = patience
+        self.canaries = list(canaries)
+        self.copies_to = copies_to
         self.answers: list[str] = []
 
     def version(self) -> str:
         return self.asks
+
+    def draw(self) -> str:
+        return self.canaries.pop(0) if self.canaries else self.asks
+
+    def shadow(self) -> str | None:
+        return self.copies_to
 
     def loaded(self) -> set[str]:
         return {self.asks, "v6"}
@@ -114,9 +126,16 @@ def failing(one: Any) -> Failure:
 
 
 def model(
-    runner: FakeRunner, route: Route | None = None, *, name: str = "fake", most_waiting: int = 8, deadline: float = 5
+    runner: FakeRunner,
+    route: Route | None = None,
+    *,
+    name: str = "fake",
+    most_waiting: int = 8,
+    deadline: float = 5,
+    comparisons: Comparisons | None = None,
 ) -> Model[Any, Any]:
-    return Model(name, runner, route or FakeRoute(), 4, Limits(most_waiting=most_waiting, parallel=1, deadline=deadline))
+    limits = Limits(most_waiting=most_waiting, parallel=1, deadline=deadline)
+    return Model(name, runner, route or FakeRoute(), 4, limits, comparisons=comparisons or Comparisons())
 
 
 def plane(

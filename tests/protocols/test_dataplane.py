@@ -8,8 +8,10 @@ import pytest
 from bentoml.exceptions import ServiceUnavailable
 
 from artifacts.inputs import Photo
+from model_store.heartbeats import Shadowed
 from protocols.dataplane import BETWEEN_TRIES, MOST_CHARACTERS
 from protocols.errors import RequestError
+from protocols.shadowing import Comparisons
 from tests.protocols.fakes import DETECTIONS, FakeRoute, FakeRunner, FakeStatus, classified, failing, model, plane
 
 pytestmark = pytest.mark.anyio
@@ -120,6 +122,43 @@ async def test_a_call_in_the_middle_of_a_swap_is_answered_by_one_version() -> No
     await asyncio.sleep(0.01)
     route.asks = "v8"
     assert [one.version for one in await waiting] == ["v8"] * 6
+
+
+async def test_what_a_canary_answers_carries_its_version() -> None:
+    runner = FakeRunner(classified())
+    runner.versions = ["v7", "v8"]
+    one = model(runner, FakeRoute(canaries=["v8"]))
+    assert [(await one.infer(["가"]))[0].version for _ in range(2)] == ["v8", "v7"]
+
+
+async def test_a_batch_whose_worker_has_no_canary_is_answered_by_what_serves() -> None:
+    runner = FakeRunner(classified())
+    assert (await model(runner, FakeRoute(patience=1, canaries=["v8"])).infer(["가"]))[0].version == "v7"
+    assert len(runner.batches) == 2
+
+
+async def test_a_call_of_many_batches_is_answered_by_one_version_beside_a_canary() -> None:
+    runner = FakeRunner(classified())
+    runner.versions = ["v7", "v8"]
+    route = FakeRoute(canaries=["v7", "v8"] * 50)
+    assert [one.version for one in await model(runner, route).infer(list("abcdef"))] == ["v7"] * 6
+    assert len(runner.batches) == 4
+
+
+async def test_a_call_that_names_what_serves_is_not_answered_by_a_canary() -> None:
+    runner = FakeRunner(classified())
+    runner.versions = ["v7", "v8"]
+    assert (await model(runner, FakeRoute(canaries=["v8"])).infer(["가"], version="v7"))[0].version == "v7"
+
+
+async def test_a_shadow_gets_copies_and_clients_wait_for_none() -> None:
+    runner, comparisons = FakeRunner(classified(), seconds=0.02), Comparisons()
+    runner.versions = ["v7", "v8"]
+    one = model(runner, FakeRoute(copies_to="v8"), comparisons=comparisons)
+    assert [(await one.infer(["가"]))[0].version for _ in range(2)] == ["v7", "v7"]
+    assert len(runner.batches) == 3  # the copy of the first; the second one's was dropped
+    await asyncio.sleep(0.05)
+    assert comparisons.figures() == {"shadowed": {"fake:v8": Shadowed(inputs=1, differing=0)}}
 
 
 async def test_a_named_version_has_the_same_limits() -> None:

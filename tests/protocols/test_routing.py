@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from model_store.following import Follower
-from model_store.generation import Generations, Target
+from model_store.generation import Canary, Generations, Target
 from model_store.layout import Layout
 from protocols import routing
 from protocols.routing import Route
@@ -20,12 +21,21 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.layout = Layout(root)
-        self.route = Route("yolo", Follower(self.layout, {"yolo": MODELS / "yolo"}))
+        follower = Follower(self.layout, {"yolo": MODELS / "yolo"})
+        chances = itertools.cycle(number / 100 for number in range(100))
+        self.route = Route("yolo", follower, lambda: next(chances))
         self.now = 100.0
 
     def flip(self, version: str) -> None:
         target = Target(version=version, since=datetime.now(UTC), source="a test", by="person")
         Generations.read(self.layout.generation).flip("yolo", target).write(self.layout.generation)
+
+    def try_on(self, canary: Canary | None) -> None:
+        """Prepare v2, and try it."""
+        target = Target(version="v2", since=datetime.now(UTC), source="a test", by="person")
+        now = Generations.read(self.layout.generation).prepare("yolo", target)
+        now.try_on("yolo", canary).write(self.layout.generation)
+        self.route._follower.look()
 
     def monotonic(self) -> float:
         return self.now
@@ -64,6 +74,37 @@ async def test_a_runner_with_nothing_to_offer_is_waited_for(store: Store) -> Non
     await store.route.instead("")
     store.now += 10 * routing.PATIENCE
     assert await store.route.instead("") == "v1"
+
+
+async def test_a_canary_gets_its_share_of_the_batches(store: Store) -> None:
+    store.flip("v1")
+    store.try_on(Canary(share=0.25))
+    drawn = [store.route.draw() for _ in range(100)]
+    assert drawn.count("v2") == 25
+    assert set(drawn) == {"v1", "v2"}
+    assert store.route.shadow() is None
+    assert store.route.version() == "v1"
+
+
+async def test_a_shadow_gets_its_share_of_copies_and_no_batch(store: Store) -> None:
+    store.flip("v1")
+    store.try_on(Canary(share=0.25, shadow=True))
+    assert [store.route.shadow() for _ in range(100)].count("v2") == 25
+    assert {store.route.draw() for _ in range(100)} == {"v1"}
+
+
+async def test_what_is_only_prepared_gets_nothing(store: Store) -> None:
+    store.flip("v1")
+    store.try_on(None)
+    assert {store.route.draw() for _ in range(100)} == {"v1"}
+    assert {store.route.shadow() for _ in range(100)} == {None}
+
+
+async def test_no_batch_waits_for_a_canary(store: Store) -> None:
+    store.flip("v1")
+    store.try_on(Canary(share=1))
+    assert store.route.draw() == "v2"
+    assert await store.route.instead("v1") == "v1"
 
 
 async def test_each_version_has_its_own_patience(store: Store) -> None:
