@@ -17,12 +17,16 @@ class RolloverError(Exception):
     """The version does not go live; what served, serves on. The message says why."""
 
 
-class UnfitError(RolloverError):
+class BadVersionError(RolloverError):
     """It is the version's fault: it should not be tried again."""
 
 
-class CannotLoadError(UnfitError):
+class CannotLoadError(BadVersionError):
     """A worker says that it cannot load the version, and none says that it can."""
+
+
+class FailsLiveError(BadVersionError):
+    """It does not stand live traffic."""
 
 
 def roll_over(
@@ -48,7 +52,7 @@ def roll_over(
 
     Where it serves already, it stays, and what was to take its place is given up. Raises RolloverError when the version is not
     in the store or in quarantine, when a worker cannot load it, when none could by the deadline, or when somebody wanted
-    another version meanwhile; UnfitError, one of these, where it is the version's fault.
+    another version meanwhile; BadVersionError, one of these, where it is the version's fault.
     """
     serving = writer.generations().of(model).serving
     if serving and serving.version == version:

@@ -34,6 +34,9 @@ class ModelSync(BaseModel):
     phase_share: float | None = Field(default=None, description="How much of it is done, 0..1, where that is known.")
     seconds: dict[str, float] = Field(default_factory=dict, description="What each phase of the last import took.")
     findings: list[str] = Field(default_factory=list, description="What its gates found, a sentence each.")
+    watch: str | None = Field(
+        default=None, description="What the watch sees of the newest version on live traffic, or last saw."
+    )
 
     @property
     def trouble(self) -> str | None:

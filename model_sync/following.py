@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +10,11 @@ from pathlib import Path
 from loguru import logger
 
 from artifacts.manifest import DamagedArtifactError, Manifest
-from model_store.generation import Asker, GenerationError
+from model_store.generation import Asker, GenerationError, Target
 from model_store.names import MOST_CHARACTERS, to_store
 from model_store.publication import VersionExistsError, registry_digest
 from model_store.quarantine import Quarantined
-from model_store.rollover import CannotLoadError, RolloverError, roll_over
+from model_store.rollover import BadVersionError, RolloverError, roll_over
 from model_store.writer import StoreWriter
 from model_sync.contained import UnfitError
 from model_sync.importer import Importer
@@ -26,7 +27,8 @@ from model_sync.sources import Offer, RefusedError, Source, SourceError
 class ModelFollower:
     """Brings one model to what its registry names. Not for several threads at once.
 
-    `fallback` is the folder of the version that serves where none of the store does.
+    `fallback` is the folder of the version that serves where none of the store does. `before_flip` is called when every worker
+    has a new version.
     """
 
     model: str
@@ -35,6 +37,7 @@ class ModelFollower:
     importer: Importer
     report: Report
     fallback: Path
+    before_flip: Callable[[Target], None] = lambda _: None
 
     def look(self, by: Asker, *, force: bool) -> Outcome:
         """Look, and do what is to be done. Raises StoppedError only."""
@@ -111,8 +114,8 @@ class ModelFollower:
     def _roll_over(self, offer: Offer, version: str, by: Asker) -> None:
         with self.report.phase(self.model, "swap"):
             try:
-                roll_over(self.writer, self.model, version, offer.uri, by)
-            except CannotLoadError as error:
+                roll_over(self.writer, self.model, version, offer.uri, by, before_flip=self.before_flip)
+            except BadVersionError as error:
                 raise RefusedError(str(error)) from error
 
     def _put_in_quarantine(self, offer: Offer, version: str, reason: str, by: Asker) -> None:

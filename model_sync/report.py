@@ -67,6 +67,10 @@ class Report:
         """What a gate found."""
         self._update(model, findings=[*self._models[model].findings, sentence])
 
+    def watched(self, model: str, sentence: str) -> None:
+        """What the watch over a version sees."""
+        self._update(model, watch=sentence)
+
     def ended(self, outcome: Outcome) -> None:
         """A look ended."""
         before = self._models[outcome.model]

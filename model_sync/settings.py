@@ -14,8 +14,10 @@ from typing import Literal, Self
 from pydantic import DirectoryPath, Field, FilePath, field_validator, model_validator
 
 from artifacts.reference import REFERENCE
+from model_store.generation import Canary
 from model_sync.contained import Limits
 from model_sync.gates import Thresholds
+from model_sync.live import LiveLimits
 from settings import CommonSettings, read
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +49,21 @@ class SyncSettings(CommonSettings):
     gate_quality: float = Field(default=2, ge=0, description="Points of macro F1 that a version may be worse than what serves.")
     gate_batch: float = Field(default=1e-3, ge=0, description="How far a score may differ alone and in a batch.")
     gate_latency: float = Field(default=2, gt=0, description="Times as long as what serves that a version may take.")
+    watch: float = Field(default=120, ge=0, description="Seconds that a new version is watched on live traffic; 0: not at all.")
+    watch_requests: int = Field(default=50, ge=1, description="Inputs that have to be answered before a version is judged.")
+    watch_errors: float = Field(default=5, ge=0, description="Points of failed inputs more than before that are allowed.")
+    watch_latency: float = Field(default=2, gt=0, description="Times as long as before that an input may take.")
+    watch_stuck: float = Field(default=30, gt=0, description="Seconds after which a batch counts as stuck.")
+    canary: float = Field(
+        default=0, ge=0, le=1, description="Share of the batches that a new version answers before it serves; 0: none."
+    )
+    canary_seconds: float = Field(default=60, gt=0, description="Seconds that it does so at most.")
+    shadow: Literal["off", "on"] = Field(
+        default="off", description="`on`: it gets copies of them instead, and its answers are only compared."
+    )
+    shadow_differences: float = Field(
+        default=20, ge=0, le=100, description="Percent of the copies that may be answered differently."
+    )
 
     @model_validator(mode="after")
     def _folders_are_there(self) -> Self:
@@ -55,6 +72,12 @@ class SyncSettings(CommonSettings):
                 raise ValueError(f"BUNRIWIKI_SOURCES: {model} is to come from {choice.place}, which is no folder")
             if not (self.reference / model / REFERENCE).is_file():
                 raise ValueError(f"BUNRIWIKI_REFERENCE={str(self.reference)!r} has no {model}/{REFERENCE}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_shadow_has_its_share(self) -> Self:
+        if self.shadow == "on" and not self.canary:
+            raise ValueError("BUNRIWIKI_SHADOW=on needs BUNRIWIKI_CANARY, the share of the batches that are copied")
         return self
 
     @field_validator("serve_python")
@@ -73,6 +96,16 @@ class SyncSettings(CommonSettings):
     def thresholds(self) -> Thresholds:
         """What the gates allow."""
         return Thresholds(self.gate_agreement, self.gate_quality, self.gate_batch, self.gate_latency, self.gate_labels)
+
+    @property
+    def live_limits(self) -> LiveLimits:
+        """What is allowed on live traffic."""
+        return LiveLimits(self.watch_requests, self.watch_errors, self.watch_latency, self.watch_stuck, self.shadow_differences)
+
+    @property
+    def canary_choice(self) -> Canary | None:
+        """How a new version meets live traffic before it serves."""
+        return Canary(share=self.canary, shadow=self.shadow == "on") if self.canary else None
 
 
 if __name__ == "__main__":

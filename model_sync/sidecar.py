@@ -17,10 +17,11 @@ import uvicorn
 from loguru import logger
 from starlette.applications import Starlette
 
-from model_store.generation import GenerationError
+from model_store.generation import GenerationError, Target
 from model_store.lock import StoreLockedError
 from model_store.writer import StoreWriter, open_writer
 from model_sync.api import make_app
+from model_sync.canary import CanaryTrial
 from model_sync.following import ModelFollower
 from model_sync.importer import Importer
 from model_sync.lines import Line, Lines
@@ -30,6 +31,7 @@ from model_sync.sources.configured import describe, open_sources
 from model_sync.triggers.clock import Clock
 from model_sync.triggers.mlflow_webhooks import WebhookVerifier
 from model_sync.triggers.sqs import SqsTrigger
+from model_sync.watch import Watch
 
 NO_LANDLOCK = "this kernel has no Landlock: what an import runs is not kept from files and the network"
 ENDING = 5.0  # seconds for threads to come to an end
@@ -63,8 +65,11 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
     importer = Importer(settings, writer.layout, report, stopping)
     lines = []
     for model, source in open_sources(settings).items():
-        follower = ModelFollower(model, source, writer, importer, report, settings.models / model)
+        before_flip, watch = _live_tests(model, settings, writer, report, stopping)
+        follower = ModelFollower(model, source, writer, importer, report, settings.models / model, before_flip)
         lines.append(Line(model, follower.look, report))
+        watch.gone_back = partial(lines[-1].ask, "poll", force=False)  # a newer version may have had to give way
+        watch.resume()
     looks = Lines(lines)
     looks.look("start")
     work = _threads({f"follow {line.model}": line.run for line in lines} | {"report": partial(report.keep_writing, stopping)})
@@ -101,6 +106,25 @@ def _end(lines: Sequence[Line], work: Sequence[threading.Thread], report: Report
     if any(thread.is_alive() for thread in work):
         logger.warning("something goes on, and is cut off: the next run takes it up")
         os._exit(0)  # within the lock: nobody else may write as long as a thread of this process could
+
+
+def _live_tests(
+    model: str, settings: SyncSettings, writer: StoreWriter, report: Report, stopping: threading.Event
+) -> tuple[Callable[[Target], None], Watch]:
+    """What a new version has to stand before it serves, and the watch over it, which begins with the end of that."""
+    limits, fallback = settings.live_limits, settings.models / model
+    watch = Watch(model, writer, report, limits, seconds=settings.watch, fallback=fallback, stopping=stopping)
+    if settings.canary_choice is None:
+        return watch.begin, watch
+    canary = CanaryTrial(
+        model, writer, report, limits, canary=settings.canary_choice, seconds=settings.canary_seconds, stopping=stopping
+    )
+
+    def before_flip(target: Target) -> None:
+        canary.try_on(target)
+        watch.begin(target)
+
+    return before_flip, watch
 
 
 def _queue(settings: SyncSettings, looks: Lines, stopping: threading.Event) -> SqsTrigger:

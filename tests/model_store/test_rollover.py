@@ -13,7 +13,7 @@ import pytest
 from model_store.following import Follower
 from model_store.generation import Canary, Target
 from model_store.heartbeats import Heartbeat
-from model_store.rollover import RolloverError, UnfitError, roll_over
+from model_store.rollover import RolloverError, BadVersionError, roll_over
 from model_store.writer import StoreWriter, SupersededError
 from tests.conftest import MODELS
 
@@ -179,7 +179,7 @@ def test_what_comes_before_the_flip_may_take_longer_than_the_deadline(writer: St
     assert writer.generations().of("yolo").generation == 1
 
 
-@pytest.mark.parametrize("error", [UnfitError("too slow"), SupersededError("yolo:v1 is no longer wanted")])
+@pytest.mark.parametrize("error", [BadVersionError("too slow"), SupersededError("yolo:v1 is no longer wanted")])
 def test_what_comes_before_the_flip_may_refuse_it(writer: StoreWriter, error: Exception) -> None:
     def refuse(target: Target) -> None:
         writer.try_on("yolo", target, Canary(share=0.1))
@@ -187,7 +187,7 @@ def test_what_comes_before_the_flip_may_refuse_it(writer: StoreWriter, error: Ex
 
     with pytest.raises(RolloverError, match=str(error)) as raised:
         roll_over(writer, "yolo", "v1", "a test", "person", before_flip=refuse)
-    assert isinstance(raised.value, UnfitError) == isinstance(error, UnfitError)
+    assert isinstance(raised.value, BadVersionError) == isinstance(error, BadVersionError)
     now = writer.generations().of("yolo")
     assert (now.generation, now.preparing, now.canary) == (0, None, None)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 
+from model_store.generation import Target
 from model_store.history import Event
-from model_store.rollover import CannotLoadError
+from model_store.rollover import CannotLoadError, FailsLiveError
 from model_store.writer import StoreWriter
 from model_sync.contained import StoppedError
 from model_sync.following import ModelFollower
@@ -188,6 +190,17 @@ def test_the_end_of_the_sidecar_is_no_outcome(setup: Setup) -> None:
     setup.importer.raises = StoppedError()
     with pytest.raises(StoppedError):
         setup.look()
+
+
+def test_a_version_that_does_not_stand_live_traffic_is_quarantined(setup: Setup) -> None:
+    def fails(target: Target) -> None:
+        raise FailsLiveError(f"{target.version} fails")
+
+    setup.follower = dataclasses.replace(setup.follower, before_flip=fails)
+    setup.offers("v1")
+    assert [setup.look() for _ in range(2)] == [("refused", "v1", "v1 fails")] * 2
+    assert [event.kind for event in setup.writer.history.read("kcbert")] == ["published", "abandoned", "quarantined"]
+    assert setup.serving is None
 
 
 def test_a_version_that_a_worker_cannot_load_is_quarantined(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:

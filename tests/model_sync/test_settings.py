@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from model_store.generation import Canary
 from model_sync.contained import Limits
+from model_sync.live import LiveLimits
 from model_sync.settings import SyncSettings
 from settings import Settings, SourceChoice, read
 
@@ -50,6 +52,15 @@ def test_limits_and_thresholds_come_from_the_environment(monkeypatch: pytest.Mon
     assert read(SyncSettings).thresholds.quality == 0.5
 
 
+def test_what_live_traffic_decides_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(SyncSettings).canary_choice is None
+    assert read(SyncSettings).live_limits == LiveLimits(requests=50, errors=5, latency=2, stuck=30, differences=20)
+    monkeypatch.setenv("BUNRIWIKI_CANARY", "0.1")
+    assert read(SyncSettings).canary_choice == Canary(share=0.1)
+    monkeypatch.setenv("BUNRIWIKI_SHADOW", "on")
+    assert read(SyncSettings).canary_choice == Canary(share=0.1, shadow=True)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
@@ -61,6 +72,8 @@ def test_limits_and_thresholds_come_from_the_environment(monkeypatch: pytest.Mon
         ("BUNRIWIKI_S3_URI", "https://bucket", "BUNRIWIKI_S3_URI='https://bucket'"),
         ("BUNRIWIKI_SYNC", "maybe", "BUNRIWIKI_SYNC='maybe'"),
         ("BUNRIWIKI_GATE_LABELS", "some", "BUNRIWIKI_GATE_LABELS='some'"),
+        ("BUNRIWIKI_CANARY", "10", "BUNRIWIKI_CANARY='10'"),
+        ("BUNRIWIKI_SHADOW", "on", "BUNRIWIKI_SHADOW=on needs BUNRIWIKI_CANARY"),
         ("BUNRIWIKI_POLL_INTERVAL", "0", "BUNRIWIKI_POLL_INTERVAL='0'"),
         ("BUNRIWIKI_S3_PUBLIC_KEY", "/nowhere", "BUNRIWIKI_S3_PUBLIC_KEY='/nowhere'"),
     ],
