@@ -64,7 +64,8 @@ class CanaryTrial:
             told = f"{target.version} {as_what} since {lasted:.0f} s: {figures}"
             self._report.watched(self._model, told)
             if reason := judge(figures, self._limits):
-                raise FailsLiveError(f"{as_what}: {reason}, in {lasted:.0f} s")
+                seen = ", which no client saw" if self._canary.shadow else ""
+                raise FailsLiveError(f"{as_what}: {reason}, in {lasted:.0f} s{seen}")
             if enough(figures, self._limits, shadow=self._canary.shadow):
                 logger.info("{} {}", self._model, told)
                 return

@@ -58,7 +58,7 @@ def judge(figures: Figures, limits: LiveLimits) -> str | None:
     reasons = [*_failures(figures, limits), *_latency(figures, limits), *_workers(figures, limits), *_copies(figures, limits)]
     if not reasons:
         return None
-    return f"{'; '.join(reasons)}. On live traffic {figures.served.failures} of {figures.served.inputs} inputs failed"
+    return f"{'; '.join(reasons)}. {figures.served.failures} of {figures.served.inputs} inputs failed"
 
 
 def enough(figures: Figures, limits: LiveLimits, *, shadow: bool) -> bool:

@@ -24,7 +24,7 @@ def figures(now: Served, before: Served = USUAL, **others: Any) -> Figures:
 @pytest.mark.parametrize(
     ("now", "before", "reason"),
     [
-        (served(100, 7), USUAL, "7.0% of the inputs failed, with v1 1.0%; 5 points more are allowed. On live traffic 7 of 100"),
+        (served(100, 7), USUAL, "7.0% of the inputs failed, with v1 1.0%; 5 points more are allowed. 7 of 100"),
         (served(100, 6), USUAL, None),
         (served(100, 0), served(1000, 900), None),
         (served(100, 40), served(1000, 360), None),
@@ -34,7 +34,7 @@ def figures(now: Served, before: Served = USUAL, **others: Any) -> Figures:
         (
             served(3, 3),
             served(0),
-            "100.0% of the inputs failed, with v1 none; 5 points more are allowed. On live traffic 3 of 3",
+            "100.0% of the inputs failed, with v1 none; 5 points more are allowed. 3 of 3",
         ),
         (served(2, 2), served(0), None),
         (served(0), USUAL, None),
@@ -63,7 +63,7 @@ def test_latency(now: Served, before: Served, slow: bool) -> None:
 
 def test_what_it_says_of_a_slow_version() -> None:
     assert judge(figures(served(each=0.3)), LIMITS) == (
-        "300.0 ms for an input, v1 took 10.0; 2 times that is allowed. On live traffic 0 of 100 inputs failed"
+        "300.0 ms for an input, v1 took 10.0; 2 times that is allowed. 0 of 100 inputs failed"
     )
 
 
