@@ -9,6 +9,7 @@ from model_store.heartbeats import Heartbeat, Heartbeats, Served, Shadowed
 from model_sync.live import Figures
 
 GATEWAY = "gateway"  # its role
+SILENT = 15.0  # seconds without a word: one that died would have been started again
 
 
 class Observation:
@@ -99,7 +100,7 @@ class Observation:
             ]
             deaths += min(len(gone), len(appeared))
             if len(gone) > len(appeared):
-                silent += sum(time.time() - one.at > self._stuck for one in gone)
+                silent += sum(time.time() - one.at > max(self._stuck, SILENT) for one in gone)
         return deaths, silent
 
 

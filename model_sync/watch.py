@@ -22,6 +22,7 @@ from model_sync.report import Report
 
 LOOK_EVERY = 0.5  # seconds
 AGAIN = 1.0  # seconds until going back is tried again
+SETTLED = 2.5  # seconds until the last batches are answered, and in the heartbeats
 UNKNOWN = "unknown"  # the digest of a version that came from no registry
 
 
@@ -97,7 +98,8 @@ class Watch:
             lasted = time.monotonic() - since
             reason = self._is_bad(version) or judge(figures, self._limits)
             if reason:
-                self._go_back(version, f"{reason}, in {lasted:.0f} s")
+                if self._go_back(version, f"{reason}, in {lasted:.0f} s"):
+                    self._sum_up(version, reason, observation)
                 return
             if lasted > seconds:
                 self._report.watched(self._model, f"{version} was watched for {lasted:.0f} s: {figures}")
@@ -106,13 +108,14 @@ class Watch:
             if not now.canary:  # that of the next version has the word
                 self._report.watched(self._model, f"{version} since {lasted:.0f} s: {figures}")
 
-    def _go_back(self, version: str, reason: str) -> None:
+    def _go_back(self, version: str, reason: str) -> bool:
+        """Have the version before serve again; whether it does."""
         now = self._read()
         previous = now.previous if now and _serves(now, version) else None
         if previous is None or not self._writer.layout.version(self._model, previous.version).is_dir():
             logger.error("{} {} should not serve, but there is no version to go back to: {}", self._model, version, reason)
             self._report.watched(self._model, f"{version} stays, as there is no version to go back to: {reason}")
-            return
+            return False
         logger.error("{} goes back from {} to {}: {}", self._model, version, previous.version, reason)
         self._report.watched(self._model, f"{version} is taken back: {reason}")
         self._put_in_quarantine(version, reason)
@@ -122,14 +125,23 @@ class Watch:
             except CannotLoadError as error:
                 logger.error("{} cannot go back: {}", self._model, error)
                 self._report.watched(self._model, f"{version} stays, as {previous.version} cannot be loaded: {reason}")
-                return
+                return False
             except (RolloverError, OSError, GenerationError) as error:  # another version was wanted, or the disk is full
                 logger.error("{} has not gone back yet: {}", self._model, error)
                 if self._stopping.wait(AGAIN):
-                    return
+                    return False
             now = self._read() or now
         self._report.watched(self._model, f"{version} was taken back: {reason}")
         self.gone_back()
+        return True
+
+    def _sum_up(self, version: str, reason: str, observation: Observation) -> None:
+        """Say what clients saw of a version in the end: some were answered by it until it was taken back."""
+        self._stopping.wait(SETTLED)
+        all_of_it = observation.look().served
+        seen = f"When it was, {all_of_it.failures} of {all_of_it.inputs} inputs had failed"
+        logger.info("{} {} was taken back. {}", self._model, version, seen)
+        self._report.watched(self._model, f"{version} was taken back: {reason}. {seen}")
 
     def _put_in_quarantine(self, version: str, reason: str) -> None:
         digest = registry_digest(self._writer.layout.version(self._model, version)) or UNKNOWN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -14,20 +15,25 @@ AnswerT = TypeVar("AnswerT")
 
 
 class Tally:
-    """Counts of the versions that answered last. One thread answers; any may read."""
+    """Counts of the versions that answered last. One thread answers at a time; any may read.
+
+    Beside it there may be threads that do not come to an end: at its deadline BentoML gives a batch up, and goes on with others.
+    """
 
     MOST_VERSIONS = 16
 
     def __init__(self) -> None:
         self._served: dict[str, Served] = {}
-        self._busy: tuple[str, float] | None = None
+        self._busy: dict[int, tuple[str, float]] = {}  # the batches under way, the oldest first
+        self._numbers = itertools.count()
 
     def count(
         self, version: str, batch: Sequence[InputT], predict: Callable[[Sequence[InputT]], Answers[AnswerT]]
     ) -> Answers[AnswerT]:
         """What `predict` answers to a batch, counted for `version`; what it raises, too, as a failure of the whole batch."""
         failures = len(batch)
-        self._busy = version, time.time()
+        number = next(self._numbers)
+        self._busy[number] = version, time.time()
         begun = time.perf_counter()
         try:
             answers = predict(batch)
@@ -35,16 +41,12 @@ class Tally:
             return answers
         finally:
             self._add(version, len(batch), failures, time.perf_counter() - begun)
-            self._busy = None
-
-    def busy(self) -> tuple[str, float] | None:
-        """Which version answers a batch at the moment, and since when, in seconds since the epoch."""
-        return self._busy
+            del self._busy[number]
 
     def figures(self) -> dict[str, Any]:
         """The fields of the heartbeat."""
-        busy = self._busy
-        return {"served": dict(self._served), "busy_with": busy and busy[0], "busy_since": busy and busy[1]}
+        version, since = next(iter(self._busy.copy().values()), (None, None))
+        return {"served": dict(self._served), "busy_with": version, "busy_since": since}
 
     def _add(self, version: str, inputs: int, failures: int, seconds: float) -> None:
         old = self._served.get(version)

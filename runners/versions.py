@@ -28,7 +28,7 @@ LINGER = 2.0  # seconds that a version stays after a swap, for gateways that hav
 GRACE = 0.5  # seconds that a worker may be behind one that has followed a flip
 PATIENCE = 10.0  # seconds that a worker waits for its turn to load
 TRY_AGAIN = 60.0  # seconds after which what serves is tried again where it could not be loaded
-NO_MORE = 1.0  # seconds for a worker to end when there is nothing in it that anybody waits for
+LAST_ANSWERS = 3.0  # seconds for a worker with a stuck batch to answer others before it ends
 
 
 class NoVersionError(Exception):
@@ -214,11 +214,11 @@ class Versions(Generic[ServableT]):
             self._vitals.end(f"{stuck} loads of {self._model} are stuck")
 
     def _end_when_a_batch_is_stuck(self) -> None:
-        """End this worker when a version that should answer no more does not let go of it: one batch at a time is answered."""
+        """End this worker when a version that should answer no more does not let go of a thread, which may take a core."""
         me, aspired = self._vitals.latest, self._follower.aspired(self._model)
         wanted = {one.version for one in (aspired.serving, aspired.preparing, self._serving) if one}
         if me.busy_since and me.busy_with not in wanted and time.time() - me.busy_since > settings().deadline:
-            self._vitals.end(f"{self._model}:{me.busy_with} does not come to an end with a batch", NO_MORE)
+            self._vitals.end(f"{self._model}:{me.busy_with} does not come to an end with a batch", LAST_ANSWERS)
 
     def _ahead(self, target: Candidate, *, here: bool) -> bool:
         """Whether another worker has `target`; `here`: one of this service."""

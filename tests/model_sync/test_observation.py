@@ -8,6 +8,7 @@ import pytest
 
 from model_store import heartbeats
 from model_store.heartbeats import Heartbeat, Heartbeats, Served, Shadowed
+from model_sync import observation
 from model_sync.live import Figures
 from model_sync.observation import Observation
 
@@ -99,6 +100,7 @@ def test_a_worker_that_falls_silent_is_stuck(crowd: Crowd, monkeypatch: pytest.M
     crowd.says("gateway", role="gateway")
     seen = crowd.observe(stuck=0.2)
     monkeypatch.setattr(heartbeats, "ALIVE", 0.1)
+    monkeypatch.setattr(observation, "SILENT", 0.1)
     time.sleep(0.3)
     crowd.says("gateway", role="gateway")
     assert (seen.look().stuck, seen.look().deaths) == (1, 0)
