@@ -17,7 +17,7 @@ AnswerT = TypeVar("AnswerT")
 class Tally:
     """Counts of the versions that answered last. One thread answers at a time; any may read.
 
-    Beside it there may be threads that do not come to an end: at its deadline BentoML gives a batch up, and goes on with others.
+    Beside it there may be threads that never end: at its deadline BentoML gives a batch up, and goes on with others.
     """
 
     MOST_VERSIONS = 16

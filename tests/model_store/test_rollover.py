@@ -13,7 +13,7 @@ import pytest
 from model_store.following import Follower
 from model_store.generation import Canary, Target
 from model_store.heartbeats import Heartbeat
-from model_store.rollover import RolloverError, BadVersionError, roll_over
+from model_store.rollover import BadVersionError, RolloverError, roll_over
 from model_store.writer import StoreWriter, SupersededError
 from tests.conftest import MODELS
 
