@@ -38,13 +38,15 @@ class Vitals:
         self._workers = limits.workers
         self._last_word = limits.last_word
         self._mute = False
+        self._changing = threading.Lock()
         self.latest = Heartbeat(worker=worker_name(role), pid=os.getpid(), parent=os.getppid(), role=role, state="starting")
 
     def beat(self, **details: Any) -> None:
         """Say how this worker is, with these fields of `Heartbeat`; the others are as before."""
-        if self.latest.state == "ending":
-            return
-        self.latest = self.latest.model_copy(update={**self._figures(), **details, "rss": resident_memory()})
+        with self._changing:  # or one that left would come back with what another thread was about to say
+            if self.latest.state == "ending":
+                return
+            self.latest = self.latest.model_copy(update={**self._figures(), **details, "rss": resident_memory()})
         try:
             self._heartbeats.write(self.latest)
         except OSError as error:
@@ -105,5 +107,6 @@ class Vitals:
 
     def leave(self) -> None:
         """Nobody should wait for this worker any more."""
-        self.latest = self.latest.model_copy(update={"state": "ending"})
+        with self._changing:
+            self.latest = self.latest.model_copy(update={"state": "ending"})
         self._heartbeats.forget(self.latest.worker)
