@@ -113,15 +113,14 @@ class Generations(_Strict):
     def flip(self, model: str, target: Target, *, outgoing_was_good: bool = True) -> Generations:
         """These, with `target` serving in the next generation of `model`.
 
-        What served until now is its previous version then; if that was no good, the one before stays.
+        What served until now is its previous version then; if that was no good, the one before stays. What serves is not held.
         """
         old = self.of(model)
         previous = old.serving if outgoing_was_good else old.previous
         if previous and previous.version == target.version:
             previous = None
-        new = ModelGeneration(
-            generation=old.generation + 1, serving=target, previous=previous, pinned=old.pinned, held=old.held
-        )
+        held = tuple(version for version in old.held if version != target.version)
+        new = ModelGeneration(generation=old.generation + 1, serving=target, previous=previous, pinned=old.pinned, held=held)
         return self._with(model, new)
 
     def pin(self, model: str, *, pinned: bool) -> Generations:

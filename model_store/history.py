@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from model_store.files import sync_folder
 from model_store.generation import Asker
 
-Kind = Literal["published", "flipped", "abandoned", "quarantined", "released", "removed", "pinned", "unpinned"]
+Kind = Literal["published", "flipped", "abandoned", "quarantined", "released", "removed", "pinned", "unpinned", "held"]
 
 
 class Event(BaseModel):
@@ -21,7 +21,7 @@ class Event(BaseModel):
     `published`: a version is in the store; `seconds` is what each phase of its import took, and where it was `forced`, `reason`
     has the gates that it did not pass. `flipped`: it serves from here on, in `generation`, instead of `previous`; `workers` had
     it prepared. `abandoned`: it was to serve, and does not, for `reason`. `quarantined` and `released`: it must not go live; it
-    may again. `removed`: deleted to make room.
+    may again. `removed`: deleted to make room. `held`: a rollback left it, and polls do not bring it back.
     """
 
     model_config = ConfigDict(frozen=True)

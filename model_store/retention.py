@@ -15,10 +15,11 @@ def removable(
 ) -> list[str]:
     """Those of `versions` (of one model, the oldest first) that can go so that the newest `keep` stay.
 
-    Never what serves (pinned or not), what served before it, what is to serve, nor what any live worker has in memory.
+    Never what serves (pinned or not), what served before it, what is to serve, what a rollback left (it is known by its name as
+    long as it lies here), nor what any live worker has in memory.
     """
     targets = (generation.serving, generation.previous, generation.preparing)
-    needed = {target.version for target in targets if target}
+    needed = {target.version for target in targets if target} | set(generation.held)
     for worker in workers:
         if worker.role == model:
             needed |= worker.loaded.keys()

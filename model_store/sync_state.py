@@ -25,7 +25,7 @@ class ModelSync(BaseModel):
         default=None, description="When the last look at the registry ended; null before the first."
     )
     verdict: str | None = Field(
-        default=None, description="What it led to: unchanged, swapped, refused, pinned, unreachable or failed."
+        default=None, description="What it led to: unchanged, swapped, refused, pinned, held, unreachable or failed."
     )
     version: str | None = Field(default=None, description="The version that it was about, as the store names it.")
     reason: str | None = Field(default=None, description="Why, where nothing was swapped.")

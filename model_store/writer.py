@@ -122,7 +122,8 @@ class StoreWriter:
             now = old.of(model)
             if now.preparing != target:
                 raise SupersededError(f"{model}:{target.version} is no longer wanted")
-            good = target.by != "watch" and not (now.serving and self.quarantine.find(model, now.serving.version))
+            left = now.serving.version if now.serving else ""
+            good = target.by != "watch" and left not in now.held and not (left and self.quarantine.find(model, left))
             return old.flip(model, target.model_copy(update={"since": datetime.now(UTC)}), outgoing_was_good=good)
 
         self._record_flip(model, self.change(flipped).of(model), workers=workers)
@@ -206,6 +207,9 @@ class StoreWriter:
             self.change(lambda old: old.prepare(model, None))
             reason = "its writer ended before it was prepared"
             self.record("abandoned", model, version=generation.preparing.version, reason=reason)
+        if generation.serving and generation.serving.version in generation.held:  # it was not left after all
+            held = [version for version in generation.held if version != generation.serving.version]
+            self.change(lambda old: old.hold(model, *held))
 
     def _record_flip(self, model: str, new: ModelGeneration, **details: Any) -> None:
         if new.serving:

@@ -26,6 +26,10 @@ def test_the_oldest_go() -> None:
     assert removable(VERSIONS[:3], ModelGeneration(), [], "yolo", keep=3) == []
 
 
+def test_what_a_rollback_left_stays() -> None:
+    assert removable(VERSIONS, ModelGeneration(held=("v1",)), [], "yolo", keep=3) == ["v0", "v2", "v3", "v4"]
+
+
 def test_a_worker_of_another_model_needs_nothing_here() -> None:
     assert removable(VERSIONS, ModelGeneration(), [worker("kcbert", "v0")], "yolo") == VERSIONS[:5]
 

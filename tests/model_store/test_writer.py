@@ -131,3 +131,32 @@ def test_what_a_dead_writer_left_is_tidied(tmp_path: Path, make_version: MakeVer
         assert writer.generations().of("yolo").preparing is None
     with open_writer(root, "the third") as writer:
         assert kinds(writer) == ["published", "flipped", "abandoned"]
+
+
+def test_a_version_that_a_rollback_left_is_no_last_known_good_one(writer: StoreWriter, make_version: MakeVersion) -> None:
+    for version in ("v1", "v2", "v3"):
+        writer.publish(make_version("yolo", version), "a test", "poll")
+        serve(writer, version)
+    writer.change(lambda old: old.hold("yolo", "v3"))
+    serve(writer, "v1")
+    now = writer.generations().of("yolo")
+    assert now.previous
+    assert (now.previous.version, now.held) == ("v2", ("v3",))
+
+
+def test_what_serves_is_not_held(writer: StoreWriter, make_version: MakeVersion) -> None:
+    for version in ("v1", "v2"):
+        writer.publish(make_version("yolo", version), "a test", "poll")
+    writer.change(lambda old: old.hold("yolo", "v1", "v2"))
+    serve(writer, "v2")
+    assert writer.generations().of("yolo").held == ("v1",)
+
+
+def test_a_rollback_that_a_dead_writer_began_holds_nothing(tmp_path: Path, make_version: MakeVersion) -> None:
+    with open_writer(tmp_path / "store", "the first") as writer:
+        for version in ("v1", "v2"):
+            writer.publish(make_version("yolo", version), "a test", "poll")
+            serve(writer, version)
+        writer.change(lambda old: old.hold("yolo", "v0", "v2"))
+    with open_writer(tmp_path / "store", "the second") as writer:
+        assert writer.generations().of("yolo").held == ("v0",)
