@@ -10,7 +10,7 @@ from pathlib import Path
 from loguru import logger
 
 from artifacts.manifest import DamagedArtifactError, Manifest
-from model_store.generation import Asker, GenerationError, Target
+from model_store.generation import Asker, GenerationError, ModelGeneration, Target
 from model_store.names import MOST_CHARACTERS, to_store
 from model_store.publication import VersionExistsError, registry_digest
 from model_store.quarantine import Quarantined
@@ -66,8 +66,8 @@ class ModelFollower:
         now = self.writer.generations().of(self.model)
         if now.serving and now.serving.version == version:
             return self._outcome("unchanged", version)
-        if now.pinned:
-            return self._outcome("pinned", version, f"a person holds {self.model} at {now.serving and now.serving.version}")
+        if kept := self._kept(now, version):
+            return kept
         bad = self.writer.quarantine.find(self.model, version)
         if bad and bad.digest == offer.digest and not force:
             return self._outcome("refused", version, bad.reason)
@@ -75,8 +75,22 @@ class ModelFollower:
             self.writer.release(self.model, version, by)
         if not self.writer.layout.version(self.model, version).is_dir():
             self._import(offer, version, by, force=force)
+            if kept := self._kept(self.writer.generations().of(self.model), version):  # imports take long
+                return kept
         self._roll_over(offer, version, by)
+        if self.writer.generations().of(self.model).held:
+            self.writer.change(lambda old: old.hold(self.model))
         return self._outcome("swapped", version)
+
+    def _kept(self, now: ModelGeneration, version: str) -> Outcome | None:
+        """The outcome where a person wants something else than `version`; None where nobody does."""
+        if now.pinned:
+            serving = now.serving.version if now.serving else "the fallback version"
+            return self._outcome("pinned", version, f"a person holds {self.model} at {serving}")
+        if version in now.held:
+            reason = f"{version} was left by a rollback; it comes back with unpin or a newer version"
+            return self._outcome("held", version, reason)
+        return None
 
     def _name(self, offer: Offer) -> str:
         """The store's name for `offer`: the registry's, unless the store has something else under it. Raises ValueError."""

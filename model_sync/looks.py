@@ -8,9 +8,10 @@ from typing import Literal, Protocol
 
 from model_store.generation import Asker
 
-Verdict = Literal["unchanged", "swapped", "refused", "pinned", "unreachable", "failed"]
+Verdict = Literal["unchanged", "swapped", "refused", "pinned", "held", "unreachable", "failed"]
 """`unchanged`: nothing new. `swapped`: another version serves. `refused`: a version is in quarantine. `pinned`: a person holds
-the model. `unreachable`: the registry could not be asked. `failed`: something here is in the way (a full disk, say)."""
+the model. `held`: a rollback left the version. `unreachable`: the registry could not be asked. `failed`: something here is in
+the way (a full disk, say)."""
 
 LATER: frozenset[Verdict] = frozenset({"unreachable", "failed"})  # what another look may mend
 

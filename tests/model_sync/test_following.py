@@ -12,6 +12,7 @@ from model_store.generation import Target
 from model_store.history import Event
 from model_store.rollover import CannotLoadError, FailsLiveError
 from model_store.writer import StoreWriter
+from model_sync.commands import Commands
 from model_sync.contained import StoppedError
 from model_sync.following import ModelFollower
 from model_sync.importer import Importer
@@ -148,6 +149,68 @@ def test_a_pinned_model_stays(setup: Setup) -> None:
     setup.offers("v2", "d2")
     assert setup.look() == ("pinned", "v2", "a person holds kcbert at v1")
     assert setup.serving == "v1"
+
+
+def test_a_fallback_version_that_is_pinned_stays(setup: Setup) -> None:
+    setup.writer.pin("kcbert", pinned=True, by="person")
+    setup.offers("v1")
+    assert setup.look() == ("pinned", "v1", "a person holds kcbert at the fallback version")
+    assert setup.serving is None
+
+
+def roll_back(setup: Setup) -> None:
+    """From v2 to v1, as a person does."""
+    for version, digest in (("v1", "d1"), ("v2", "d2")):
+        setup.offers(version, digest)
+        setup.look()
+    Commands(setup.writer).rollback("kcbert")
+
+
+def test_ten_looks_do_not_bring_back_what_a_rollback_left(setup: Setup) -> None:
+    roll_back(setup)
+    reason = "v2 was left by a rollback; it comes back with unpin or a newer version"
+    assert [setup.look() for _ in range(10)] == [("held", "v2", reason)] * 10
+    assert setup.look(by="person", force=True)[0] == "held"
+    assert setup.serving == "v1"
+
+
+def test_a_newer_version_comes_after_a_rollback_and_frees_what_was_left(setup: Setup) -> None:
+    roll_back(setup)
+    setup.offers("v3", "d3")
+    assert setup.look() == ("swapped", "v3", None)
+    now = setup.writer.generations().of("kcbert")
+    assert now.previous
+    assert (now.previous.version, now.held) == ("v1", ())
+    setup.offers("v2", "d2")
+    assert setup.look() == ("swapped", "v2", None)
+
+
+def test_something_else_under_the_name_that_was_left_is_newer(setup: Setup) -> None:
+    roll_back(setup)
+    setup.offers("v2", "abcdefghijk", stored="v2-abcdefgh")
+    assert setup.look() == ("swapped", "v2-abcdefgh", None)
+
+
+def test_unpinning_brings_back_what_was_left(setup: Setup) -> None:
+    roll_back(setup)
+    Commands(setup.writer).unpin("kcbert")
+    assert setup.look() == ("swapped", "v2", None)
+
+
+def test_a_pin_during_an_import_is_heeded(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup.offers("v1")
+    setup.look()
+    setup.offers("v2", "d2")
+    bring = setup.importer.bring
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        Commands(setup.writer).pin("kcbert")
+        return bring(*args, **options)
+
+    monkeypatch.setattr(setup.importer, "bring", slowly)
+    assert setup.look()[0] == "pinned"
+    assert setup.serving == "v1"
+    assert "v2" in setup.writer.layout.versions("kcbert")
 
 
 def test_a_registry_that_is_down_changes_nothing(setup: Setup) -> None:

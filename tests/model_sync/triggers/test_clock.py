@@ -50,7 +50,7 @@ def test_after_what_another_look_may_mend_the_next_comes_sooner_and_then_later_u
     assert pauses(looks, 11) == [300, 5, 10, 20, 40, 80, 160, 300, 300, 300, 5]
 
 
-@pytest.mark.parametrize("verdict", ["unchanged", "swapped", "refused", "pinned"])
+@pytest.mark.parametrize("verdict", ["unchanged", "swapped", "refused", "pinned", "held"])
 def test_what_another_look_does_not_mend_waits_for_the_interval(verdict: Verdict) -> None:
     assert pauses(FakeLooks(verdict), 2) == [300, 300]
 
