@@ -22,6 +22,7 @@ from model_store.lock import StoreLockedError
 from model_store.writer import StoreWriter, open_writer
 from model_sync.api import make_app
 from model_sync.canary import CanaryTrial
+from model_sync.commands import Commands
 from model_sync.following import ModelFollower
 from model_sync.importer import Importer
 from model_sync.lines import Line, Lines
@@ -146,7 +147,7 @@ def _app(settings: SyncSettings, looks: Lines, report: Report, writer: StoreWrit
         admin_tokens=settings.admin_tokens,
         verifier=WebhookVerifier(settings.webhook_secret) if settings.webhook_secret else None,
         webhook_names=[choice.place for choice in settings.choices.values() if choice.kind == "mlflow"],
-        release=lambda model, version: writer.release(model, version, "person"),
+        commands=Commands(writer, looks),
     )
 
 

@@ -79,7 +79,6 @@ class SidecarStanding(_Frozen):
 class Standing(_Frozen):
     """Everything. `sidecar` is null where none ever ran."""
 
-    store: str = Field(description="The folder.")
     sidecar: SidecarStanding | None
     models: tuple[ModelStanding, ...]
 
@@ -100,7 +99,6 @@ class StoreReader:
         alive = Heartbeats(self.layout.run).alive()
         sync = SyncState.read(self.layout.sync)
         return Standing(
-            store=str(self.layout.root),
             sidecar=_sidecar(sync) if sync else None,
             models=tuple(
                 self._model(
@@ -116,7 +114,7 @@ class StoreReader:
 
     def history(self, model: str | None = None, last: int = SHOWN) -> list[Event]:
         """The `last` events, of one model or of all, the oldest first. Raises CommandError for a model that is none."""
-        events = History(self.layout.history).read(model and checked_model(model))
+        events = History(self.layout.history).read(None if model is None else checked_model(model))
         return list(deque(events, maxlen=last))
 
     def _model(

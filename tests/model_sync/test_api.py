@@ -13,7 +13,9 @@ from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.types import Message
 
-from model_sync import api
+from model_store.writer import StoreWriter
+from model_sync import api, web
+from model_sync.commands import Commands
 from model_sync.triggers.mlflow_webhooks import WebhookVerifier
 from tests.model_sync.triggers.fakes import FakeLooks, logged
 
@@ -32,18 +34,14 @@ class Known(BaseModel):
 class Sidecar:
     """What the API stands on."""
 
-    def __init__(self) -> None:
+    def __init__(self, writer: StoreWriter) -> None:
+        self.writer = writer
         self.looks = FakeLooks("swapped", hold=True)
         self.state: BaseModel | dict[str, Any] | None = Known()
-        self.released: list[tuple[str, str]] = []
 
     def read_state(self) -> BaseModel | dict[str, Any]:
         assert self.state is not None
         return self.state
-
-    def release(self, model: str, version: str) -> bool:
-        self.released.append((model, version))
-        return version == "v1"
 
     def app(self, *, tokens: tuple[str, ...] = ("", "one", "둘"), secret: str | None = SECRET) -> Starlette:
         return api.make_app(
@@ -52,13 +50,13 @@ class Sidecar:
             admin_tokens=tokens,
             verifier=WebhookVerifier(secret) if secret else None,
             webhook_names={"ensemble-sentiment-model"},
-            release=self.release,
+            commands=Commands(self.writer),
         )
 
 
 @pytest.fixture
-def sidecar() -> Sidecar:
-    return Sidecar()
+def sidecar(writer: StoreWriter) -> Sidecar:
+    return Sidecar(writer)
 
 
 def talk(app: Starlette) -> httpx.AsyncClient:
@@ -160,7 +158,7 @@ async def test_a_large_body_is_refused_announced_or_not(client: httpx.AsyncClien
 
 
 async def test_a_slow_body_is_refused(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "READ_SECONDS", 0.05)
+    monkeypatch.setattr(web, "READ_SECONDS", 0.05)
     assert_problem(await client.post("/webhooks/mlflow", content=chunks(1, 50, 0.01)), 408)
 
 
@@ -241,24 +239,10 @@ async def test_outcomes_that_are_not_there_in_time_are_a_problem(client: httpx.A
     assert_problem(response, 504, "within 0.05 s and goes on")
 
 
-async def test_a_version_is_released(client: httpx.AsyncClient, sidecar: Sidecar) -> None:
-    response = await client.delete("/quarantine/yolo/v1", headers=PERSON)
-    assert (response.status_code, response.content) == (204, b"")
-    assert_problem(await client.delete("/quarantine/yolo/v2", headers=PERSON), 404, "yolo v2 is not in quarantine")
-    assert sidecar.released == [("yolo", "v1"), ("yolo", "v2")]
-
-
-@pytest.mark.parametrize(
-    "place", ["resnet/v1", "%2E%2E/generation", "yolo/%2E%2E", "yolo/..%2Fx", "yolo/V1", "yolo/v%0A", "yolo/"]
-)
-async def test_what_is_no_version_of_a_model_is_not_even_looked_for(
-    client: httpx.AsyncClient, sidecar: Sidecar, place: str
-) -> None:
-    assert_problem(await client.delete(f"/quarantine/{place}", headers=PERSON), 404)
-    assert sidecar.released == []
-
-
-ADMINISTRATION = [("POST", "/sync"), ("DELETE", "/quarantine/yolo/v1")]
+ADMINISTRATION = [
+    ("POST", "/sync"), ("POST", "/models/yolo/rollback"), ("POST", "/models/yolo/pin"), ("POST", "/models/yolo/unpin"),
+    ("POST", "/quarantine"), ("DELETE", "/quarantine/yolo/v1"), ("POST", "/gc"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "path"), ADMINISTRATION)
@@ -279,7 +263,7 @@ async def test_a_wrong_token_is_refused_late_and_logged(
     assert response.headers["www-authenticate"] == "Bearer"
     assert lines == [f"WARNING {method} '{path}' with no right token from 192.0.2.7\n"]
     assert sidecar.looks.calls == []
-    assert sidecar.released == []
+    assert list(sidecar.writer.history.read()) == []
 
 
 @pytest.mark.parametrize(
@@ -290,7 +274,7 @@ async def test_a_wrong_token_is_refused_late_and_logged(
     ],
 )  # fmt: skip
 async def test_tokens(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, authorization: bytes, status: int) -> None:
-    monkeypatch.setattr(api, "DELAY", 0.0)
+    monkeypatch.setattr(web, "DELAY", 0.0)
     assert (await client.post("/sync", headers=[(b"Authorization", authorization)])).status_code == status
 
 
