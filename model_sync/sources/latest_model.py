@@ -113,6 +113,29 @@ class LatestModel:
         return self.entries.get(model)
 
 
+def with_entry(text: bytes, model: str, entry: FullEntry) -> bytes:
+    """The file `text`, which may be empty, with `entry` for `model`. All else stays as it was written, but for comments.
+
+    Raises SourceError for a file that cannot be understood.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader) or yaml.MappingNode("tag:yaml.org,2002:map", [])
+    except (yaml.YAMLError, RecursionError) as error:
+        raise SourceError(f"{LATEST_MODEL} is no YAML: {error}") from error
+    if not isinstance(root, yaml.MappingNode):
+        raise SourceError(f"{LATEST_MODEL} should have the names of the models as its keys")
+    body = entry.model_dump(mode="json", exclude_defaults=True)
+    dumped = yaml.safe_dump({model: body}, allow_unicode=True, sort_keys=False)
+    added = yaml.compose(dumped, Loader=yaml.SafeLoader)
+    assert isinstance(added, yaml.MappingNode)  # noqa: S101 (a dict was dumped)
+    names = [name.value for name, _ in root.value]
+    pairs = [pair for pair in root.value if pair[0].value != model]
+    pairs.insert(names.index(model) if model in names else len(pairs), added.value[0])
+    # Nodes, not values: a version that somebody wrote as 1.10 is to stay that.
+    whole = yaml.MappingNode(root.tag, pairs, flow_style=False)
+    return bytes(yaml.serialize(whole, Dumper=yaml.SafeDumper, allow_unicode=True, encoding="utf-8"))
+
+
 def digest_of(what: object) -> str:
     """The sha256, in hex, of `what` as JSON without spaces."""
     return hashlib.sha256(json.dumps(what, separators=(",", ":")).encode()).hexdigest()

@@ -149,10 +149,10 @@ class S3Source:
         try:
             return self._client.get_object(Bucket=self._bucket, Key=key, **conditions)
         except ClientError as error:
-            if _code(error) in MISSING:
+            if code_of(error) in MISSING:
                 message = f"{self._uri(key)} does not exist: publish it before {LATEST_MODEL} names it"
                 raise SourceError(message) from error  # its upload may go on
-            if _code(error) in CHANGED:
+            if code_of(error) in CHANGED:
                 part.unlink(missing_ok=True)
                 if offered.entry:  # its sha256 will tell
                     offered.etags.pop(key, None)
@@ -177,9 +177,9 @@ class S3Source:
         try:
             answer = self._client.get_object(Bucket=self._bucket, Key=key, **condition)
         except ClientError as error:
-            if _code(error) in {"304", "NotModified"} and self._latest:
+            if code_of(error) in {"304", "NotModified"} and self._latest:
                 return self._latest
-            if _code(error) in MISSING:
+            if code_of(error) in MISSING:
                 raise SourceError(f"{self._uri(key)} does not exist yet: publish one") from error
             raise self._plainly(error, key) from error
         except BotoCoreError as error:
@@ -253,7 +253,7 @@ class S3Source:
         """What is wrong and what to do."""
         uri = self._uri(key)
         if isinstance(error, ClientError):
-            code, status = _code(error), error.response["ResponseMetadata"]["HTTPStatusCode"]
+            code, status = code_of(error), error.response["ResponseMetadata"]["HTTPStatusCode"]
             if code in MEANINGS:
                 return SourceError(f"S3 refuses {uri}: {MEANINGS[code]}")
             if status >= 500:
@@ -314,7 +314,8 @@ def _client() -> S3Client:
     )
 
 
-def _code(error: ClientError) -> str:
+def code_of(error: ClientError) -> str:
+    """S3's own code for what is wrong; empty where it gave none."""
     return str(error.response["Error"].get("Code", ""))
 
 

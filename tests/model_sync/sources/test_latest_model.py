@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from model_sync.sources import SourceError
-from model_sync.sources.latest_model import MOST_BYTES, FullEntry, LatestModel, ShortEntry
+from model_sync.sources.latest_model import MOST_BYTES, FullEntry, LatestModel, ShortEntry, with_entry
 
 SHA = hashlib.sha256(b"weights").hexdigest()
 FULL: dict[str, Any] = {
@@ -122,3 +122,38 @@ def test_a_message_does_not_repeat_what_it_is_about() -> None:
     with pytest.raises(SourceError) as caught:
         LatestModel.parse(f"{bomb}yolo: {{version: *i, path: yolo, files: []}}".encode()).of("yolo")
     assert len(str(caught.value)) < 300
+
+
+def test_an_entry_is_put_in_and_all_else_stays_as_it_was_written() -> None:
+    text = (
+        "# ours\nyolo: yolo/v2/\nresnet: {version: 1.10, on: yes, when: 2026-01-02, size: 0x10}\n"
+        "kcbert:\n  version: v1\n  path: kcbert/v1\n  files: [{path: a, size: 1, sha256: " + SHA + "}]\n"
+        "  metrics: {f1: 0.90}\n"
+    )
+    entry = full()
+    new = with_entry(text.encode(), "yolo", entry)
+    assert list(yaml.safe_load(new)) == ["yolo", "resnet", "kcbert"]
+    assert LatestModel.parse(new).of("yolo") == entry
+    assert LatestModel.parse(new).of("kcbert") == LatestModel.parse(text.encode()).of("kcbert")
+    kept = yaml.load(new, Loader=yaml.BaseLoader)  # noqa: S506 (it makes strings only: what was written)
+    assert kept["resnet"] == {"version": "1.10", "on": "yes", "when": "2026-01-02", "size": "0x10"}
+    assert kept["kcbert"]["metrics"] == {"f1": "0.90"}
+
+
+@pytest.mark.parametrize("text", [b"", b"# nothing yet\n", b"{}", b"kcbert: kcbert/v1/\n", b"yolo: a\nyolo: b\n"])
+def test_an_entry_is_put_into_any_file(text: bytes) -> None:
+    entry = full(version="1.10", signature="c2ln", metrics={"정확도": 0.9})
+    new = with_entry(text, "yolo", entry)
+    assert LatestModel.parse(new).of("yolo") == entry
+    assert with_entry(new, "yolo", entry) == new
+
+
+def test_an_anchor_that_others_use_stays() -> None:
+    new = with_entry(b"yolo: &a {path: x}\nresnet: *a\n", "yolo", full())
+    assert yaml.safe_load(new)["resnet"] == {"path": "x"}
+
+
+@pytest.mark.parametrize("text", [b"yolo: [", b"- yolo", b"yolo", b"a: 1\n---\nb: 2\n", b"\xff"])
+def test_nothing_is_put_into_what_cannot_be_understood(text: bytes) -> None:
+    with pytest.raises(SourceError, match=r"latest_model\.yaml"):
+        with_entry(text, "yolo", full())
