@@ -36,6 +36,20 @@ def writer_lock(path: Path, who: str) -> Iterator[None]:
         yield
 
 
+def holder(path: Path) -> str | None:
+    """Who holds the lock at `path`, for people; None when nobody does. Raises OSError when that cannot be found out."""
+    try:
+        stream = path.open(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go of at once, with the file
+        except BlockingIOError:
+            return _describe(stream.read())
+    return None
+
+
 def _describe(text: str) -> str:
     try:
         holder = json.loads(text)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -63,12 +64,10 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
     report.write()  # before anything that takes long: the service waits for what this says
     if not landlockpy.supported():
         report.watch("imports", lambda: NO_LANDLOCK)
-    importer = Importer(settings, writer.layout, report, stopping)
     lines = []
-    for model, source in open_sources(settings).items():
-        before_flip, watch = _live_tests(model, settings, writer, report, stopping)
-        follower = ModelFollower(model, source, writer, importer, report, settings.models / model, before_flip)
-        lines.append(Line(model, follower.look, report))
+    for follower in followers(settings, writer, report, stopping):
+        before_flip, watch = _live_tests(follower.model, settings, writer, report, stopping)
+        lines.append(Line(follower.model, replace(follower, before_flip=before_flip).look, report))
         watch.gone_back = partial(lines[-1].ask, "poll", force=False)  # a newer version may have had to give way
         watch.resume()
     looks = Lines(lines)
@@ -126,6 +125,15 @@ def _live_tests(
         watch.begin(target)
 
     return before_flip, watch
+
+
+def followers(settings: SyncSettings, writer: StoreWriter, report: Report, stopping: threading.Event) -> list[ModelFollower]:
+    """Who brings each model to what its registry names, until `stopping` is set. Raises OSError and ValueError."""
+    importer = Importer(settings, writer.layout, report, stopping)
+    return [
+        ModelFollower(model, source, writer, importer, report, settings.models / model)
+        for model, source in open_sources(settings).items()
+    ]
 
 
 def _queue(settings: SyncSettings, looks: Lines, stopping: threading.Event) -> SqsTrigger:

@@ -84,7 +84,7 @@ class S3Source:
         if scheme != "s3" or not self._bucket:
             raise ValueError(f"{uri!r} should look like s3://bucket/prefix")
         self._key = _public_key(key) if key else None
-        self._client = client or _client()
+        self._client = client or connect()
         self._least_speed = least_speed
         self._asking = threading.Lock()
         self._asked = float("-inf")  # when the last GET of latest_model.yaml began
@@ -301,7 +301,8 @@ def _public_key(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def _client() -> S3Client:
+def connect() -> S3Client:
+    """A client as AWS's own variables say."""
     return boto3.Session().client(  # the default session, which boto3.client() takes, keeps the credentials it found first
         "s3",
         config=Config(

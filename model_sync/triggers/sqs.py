@@ -152,7 +152,7 @@ class SqsTrigger:
         self._queue = queue_url
         self._concerns = concerns
         self._stop = stop
-        self._client = client or _connect(queue_url)
+        self._client = client or queue_client(queue_url)
         self._models = models
         self._timing = timing
         self._redrives: bool | None = None  # not known yet
@@ -310,7 +310,8 @@ def _batches(receipts: Sequence[str]) -> list[Sequence[str]]:
     return [receipts[first : first + BATCH] for first in range(0, len(receipts), BATCH)]
 
 
-def _connect(queue_url: str) -> SQSClient:
+def queue_client(queue_url: str) -> SQSClient:
+    """A client for the queue. Raises ValueError where its region is not known."""
     session = boto3.session.Session()
     named = re.search(r"(?:^|\.)sqs\.([a-z0-9-]+)\.", urlsplit(queue_url).hostname or "")
     region = session.region_name or (named[1] if named else None)

@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
-from model_sync.triggers.sqs import SqsTrigger, Timing, _connect, changed_places
+from model_sync.triggers.sqs import SqsTrigger, Timing, changed_places, queue_client
 from tests.model_sync.triggers.fakes import FakeLooks, eventually, logged, running
 
 if TYPE_CHECKING:
@@ -411,12 +411,12 @@ def no_aws_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_aws_settings")
 def test_the_region_is_boto3s_or_else_the_queues(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = _connect(URL)
+    client = queue_client(URL)
     assert client.meta.region_name == "ap-northeast-2"
     assert client.meta.endpoint_url == "https://sqs.ap-northeast-2.amazonaws.com"
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9324")
-    client = _connect(URL)
+    client = queue_client(URL)
     assert client.meta.region_name == "eu-west-1"
     assert client.meta.endpoint_url == "http://127.0.0.1:9324"
 
@@ -424,4 +424,4 @@ def test_the_region_is_boto3s_or_else_the_queues(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.usefixtures("no_aws_settings")
 def test_a_queue_with_no_region_at_all_is_told_so() -> None:
     with pytest.raises(ValueError, match="Set AWS_DEFAULT_REGION"):
-        _connect("http://127.0.0.1:9324/queue/events")
+        queue_client("http://127.0.0.1:9324/queue/events")
