@@ -1,26 +1,14 @@
-"""python -m model_sync run"""
+"""python -m model_sync --help"""
 
 from __future__ import annotations
 
-import argparse
+import sys
 
-from model_sync.settings import SyncSettings
-from model_sync.sidecar import run
-from settings import read
-from telemetry import logs
+from loguru import logger
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m model_sync", description="The sidecar: brings new versions into the store."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="follow the registries until SIGTERM")
-    parser.parse_args()
-    settings = read(SyncSettings)
-    logs.configure(settings.log_level)
-    run(settings)
-
+from model_sync.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    logger.remove()
+    logger.add(sys.stderr, level="WARNING", format="{message}")  # `run` has a log of its own
+    sys.exit(main())

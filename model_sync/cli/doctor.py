@@ -1,0 +1,351 @@
+"""Looks at everything that the sidecar stands on, changes nothing, and says what to mend."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+import landlockpy
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from artifacts.manifest import MODELS, DamagedArtifactError, Manifest
+from artifacts.reference import read_reference_photos, read_reference_texts
+from model_store.generation import GenerationError, Generations
+from model_store.history import History
+from model_store.layout import Layout
+from model_store.lock import holder
+from model_store.sync_state import SyncState
+from model_sync.cli.exits import CliError
+from model_sync.cli.remote import Remote
+from model_sync.cli.settings import CliSettings, read_settings
+from model_sync.cli.words import Words
+from model_sync.contained import ROOT
+from model_sync.settings import SyncSettings
+from model_sync.sources import Source, SourceError
+from model_sync.sources.s3 import MISSING, S3Source, code_of
+from model_sync.sources.s3 import connect as s3_client
+from model_sync.triggers.sqs import queue_client
+from settings import Settings
+
+GB = 1_000_000_000
+LEAST_ROOM, LITTLE_ROOM = 1 * GB, 5 * GB  # bytes: what an import needs at most; a few of them
+LATE, TOO_LATE = 60.0, 900.0  # seconds of difference to S3's clock; beyond the second it refuses requests
+IMPORT = 120.0  # seconds for the data plane's libraries to be imported
+ASK = 3.0  # seconds for a port to answer
+
+Level = Literal["ok", "warn", "fail"]
+
+
+class Finding(BaseModel):
+    """What one check found, as a sentence that says what to mend."""
+
+    model_config = ConfigDict(frozen=True)
+
+    check: str
+    level: Level
+    says: str
+
+
+class Doctor:
+    """`examine` gives the findings one by one, as they are made."""
+
+    def __init__(self, words: Words) -> None:
+        self._words = words
+
+    def examine(self) -> Iterator[Finding]:
+        """Every check. What needs settings that are wrong is left out."""
+        try:
+            basics = read_settings(CliSettings)
+        except CliError as error:
+            yield self._finding("settings", "fail", "wrong", error=error)
+            return
+        settings, finding = self._settings()
+        yield finding
+        layout = Layout(basics.model_store)
+        checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+            ("store", lambda: self._store(layout)),
+            ("room", lambda: self._room(layout)),
+            ("lock", lambda: self._lock(layout, basics)),
+            ("generation", lambda: self._generation(layout)),
+            ("landlock", self._landlock),
+        ]
+        if settings:
+            found = settings
+            checks += [
+                ("serve_python", lambda: self._serve_python(found)),
+                ("reference", lambda: self._reference(found)),
+                ("s3", lambda: self._s3(found)),
+                ("mlflow", lambda: self._mlflow(found)),
+                ("sqs", lambda: self._sqs(found)),
+                ("webhook", lambda: self._webhook(found)),
+                ("admin", lambda: self._admin(found)),
+                ("ports", lambda: self._ports(found, layout)),
+            ]
+        for name, check in checks:
+            try:
+                yield from check()
+            except Exception as error:  # a check that breaks is a finding, too, and the others are wanted
+                yield self._finding(name, "fail", "broke", error=f"{type(error).__name__}: {error}")
+
+    def _settings(self) -> tuple[SyncSettings | None, Finding]:
+        try:
+            settings = read_settings(SyncSettings)
+        except CliError as error:
+            return None, self._finding("settings", "fail", "wrong", error=error)
+        if not settings.choices:
+            return settings, self._finding("settings", "warn", "no_registry")
+        places = ", ".join(f"{model}={choice.kind}" for model, choice in settings.choices.items())
+        return settings, self._finding("settings", "ok", "fine", places=places)
+
+    def _store(self, layout: Layout) -> Iterator[Finding]:
+        if not layout.root.exists():
+            above = _nearest(layout.root)
+            may = os.access(above, os.W_OK | os.X_OK)
+            yield self._finding("store", "warn" if may else "fail", "new" if may else "no_way", store=layout.root, above=above)
+            return
+        try:
+            with tempfile.TemporaryFile(dir=layout.root):
+                pass
+        except OSError as error:
+            yield self._finding("store", "fail", "read_only", store=layout.root, error=error.strerror or error)
+        else:
+            yield self._finding("store", "ok", "fine", store=layout.root)
+
+    def _room(self, layout: Layout) -> Iterator[Finding]:
+        free = shutil.disk_usage(_nearest(layout.root)).free
+        level: Level = "fail" if free < LEAST_ROOM else "warn" if free < LITTLE_ROOM else "ok"
+        yield self._finding("room", level, "fine" if level == "ok" else "little", free=f"{free / GB:.1f}")
+
+    def _lock(self, layout: Layout, settings: CliSettings) -> Iterator[Finding]:
+        held_by = holder(layout.lock)
+        if held_by is None:
+            yield self._finding("lock", "ok", "free")
+            return
+        answers = settings.url is not None and _probe(settings.url, self._words) == "sidecar"
+        yield self._finding("lock", "ok" if answers else "warn", "held" if answers else "silent", holder=held_by)
+
+    def _generation(self, layout: Layout) -> Iterator[Finding]:
+        try:
+            generations = Generations.read(layout.generation)
+        except GenerationError as error:
+            yield self._finding("generation", "fail", "broken", error=error)
+            return
+        if not layout.generation.exists() and any(event.kind == "flipped" for event in History(layout.history).read()):
+            yield self._finding("generation", "fail", "lost", file=layout.generation)
+            return
+        serving = {model: generations.of(model).serving for model in MODELS}
+        gone = [
+            f"{model}:{target.version}"
+            for model, target in serving.items()
+            if target and not layout.version(model, target.version).is_dir()
+        ]
+        if gone:
+            yield self._finding("generation", "fail", "gone", versions=", ".join(gone))
+            return
+        texts = ", ".join(f"{model} {target.version if target else '-'}" for model, target in serving.items())
+        yield self._finding("generation", "ok", "fine", serving=texts)
+
+    def _landlock(self) -> Iterator[Finding]:
+        supported = landlockpy.supported()
+        yield self._finding("landlock", "ok" if supported else "warn", "fine" if supported else "missing")
+
+    def _serve_python(self, settings: SyncSettings) -> Iterator[Finding]:
+        python = settings.serve_python
+        # What the last gates are run with: whatever the data plane needs is imported by it.
+        error = _run([python, "-c", "import runners.trial"])[1]
+        if error is not None:
+            yield self._finding("serve_python", "fail", "broken", python=python, error=error)
+            return
+        fallback = settings.models / "sentiment"
+        manifest = Manifest.read(fallback)
+        if manifest.engine == "pyfunc":
+            said, error = _run([python, "-m", "runners.requirements", fallback / manifest.entry])
+            missing = json.loads(said)["missing"] if error is None else []
+            if error is not None or missing:
+                yield self._finding("serve_python", "fail", "missing", python=python, error=error or ", ".join(missing))
+                return
+        yield self._finding("serve_python", "ok", "fine", python=python)
+
+    def _reference(self, settings: SyncSettings) -> Iterator[Finding]:
+        for model in MODELS:
+            folder = settings.reference / model
+            try:
+                number = _count_reference(model, folder)
+            except DamagedArtifactError as error:
+                yield self._finding("reference", "fail", "broken", model=model, error=error)
+            else:
+                facts = {"model": model, "number": number, "folder": folder}
+                yield self._finding("reference", "ok" if number else "fail", "fine" if number else "empty", **facts)
+
+    def _s3(self, settings: SyncSettings) -> Iterator[Finding]:
+        models = [model for model, choice in settings.choices.items() if choice.kind == "s3"]
+        if not models:
+            return
+        client: Any = s3_client()
+        dates: list[str] = []
+        client.meta.events.register(
+            "after-call.s3", lambda http_response, **_: dates.append(http_response.headers.get("Date", ""))
+        )
+        try:
+            source = S3Source(settings.s3_uri, settings.s3_public_key, client)
+        except ValueError as error:
+            yield self._finding("s3", "fail", "wrong", error=error)
+            return
+        for model in models:
+            yield self._offer("s3", source, model, settings.s3_uri)
+        if dates and dates[-1]:
+            yield self._clock(dates[-1])
+
+    def _clock(self, date: str) -> Finding:
+        seconds = (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds()
+        level: Level = "fail" if abs(seconds) > TOO_LATE else "warn" if abs(seconds) > LATE else "ok"
+        return self._finding("clock", level, "fine" if level == "ok" else "wrong", seconds=f"{seconds:+.0f}")
+
+    def _mlflow(self, settings: SyncSettings) -> Iterator[Finding]:
+        names = {model: choice.place for model, choice in settings.choices.items() if choice.kind == "mlflow"}
+        if not names:
+            return
+        from model_sync.sources.mlflow_registry import MlflowSource  # noqa: PLC0415  (a large library, and not always wanted)
+
+        source = MlflowSource(settings.mlflow_tracking_uri, names)
+        for model, name in names.items():
+            yield self._offer("mlflow", source, model, name)
+
+    def _offer(self, check: str, source: Source, model: str, place: str) -> Finding:
+        """Whether the registry can be asked, and names a version."""
+        try:
+            offer = source.newest(model)
+        except SourceError as error:
+            cause = error.__cause__
+            is_new = isinstance(cause, ClientError) and code_of(cause) in MISSING
+            return self._finding(check, "warn" if is_new else "fail", "broken", model=model, error=error)
+        if offer is None:
+            return self._finding(check, "warn", "none", model=model, place=place)
+        return self._finding(check, "ok", "fine", model=model, version=offer.version, uri=offer.uri)
+
+    def _sqs(self, settings: SyncSettings) -> Iterator[Finding]:
+        if not settings.sqs_queue_url:
+            if any(choice.kind == "s3" for choice in settings.choices.values()):
+                yield self._finding("sqs", "warn", "none", seconds=f"{settings.poll_interval:g}")
+            return
+        url = settings.sqs_queue_url
+        try:
+            answer = queue_client(url).get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
+        except (BotoCoreError, ClientError, ValueError) as error:
+            yield self._finding("sqs", "fail", "broken", url=url, error=error)
+            return
+        policy = json.loads(answer.get("Attributes", {}).get("RedrivePolicy", "{}"))
+        if policy:
+            times, target = policy.get("maxReceiveCount"), policy.get("deadLetterTargetArn")
+            yield self._finding("sqs", "ok", "fine", url=url, times=times, target=target)
+        else:
+            yield self._finding("sqs", "warn", "no_redrive", url=url)
+
+    def _webhook(self, settings: SyncSettings) -> Iterator[Finding]:
+        if any(choice.kind == "mlflow" for choice in settings.choices.values()):
+            secret = bool(settings.webhook_secret)
+            yield self._finding("webhook", "ok" if secret else "warn", "fine" if secret else "none")
+
+    def _admin(self, settings: SyncSettings) -> Iterator[Finding]:
+        tokens = bool(settings.admin_tokens)
+        yield self._finding("admin", "ok" if tokens else "warn", "fine" if tokens else "none")
+
+    def _ports(self, settings: SyncSettings, layout: Layout) -> Iterator[Finding]:
+        if settings.sync_port:
+            yield self._sidecar_port(settings, layout)
+        try:
+            service = Settings()
+        except ValidationError as error:
+            yield self._finding("ports", "fail", "settings", error=error.errors()[0]["msg"])
+            return
+        answers = _service_answers(service.port)
+        for port, name in ((service.port, "PORT"), (service.grpc_port, "BUNRIWIKI_GRPC_PORT")):
+            if port == 0:
+                continue
+            if _is_free(port):
+                yield self._finding("ports", "ok", "free", port=port, name=name)
+            elif answers:
+                yield self._finding("ports", "ok", "service", port=port, name=name)
+            else:
+                yield self._finding("ports", "fail", "taken", port=port, name=name)
+
+    def _sidecar_port(self, settings: SyncSettings, layout: Layout) -> Finding:
+        port, name = settings.sync_port, "BUNRIWIKI_SYNC_PORT"
+        if _is_free(port, settings.sync_host):
+            return self._finding("ports", "ok", "free", port=port, name=name)
+        url = f"http://{settings.sync_host}:{port}"
+        if _probe(url, self._words) != "sidecar":
+            return self._finding("ports", "fail", "taken", port=port, name=name)
+        ours, theirs = SyncState.read(layout.sync), httpx.get(f"{url}/state", timeout=ASK, trust_env=False).json()
+        is_ours = ours is not None and (ours.host, ours.pid) == (theirs["host"], theirs["pid"])
+        return self._finding("ports", "ok" if is_ours else "fail", "sidecar" if is_ours else "foreign", port=port, name=name)
+
+    def _finding(self, check: str, level: Level, case: str, **facts: object) -> Finding:
+        key = "doctor.broke" if case == "broke" else f"doctor.{check}.{case}"
+        return Finding(check=check, level=level, says=self._words(key, **facts))
+
+
+def _run(command: list[str | Path]) -> tuple[str, str | None]:
+    """What a program prints, and the last line of its errors where it fails."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=IMPORT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", str(error)
+    if done.returncode == 0:
+        return done.stdout, None
+    return "", (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]
+
+
+def _count_reference(model: str, folder: Path) -> int:
+    """How many inputs a reference set has. Raises DamagedArtifactError, also where a photo is missing."""
+    if model != "yolo":
+        return len(read_reference_texts(folder))
+    photos = read_reference_photos(folder)
+    for photo in photos:
+        if not (folder / photo.image).is_file():
+            raise DamagedArtifactError(f"{folder / photo.image} does not exist")
+    return len(photos)
+
+
+def _nearest(path: Path) -> Path:
+    """The folder itself, or the nearest above it that exists."""
+    return next(one for one in (path, *path.parents) if one.is_dir())
+
+
+def _is_free(port: int, host: str = "") -> bool:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def _probe(url: str, words: Words) -> str:
+    remote = Remote(url, "", words)
+    try:
+        return remote.probe()
+    finally:
+        remote.close()
+
+
+def _service_answers(port: int) -> bool:
+    """Whether what answers on a port of this machine is the service."""
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=ASK, trust_env=False)
+        return {one["name"] for one in answer.json()["models"]} == set(MODELS)
+    except (httpx.TransportError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,126 @@
+"""The running sidecar, over its HTTP API."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from model_store.history import Event
+from model_store.quarantine import Quarantined
+from model_store.sync_state import SyncState
+from model_sync.cli.exits import CliError, Exit
+from model_sync.cli.settings import is_here
+from model_sync.cli.waiting import while_it_runs
+from model_sync.cli.words import Words
+from model_sync.command_routes import HistoryAnswer
+from model_sync.commands import Collected, Pinned, RolledBack, Unpinned
+from model_sync.looks import Outcome
+from model_sync.standing import SHOWN, Standing
+
+CONNECT = 3.0  # seconds
+ANSWER = 10.0  # seconds for what is only read
+COMMAND = 600.0  # seconds for a command: workers load a version meanwhile
+LOOK = 3600.0  # seconds for a look: downloads, compilations
+EXITS = {400: Exit.USAGE, 401: Exit.USAGE, 403: Exit.USAGE, 404: Exit.REFUSED, 409: Exit.REFUSED, 422: Exit.USAGE}
+
+_OUTCOMES = TypeAdapter(dict[str, Outcome])
+Tell = Callable[[SyncState], None]
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class Remote:
+    """The sidecar at `url`. What it refuses, and that it cannot be reached, is a CliError."""
+
+    def __init__(self, url: str, token: str, words: Words, transport: httpx.BaseTransport | None = None) -> None:
+        self._url = url
+        self._words = words
+        self._client = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=httpx.Timeout(ANSWER, connect=CONNECT),
+            trust_env=not is_here(url),  # no proxy on the way to this machine
+            transport=transport,
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def probe(self) -> Literal["sidecar", "other", "silent", "nothing"]:
+        """What answers there: a sidecar, another program, nothing in time, or nobody listens."""
+        try:
+            SyncState.model_validate(self._client.get("/state").json())
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            return "nothing"
+        except (httpx.TimeoutException, httpx.TransportError):
+            return "silent"
+        except ValueError:  # ValidationError and JSONDecodeError are ValueErrors
+            return "other"
+        return "sidecar"
+
+    def status(self) -> Standing:
+        return self._ask(Standing, "GET", "/status")
+
+    def history(self, model: str | None = None, last: int = SHOWN) -> list[Event]:
+        query = {"last": last, **({"model": model} if model else {})}
+        return self._ask(HistoryAnswer, "GET", "/history", params=query).events
+
+    def rollback(self, model: str, version: str | None = None) -> RolledBack:
+        return self._ask(RolledBack, "POST", f"/models/{model}/rollback", json={"version": version}, timeout=COMMAND)
+
+    def pin(self, model: str, version: str | None = None) -> Pinned:
+        return self._ask(Pinned, "POST", f"/models/{model}/pin", json={"version": version}, timeout=COMMAND)
+
+    def unpin(self, model: str) -> Unpinned:
+        return self._ask(Unpinned, "POST", f"/models/{model}/unpin")
+
+    def quarantine(self, model: str, version: str, reason: str) -> Quarantined:
+        body = {"model": model, "version": version, "reason": reason}
+        return self._ask(Quarantined, "POST", "/quarantine", json=body)
+
+    def release(self, model: str, version: str) -> None:
+        self._request("DELETE", f"/quarantine/{model}/{version}")
+
+    def gc(self) -> Collected:
+        return self._ask(Collected, "POST", "/gc", timeout=COMMAND)
+
+    def sync(self, models: Sequence[str] | None, *, force: bool, wait: bool, tell: Tell) -> dict[str, Outcome] | None:
+        body = {"models": models, "force": force, "wait": wait, "timeout": LOOK}
+
+        def look() -> httpx.Response:
+            return self._request("POST", "/sync", json=body, timeout=LOOK + ANSWER)
+
+        if not wait:
+            look()
+            return None
+
+        def progress() -> None:
+            with contextlib.suppress(CliError):  # the look itself says it when it cannot be reached
+                tell(self._ask(SyncState, "GET", "/state"))
+
+        answer = while_it_runs(look, progress)
+        return _OUTCOMES.validate_python(answer.json()["outcomes"])
+
+    def _ask(self, kind: type[ModelT], method: str, path: str, **request: Any) -> ModelT:
+        answer = self._request(method, path, **request)
+        try:
+            return kind.model_validate_json(answer.content)
+        except ValidationError as error:
+            raise CliError(Exit.FAILED, self._words("remote.other_version", url=self._url, error=error)) from error
+
+    def _request(self, method: str, path: str, *, timeout: float = ANSWER, **request: Any) -> httpx.Response:
+        try:
+            answer = self._client.request(method, path, timeout=httpx.Timeout(timeout, connect=CONNECT), **request)
+        except httpx.TransportError as error:
+            reason = str(error) or type(error).__name__
+            raise CliError(Exit.UNREACHABLE, self._words("remote.lost", url=self._url, error=reason)) from error
+        if answer.is_success:
+            return answer
+        try:
+            sentence = str(answer.json()["detail"])
+        except (ValueError, KeyError, TypeError):
+            sentence = self._words("remote.status", url=self._url, status=answer.status_code)
+        raise CliError(EXITS.get(answer.status_code, Exit.FAILED), sentence)

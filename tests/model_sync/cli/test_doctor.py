@@ -1,0 +1,400 @@
+"""A machine on which everything is well, and then one thing after the other is broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import threading
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from artifacts.manifest import MODELS
+from benchmarks.load import free_port
+from model_store.layout import Layout
+from model_store.rollover import roll_over
+from model_store.sync_state import SyncState
+from model_store.writer import open_writer
+from model_sync.cli import doctor as doctor_module
+from model_sync.cli.doctor import Doctor, Finding
+from model_sync.cli.exits import Exit
+from model_sync.cli.main import main
+from model_sync.cli.words import Words
+from model_sync.sources import SourceError
+from model_sync.sources.mlflow_registry import MlflowSource
+from tests.conftest import MODELS as SHIPPED
+from tests.conftest import ROOT
+from tests.model_sync.fakes import offer
+from tests.registries import SeaweedFS, SqsEmulator
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    with SeaweedFS(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def sqs() -> Iterator[SqsEmulator]:
+    with SqsEmulator() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def registries(s3: SeaweedFS, sqs: SqsEmulator) -> dict[str, str]:
+    """A bucket that names versions, a queue that redrives, and what it takes to find them."""
+    entry = {"version": "v1", "path": "v1", "files": [{"path": "a", "size": 1, "sha256": "0" * 64}]}
+    latest = json.dumps(dict.fromkeys(("yolo", "kcbert"), entry)).encode()
+    s3.client().put_object(Bucket=s3.BUCKET, Key="sound/latest_model.yaml", Body=latest)
+    client = sqs.client()
+    dead = client.create_queue(QueueName="dead")["QueueUrl"]
+    arn = client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "5"})
+    return {
+        **s3.environment,
+        **sqs.environment,
+        "BUNRIWIKI_S3_URI": f"s3://{s3.BUCKET}/sound",
+        "BUNRIWIKI_SQS_QUEUE_URL": client.create_queue(QueueName="live", Attributes={"RedrivePolicy": policy})["QueueUrl"],
+    }
+
+
+@pytest.fixture(autouse=True)
+def sound(make_version: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Everything is there, and all of it is well; versions come from a folder."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho '{\"missing\": []}'\n")
+    python.chmod(0o755)
+    environment = {
+        "BUNRIWIKI_SOURCES": " ".join(f"{model}=local:{tmp_path}" for model in MODELS),
+        "BUNRIWIKI_ADMIN_TOKEN": "a-token",
+        "BUNRIWIKI_SERVE_PYTHON": str(python),
+        "PORT": str(free_port()),
+        "BUNRIWIKI_GRPC_PORT": str(free_port()),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with open_writer(tmp_path / "store", "a sidecar") as writer:
+        writer.publish(make_version("yolo", "v1"), "a test", "poll")
+        roll_over(writer, "yolo", "v1", "a test", "poll")
+
+
+@pytest.fixture
+def away(sound: None, registries: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions come from S3 and MLflow, where they are."""
+    monkeypatch.delenv("BUNRIWIKI_SOURCES")
+    monkeypatch.setattr(MlflowSource, "newest", lambda *_: offer("7", model="sentiment"))
+    more = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1", "BUNRIWIKI_WEBHOOK_SECRET": "a-secret"}
+    for name, value in (registries | more).items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path / "store")
+
+
+def examine() -> list[Finding]:
+    return list(Doctor(Words("en")).examine())
+
+
+def found(check: str) -> list[tuple[str, str]]:
+    """What one check says; all the others must not fail for it."""
+    findings = examine()
+    others = [one for one in findings if one.check != check and one.level == "fail"]
+    assert not others
+    return [(one.level, one.says) for one in findings if one.check == check]
+
+
+def only(check: str, level: str, words: str) -> None:
+    """The check says this, among other things or alone."""
+    findings = found(check)
+    assert any(one == level and words in says for one, says in findings), findings
+
+
+@pytest.mark.usefixtures("away")
+def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+    findings = examine()
+    assert {one.level for one in findings if one.check != "landlock"} == {"ok"}
+    assert [one.check for one in findings] == [
+        "settings", "store", "room", "lock", "generation", "landlock", "serve_python", "reference", "reference", "reference",
+        "s3", "s3", "clock", "mlflow", "sqs", "webhook", "admin", "ports", "ports", "ports",
+    ]  # fmt: skip
+    assert main(["doctor"]) == Exit.DONE
+    assert "ok   lock: nobody writes to the store" in capsys.readouterr().out
+
+
+def test_programs_get_json_and_koreans_korean(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor", "--json", "--lang", "ko"])
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert all(one.keys() == {"check", "level", "says"} for one in findings)
+    assert "저장소에 쓰는 프로세스가 없습니다" in [one["says"] for one in findings]
+
+
+def test_a_wrong_setting_is_told_and_what_needs_it_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_SERVE_PYTHON", "/nowhere")
+    findings = examine()
+    assert [(one.check, one.level) for one in findings if one.level == "fail"] == [("settings", "fail")]
+    assert "BUNRIWIKI_SERVE_PYTHON" in findings[0].says
+    assert {"store", "lock", "landlock"} <= {one.check for one in findings}
+    monkeypatch.setenv("BUNRIWIKI_S3_URI", "nowhere")
+    [finding] = examine()
+    assert (finding.level, "BUNRIWIKI_S3_URI" in finding.says) == ("fail", True)
+    assert main(["doctor"]) == Exit.FAILED
+
+
+def test_no_registry_at_all_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BUNRIWIKI_SOURCES")
+    assert {"s3", "mlflow", "webhook"}.isdisjoint(one.check for one in examine())
+    only("settings", "warn", "no model has a registry")
+
+
+def test_a_store_that_is_not_there_yet(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(layout.root)
+    only("store", "warn", "is not there yet: the sidecar makes it")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.X_OK)
+    only("store", "fail", "may not be written to")
+
+
+def test_a_store_that_cannot_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("model_sync.cli.doctor.tempfile.TemporaryFile", refuse)
+    only("store", "fail", "Read-only file system")
+
+
+@pytest.mark.parametrize(("free", "level"), [(999_999_999, "fail"), (4_000_000_000, "warn"), (6_000_000_000, "ok")])
+def test_the_room(monkeypatch: pytest.MonkeyPatch, free: int, level: str) -> None:
+    monkeypatch.setattr("model_sync.cli.doctor.shutil.disk_usage", lambda _: Usage(10**12, 0, free))
+    only("room", level, "GB are free")
+
+
+def test_a_lock_whose_holder_does_not_answer(layout: Layout) -> None:
+    with open_writer(layout.root, "a test"):
+        only("lock", "warn", "held by a test (process")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("models: [", "cannot be followed"),
+        (None, "is missing, though versions have served"),
+        (
+            "models: {yolo: {generation: 1, serving: {version: v9, since: '2026-11-22T00:00:00Z', source: s, by: poll}}}",
+            "names yolo:v9, which do not lie on disk",
+        ),
+    ],
+)
+def test_a_generation_file_that_is_broken(layout: Layout, text: str | None, words: str) -> None:
+    if text is None:
+        layout.generation.unlink()
+    else:
+        layout.generation.write_text(text)
+    only("generation", "fail", words)
+
+
+def test_a_kernel_without_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model_sync.cli.doctor.landlockpy.supported", lambda: False)
+    only("landlock", "warn", "the kernel has none")
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo 'ModuleNotFoundError: No module named onnxruntime' >&2; exit 1", "No module named onnxruntime"),
+        ("exit 3", "exit code 3"),
+        ('echo \'{"missing": ["scikit-learn==1.4"]}\'', "scikit-learn==1.4"),
+    ],
+)
+def test_a_data_plane_that_lacks_something(tmp_path: Path, script: str, words: str) -> None:
+    (tmp_path / "python").write_text(f"#!/bin/sh\n{script}\n")
+    only("serve_python", "fail", words)
+
+
+def test_the_real_data_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_SERVE_PYTHON", str(ROOT / ".venv" / "bin" / "python"))
+    [(level, says)] = found("serve_python")
+    assert (level, "has what the data plane needs" in says) == ("ok", True)
+
+
+def test_a_reference_set_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for model in MODELS:
+        (tmp_path / "reference" / model).mkdir(parents=True)
+        shutil.copy(SHIPPED / model / "reference.jsonl", tmp_path / "reference" / model)
+    (tmp_path / "reference" / "kcbert" / "reference.jsonl").write_text("")
+    (tmp_path / "reference" / "sentiment" / "reference.jsonl").unlink()
+    monkeypatch.setenv("BUNRIWIKI_REFERENCE", str(tmp_path / "reference"))
+    yolo, kcbert, sentiment = found("reference")
+    assert {level for level, _ in (yolo, kcbert, sentiment)} == {"fail"}
+    assert "does not exist" in yolo[1]  # a photo
+    assert "no labelled inputs" in kcbert[1]
+    assert "reference.jsonl" in sentiment[1]
+
+
+@pytest.mark.usefixtures("away")
+def test_s3_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
+    only("s3", "fail", "S3 cannot be reached")
+
+
+@pytest.mark.usefixtures("away")
+def test_a_bucket_with_nothing_in_it(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_S3_URI", f"s3://{s3.BUCKET}/empty")
+    only("s3", "warn", "does not exist yet: publish one")
+
+
+@pytest.mark.usefixtures("away")
+def test_a_latest_model_that_is_broken_or_lacks_a_model(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_S3_URI", f"s3://{s3.BUCKET}/broken")
+    s3.client().put_object(Bucket=s3.BUCKET, Key="broken/latest_model.yaml", Body=b"yolo: [")
+    only("s3", "fail", "is no YAML")
+    s3.client().put_object(Bucket=s3.BUCKET, Key="broken/latest_model.yaml", Body=b"{}")
+    only("s3", "warn", "does not name it")
+
+
+@pytest.mark.usefixtures("away")
+def test_a_public_key_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key.pem").write_text("no key")
+    monkeypatch.setenv("BUNRIWIKI_S3_PUBLIC_KEY", str(tmp_path / "key.pem"))
+    only("s3", "fail", "no PEM file")
+    key = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "key.pem").write_bytes(key)
+    assert {level for level, _ in found("s3")} == {"ok"}
+
+
+@pytest.mark.usefixtures("away")
+@pytest.mark.parametrize(("seconds", "level"), [(30, "ok"), (-120, "warn"), (120, "warn"), (1000, "fail")])
+def test_the_clock(monkeypatch: pytest.MonkeyPatch, seconds: int, level: str) -> None:
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Any:
+            return datetime.now(UTC) + timedelta(seconds=seconds)
+
+    monkeypatch.setattr(doctor_module, "datetime", Shifted)
+    only("clock", level, "s from S3's clock")
+
+
+@pytest.mark.usefixtures("away")
+@pytest.mark.parametrize(
+    ("answer", "level", "words"),
+    [
+        (None, "warn", "no version of ensemble-sentiment-model has the alias"),
+        (SourceError("MLflow does not have the registered model: register it"), "fail", "register it"),
+    ],
+)
+def test_mlflow_without_the_model(monkeypatch: pytest.MonkeyPatch, answer: Exception | None, level: str, words: str) -> None:
+    def newest(*_: object) -> None:
+        if answer:
+            raise answer
+
+    monkeypatch.setattr(MlflowSource, "newest", newest)
+    only("mlflow", level, words)
+
+
+def test_mlflow_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("BUNRIWIKI_SOURCES", "sentiment=mlflow")
+    findings = [one for one in examine() if one.check == "mlflow"]
+    assert [(one.level, "cannot be reached" in one.says) for one in findings] == [("fail", True)]
+
+
+@pytest.mark.usefixtures("away")
+def test_a_queue_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_SQS_QUEUE_URL", os.environ["BUNRIWIKI_SQS_QUEUE_URL"] + "-not")
+    only("sqs", "fail", "cannot be used")
+    monkeypatch.setenv("BUNRIWIKI_SQS_QUEUE_URL", "")
+    only("sqs", "warn", "by looking, every 300 s")
+
+
+@pytest.mark.usefixtures("away")
+def test_a_queue_without_a_redrive_policy(sqs: SqsEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_SQS_QUEUE_URL", sqs.client().create_queue(QueueName="plain")["QueueUrl"])
+    only("sqs", "warn", "has no RedrivePolicy")
+
+
+@pytest.mark.usefixtures("away")
+def test_no_secret_and_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_WEBHOOK_SECRET", "")
+    only("webhook", "warn", "BUNRIWIKI_WEBHOOK_SECRET is not set")
+    monkeypatch.setenv("BUNRIWIKI_ADMIN_TOKEN", "")
+    only("admin", "warn", "BUNRIWIKI_ADMIN_TOKEN is not set")
+
+
+@pytest.mark.parametrize("name", ["BUNRIWIKI_SYNC_PORT", "PORT", "BUNRIWIKI_GRPC_PORT"])
+def test_a_port_that_another_program_has(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(doctor_module, "ASK", 0.2)
+    monkeypatch.setattr("model_sync.cli.remote.ANSWER", 0.2)
+    with socket.create_server(("127.0.0.1", int(os.environ[name]))):
+        only("ports", "fail", f"is taken by another program: end it, or choose another {name}")
+
+
+def test_ports_that_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_GRPC_PORT", "0")
+    monkeypatch.setenv("BUNRIWIKI_SYNC_PORT", "0")
+    assert len(found("ports")) == 1
+
+
+def test_a_wrong_setting_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_DEADLINE", "-1")
+    only("ports", "fail", "a setting of the service is wrong")
+
+
+def answering(port: int, what: object) -> ThreadingHTTPServer:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(what).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def test_the_sidecar_at_its_port_and_its_lock(layout: Layout) -> None:
+    state = SyncState(since=datetime.now(UTC), models={})
+    state.write(layout.sync)
+    server = answering(int(os.environ["BUNRIWIKI_SYNC_PORT"]), state.model_dump(mode="json"))
+    try:
+        assert any(says.startswith("the sidecar answers") for level, says in found("ports") if level == "ok")
+        with open_writer(layout.root, "model_sync"):
+            only("lock", "ok", "held by model_sync")
+        state.model_copy(update={"pid": 1}).write(layout.sync)
+        only("ports", "fail", "the sidecar of another store answers")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_service_at_its_port() -> None:
+    server = answering(int(os.environ["PORT"]), {"models": [{"name": model} for model in MODELS]})
+    try:
+        assert any(says.startswith("the service answers") for level, says in found("ports") if level == "ok")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("oops")
+
+    monkeypatch.setattr("model_sync.cli.doctor.shutil.disk_usage", broken)
+    only("room", "fail", "the check itself broke: RuntimeError: oops")
