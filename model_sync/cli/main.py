@@ -1,4 +1,9 @@
-"""From what was typed to an exit code."""
+"""From what was typed to an exit code.
+
+A command imports what it alone needs: who rolls back should not wait for the libraries of S3.
+"""
+
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -14,7 +19,6 @@ from pydantic import BaseModel
 
 from artifacts.manifest import MODELS
 from model_sync.cli.arguments import make_parser
-from model_sync.cli.doctor import Doctor
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.operators import Operator, Reader, operator, reader
 from model_sync.cli.screen import STYLES, Screen, megabytes
@@ -23,11 +27,7 @@ from model_sync.cli.show import show_history, show_outcomes, show_quarantine, sh
 from model_sync.cli.words import Words, language
 from model_sync.command_routes import HistoryAnswer
 from model_sync.looks import Outcome, Verdict
-from model_sync.publishing import Publisher, PublishError, read_key
 from model_sync.refusals import CommandError
-from model_sync.settings import SyncSettings
-from model_sync.sidecar import run
-from telemetry import logs
 
 VERDICTS: dict[Verdict, Exit] = {"failed": Exit.FAILED, "refused": Exit.REFUSED, "unreachable": Exit.UNREACHABLE}
 REFUSALS = {"failed": Exit.FAILED, "invalid": Exit.USAGE}  # by the kind of a command's refusal
@@ -93,8 +93,6 @@ def main(arguments: Sequence[str] | None = None, reach: Reach | None = None) -> 
         return _fail(screen, str(error), error.code)
     except CommandError as error:
         return _fail(screen, str(error), REFUSALS.get(error.kind, Exit.REFUSED))
-    except PublishError as error:
-        return _fail(screen, str(error), PUBLISHING[error.kind])
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
 
@@ -105,6 +103,10 @@ def _fail(screen: Screen, sentence: str, code: Exit) -> Exit:
 
 
 def _run(_: Call) -> Exit:
+    from model_sync.settings import SyncSettings
+    from model_sync.sidecar import run
+    from telemetry import logs
+
     settings = read_settings(SyncSettings)
     logs.configure(settings.log_level)
     run(settings)
@@ -131,11 +133,16 @@ class _Synced(BaseModel):
 
 
 def _publish(call: Call) -> Exit:
+    from model_sync.publishing import Publisher, PublishError, read_key
+
     given = call.given
     settings = read_settings(CliSettings)
-    key = read_key(given.sign) if given.sign else None
-    with call.screen.bytes_done() as progress:
-        done = Publisher(settings.s3_uri).publish(given.model, given.path, given.version, key=key, progress=progress)
+    try:
+        key = read_key(given.sign) if given.sign else None
+        with call.screen.bytes_done() as progress:
+            done = Publisher(settings.s3_uri).publish(given.model, given.path, given.version, key=key, progress=progress)
+    except PublishError as error:
+        raise CliError(PUBLISHING[error.kind], str(error)) from error
     sentence = "publish.done" if done.announced else "publish.same"
     return call.say(done, sentence, uri=done.uri, model=done.model, uploaded=len(done.uploaded), present=len(done.present))
 
@@ -219,6 +226,8 @@ def _gc(call: Call) -> Exit:
 
 
 def _doctor(call: Call) -> Exit:
+    from model_sync.cli.doctor import Doctor
+
     screen, found = call.screen, []
     for finding in Doctor(call.words).examine():
         found.append(finding)

@@ -21,10 +21,6 @@ from model_sync.cli.waiting import while_it_runs
 from model_sync.cli.words import Words
 from model_sync.commands import Collected, Commands, Pinned, RolledBack, Unpinned
 from model_sync.looks import Outcome
-from model_sync.report import Report
-from model_sync.settings import SyncSettings
-from model_sync.sidecar import followers
-from model_sync.sources.configured import describe
 from model_sync.standing import SHOWN, Standing, StoreReader
 
 
@@ -70,6 +66,12 @@ class Local(Commands):
         tell: Tell,
     ) -> dict[str, Outcome] | None:
         """One look by this process itself, which waits for it in any case."""
+        # Here, because only this needs them: all libraries of the sidecar.
+        from model_sync.report import Report  # noqa: PLC0415
+        from model_sync.settings import SyncSettings  # noqa: PLC0415
+        from model_sync.sidecar import followers  # noqa: PLC0415
+        from model_sync.sources.configured import describe  # noqa: PLC0415
+
         settings = read_settings(SyncSettings)
         places = {model: describe(choice, settings) for model, choice in settings.choices.items()}
         report = Report(self.layout.staging / "sync.json", places)  # in sync.json it would look like a sidecar that ended

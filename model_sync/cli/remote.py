@@ -19,6 +19,7 @@ from model_sync.cli.words import Words
 from model_sync.command_routes import HistoryAnswer
 from model_sync.commands import Collected, Pinned, RolledBack, Unpinned
 from model_sync.looks import Outcome
+from model_sync.refusals import checked_version
 from model_sync.standing import SHOWN, Standing
 
 CONNECT = 3.0  # seconds
@@ -40,7 +41,7 @@ class Remote:
         self._words = words
         self._client = httpx.Client(
             base_url=url,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers={b"Authorization": f"Bearer {token}".encode()} if token else {},
             timeout=httpx.Timeout(ANSWER, connect=CONNECT),
             trust_env=not is_here(url),  # no proxy on the way to this machine
             transport=transport,
@@ -82,7 +83,7 @@ class Remote:
         return self._ask(Quarantined, "POST", "/quarantine", json=body)
 
     def release(self, model: str, version: str) -> None:
-        self._request("DELETE", f"/quarantine/{model}/{version}")
+        self._request("DELETE", f"/quarantine/{model}/{checked_version(version)}")
 
     def gc(self) -> Collected:
         return self._ask(Collected, "POST", "/gc", timeout=COMMAND)

@@ -17,7 +17,6 @@ from model_store.generation import Target
 from model_store.history import Event
 from model_store.quarantine import Quarantined
 from model_store.sync_state import ModelSync
-from model_sync.cli import main as main_module
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.main import main
 from model_sync.cli.operators import Operator, Reader
@@ -339,7 +338,7 @@ def test_an_interrupted_command_ends_with_130(fake: Fake, capsys: Capture, monke
 
 def test_run_is_the_sidecar(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[object] = []
-    monkeypatch.setattr(main_module, "run", ran.append)
+    monkeypatch.setattr("model_sync.sidecar.run", ran.append)
     monkeypatch.setattr("telemetry.logs.configure", ran.append)
     assert main(["run"], fake) == Exit.DONE
     assert ran[0] == "INFO"
@@ -362,7 +361,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
                 announced=version != "v1", signed=False,
             )  # fmt: skip
 
-    monkeypatch.setattr(main_module, "Publisher", Noting)
+    monkeypatch.setattr("model_sync.publishing.Publisher", Noting)
     monkeypatch.setenv("BUNRIWIKI_S3_URI", "s3://bucket/x")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     return found

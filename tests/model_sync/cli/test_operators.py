@@ -57,7 +57,7 @@ def answering(app: Starlette, port: int) -> Iterator[None]:
 def sidecar(writer: StoreWriter, looks: FakeLooks) -> Starlette:
     state = SyncState(since=datetime.now(UTC), models={"yolo": ModelSync(source="s3://bucket", phase="fetch", phase_share=0.5)})
     return make_app(
-        looks, lambda: state, admin_tokens=("one",), verifier=None, webhook_names=(), commands=Commands(writer, looks)
+        looks, lambda: state, admin_tokens=("one", "둘"), verifier=None, webhook_names=(), commands=Commands(writer, looks)
     )
 
 
@@ -65,7 +65,7 @@ def sidecar(writer: StoreWriter, looks: FakeLooks) -> Starlette:
 def port(monkeypatch: pytest.MonkeyPatch) -> int:
     found = free_port()
     monkeypatch.setenv("BUNRIWIKI_SYNC_PORT", str(found))
-    monkeypatch.setenv("BUNRIWIKI_ADMIN_TOKEN", "one,two")
+    monkeypatch.setenv("BUNRIWIKI_ADMIN_TOKEN", "둘,two")
     return found
 
 
@@ -105,6 +105,7 @@ def test_the_running_sidecar_carries_out_every_command(served: StoreWriter, port
         assert run("rollback yolo --to ../v1", capsys)[0] == Exit.USAGE
         assert run("quarantine release yolo v2", capsys)[0] == Exit.DONE
         assert run("quarantine release yolo v2", capsys)[0] == Exit.REFUSED
+        assert run("quarantine release yolo ../../gc", capsys)[0] == Exit.USAGE
         assert run("gc", capsys) == (Exit.DONE, {"removed": []})
         assert run("sync yolo --no-wait", capsys) == (Exit.DONE, {"outcomes": None})
         code, done = run("sync yolo kcbert --force", capsys)
@@ -216,6 +217,7 @@ def test_a_look_without_a_sidecar_is_made_here(capsys: Capture, monkeypatch: pyt
     compiled("kcbert", tmp_path / "registry" / "v1")
     monkeypatch.setenv("BUNRIWIKI_SOURCES", f"kcbert=local:{tmp_path / 'registry'}")
     monkeypatch.setenv("BUNRIWIKI_SERVE_PYTHON", str(ROOT / ".venv" / "bin" / "python"))
+    monkeypatch.setenv("BUNRIWIKI_GATE_LATENCY", "100")  # it is the shipped model: a busy machine alone could refuse it
     code, done = run("sync kcbert", capsys)
     assert (code, done["outcomes"]["kcbert"]["version"]) == (Exit.DONE, "v1")
     layout = Layout(tmp_path / "store")
