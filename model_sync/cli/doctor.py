@@ -170,8 +170,8 @@ class Doctor:
         fallback = settings.models / "sentiment"
         manifest = Manifest.read(fallback)
         if manifest.engine == "pyfunc":
-            said, error = _run([python, "-m", "runners.requirements", fallback / manifest.entry])
-            missing = json.loads(said)["missing"] if error is None else []
+            said, error = _run([python, "-m", "artifacts.requirements", fallback / manifest.entry])
+            missing = json.loads(said.splitlines()[-1])["missing"] if error is None else []
             if error is not None or missing:
                 yield self._finding("serve_python", "fail", "missing", python=python, error=error or ", ".join(missing))
                 return

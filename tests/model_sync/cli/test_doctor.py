@@ -233,7 +233,7 @@ def test_a_reference_set_that_is_not_there(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / "reference" / model).mkdir(parents=True)
         shutil.copy(SHIPPED / model / "reference.jsonl", tmp_path / "reference" / model)
     (tmp_path / "reference" / "kcbert" / "reference.jsonl").write_text("")
-    (tmp_path / "reference" / "sentiment" / "reference.jsonl").unlink()
+    (tmp_path / "reference" / "sentiment" / "reference.jsonl").write_text("{")
     monkeypatch.setenv("BUNRIWIKI_REFERENCE", str(tmp_path / "reference"))
     yolo, kcbert, sentiment = found("reference")
     assert {level for level, _ in (yolo, kcbert, sentiment)} == {"fail"}
