@@ -5,7 +5,7 @@ DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help serve sync test prove check format bench train evaluate told model-told clean lock stubs serve-env serve-torch-env sync-env clients-env dev-env
+.PHONY: help serve sync demo test prove check format bench train evaluate told model-told clean lock stubs serve-env serve-torch-env sync-env clients-env dev-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -15,6 +15,9 @@ serve: serve-env ## serve on PORT (3000), with the sidecar where a registry is c
 
 sync: serve-env sync-env ## the sidecar alone: docs/sync.md
 	@exec .venv-sync/bin/python -m model_sync run
+
+demo: dev-env serve-env ## new versions go live, a broken one does not, a rollback: in one screen, under load
+	@exec $(DEV)/python -m demo
 
 test: dev-env serve-env clients-env ## all tests; every proof in its short form
 	@$(DEV)/python -m pytest --cov --cov-report=term

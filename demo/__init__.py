@@ -1,0 +1,1 @@
+"""`make demo`: everything that runs in production, on this machine, in one terminal screen."""
