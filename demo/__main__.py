@@ -35,7 +35,7 @@ class NotAsItShouldBeError(Exception):
 def main() -> None:
     warnings.simplefilter("ignore")  # what a library says would be written across the screen
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # also where a shell had it ignored
         signal.signal(number, signal.default_int_handler)
     console = Console()
     screen = Screen(console, STEPS)
