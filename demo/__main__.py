@@ -19,7 +19,7 @@ from rich.console import Console
 
 from artifacts.manifest import MODELS
 from demo.screen import Screen
-from demo.stage import WORKERS, Stage, loaded, staged
+from demo.stage import CLIENTS, WORKERS, Stage, loaded, staged
 from demo.standing import figures
 
 STEPS = 7
@@ -60,6 +60,9 @@ def play(screen: Screen) -> None:
             screen.note(f"v1 of each model was judged and serves on {WORKERS} workers each, {took:.0f} s after the start")
             with loaded(stage):
                 act(screen, stage)
+            screen.step("Was anybody disturbed?", f"{CLIENTS} clients asked all the time, of every model")
+            check_load(screen, stage)
+            time.sleep(BREATH)
             screen.step("The end", "Everything is tidied up: the processes, and the temporary folder")
         except BaseException:
             screen.keep_log()
@@ -82,9 +85,6 @@ def act(screen: Screen, stage: Stage) -> None:
     watch_refusal(screen, stage, "kcbert", "v3")
     screen.step("An operator rolls kcbert back", "POST /models/kcbert/rollback on the sidecar: v1 is still on disk")
     watch_rollback(screen, stage, "kcbert", "v2", "v1")
-    screen.step("Was anybody disturbed?", "Four clients asked all the time")
-    check_load(screen, stage)
-    time.sleep(BREATH)
 
 
 def watch_start(stage: Stage) -> float:
