@@ -23,6 +23,8 @@ from demo.standing import Standing, figures, standing
 PER_SECOND = 4  # times that the screen is drawn
 LOG_LINES = 3
 KEPT_LINES = 15
+TABLE_LINES = 9  # two workers and a head, and one for a long reason
+REASON = 90  # characters
 LINE = re.compile(r"^\[[^]]*\] - \[[^]]*\] \| \[(\w+)\] \| \[(.*)\]$")  # telemetry/logs.py
 PLACES = "S3 is SeaweedFS, MLflow is MLflow; SQS is an emulator (moto_server)"
 COLOURS = {"refused": "bold red", "failed": "bold red", "unreachable": "yellow", "swapped": "green", "unchanged": "green"}
@@ -110,7 +112,7 @@ class Screen:
         screen = Layout()
         screen.split_column(
             Layout(self._head(), size=4),
-            Layout(self._table(), size=2 + 2 * len(MODELS)),
+            Layout(self._table(), size=TABLE_LINES),
             Layout(self._load(), size=3),
             Layout(_panel(Text("\n".join(self._notes), no_wrap=True, overflow="ellipsis"), "so far"), ratio=1),
             Layout(self._log(), size=LOG_LINES + 2),
@@ -139,7 +141,7 @@ class Screen:
             verdict = Text(now.verdict, style=COLOURS.get(now.verdict.rpartition(" ")[2], ""))
             if now.reason:
                 verdict.append(f"  {now.reason}", style="red")
-            verdict.truncate(90, overflow="ellipsis")
+            verdict.truncate(REASON, overflow="ellipsis")
             table.add_row(
                 model, Text(now.serving, "bold green"), now.workers, Text(now.doing, "bold yellow" * working), verdict
             )
