@@ -40,11 +40,10 @@ class Observation:
         self._last |= {one.worker: one for one in alive}
         self._ending |= {one.worker for one in alive if one.state == "ending"}
         deaths, silent = self._losses(alive)
-        now = time.time()
-        busy = [
+        busy = [  # by what they say themselves: the last word of one that has just died may be that it was busy
             one
             for one in alive
-            if one.busy_with == self._version and one.busy_since and now - max(one.busy_since, self._began) > self._stuck
+            if one.busy_with == self._version and one.busy_since and one.at - max(one.busy_since, self._began) > self._stuck
         ]
         return Figures(
             version=self._version,

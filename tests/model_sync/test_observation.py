@@ -94,6 +94,13 @@ def test_a_worker_that_is_busy_for_too_long_is_stuck(crowd: Crowd, version: str 
     assert seen.look().stuck == stuck
 
 
+def test_a_worker_that_has_just_died_is_not_stuck(crowd: Crowd) -> None:
+    seen = crowd.observe(stuck=0.1)
+    crowd.says("one", busy_with="v2", busy_since=time.time())
+    time.sleep(0.3)
+    assert seen.look().stuck == 0
+
+
 def test_a_worker_that_falls_silent_is_stuck(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
     """Code that does not let go of the interpreter stops the heartbeat, too."""
     crowd.says("one")
