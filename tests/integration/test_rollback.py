@@ -22,6 +22,7 @@ from model_store.generation import Generations, ModelGeneration
 from model_store.rollover import roll_over
 from model_store.writer import open_writer
 from model_sync.cli.exits import Exit
+from model_sync.sources.local import LocalSource
 from tests.conftest import ROOT
 from tests.integration.conftest import Server
 from tests.integration.test_swaps_and_kills import load
@@ -49,11 +50,6 @@ class Everything:
     def bring_back(self) -> None:
         (self.registry / "gone").unlink()
 
-    def publish(self, version: str) -> None:
-        compiled("kcbert", self.root / version, version)
-        (self.root / version).rename(self.registry / version)
-        os.utime(self.registry / version)
-
     def command(self, *line: str) -> tuple[int, dict[str, Any]]:
         """What a person types."""
         environment = {**os.environ, "BUNRIWIKI_SYNC_URL": self.sidecar.url, "BUNRIWIKI_ADMIN_TOKEN": TOKEN}
@@ -72,6 +68,13 @@ class Everything:
         self.server = _serve(self.root / "again.log", self.environment)
 
 
+def publish(registry: Path, version: str) -> None:
+    """What a data scientist does."""
+    compiled("kcbert", registry.parent / version, version)
+    (registry.parent / version).rename(registry / version)
+    os.utime(registry / version)
+
+
 def _serve(log: Path, environment: dict[str, str]) -> Server:
     server = Server(log, environment=environment)
     server.wait_until_ready()
@@ -84,8 +87,12 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]
     registry = root / "registry"
     registry.mkdir()
     with open_writer(root / "store", "a test") as writer:  # what an earlier sidecar left
-        writer.publish(compiled("kcbert", root / "v1"), "a test", "poll")
-        roll_over(writer, "kcbert", "v1", "a test", "poll")
+        for version in ("v1", "v2"):
+            publish(registry, version)
+            offer = LocalSource({"kcbert": registry}).newest("kcbert")
+            assert offer
+            writer.publish(registry / version, offer.uri, "poll", digest_there=offer.digest)
+            roll_over(writer, "kcbert", version, offer.uri, "poll")
     environment = {
         **CREDENTIALS,
         "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{free_port()}",
@@ -99,9 +106,9 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]
     sidecar = Sidecar(root / "store", root / "sidecar.log", environment)
     everything = Everything(root, registry, environment, sidecar, Server(root / "server.log", environment=environment))
     try:
-        everything.publish("v2")
         sidecar.start()
-        sidecar.wait_for("kcbert", "swapped", "v2")
+        sidecar.wait_for("kcbert", "unchanged", "v2")
+        everything.server.wait_until_ready()
         everything.server.wait_until_it_serves("kcbert", "v2")
         yield everything
     finally:
@@ -144,7 +151,7 @@ def test_ten_looks_do_not_undo_it(everything: Everything) -> None:
 
 
 def test_a_newer_version_does(everything: Everything) -> None:
-    everything.publish("v3")
+    publish(everything.registry, "v3")
     code, done = everything.command("sync", "kcbert")
     assert (code, done["outcomes"]["kcbert"]["verdict"]) == (Exit.DONE, "swapped")
     everything.server.wait_until_it_serves("kcbert", "v3")
