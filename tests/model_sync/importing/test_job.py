@@ -323,7 +323,16 @@ def test_a_tokenizer_of_another_model_is_refused(exported_bert: Path, published:
 def run(*arguments: str | Path) -> tuple[int, list[dict[str, Any]], str]:
     command = [sys.executable, "-m", "model_sync.importing.job", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+    begun, *lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert begun == {"begun": True}
+    return done.returncode, lines, done.stderr
+
+
+def test_a_reference_set_that_cannot_be_read_is_not_the_versions_fault(published: Path, tmp_path: Path) -> None:
+    options = ("--version", "v1", "--source", "s3://here", "--reference", tmp_path)
+    code, [line], _ = run("kcbert", published, published.parent / "version", *options)
+    assert code == 4
+    assert "reference.jsonl holds no samples" in line["unfit"]
 
 
 def test_the_job_says_what_it_did(tmp_path: Path) -> None:
