@@ -12,12 +12,15 @@ import bentoml
 import psutil
 from pydantic import Field
 
+from artifacts.answers import Classification, Detections
 from artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
 from artifacts.manifest import MODELS
 from disposal.advice import Guide
+from hop.client import RunnerClient
 from model_store.following import Follower
 from model_store.heartbeats import Heartbeats
 from model_store.layout import Layout
+from outer_app import put_outside
 from protocols.admin import AdminGate
 from protocols.dataplane import DataPlane, Limits, Model
 from protocols.draining import drain_on_sigterm
@@ -36,8 +39,9 @@ from runners.kcbert import KcBertRunner
 from runners.sentiment import SentimentRunner
 from runners.yolo import YoloRunner
 from settings import settings
-from supervisor import CLOSING, supervise
+from supervisor import CLOSING, SOCKETS, supervise
 from telemetry import logs
+from telemetry.collector import set_up_collector
 from telemetry.metrics import begin_with_models, version_info
 from telemetry.vitals import Vitals
 
@@ -50,12 +54,10 @@ Threshold = Annotated[float, Field(ge=0, le=1)]
 @bentoml.service(
     name="bunriwiki",
     workers=settings().gateway_workers,
-    # The door keeps its own deadline; this one only ends what hangs for another reason.
-    traffic={"timeout": 2 * settings().deadline + 10},
     logging={"access": {"enabled": False}},
     http={"port": settings().port},
     envs=[
-        # OpenTelemetry costs a lone request 1 to 3 ms. Set to "false" where traces are wanted.
+        # No request passes BentoML's instrumentation (outer_app.py); this keeps its exporters from starting.
         {"name": "OTEL_SDK_DISABLED", "value": "true"},
         # What a worker would print before it has loaded us, and so not in our form (telemetry/logs.py).
         {"name": "BENTOML_QUIET", "value": "true"},
@@ -66,6 +68,7 @@ Threshold = Annotated[float, Field(ge=0, le=1)]
 class Bunriwiki:
     """Recyclables in photos, hate speech and sentiment in Korean text."""
 
+    # So that BentoML starts them. Batches reach them over the hop.
     yolo = bentoml.depends(YoloRunner)
     kcbert = bentoml.depends(KcBertRunner)
     sentiment = bentoml.depends(SentimentRunner)
@@ -94,13 +97,19 @@ class Bunriwiki:
 
     @bentoml.on_startup
     async def open_the_doors(self) -> None:
-        """Runs in each gateway worker, when its runners' proxies are there."""
+        """Runs in each gateway worker."""
         limits = Limits(settings().max_waiting, settings().runner_workers, settings().deadline)
         model = partial(Model, limits=limits, comparisons=self.comparisons)
+        sockets = Path(os.environ[SOCKETS])
+        self.runners = {
+            "yolo": RunnerClient(sockets / "yolo", Detections),
+            "kcbert": RunnerClient(sockets / "kcbert", Classification),
+            "sentiment": RunnerClient(sockets / "sentiment", Classification),
+        }
         self.dataplane = DataPlane(
-            yolo=model("yolo", self.yolo, Route("yolo", self.follower), 8),
-            kcbert=model("kcbert", self.kcbert, Route("kcbert", self.follower), 64),
-            sentiment=model("sentiment", self.sentiment, Route("sentiment", self.follower), 64),
+            yolo=model("yolo", self.runners["yolo"], Route("yolo", self.follower), 8),
+            kcbert=model("kcbert", self.runners["kcbert"], Route("kcbert", self.follower), 64),
+            sentiment=model("sentiment", self.runners["sentiment"], Route("sentiment", self.follower), 64),
             status=self.status,
         )
         self.sidecar = Sidecar(settings().sync_url, AdminGate(settings().admin_tokens), settings().deadline)
@@ -117,6 +126,7 @@ class Bunriwiki:
             await self.grpc_door.open(settings().grpc_host, settings().grpc_port, _certificates())
         # Longer than the parent leaves its socket open: what it still lets in is taken.
         drain_on_sigterm(self.dataplane, settings().drain + 2 * CLOSING)
+        set_up_collector()
 
     @bentoml.on_shutdown
     async def leave(self) -> None:
@@ -124,6 +134,8 @@ class Bunriwiki:
         if self.grpc_door:
             await self.grpc_door.close(settings().deadline)
         await self.sidecar.close()
+        for runner in self.runners.values():
+            runner.close()
         self.follower.stop()
         self.vitals.leave()
 
@@ -165,4 +177,4 @@ def _certificates() -> Certificates | None:
 
 
 # The decorator made a bentoml.Service of the class, which mypy does not see.
-Bunriwiki.add_asgi_middleware(door.middleware)  # type: ignore[attr-defined]
+put_outside(Bunriwiki, door.application)  # type: ignore[arg-type]

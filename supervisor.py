@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import shutil
 import socket
 import struct
+import sys
 import tempfile
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 from bentoml._internal.utils import circus
@@ -23,6 +26,8 @@ from loguru import logger
 from prometheus_client.multiprocess import mark_process_dead
 from tornado.gen import coroutine, sleep
 
+import runner_launch
+from artifacts.manifest import MODELS
 from model_store.heartbeats import Heartbeats
 from model_store.layout import Layout
 from protocols.grpc.port import reserve
@@ -31,7 +36,10 @@ from settings import settings
 GATEWAY = "service"  # the names that BentoML gives to the gateway's watcher and socket
 GATEWAY_SOCKET = "_bento_api_server"
 SO_ATTACH_FILTER = 26  # of Linux; Python does not name it
+RUNNER = "service_"  # and to a runner's, before the model
 LOOK_EVERY = 2  # seconds between two looks at the workers
+SOCKETS = "BUNRIWIKI_SOCKETS"  # the variable with the folder in which each runner has a folder with its workers' sockets
+FD_TO_COME = -1  # stands in a policy for what circus puts there when it starts a process
 CLOSING = 1.0  # seconds for the workers to take what is left in the kernel's queue, and for slow clients to send it
 
 
@@ -42,14 +50,43 @@ class OrderlyArbiter(circus.Arbiter):
     held_port: socket.socket | None = None
 
     def __init__(self, watchers: list[Watcher], **options: Any) -> None:
-        super().__init__(watchers, **{**options, "check_delay": LOOK_EVERY})
+        # Of this start, and for this user only: the sockets of the runners, and of circus. BentoML has circus listen on TCP ports,
+        # where any local user may ask for the workers' environment, and for commands to be run.
+        self._folder = Path(tempfile.mkdtemp(prefix="bunriwiki-"))
+        endpoints = {name: f"ipc://{self._folder / name}" for name in ("endpoint", "pubsub_endpoint")}
+        super().__init__(watchers, **{**options, **endpoints, "check_delay": LOOK_EVERY})
         # BentoML keeps every server's metrics in one folder, and wipes it at each start: two would lose each other's.
-        self._metrics = tempfile.mkdtemp(prefix="bunriwiki-metrics-")
-        self._heartbeats = Heartbeats(Layout(settings().model_store).run)
+        self._metrics = self._folder / "metrics"
+        self._metrics.mkdir()
+        layout = Layout(settings().model_store)
+        self._heartbeats = Heartbeats(layout.run)
+        with contextlib.suppress(OSError):  # a store that cannot be written to: no version waits for the workers then
+            layout.run.mkdir(parents=True, exist_ok=True)
         for watcher in watchers:
             watcher.respawn = True  # BentoML switches it off in containers, where a dead worker would stay dead
-            watcher.env["PROMETHEUS_MULTIPROC_DIR"] = self._metrics
+            watcher.env |= {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics), SOCKETS: str(self._folder)}
             watcher.hooks["after_reap"] = self._clear_away
+            model = watcher.name.removeprefix(RUNNER)
+            if model in MODELS:
+                self._launch_in_a_sandbox(watcher, model)
+
+    def _launch_in_a_sandbox(self, watcher: Watcher, model: str) -> None:
+        """Have the workers of a runner started as `runner_launch` says."""
+        sockets, temporary = self._folder / model, self._folder / f"{model}-tmp"
+        sockets.mkdir()
+        temporary.mkdir()
+        policy = runner_launch.policy(
+            model,
+            settings(),
+            working_directory=Path(watcher.working_dir),
+            sockets=sockets,
+            writable=[temporary, self._metrics],
+        )
+        # circus hands its sockets to every process; this one keeps that of its own service.
+        fields = dataclasses.replace(policy, keep=(FD_TO_COME,)).to_json()
+        fields = fields.replace(str(FD_TO_COME), watcher.args[watcher.args.index("--fd") + 1])
+        watcher.args = ["-m", "sandbox", fields, sys.executable, *watcher.args]
+        watcher.env = runner_launch.environment(watcher.env, temporary)
 
     @coroutine
     def stop(self) -> Generator[Any, Any, None]:
@@ -67,11 +104,13 @@ class OrderlyArbiter(circus.Arbiter):
             yield sleep(0.05)
         logger.info("stopping the runners")
         yield super().stop()
-        shutil.rmtree(self._metrics, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _clear_away(self, *, process_pid: int, **_: Any) -> None:
         """Forget what a dead worker said of itself: no new version waits for it, and no gauge goes on to show it."""
-        mark_process_dead(process_pid, self._metrics)
+        mark_process_dead(process_pid, str(self._metrics))
+        for socket_file in self._folder.glob(f"*/{process_pid}.*"):
+            socket_file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._heartbeats.forget_process(process_pid)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts.manifest import Label
 
@@ -18,34 +19,35 @@ DECIMALS = 6
 AnswerT = TypeVar("AnswerT")
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Detection(_Answer):
+# Plain dataclasses: they cross the hop (hop/frames.py) and are fields of pydantic models (samples, schemas) without a copy.
+@dataclass(frozen=True, slots=True)
+class Detection:
     """One object in a photo; `box` is x1, y1, x2, y2 in pixels of the upright photo."""
 
-    label: str = Field(description="The model's own class name.", examples=["plastic"])
-    label_ko: str = Field(description="The class name in Korean.", examples=["플라스틱"])
-    score: Score = Field(ge=0, le=1, description="The confidence.")
-    box: Box = Field(description="x1, y1, x2, y2 in pixels of the upright photo.")
+    label: Annotated[str, Field(description="The model's own class name.", examples=["plastic"])]
+    label_ko: Annotated[str, Field(description="The class name in Korean.", examples=["플라스틱"])]
+    score: Annotated[Score, Field(ge=0, le=1, description="The confidence.")]
+    box: Annotated[Box, Field(description="x1, y1, x2, y2 in pixels of the upright photo.")]
 
 
-class ImageSize(_Answer):
+@dataclass(frozen=True, slots=True)
+class ImageSize:
     """The size of the photo in pixels, after its EXIF orientation was applied."""
 
-    width: int = Field(ge=1)
-    height: int = Field(ge=1)
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
 
 
-class Detections(_Answer):
+@dataclass(frozen=True, slots=True)
+class Detections:
     """The recyclables in a photo, the surest first."""
 
     detections: tuple[Detection, ...]
     image: ImageSize
 
 
-class Classification(_Answer):
+@dataclass(frozen=True, slots=True)
+class Classification:
     """The winning class of a text, and every class's score; they sum to 1."""
 
     label: str
@@ -54,14 +56,16 @@ class Classification(_Answer):
     truncated: bool = False
 
 
-class Failure(_Answer):
+@dataclass(frozen=True, slots=True)
+class Failure:
     """Why one input of a batch has no answer: a sentence for the client, and what kind of mistake it was."""
 
     kind: Literal["broken", "unsupported", "too_large", "internal"]
     message: str
 
 
-class Answers(_Answer, Generic[AnswerT]):
+@dataclass(frozen=True, slots=True)
+class Answers(Generic[AnswerT]):
     """One result per input of the batch, in its order, and the version that gave them.
 
     `results` is empty when the version that was asked for is not in the runner's memory; then `version` names one that is.

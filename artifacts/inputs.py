@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from dataclasses import dataclass
 
 DEFAULT_CONFIDENCE = 0.25
 DEFAULT_IOU = 0.5
 THRESHOLDS = {"confidence": DEFAULT_CONFIDENCE, "iou": DEFAULT_IOU}
 
 
-class Photo(BaseModel):
-    """An encoded photo and the thresholds to look at it with."""
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """An encoded photo and the thresholds, 0..1, to look at it with."""
 
     data: bytes
-    confidence: float = Field(default=DEFAULT_CONFIDENCE, ge=0, le=1)
-    iou: float = Field(default=DEFAULT_IOU, ge=0, le=1)
+    confidence: float = DEFAULT_CONFIDENCE
+    iou: float = DEFAULT_IOU

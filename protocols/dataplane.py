@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-import aiohttp
-from bentoml.exceptions import BentoMLException
 from loguru import logger
 
 from artifacts.answers import Answers, Classification, Detections, Failure
 from artifacts.image import BadImageError, check
 from artifacts.inputs import Photo
 from batching.batcher import Batcher, DeadlineExceededError, OverloadedError
+from hop.client import ConnectionLostError
+from hop.frames import BatchError, BrokenFrameError
 from protocols import errors
 from protocols.routing import Route
 from protocols.shadowing import Comparisons, Shadow
@@ -40,11 +40,10 @@ class Served(Generic[AnswerT]):
     answer: AnswerT
 
 
-class RunnerProxy(Protocol):
-    """What BentoML's `depends()` gives for a runner in another process."""
+class RunnerClient(Protocol[AnswerT]):
+    """What has batches answered by a runner (`hop.client.RunnerClient`)."""
 
-    @property
-    def to_async(self) -> Any: ...
+    async def predict(self, inputs: Sequence[Any], version: str) -> Answers[AnswerT]: ...
 
     async def is_ready(self) -> bool: ...
 
@@ -68,7 +67,7 @@ class Model(Generic[InputT, AnswerT]):
     def __init__(
         self,
         name: str,
-        runner: RunnerProxy,
+        runner: RunnerClient[AnswerT],
         route: Route,
         most_at_once: int,
         limits: Limits,
@@ -83,7 +82,7 @@ class Model(Generic[InputT, AnswerT]):
         self._limits = limits
         self._serving = self._batcher(self._call)
         self._no_canary = self._batcher(lambda batch: self._call_with(batch, self._route.version()))
-        self._shadow = Shadow(name, self._copy, comparisons, limits.deadline)
+        self._shadow = Shadow(name, runner.predict, comparisons, limits.deadline)
         self._named: dict[str, Batcher[InputT, Served[AnswerT | Failure]]] = {}
 
     async def infer(
@@ -126,7 +125,7 @@ class Model(Generic[InputT, AnswerT]):
             raise errors.deadline_exceeded(
                 f"{self.name} did not answer within {max(0, patience):g} s. Try again when the load is lower."
             ) from None
-        except (aiohttp.ClientError, BentoMLException, OSError, TimeoutError) as error:
+        except (BatchError, BrokenFrameError, ConnectionLostError, OSError, TimeoutError) as error:
             logger.error("the runner of {} did not answer: {!r}", self.name, error)
             raise errors.unavailable(f"{self.name} is being restarted. Try again in a moment.") from None
 
@@ -170,7 +169,7 @@ class Model(Generic[InputT, AnswerT]):
         """Whether the runner has a warm model."""
         try:
             return await asyncio.wait_for(self._runner.is_ready(), PROBE_SECONDS)
-        except (aiohttp.ClientError, OSError, TimeoutError):
+        except TimeoutError:
             return False
 
     async def _call(self, batch: list[InputT]) -> list[Served[AnswerT | Failure]]:
@@ -189,16 +188,13 @@ class Model(Generic[InputT, AnswerT]):
                 await asyncio.sleep(BETWEEN_TRIES)
 
     async def _call_named(self, batch: list[InputT], version: str) -> list[Served[AnswerT | Failure]]:
-        for _ in range(TRIES):
-            answers = await self._hop(batch, version)
-            if answers.version == version:
-                return _served(answers)
-            await asyncio.sleep(BETWEEN_TRIES)  # another worker may have it
+        async with asyncio.timeout(self._limits.deadline):
+            for _ in range(TRIES):
+                answers = await self._hop(batch, version)
+                if answers.version == version:
+                    return _served(answers)
+                await asyncio.sleep(BETWEEN_TRIES)  # another worker may have it
         raise self._no_version(version)
-
-    async def _copy(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
-        answers: Answers[AnswerT] = await self._runner.to_async.predict(batch, version)
-        return answers
 
     async def _hop(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
         begun = time.monotonic_ns()
@@ -209,13 +205,12 @@ class Model(Generic[InputT, AnswerT]):
 
     async def _hop_twice(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
         try:
-            answers: Answers[AnswerT] = await self._runner.to_async.predict(batch, version)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            # The worker died, or closed a connection that was idle at the very moment it was used. To answer twice does no
-            # harm, so the batch goes once more; the parent starts a new worker, which takes it from the same socket.
-            logger.warning("the runner of {} closed the connection ({!r}); calling it again", self.name, error)
-            answers = await self._runner.to_async.predict(batch, version)
-        return answers
+            return await self._runner.predict(batch, version)
+        except ConnectionLostError as error:
+            # The worker died, or was about to end. To answer twice does no harm, so the batch goes once more: to another worker,
+            # or to the new one that the parent starts.
+            logger.warning("the runner of {} closed the connection ({}); calling it again", self.name, error)
+            return await self._runner.predict(batch, version)
 
 
 def _served(answers: Answers[AnswerT]) -> list[Served[AnswerT | Failure]]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import bentoml
-
 from artifacts.answers import Answers, Classification, classification
 from artifacts.manifest import DamagedArtifactError, TokensInput
 from artifacts.text import Encoded, TextEncoder
 from runners.engines import open_engine
 from runners.loading import isolating, threads
 from runners.models import TextClassifier
-from runners.worker import CONFIG, Runner
+from runners.worker import Runner, runner
 
 MOST_AT_ONCE = 4  # comments per forward pass, of similar length: a fifth faster than 16, which are padded more
 
@@ -42,14 +40,9 @@ class KcBert(TextClassifier):
         return [answers[position] for position in range(len(encoded))]
 
 
-@bentoml.service(name="kcbert", **CONFIG)
+@runner("kcbert")
 class KcBertRunner(Runner[str, Classification]):
     """The hate speech classifier in a process of its own."""
 
     def __init__(self) -> None:
-        super().__init__("kcbert", KcBert)
-
-    @bentoml.api
-    def predict(self, batch: list[str], version: str) -> Answers[Classification]:
-        """Answer a batch from exactly `version`; with no results when that is not in memory."""
-        return self.answer(batch, version)
+        super().__init__("kcbert", str, KcBert)

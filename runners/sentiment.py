@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import bentoml
 import numpy as np
 
 from artifacts.answers import Answers, Classification, classification
 from runners.engines import open_engine
 from runners.loading import isolating, threads
 from runners.models import TextClassifier
-from runners.worker import CONFIG, Runner
+from runners.worker import Runner, runner
 
 
 class Sentiment(TextClassifier):
@@ -36,14 +35,9 @@ class Sentiment(TextClassifier):
         return [classification(row, self._manifest.labels) for row in scores]
 
 
-@bentoml.service(name="sentiment", **CONFIG)
+@runner("sentiment")
 class SentimentRunner(Runner[str, Classification]):
     """The sentiment ensemble in a process of its own."""
 
     def __init__(self) -> None:
-        super().__init__("sentiment", Sentiment)
-
-    @bentoml.api
-    def predict(self, batch: list[str], version: str) -> Answers[Classification]:
-        """Answer a batch from exactly `version`; with no results when that is not in memory."""
-        return self.answer(batch, version)
+        super().__init__("sentiment", str, Sentiment)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -10,18 +12,23 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import bentoml
 
 from artifacts.answers import Answers
+from hop.client import SUFFIX
+from hop.server import HopServer
 from lifecycle.manager import NotAvailableError
 from model_store.following import Follower
 from model_store.heartbeats import Heartbeats
 from model_store.layout import Layout
+from outer_app import closed_to_requests, put_outside
 from runners.folder_loader import Warmable
 from runners.tally import Tally
 from runners.versions import Versions
 from settings import settings
 from telemetry import logs
+from telemetry.collector import set_up_collector
 from telemetry.vitals import Vitals
 
 if TYPE_CHECKING:
+    from _bentoml_sdk import Service
     from _bentoml_sdk.service import ServiceConfig
 
 InputT = TypeVar("InputT")
@@ -30,14 +37,10 @@ AnswerT = TypeVar("AnswerT")
 
 CONFIG: ServiceConfig = {
     "workers": settings().runner_workers,
-    # One batch at a time: a second one would only compete for the same cores.
-    "threads": 1,
-    # BentoML's proxy closes its session under running calls every 100 requests or 300 s unless told not to.
-    "runner_connection": {"max_requests": 2**31, "max_age": 1e9},
-    "traffic": {"timeout": settings().deadline},
     "logging": {"access": {"enabled": False}},
     "metrics": {"enabled": False},
 }
+HOP_FD = "BUNRIWIKI_HOP_FD"  # the variable with the descriptor of the listening socket (sandbox/__main__.py)
 
 
 class Servable(Warmable, Protocol[InputT_contra, AnswerT]):
@@ -47,9 +50,9 @@ class Servable(Warmable, Protocol[InputT_contra, AnswerT]):
 
 
 class Runner(Generic[InputT, AnswerT]):
-    """Base of the runners' BentoML services. It answers when a version serves."""
+    """Base of the runners' BentoML services. When a version serves, it answers batches of `inputs` that come over the hop."""
 
-    def __init__(self, model: str, open_version: Callable[[Path], Servable[InputT, AnswerT]]) -> None:
+    def __init__(self, model: str, inputs: type[InputT], open_version: Callable[[Path], Servable[InputT, AnswerT]]) -> None:
         logs.configure(settings().log_level)
         self._model = model
         layout = Layout(settings().model_store)
@@ -58,6 +61,9 @@ class Runner(Generic[InputT, AnswerT]):
         vitals = Vitals(model, Heartbeats(layout.run), settings().vital_limits, self._tally.figures)
         self._versions = Versions(model, open_version, follower, vitals)
         self._versions.start()
+        listening = socket.socket(fileno=int(os.environ[HOP_FD]))
+        self._path = Path(listening.getsockname())
+        self._hop = HopServer(model, listening, inputs, self.answer, settings().deadline)
 
     def answer(self, batch: Sequence[InputT], version: str) -> Answers[AnswerT]:
         """Answer a batch from exactly `version`; with no results when that is not in memory."""
@@ -65,15 +71,32 @@ class Runner(Generic[InputT, AnswerT]):
             with self._versions.handle(version) as handle:
                 return self._tally.count(version, batch, handle.servable.predict)
         except NotAvailableError:
-            return Answers[AnswerT](model=self._model, version=self._versions.serving, results=())
+            return Answers(self._model, self._versions.serving, ())
 
     @bentoml.on_startup
-    def leave_interrupts_to_the_parent(self) -> None:
-        """Ctrl-C reaches every process of the terminal at once. A runner waits for the parent's SIGTERM, which comes after the
-        gateway has ended (see `supervisor.py`), so that no batch loses its runner."""
+    def take_batches(self) -> None:
+        """From now on the gateway finds this worker: its socket gets the name that is looked for."""
+        # Ctrl-C reaches every process of the terminal at once. A runner waits for the parent's SIGTERM, which comes after the
+        # gateway has ended (see `supervisor.py`), so that no batch loses its runner.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        set_up_collector()
+        self._hop.start()
+        self._path = self._path.rename(self._path.with_suffix(SUFFIX))
 
     @bentoml.on_shutdown
     def leave(self) -> None:
-        """No new version waits for this worker."""
+        """No new version waits for this worker, and no new batch comes to it; what it is answering, it answers."""
+        self._path.unlink(missing_ok=True)
         self._versions.stop()
+        self._hop.close(settings().deadline)
+
+
+def runner(name: str) -> Callable[[type[Runner[InputT, AnswerT]]], Service[Runner[InputT, AnswerT]]]:
+    """Decorates the class of a runner: it becomes the BentoML service `name`, which answers over the hop only."""
+
+    def decorate(inner: type[Runner[InputT, AnswerT]]) -> Service[Runner[InputT, AnswerT]]:
+        service = bentoml.service(name=name, **CONFIG)(inner)
+        put_outside(service, closed_to_requests)
+        return service
+
+    return decorate

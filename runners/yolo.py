@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import bentoml
 import numpy as np
 
 from artifacts.answers import DECIMALS, Answers, Detection, Detections, Failure, ImageSize
@@ -19,7 +18,7 @@ from runners.engines import Array, open_engine
 from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, threads
 from runners.models import Loaded
 from runners.turns import Rest, no_rest
-from runners.worker import CONFIG, Runner
+from runners.worker import Runner, runner
 
 MOST_AT_ONCE = 8  # photos per forward pass: more is no faster on a CPU and only takes memory
 
@@ -94,14 +93,9 @@ class Yolo(Loaded):
         )
 
 
-@bentoml.service(name="yolo", **CONFIG)
+@runner("yolo")
 class YoloRunner(Runner[Photo, Detections]):
     """The detector in a process of its own."""
 
     def __init__(self) -> None:
-        super().__init__("yolo", Yolo)
-
-    @bentoml.api
-    def predict(self, batch: list[Photo], version: str) -> Answers[Detections]:
-        """Answer a batch from exactly `version`; with no results when that is not in memory."""
-        return self.answer(batch, version)
+        super().__init__("yolo", Photo, Yolo)

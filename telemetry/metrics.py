@@ -8,6 +8,7 @@ died. A labelled series exists from its first child on, so the children are made
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -35,14 +36,19 @@ def begin_with_models(models: Iterable[str]) -> None:
 def begin_with_routes(routes: Iterable[tuple[str, str]], door: str, success: str) -> None:
     """Have the series of these methods and paths exist; `success` is the door's status of an answered call."""
     for method, path in routes:
-        REQUESTS.labels(method, path, success, door)
-        SECONDS.labels(method, path, door)
+        _series(method, path, success, door)
 
 
 def count_request(method: str, path: str, status: str, door: str, seconds: float) -> None:
     """Count an answered request. `path` is the route, never what a client made up."""
-    REQUESTS.labels(method, path, status, door).inc()
-    SECONDS.labels(method, path, door).observe(seconds)
+    requests, duration = _series(method, path, status, door)
+    requests.inc()
+    duration.observe(seconds)
+
+
+@cache  # there are as many as there are series
+def _series(method: str, path: str, status: str, door: str) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(method, path, status, door), SECONDS.labels(method, path, door)
 
 
 def version_info(serving: Mapping[str, Mapping[str, bool]]) -> str:

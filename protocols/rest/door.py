@@ -1,8 +1,8 @@
-"""The REST door: an ASGI middleware ahead of BentoML's router.
+"""The REST door: an ASGI application outside of BentoML's (`outer_app.py`).
 
 BentoML's own handlers of `@bentoml.api` methods cost several times as much and answer in their own forms (a 400 where 422 is
-meant). So the methods in `service.py` are declarations, for the schema and the clients, and this door answers their paths. What
-it does not know it passes on (`/livez`, `/metrics`, the page at `/`), and gives errors from there its own form.
+meant). So the methods in `service.py` are declarations, for the schema and the clients, and this door answers their paths. A few
+paths it passes on to BentoML's routes (`/livez`, `/metrics`, the page at `/`), and gives errors from there its own form.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import msgspec
 from loguru import logger
-from pydantic import BaseModel
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from disposal.advice import Guide
@@ -31,15 +32,16 @@ from protocols.rest.commands import TEMPLATES as COMMANDS
 from protocols.rest.commands import CommandRoutes
 from protocols.rest.open_inference import Call, OpenInferenceRoutes
 from protocols.rest.openapi import document
-from protocols.rest.schemas import HateSpeech, Problem, Recyclables, Sentiment
+from protocols.rest.schemas import Problem, Recyclables
+from telemetry.bentoml_metrics import BentoMetrics
 from telemetry.metrics import begin_with_routes, count_request
 
 LINGER_BYTES = 64 * 2**20
 LINGER_SECONDS = 2.0
 DOOR = "rest"  # its name in the metrics
 PASSED_ON = ("/", "/livez", "/healthz", "/metrics", "/schema.json")  # what BentoML answers
+ASSETS = "/static_content/"  # what its page at / loads
 METHODS = ("GET", "HEAD", "POST")
-TEMPLATE = "bunriwiki.template"  # in the scope: the route of a path with names in it
 OTHER = "other"  # in the metrics, for what a client made up
 GONE = 499  # nginx' status for a client that left; it is counted, and nobody receives it
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -91,70 +93,101 @@ class RestDoor:
         self._paths = {*self._posts, *self._gets, *PASSED_ON}
         self.open_inference: OpenInferenceRoutes | None = None
         self.commands: CommandRoutes | None = None
+        self._bento_metrics: BentoMetrics | None = None
 
-    def middleware(self, app: ASGIApp) -> ASGIApp:
-        """`app` behind this door: what Starlette calls a middleware."""
+    def application(self, behind: ASGIApp) -> ASGIApp:
+        """What uvicorn is to call: this door, with BentoML's routes `behind` it."""
 
-        async def route(scope: Scope, receive: Receive, send: Send) -> None:
-            if self._owns(scope["path"]):
-                await self._answer(scope, receive, send)
-            elif scope["method"] in ("GET", "HEAD"):
-                await self._pass_on(app, scope, receive, send)
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                await self._count(behind, scope, receive, send)
+            elif scope["type"] == "lifespan":
+                await behind(scope, receive, send)
             else:
-                # Nothing behind this door is for writing. Above all BentoML's own handlers of the declared calls are not:
-                # its router also takes `/predict%0A` for `/predict`, and there a file field may be an address to fetch.
-                await self._refuse(404, scope, receive, send)
+                await send({"type": "websocket.close"})
 
-        async def entrance(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http":
-                await app(scope, receive, send)
-                return
-            started = time.perf_counter()
-            status = 500
+        return answer
 
-            async def noting(message: Message) -> None:
-                nonlocal status
-                if message["type"] == "http.response.start":
-                    status = message["status"]
-                await send(message)
+    async def _count(self, behind: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, and count it afterwards: what was counted was answered."""
+        started = time.perf_counter()
+        status = 500
 
-            try:
-                await route(scope, receive, noting)
-            except asyncio.CancelledError:
-                status = 504  # BentoML's timeout middleware answers
-                raise
-            finally:  # after the answer: what was counted was answered
-                method = scope["method"] if scope["method"] in METHODS else OTHER
-                path = scope.get(TEMPLATE, scope["path"] if scope["path"] in self._paths else OTHER)
-                count_request(method, path, str(status), DOOR, time.perf_counter() - started)
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
 
-        return entrance
+        route = self._route(scope)
+        bento_metrics = self._bento_metrics if route != "/metrics" else None  # BentoML does not count that one
+        if bento_metrics:
+            bento_metrics.begin(route)
+        try:
+            await self._choose(behind, scope, receive, noting)
+        finally:
+            seconds = time.perf_counter() - started
+            method = scope["method"] if scope["method"] in METHODS else OTHER
+            count_request(method, route, str(status), DOOR, seconds)
+            if bento_metrics:
+                bento_metrics.end(route, status, seconds)
+
+    async def _choose(self, behind: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if self._owns(path):
+            await self._answer(scope, receive, send)
+        elif scope["method"] in ("GET", "HEAD") and (path in PASSED_ON or path.startswith(ASSETS)):
+            await self._pass_on(behind, scope, receive, send)
+        else:
+            # Nothing of BentoML's but what is named here can be reached. Above all its own handlers of the declared calls
+            # cannot: its router also takes `/predict%0A` for `/predict`, and there a file field may be an address to fetch.
+            await self._refuse(404, scope, receive, send)
 
     def _owns(self, path: str) -> bool:
         return path in self._posts or path in self._gets or OpenInferenceRoutes.owns(path) or bool(CommandRoutes.template(path))
+
+    def _route(self, scope: Scope) -> str:
+        """The route of a path, for the metrics; `other` for what a client made up."""
+        path: str = scope["path"]
+        if path in self._paths:
+            return path
+        if path.startswith(ASSETS):
+            return ASSETS + "{file}"
+        if OpenInferenceRoutes.owns(path):
+            return (self.open_inference and self.open_inference.template(scope["method"], path)) or OTHER
+        return CommandRoutes.template(path) or OTHER
 
     def begin_counting(self) -> None:
         """Have the series of every route exist. To be called in the worker."""
         templates = self.open_inference.templates() if self.open_inference else []
         gets = [("GET", path) for path in (*self._gets, *PASSED_ON)]
         posts = [("POST", path) for path in (*self._posts, *COMMANDS)]
-        begin_with_routes([*posts, *gets, *templates], DOOR, "200")
+        routes = [*posts, *gets, *templates]
+        begin_with_routes(routes, DOOR, "200")
+        self._bento_metrics = BentoMetrics()
+        for _, route in routes:
+            self._bento_metrics.existing(route, 200)
 
     async def _yolo(self, incoming: Incoming) -> Reply:
         asked = await bodies.parse_photo(incoming.headers, incoming.query, incoming.body)
         incoming.body = b""  # a form's photo is a copy: what it came in need not wait with it
         [served] = await self._plane.detect(asked.photo)
-        return _served(served, Recyclables.of(served.answer, self._guide) if asked.advice else served.answer)
+        if asked.advice:
+            return _served(served, Recyclables.of(served.answer, self._guide).model_dump_json().encode())
+        return _served(served, msgspec.json.encode(served.answer))
 
     async def _kcbert(self, incoming: Incoming) -> Reply:
         bodies.parse_query(incoming.query)
         [served] = await self._plane.classify_comment(bodies.parse_text(incoming.headers, incoming.body))
-        return _served(served, HateSpeech.of(served.answer))
+        return _served(served, msgspec.json.encode(served.answer))
 
     async def _sentiment(self, incoming: Incoming) -> Reply:
         bodies.parse_query(incoming.query)
         [served] = await self._plane.classify_sentiment(bodies.parse_text(incoming.headers, incoming.body))
-        return _served(served, Sentiment.of(served.answer))
+        answer = served.answer
+        return _served(
+            served, msgspec.json.encode({"sentiment": answer.label, "score": answer.score, "details": answer.details})
+        )
 
     async def _readyz(self) -> Reply:
         reasons = await self._plane.unready()
@@ -183,7 +216,7 @@ class RestDoor:
         except errors.RequestError as error:
             reply = _refusal(error, scope["path"], request_id)
         except bodies.ClientGoneError:
-            # Nobody reads this answer, but BentoML's timeout middleware would keep the task until it has seen one.
+            # Nobody reads this answer; it is what the metrics count.
             reply = Reply(GONE, b"")
         except Exception:
             logger.exception("{} {} failed | request {}", scope["method"], scope["path"], request_id)
@@ -203,8 +236,7 @@ class RestDoor:
             return await self._gets[path]()
         if method != "POST":
             raise errors.method_not_allowed(method, "POST")
-        if template := CommandRoutes.template(path):
-            scope[TEMPLATE] = template
+        if CommandRoutes.template(path):
             return await self._answer_command(path, headers, receive)
         limit = bodies.MOST_BYTES if path == "/yolo/prediction" else bodies.MOST_TEXT_BYTES
         with self.memory.holding() as take:
@@ -222,8 +254,7 @@ class RestDoor:
     async def _answer_open_inference(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
         if self.open_inference is None:
             raise errors.unavailable("The service is starting. Try again in a moment.")
-        template, handler, names = self.open_inference.find(scope["method"], scope["path"])
-        scope[TEMPLATE] = template
+        handler, names = self.open_inference.find(scope["method"], scope["path"])
         with self.memory.holding() as take:
             body = await self._read(headers, receive, bodies.MOST_BYTES + bodies.MOST_TEXT_BYTES, take)
             answer = await _unless_gone(handler(Call(names, headers, body)), receive)
@@ -263,19 +294,23 @@ class RestDoor:
             scope["method"], scope["path"], reply.status, seconds * 1000, served, request_id,
         )  # fmt: skip
 
-    async def _pass_on(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let BentoML answer; an error of its own is replaced by a problem."""
-        replaced = False
+    async def _pass_on(self, behind: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let BentoML's routes answer, without its middlewares; an error of theirs is replaced by a problem."""
+        failed: int | None = None
 
-        async def in_our_form(message: Message) -> None:
-            nonlocal replaced
+        async def unless_failed(message: Message) -> None:
+            nonlocal failed
             if message["type"] == "http.response.start" and message["status"] >= 400:
-                replaced = True
-                await self._refuse(message["status"], scope, receive, send)
-            elif not replaced:
+                failed = message["status"]
+            if failed is None:
                 await send(message)
 
-        await app(scope, receive, in_our_form)
+        try:
+            await behind(scope, receive, unless_failed)
+        except HTTPException as error:
+            failed = error.status_code
+        if failed is not None:
+            await self._refuse(failed, scope, receive, send)
 
     async def _refuse(self, status: int, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = _request_id(Headers(scope=scope))
@@ -284,9 +319,8 @@ class RestDoor:
         await self._send(reply, receive, send)
 
 
-def _served(served: Served[Any], answer: BaseModel) -> Reply:
-    headers = {"X-Model-Name": served.model, "X-Model-Version": served.version}
-    return Reply(200, answer.model_dump_json().encode(), headers=headers)
+def _served(served: Served[Any], body: bytes) -> Reply:
+    return Reply(200, body, headers={"X-Model-Name": served.model, "X-Model-Version": served.version})
 
 
 def _problem(error: errors.RequestError, path: str, request_id: str) -> Reply:
@@ -322,17 +356,27 @@ def _error_for(status: int, path: str) -> errors.RequestError:
             return errors.RequestError(status, "Error", "The service could not answer. Its log says more.")
 
 
-async def _unless_gone(work: Coroutine[Any, Any, ResultT] | Awaitable[ResultT], receive: Receive) -> ResultT:
-    """The result of `work`, which is cancelled when the client closes the connection first."""
-    working = asyncio.ensure_future(work)
+async def _unless_gone(work: Awaitable[ResultT], receive: Receive) -> ResultT:
+    """The result of `work`, which is cancelled when the client closes the connection first. Raises ClientGoneError then."""
+    this = asyncio.current_task()
+    gone = False
+
+    def leave(_: object) -> None:
+        nonlocal gone
+        gone = True
+        if this is not None:
+            this.cancel()
+
     leaving = asyncio.ensure_future(receive())  # the body has been read: all that can come is the client's leaving
+    leaving.add_done_callback(leave)
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise bodies.ClientGoneError
-        return working.result()
+        return await work
+    except asyncio.CancelledError:
+        if gone and this is not None and this.uncancel() == 0:
+            raise bodies.ClientGoneError from None
+        raise
     finally:
-        working.cancel()
+        leaving.remove_done_callback(leave)
         leaving.cancel()
 
 

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from protocols.statistics import Duration, Statistics
 JSON_LENGTH = "inference-header-content-length"
 MOST_JSON = {"yolo": 4 * 2**20}  # photos in base64
 MOST_TEXT_JSON = 2**20
+KNOWN_PATHS = 128  # paths whose route is remembered
 
 Shape = list[int]
 
@@ -85,6 +87,7 @@ class OpenInferenceRoutes:
 
     def __init__(self, handlers: OpenInference) -> None:
         self._handlers = handlers
+        self._match = lru_cache(maxsize=KNOWN_PATHS)(self._search)
         self._routes: list[tuple[str, str, re.Pattern[str], Handler]] = [
             (method, template, re.compile(pattern), handler)
             for method, template, pattern, handler in (
@@ -116,17 +119,26 @@ class OpenInferenceRoutes:
         """The methods and templates of all routes."""
         return [(method, template) for method, template, _, _ in self._routes]
 
-    def find(self, method: str, path: str) -> tuple[str, Handler, dict[str, str]]:
-        """The template, the handler and the names in the path. Raises RequestError."""
-        allowed = set()
-        for one, template, pattern, handler in self._routes:
-            if found := pattern.fullmatch(path):
-                if one == ("GET" if method == "HEAD" else method):
-                    return template, handler, {name: text for name, text in found.groupdict().items() if text}
-                allowed.add(one)
+    def template(self, method: str, path: str) -> str | None:
+        """The template of a call's route; None where there is none."""
+        found = self._match(method, path)
+        return found[0] if found else None
+
+    def find(self, method: str, path: str) -> tuple[Handler, Mapping[str, str]]:
+        """The handler of a call, and the names in its path. Raises RequestError."""
+        if found := self._match(method, path):
+            return found[1], found[2]
+        allowed = sorted({one for one, _, pattern, _ in self._routes if pattern.fullmatch(path)})
         if allowed:
-            raise errors.method_not_allowed(method, ", ".join(sorted(allowed)))
+            raise errors.method_not_allowed(method, ", ".join(allowed))
         raise errors.not_found(f"There is nothing at {path[:100]}. /v2 says what this server knows.")
+
+    def _search(self, method: str, path: str) -> tuple[str, Handler, Mapping[str, str]] | None:
+        wanted = "GET" if method == "HEAD" else method
+        for one, template, pattern, handler in self._routes:
+            if one == wanted and (found := pattern.fullmatch(path)):
+                return template, handler, {name: text for name, text in found.groupdict().items() if text}
+        return None
 
     async def _server(self, _: Call) -> Answer:
         return _json({"name": NAME, "version": VERSION, "extensions": EXTENSIONS})

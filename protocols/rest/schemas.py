@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from artifacts.answers import Classification, Detections, Score
+from artifacts.answers import Classification, Detection, Detections, ImageSize, Score
 from disposal.advice import Advice, Guide
 from protocols.dataplane import MOST_CHARACTERS
 
@@ -19,9 +19,11 @@ class TextRequest(BaseModel):
     )
 
 
-class Recyclables(Detections):
+class Recyclables(BaseModel):
     """The recyclables in a photo, the surest first."""
 
+    detections: tuple[Detection, ...]
+    image: ImageSize
     advice: dict[str, Advice | None] = Field(
         default_factory=dict,
         description="There with `advice=true` only: for each class found, by its label, how to dispose of it. "

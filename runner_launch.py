@@ -1,0 +1,62 @@
+"""How the parent starts a runner's worker: in a sandbox, with an environment without secrets, behind a socket of its own.
+
+What a worker answers with comes from a registry, and a pyfunc is other people's code. So a worker may read its code, its libraries
+and the models, write what it says of itself, and answer who connects to its socket; it may open no connection and start no process.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from bentoml._internal.configuration.containers import BentoMLContainer
+
+from model_store.layout import Layout
+from sandbox.policy import Policy
+from settings import PREFIX, Settings
+
+# Of BUNRIWIKI_...; what else there is concerns the gateway or the sidecar, or is a secret.
+SETTINGS = (
+    "models", "model_store", "gateway_workers", "runner_workers", "threads", "deadline", "max_rss", "drain", "log_level",
+)  # fmt: skip
+VARIABLES = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "PATH", "PROMETHEUS_MULTIPROC_DIR", "TZ")
+PREFIXES = ("BENTOML_", "CUDA_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_", "OTEL_SDK_", "PYTHON")
+GPUS = ("nvidia*", "dri", "kfd")
+CODE = Path(__file__).parent
+
+
+def environment(given: Mapping[str, str], temporary: Path) -> dict[str, str]:
+    """The environment of a runner's worker, from the parent's: an allow-list."""
+    allowed = {*VARIABLES, *(PREFIX + name.upper() for name in SETTINGS)}
+    kept = {name: value for name, value in given.items() if name in allowed or name.startswith(PREFIXES)}
+    return {**kept, "TMPDIR": str(temporary)}
+
+
+def policy(model: str, settings: Settings, *, working_directory: Path, sockets: Path, writable: list[Path]) -> Policy:
+    """What a worker of `model` may do. Its socket is made in `sockets`."""
+    layout = Layout(settings.model_store)
+    return Policy(
+        readable=(
+            *_visible(working_directory),
+            *_visible(CODE),
+            *_homes(Path(sys.executable)),
+            Path(str(BentoMLContainer.bentoml_home.get())),
+            settings.models,
+            layout.root,
+        ),
+        writable=(layout.run, sockets, *writable),
+        listen=str(sockets / "{pid}.starting"),
+        # The sentiment model may be other people's code; the engines of the others are ours, and may be on a GPU.
+        devices=() if model == "sentiment" else tuple(path for name in GPUS for path in Path("/dev").glob(name)),
+    )
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """What is in a folder, but for hidden files: those are no code, and `.env` may hold secrets."""
+    return (path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _homes(python: Path) -> list[Path]:
+    """Where an interpreter lies, its environment, and the one that this was made of."""
+    return [python.absolute().parent.parent, python.resolve().parent.parent]
