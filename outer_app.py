@@ -1,8 +1,9 @@
 """Our ASGI application outside of BentoML's.
 
-BentoML wraps an application in its own middlewares, and `add_asgi_middleware` comes inside of them. They cost 40 % of the gateway's
-time in the application; one of them keeps all that belongs to a request for as long as its timeout, another makes a metrics series
-per path that a client makes up (docs/upstream/). So ours is the one that uvicorn calls, in every process and every way of serving.
+BentoML wraps an application in its own middlewares, and `add_asgi_middleware` comes inside of them. They cost 40 % of the
+gateway's time in the application; one of them keeps all that belongs to a request for as long as its timeout, another makes a
+metrics series per path that a client makes up (docs/upstream/). So ours is the one that uvicorn calls, in every process and
+every way of serving.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 def put_outside(service: Service[Any], wrap: Callable[[ASGIApp], ASGIApp]) -> None:
-    """Have `service` be served by `wrap(routes)`, where `routes` are BentoML's for it, with its start and stop but no middleware."""
+    """Have `service` be served by `wrap(routes)`.
+
+    `routes` are BentoML's for the service, with its start and its stop, but without its middlewares.
+    """
 
     class Outside(Service[Any]):
         __slots__ = ()  # or the class of an object that is there already could not be changed

@@ -1,7 +1,8 @@
 """How the parent starts a runner's worker: in a sandbox, with an environment without secrets, behind a socket of its own.
 
-What a worker answers with comes from a registry, and a pyfunc is other people's code. So a worker may read its code, its libraries
-and the models, write what it says of itself, and answer who connects to its socket; it may open no connection and start no process.
+What a worker answers with comes from a registry, and a pyfunc is other people's code. So a worker may read its code, its
+libraries and the models, write what it says of itself, and answer who connects to its socket; it may open no connection and
+start no process.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import os
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Annotated
+from typing import Annotated, Any
 
 import bentoml
 import psutil
@@ -101,15 +101,13 @@ class Bunriwiki:
         limits = Limits(settings().max_waiting, settings().runner_workers, settings().deadline)
         model = partial(Model, limits=limits, comparisons=self.comparisons)
         sockets = Path(os.environ[SOCKETS])
-        self.runners = {
-            "yolo": RunnerClient(sockets / "yolo", Detections),
-            "kcbert": RunnerClient(sockets / "kcbert", Classification),
-            "sentiment": RunnerClient(sockets / "sentiment", Classification),
-        }
+        yolo = RunnerClient(sockets / "yolo", Detections)
+        kcbert, sentiment = (RunnerClient(sockets / name, Classification) for name in ("kcbert", "sentiment"))
+        self.runners: list[RunnerClient[Any]] = [yolo, kcbert, sentiment]
         self.dataplane = DataPlane(
-            yolo=model("yolo", self.runners["yolo"], Route("yolo", self.follower), 8),
-            kcbert=model("kcbert", self.runners["kcbert"], Route("kcbert", self.follower), 64),
-            sentiment=model("sentiment", self.runners["sentiment"], Route("sentiment", self.follower), 64),
+            yolo=model("yolo", yolo, Route("yolo", self.follower), 8),
+            kcbert=model("kcbert", kcbert, Route("kcbert", self.follower), 64),
+            sentiment=model("sentiment", sentiment, Route("sentiment", self.follower), 64),
             status=self.status,
         )
         self.sidecar = Sidecar(settings().sync_url, AdminGate(settings().admin_tokens), settings().deadline)
@@ -134,7 +132,7 @@ class Bunriwiki:
         if self.grpc_door:
             await self.grpc_door.close(settings().deadline)
         await self.sidecar.close()
-        for runner in self.runners.values():
+        for runner in self.runners:
             runner.close()
         self.follower.stop()
         self.vitals.leave()
@@ -177,4 +175,4 @@ def _certificates() -> Certificates | None:
 
 
 # The decorator made a bentoml.Service of the class, which mypy does not see.
-put_outside(Bunriwiki, door.application)  # type: ignore[arg-type]
+put_outside(Bunriwiki, door.application)

@@ -50,8 +50,8 @@ class OrderlyArbiter(circus.Arbiter):
     held_port: socket.socket | None = None
 
     def __init__(self, watchers: list[Watcher], **options: Any) -> None:
-        # Of this start, and for this user only: the sockets of the runners, and of circus. BentoML has circus listen on TCP ports,
-        # where any local user may ask for the workers' environment, and for commands to be run.
+        # Of this start, and for this user only: the sockets of the runners, and of circus. BentoML has circus listen on TCP
+        # ports, where any local user may ask for the workers' environment, and for commands to be run.
         self._folder = Path(tempfile.mkdtemp(prefix="bunriwiki-"))
         endpoints = {name: f"ipc://{self._folder / name}" for name in ("endpoint", "pubsub_endpoint")}
         super().__init__(watchers, **{**options, **endpoints, "check_delay": LOOK_EVERY})

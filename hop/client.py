@@ -1,7 +1,7 @@
 """The gateway's end of the hop: connections to the workers of one runner, each batch to the least busy.
 
-Every worker of a runner listens on a socket of its own, in a folder that only this service may enter. A worker appears there when
-a version serves, and disappears when it ends.
+Every worker of a runner listens on a socket of its own, in a folder that only this service may enter. A worker appears there
+when a version serves, and disappears when it ends.
 """
 
 from __future__ import annotations
@@ -86,7 +86,10 @@ class _Worker:
         self._idle: list[_Connection] = []
 
     async def call(self, data: bytes | bytearray) -> bytes:
-        """Raises ConnectionLostError, and OSError where it cannot be connected to. A call that is cancelled costs its connection."""
+        """Raises ConnectionLostError, and OSError where it cannot be connected to.
+
+        A call that is cancelled costs its connection.
+        """
         self.calls += 1
         connection = None
         try:
@@ -125,10 +128,11 @@ class RunnerClient(Generic[AnswerT]):
         self._turns = itertools.count()
 
     async def predict(self, inputs: Sequence[Any], version: str) -> Answers[AnswerT]:
-        """The answers by `version`, or none where the worker does not have it (see `Answers`). Waits for a worker where none is there.
+        """The answers by `version`, or none where the worker does not have it (see `Answers`). Waits for a worker where none
+        is there.
 
-        Raises ConnectionLostError when the worker dies meanwhile, BatchError, BrokenFrameError. How long it may take is up to the
-        caller: one that is cancelled is forgotten by both sides.
+        Raises ConnectionLostError when the worker dies meanwhile, BatchError, BrokenFrameError. How long it may take is up to
+        the caller: one that is cancelled is forgotten by both sides.
         """
         data = batch_frame(version, inputs)
         while True:

@@ -1,8 +1,8 @@
 """The frames of the hop: four bytes of length (little endian), then MessagePack.
 
-A frame carries data only: it is decoded into the typed structures below, and nothing in it names a class or runs code. One that is
-longer than `MAX_BYTES`, or holds anything else, ends the connection. An empty frame asks whether the other side is alive and is
-answered by an empty frame.
+A frame carries data only: it is decoded into the typed structures below, and nothing in it names a class or runs code. One
+that is longer than `MAX_BYTES`, or holds anything else, ends the connection. An empty frame asks whether the other side is
+alive and is answered by an empty frame.
 
     gateway ── Batch ──► runner
             ◄─ Results ──
@@ -136,8 +136,8 @@ def content_length(start: bytes | bytearray) -> int:
 def receive(connection: socket.socket) -> Content | None:
     """The content of the next frame; None where the other side has closed the connection between two frames.
 
-    To be used where each side waits for the other's frame before it sends its next: what came with a frame belongs to it. Raises
-    BrokenFrameError, and OSError (TimeoutError where the socket has a timeout).
+    To be used where each side waits for the other's frame before it sends its next: what came with a frame belongs to it.
+    Raises BrokenFrameError, and OSError (TimeoutError where the socket has a timeout).
     """
     received = connection.recv(CHUNK)
     if not received:

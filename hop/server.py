@@ -1,7 +1,7 @@
 """The runner's end of the hop: a thread per connection, a batch at a time.
 
-There is no event loop in the way of a batch: the thread that receives it answers it. A gateway worker keeps few connections, each
-with one batch under way, so there are few threads.
+There is no event loop in the way of a batch: the thread that receives it answers it. A gateway worker keeps few connections,
+each with one batch under way, so there are few threads.
 """
 
 from __future__ import annotations

@@ -207,8 +207,8 @@ class Model(Generic[InputT, AnswerT]):
         try:
             return await self._runner.predict(batch, version)
         except ConnectionLostError as error:
-            # The worker died, or was about to end. To answer twice does no harm, so the batch goes once more: to another worker,
-            # or to the new one that the parent starts.
+            # The worker died, or was about to end. To answer twice does no harm, so the batch goes once more: to another
+            # worker, or to the new one that the parent starts.
             logger.warning("the runner of {} closed the connection ({}); calling it again", self.name, error)
             return await self._runner.predict(batch, version)
 

@@ -46,7 +46,9 @@ class Yolo(Loaded):
     def predict(self, photos: Sequence[Photo]) -> Answers[Detections]:
         """One result per photo, in order. A photo that cannot be decoded gets a Failure; the others are answered."""
         squares = list(self._decoders.map(self._decode, photos))
-        results: list[Detections | Failure | None] = [one if isinstance(one, Failure) else None for one in squares]
+        results: dict[int, Detections | Failure] = {
+            position: square for position, square in enumerate(squares) if isinstance(square, Failure)
+        }
         groups: defaultdict[float, list[int]] = defaultdict(list)
         for position, square in enumerate(squares):
             if not isinstance(square, Failure):
@@ -56,9 +58,10 @@ class Yolo(Loaded):
                 group = positions[start : start + MOST_AT_ONCE]
                 looked_at = [(squares[position], photos[position].confidence) for position in group]
                 answers = isolating(lambda items, iou=iou: self._detect(items, iou), looked_at)  # type: ignore[misc]
-                for position, answer in zip(group, answers, strict=True):
-                    results[position] = answer
-        return Answers(model="yolo", version=self._manifest.version, results=tuple(results))
+                results.update(zip(group, answers, strict=True))
+        return Answers(
+            model="yolo", version=self._manifest.version, results=tuple(results[position] for position in range(len(photos)))
+        )
 
     def _decode(self, photo: Photo) -> Square | Failure:
         try:

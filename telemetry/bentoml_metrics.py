@@ -1,7 +1,7 @@
 """The series that BentoML's own middleware would write, so that dashboards made for BentoML show this service.
 
-Their names, labels and meaning are BentoML's (`bentoml/_internal/server/http/instruments.py`), but `endpoint` is the route: BentoML
-labels with the path, whatever a client makes up.
+Their names, labels and meaning are BentoML's (`bentoml/_internal/server/http/instruments.py`), but `endpoint` is the route:
+BentoML labels with the path, whatever a client makes up.
 """
 
 from __future__ import annotations

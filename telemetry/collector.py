@@ -11,8 +11,9 @@ OLDER = (20, 50)  # collections of a generation between two of the next older on
 def set_up_collector() -> None:
     """To be called when a process has loaded what it will keep.
 
-    A collection of the oldest generation goes through every object there is while all requests wait: with the libraries that are
-    loaded here, for some 100 ms. What is here now is put aside for good (`gc.freeze`), so it only goes through what came since.
+    A collection of the oldest generation goes through every object there is while all requests wait: with the libraries that
+    are loaded here, for some 100 ms. What is here now is put aside for good (`gc.freeze`), so it only goes through what came
+    since.
     """
     gc.collect()
     gc.freeze()

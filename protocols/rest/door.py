@@ -1,8 +1,8 @@
 """The REST door: an ASGI application outside of BentoML's (`outer_app.py`).
 
 BentoML's own handlers of `@bentoml.api` methods cost several times as much and answer in their own forms (a 400 where 422 is
-meant). So the methods in `service.py` are declarations, for the schema and the clients, and this door answers their paths. A few
-paths it passes on to BentoML's routes (`/livez`, `/metrics`, the page at `/`), and gives errors from there its own form.
+meant). So the methods in `service.py` are declarations, for the schema and the clients, and this door answers their paths. A
+few paths it passes on to BentoML's routes (`/livez`, `/metrics`, the page at `/`), and gives errors from there its own form.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,18 +49,18 @@ def test_texts_agree_within_the_tolerance() -> None:
     ],
 )
 def test_a_detection_that_changed_is_noticed(change: dict[str, object]) -> None:
-    assert PHOTO.differs(answer(BOX.model_copy(update=change))) is not None
+    assert PHOTO.differs(answer(replace(BOX, **change))) is not None
 
 
 def test_detections_agree_within_the_tolerance() -> None:
-    near = BOX.model_copy(update={"score": 0.81, "box": (10.0, 10.0, 110.0, 111.0)})
-    unsure = BOX.model_copy(update={"score": 0.26, "box": (150.0, 150.0, 160.0, 160.0)})
+    near = replace(BOX, score=0.81, box=(10.0, 10.0, 110.0, 111.0))
+    unsure = replace(BOX, score=0.26, box=(150.0, 150.0, 160.0, 160.0))
     assert PHOTO.differs(answer(near)) is None
     assert PHOTO.differs(answer(BOX, unsure)) is None
 
 
 def test_a_detection_too_many_or_too_few_is_noticed() -> None:
-    more = BOX.model_copy(update={"box": (150.0, 150.0, 190.0, 190.0)})
+    more = replace(BOX, box=(150.0, 150.0, 190.0, 190.0))
     assert "one side only" in str(PHOTO.differs(answer(BOX, more)))
     assert "one side only" in str(PHOTO.differs(answer()))
 

@@ -8,8 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from artifacts.answers import Answers, Classification, Detection, Detections, Failure, ImageSize
 from artifacts.manifest import MODELS
 from model_store.following import Follower
@@ -43,23 +41,17 @@ class FakeRunner:
         self.warm = True
         self.versions = ["v7"]
 
-    @property
-    def to_async(self) -> FakeRunner:
-        return self
-
-    async def predict(self, batch: list[Any], version: str) -> Answers[Any]:
-        self.batches.append(batch)
+    async def predict(self, inputs: Sequence[Any], version: str) -> Answers[Any]:
+        self.batches.append(list(inputs))
         await asyncio.sleep(self.seconds)
         if self.failures:
             raise self.failures.pop(0)
         if version not in self.versions:
-            return Answers[Any](model="fake", version=self.versions[-1], results=())
-        return Answers[Any](model="fake", version=version, results=tuple(self.answer(one) for one in batch))
+            return Answers(model="fake", version=self.versions[-1], results=())
+        return Answers(model="fake", version=version, results=tuple(self.answer(one) for one in inputs))
 
     async def is_ready(self) -> bool:
-        if isinstance(self.warm, bool):
-            return self.warm
-        raise aiohttp.ClientConnectionError
+        return self.warm
 
 
 class FakeRoute(Route):

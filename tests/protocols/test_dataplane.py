@@ -3,11 +3,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import aiohttp
 import pytest
-from bentoml.exceptions import ServiceUnavailable
 
 from artifacts.inputs import Photo
+from hop.client import ConnectionLostError
+from hop.frames import BatchError, BrokenFrameError
 from model_store.heartbeats import Shadowed
 from protocols.dataplane import BETWEEN_TRIES, MOST_CHARACTERS
 from protocols.errors import RequestError
@@ -65,7 +65,7 @@ async def test_a_failure_of_one_input_is_its_own() -> None:
 
 
 async def test_a_lost_connection_is_tried_once_more() -> None:
-    runner = FakeRunner(classified(), failures=[aiohttp.ServerDisconnectedError()])
+    runner = FakeRunner(classified(), failures=[ConnectionLostError("it died")])
     assert (await model(runner).infer(["가"]))[0].version == "v7"
     assert len(runner.batches) == 2
 
@@ -89,9 +89,9 @@ async def test_a_version_that_nobody_has_is_replaced_by_one_that_is_there() -> N
 @pytest.mark.parametrize(
     "failures",
     [
-        [aiohttp.ServerDisconnectedError(), aiohttp.ServerDisconnectedError()],
-        [aiohttp.ClientPayloadError()],
-        [ServiceUnavailable("busy")],
+        [ConnectionLostError("it died"), ConnectionLostError("it died")],
+        [BrokenFrameError("not answers")],
+        [BatchError("no such feature")],
         [TimeoutError()],
     ],
 )
@@ -182,7 +182,7 @@ async def test_overload_and_deadline() -> None:
 async def test_readiness_names_what_is_missing() -> None:
     cold, gone = FakeRunner(classified()), FakeRunner(classified())
     cold.warm = False
-    gone.warm = None  # type: ignore[assignment]
+    gone.warm = False
     one = plane(kcbert=cold, sentiment=gone)
     assert await one.unready() == ["fake has no warm model"] * 2
     one.draining = True

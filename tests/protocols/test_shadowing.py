@@ -60,7 +60,7 @@ class Copied:
         return self.answer
 
     async def copy(self, *texts: str) -> None:
-        answers = Answers[Any](model="kcbert", version="v1", results=(classified("a"),) * len(texts))
+        answers = Answers(model="kcbert", version="v1", results=(classified("a"),) * len(texts))
         self.shadow.copy(list(texts), answers, "v2")
         await asyncio.sleep(0)
 
@@ -70,7 +70,7 @@ class Copied:
 
 
 def answers(*labels: str, version: str = "v2") -> Answers[Any]:
-    return Answers[Any](model="kcbert", version=version, results=tuple(classified(label) for label in labels))
+    return Answers(model="kcbert", version=version, results=tuple(classified(label) for label in labels))
 
 
 async def test_comparisons_add_up() -> None:

@@ -15,7 +15,7 @@ INTERNAL = Failure(kind="internal", message="The model could not answer.")
 
 
 def answering(*results: object) -> Answers[object]:
-    return Answers[object](model="yolo", version="v1", results=results)
+    return Answers(model="yolo", version="v1", results=results)
 
 
 def raising(batch: Sequence[str]) -> Answers[object]:

@@ -38,7 +38,7 @@ class Service(FakeService):
 
     def ask(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
         async def ask() -> Answer:
-            _, handler, names = self.routes.find(method, path)
+            handler, names = self.routes.find(method, path)
             return await handler(Call(names, headers or {}, body))
 
         return anyio.run(ask)
