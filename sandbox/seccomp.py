@@ -10,7 +10,7 @@ import sys
 
 from sandbox.kernel import LIBC, check
 from sandbox.rules import ANSWERS, UNLESS, Check, only
-from sandbox.syscalls import ARCHITECTURES, NEWEST, number
+from sandbox.syscalls import NEWEST, number
 
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # the architectures as the kernel's audit names them
 
@@ -26,7 +26,7 @@ Instruction = tuple[int, int, int, int]  # code, instructions to skip if true, i
 
 def supported() -> bool:
     """Whether this kernel filters system calls, and the tables know this architecture."""
-    return os.uname().machine in ARCHITECTURES and sys.byteorder == "little" and LIBC.prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0
+    return os.uname().machine in AUDIT and sys.byteorder == "little" and LIBC.prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0
 
 
 def build(machine: str, pid: int) -> list[Instruction]:
