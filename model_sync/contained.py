@@ -1,30 +1,32 @@
-"""Run a program that handles other people's files in a process of its own, which can do little harm (`confine.py`)."""
+"""Run a program that handles other people's files in a sandbox (`sandbox/`), and hold it to its limits."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
-
-import psutil
+from typing import Any
 
 from artifacts.programs import REFUSED, UNFIT
+from model_sync.cgroup import Cgroup, open_cgroup
+from model_sync.handover import hand_over, take_back
+from model_sync.output import Output
+from model_sync.usage import Ceilings, Meter, ScarceError, TooMuchError, family
+from model_sync.users import lend_user
+from sandbox.policy import Policy
 
 ROOT = Path(__file__).parent.parent
-CODE = ("settings.py", "artifacts", "batching", "lifecycle", "model_store", "model_sync", "runners", "telemetry")
+CODE = ("settings.py", "artifacts", "batching", "lifecycle", "model_store", "model_sync", "runners", "sandbox", "telemetry")
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ")  # of the environment: no secrets
 LOOK_EVERY = 0.05  # seconds
-MOST_LINES = 10_000
+MB = 2**20
 
 
 class StoppedError(Exception):
@@ -45,11 +47,22 @@ class BrokeOffError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the program may take: `memory` in bytes, `seconds` of the clock, `threads`."""
+    """What the program may take.
+
+    `memory` in bytes, `seconds` of the clock, `threads` for its computations; bytes (`disk`) and number (`files`) of what it
+    writes; bytes that have to stay free on that disk (`reserve`); `tasks`, which are processes and threads of any kind.
+    `user` and `cgroup` choose how it is held: see `users.py` and `cgroup.py`.
+    """
 
     memory: int
     seconds: float
     threads: int
+    disk: int = 8192 * MB
+    files: int = 20_000
+    reserve: int = 512 * MB
+    tasks: int = 512
+    user: str = "auto"
+    cgroup: str = "auto"
 
 
 def run_contained(
@@ -62,37 +75,59 @@ def run_contained(
 ) -> list[dict[str, Any]]:
     """Run `command`, a Python with one of our programs, until it ends; what it told (`artifacts/programs.py`).
 
-    It may write below `writable` only, and is started in the repository's root. What it started ends with it, but for what
-    left it and its session behind; it ends with this thread. Raises RefusingError, UnfitError, BrokeOffError, StoppedError.
+    It may write below `writable` only, and is started in the repository's root. What it started ends with it; it ends with this
+    thread. Raises RefusingError, UnfitError, BrokeOffError, StoppedError.
     """
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "model_sync.confine", _confinement(command, writable, readable, limits), *map(str, command)],
-            cwd=ROOT,
-            env=_environment(writable, limits.threads),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,
-        )
-        told: list[dict[str, Any]] = []
-        # It closes the pipe itself: what left the session behind may hold the other end for ever.
-        reader = threading.Thread(target=_read, args=(process.stdout, told), daemon=True)
-        reader.start()
+    with (
+        lend_user(limits.user) as user,
+        open_cgroup(limits.cgroup, memory=limits.memory, tasks=limits.tasks) as group,
+    ):
+        policy = _policy(command, writable, readable, limits)
+        if user is not None:
+            hand_over(writable, user)
+            policy = replace(policy, user=user, tasks=limits.tasks)
+        policy = replace(policy, cgroups=tuple(map(str, group.folders)))
         try:
-            _wait(process, limits, stopping)
+            return _run(command, policy, group, limits, stopping)
         finally:
-            _end(process)
-            reader.join(5)
-        if stopping.is_set():
-            raise StoppedError
-        _judge(process.returncode, told, _last_words(errors.fileno()))
-        return told
+            group.end()
+            take_back(writable)
 
 
-def _judge(code: int, told: list[dict[str, Any]], last_words: str) -> None:
+def _run(
+    command: Sequence[str | Path], policy: Policy, group: Cgroup, limits: Limits, stopping: threading.Event
+) -> list[dict[str, Any]]:
+    writable = Path(policy.writable[0])
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "sandbox", policy.to_json(), *map(str, command)],
+        cwd=ROOT,
+        env=_environment(writable, limits.threads),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    output = Output(process)
+    meter = Meter(process.pid, writable, Ceilings(limits.memory, limits.tasks, limits.disk, limits.files, limits.reserve))
+    try:
+        _wait(process, meter, output, limits, stopping)
+        meter.check_disk()
+    except TooMuchError as error:  # greedy, or more than this machine was set up for: whose fault that is, is not known
+        raise BrokeOffError(str(error)) from error
+    except ScarceError as error:
+        raise UnfitError(str(error)) from error
+    finally:
+        _end(process)
+        output.join()
+    if stopping.is_set():
+        raise StoppedError
+    _judge(process.returncode, output, out_of_memory=group.out_of_memory())
+    return output.told
+
+
+def _judge(code: int, output: Output, *, out_of_memory: bool) -> None:
     """Raises what the end of the program means."""
-    last = told[-1] if told else {}
+    last = output.told[-1] if output.told else {}
     if code == REFUSED and "refused" in last:
         raise RefusingError(_printable(str(last["refused"])))
     if code == UNFIT and "unfit" in last:
@@ -100,43 +135,45 @@ def _judge(code: int, told: list[dict[str, Any]], last_words: str) -> None:
     if code == 0:
         return
     how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-    if not told:
-        raise UnfitError(f"the import could not begin: it {how}{last_words}")
-    raise BrokeOffError(f"the import {how}{last_words}")
+    if out_of_memory:
+        how += ", out of memory"
+    if not output.told:
+        raise UnfitError(f"the import could not begin: it {how}{output.last_words()}")
+    raise BrokeOffError(f"the import {how}{output.last_words()}")
 
 
-def _wait(process: subprocess.Popen[bytes], limits: Limits, stopping: threading.Event) -> None:
+def _wait(process: subprocess.Popen[bytes], meter: Meter, output: Output, limits: Limits, stopping: threading.Event) -> None:
     end = time.monotonic() + limits.seconds
     while process.poll() is None:
         if stopping.wait(LOOK_EVERY):
             raise StoppedError
         if time.monotonic() > end:
             raise BrokeOffError(f"the import was not done after {limits.seconds:g} s")
+        if output.too_much:
+            raise TooMuchError("the import wrote too much to its standard output")
+        meter.check()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                child.kill()
+    """End it with its children and its session. What else there may be ends with the control group, and with the user."""
+    for one in family(process.pid)[::-1]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def _read(stream: IO[bytes], told: list[dict[str, Any]]) -> None:
-    with stream:
-        for line in stream:
-            with contextlib.suppress(ValueError):  # something that writes past our programs' own standard output
-                said = json.loads(line)
-                if isinstance(said, dict) and len(told) < MOST_LINES:
-                    told.append(said)
-
-
-def _confinement(command: Sequence[str | Path], writable: Path, readable: Sequence[Path], limits: Limits) -> str:
+def _policy(command: Sequence[str | Path], writable: Path, readable: Sequence[Path], limits: Limits) -> Policy:
     code = [ROOT / name for name in CODE]
     own = [*code, *_homes(Path(command[0])), *_homes(Path(sys.executable)), *readable]
-    return json.dumps({"memory": limits.memory, "writable": [str(writable)], "readable": [str(path) for path in own]})
+    return Policy(
+        readable=tuple(map(str, own)),
+        writable=(str(writable),),
+        memory=limits.memory,
+        file_size=limits.disk,
+        low_priority=True,
+    )
 
 
 def _environment(writable: Path, threads: int) -> dict[str, str]:
@@ -149,13 +186,6 @@ def _environment(writable: Path, threads: int) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _last_words(descriptor: int) -> str:
-    """The last line that a program wrote to its standard error, as an appendix."""
-    size = os.fstat(descriptor).st_size
-    text = os.pread(descriptor, 2000, max(0, size - 2000)).decode(errors="replace").strip()
-    return f": {text.splitlines()[-1][:300]}" if text else ""
 
 
 def _printable(text: str) -> str:

@@ -15,7 +15,7 @@ from pydantic import DirectoryPath, Field, FilePath, field_validator, model_vali
 
 from artifacts.reference import REFERENCE
 from model_store.generation import Canary
-from model_sync.contained import Limits
+from model_sync.contained import MB, Limits
 from model_sync.gates import Thresholds
 from model_sync.live import LiveLimits
 from settings import CommonSettings, read
@@ -43,6 +43,18 @@ class SyncSettings(CommonSettings):
     import_memory: int = Field(default=4096, ge=512, description="MB that an import may take.")
     import_seconds: float = Field(default=600, gt=0, description="Seconds that each step of an import may take.")
     import_threads: int = Field(default=1, ge=1, description="Threads that an import may use.")
+    import_disk: int = Field(default=8192, ge=64, description="MB that each step of an import may write.")
+    import_files: int = Field(default=20_000, ge=100, description="Files that each step of an import may make.")
+    import_reserve: int = Field(default=512, ge=0, description="MB that have to stay free on the disk during an import.")
+    import_user: Literal["auto", "off"] = Field(
+        default="auto",
+        description="`auto`: imports run as users of their own where the sidecar may change users; `off`: never.",
+    )
+    import_cgroup: str = Field(
+        default="auto",
+        description="`auto`: imports run in control groups where the sidecar's own was delegated to it; `off`: never; "
+        "or folders of groups, separated by commas, to make them in.",
+    )
     least_speed: float = Field(default=16, gt=0, description="KB/s below which a download counts as stuck, and is begun anew.")
     gate_agreement: float = Field(default=1, ge=0, le=1, description="Share of golden samples answered as the original does.")
     gate_labels: Literal["same", "any"] = Field(default="same", description="`any` lets a version have other classes.")
@@ -80,6 +92,13 @@ class SyncSettings(CommonSettings):
             raise ValueError("BUNRIWIKI_SHADOW=on needs BUNRIWIKI_CANARY, the share of the batches that are copied")
         return self
 
+    @field_validator("import_cgroup")
+    @classmethod
+    def _are_groups(cls, choice: str) -> str:
+        if choice not in {"auto", "off"} and not all((Path(one) / "cgroup.procs").is_file() for one in choice.split(",")):
+            raise ValueError("is to be `auto`, `off`, or folders of control groups, separated by commas")
+        return choice
+
     @field_validator("serve_python")
     @classmethod
     def _is_a_program(cls, path: Path) -> Path:
@@ -90,7 +109,16 @@ class SyncSettings(CommonSettings):
     @property
     def limits(self) -> Limits:
         """What an import may take."""
-        return Limits(self.import_memory * 2**20, self.import_seconds, self.import_threads)
+        return Limits(
+            memory=self.import_memory * MB,
+            seconds=self.import_seconds,
+            threads=self.import_threads,
+            disk=self.import_disk * MB,
+            files=self.import_files,
+            reserve=self.import_reserve * MB,
+            user=self.import_user,
+            cgroup=self.import_cgroup,
+        )
 
     @property
     def thresholds(self) -> Thresholds:

@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
-import landlockpy
 import uvicorn
 from loguru import logger
 from starlette.applications import Starlette
@@ -34,8 +33,8 @@ from model_sync.triggers.clock import Clock
 from model_sync.triggers.mlflow_webhooks import WebhookVerifier
 from model_sync.triggers.sqs import SqsTrigger
 from model_sync.watch import Watch
+from sandbox.support import missing
 
-NO_LANDLOCK = "this kernel has no Landlock: what an import runs is not kept from files and the network"
 ENDING = 5.0  # seconds for threads to come to an end
 
 
@@ -62,8 +61,8 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
     places = {model: describe(choice, settings) for model, choice in choices.items()}
     report = Report(writer.layout.sync, places)
     report.write()  # before anything that takes long: the service waits for what this says
-    if not landlockpy.supported():
-        report.watch("imports", lambda: NO_LANDLOCK)
+    if lacks := missing():
+        report.watch("imports", lambda: "; ".join(lacks))
     lines = []
     for follower in followers(settings, writer, report, stopping):
         before_flip, watch = _live_tests(follower.model, settings, writer, report, stopping)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx
-import landlockpy
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -36,6 +35,7 @@ from model_sync.sources import Source, SourceError
 from model_sync.sources.s3 import MISSING, S3Source, code_of
 from model_sync.sources.s3 import connect as s3_client
 from model_sync.triggers.sqs import queue_client
+from sandbox.support import missing
 from settings import Settings
 
 GB = 1_000_000_000
@@ -78,7 +78,7 @@ class Doctor:
             ("room", lambda: self._room(layout)),
             ("lock", lambda: self._lock(layout, basics)),
             ("generation", lambda: self._generation(layout)),
-            ("landlock", self._landlock),
+            ("sandbox", self._sandbox),
         ]
         if settings:
             found = settings
@@ -156,9 +156,12 @@ class Doctor:
         texts = ", ".join(f"{model} {target.version if target else '-'}" for model, target in serving.items())
         yield self._finding("generation", "ok", "fine", serving=texts)
 
-    def _landlock(self) -> Iterator[Finding]:
-        supported = landlockpy.supported()
-        yield self._finding("landlock", "ok" if supported else "warn", "fine" if supported else "missing")
+    def _sandbox(self) -> Iterator[Finding]:
+        lacks = missing()
+        if lacks:
+            yield self._finding("sandbox", "warn", "missing", lacks="; ".join(lacks))
+        else:
+            yield self._finding("sandbox", "ok", "fine")
 
     def _serve_python(self, settings: SyncSettings) -> Iterator[Finding]:
         python = settings.serve_python

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def scratch(tmp_path: Path) -> Path:
 
 
 def test_what_it_tells_comes_back_and_what_it_prints_does_not(scratch: Path) -> None:
-    code = "print('hello'); teller.tell(phase='load', seconds=1); os.system('echo hello'); teller.tell(done=True)"
+    code = "print('hello'); teller.tell(phase='load', seconds=1); os.write(2, b'hello'); teller.tell(done=True)"
     assert run(code, scratch) == [{"phase": "load", "seconds": 1}, {"done": True}]
 
 
@@ -120,28 +119,9 @@ def test_a_death_has_its_name(scratch: Path) -> None:
         run("import signal; os.kill(os.getpid(), signal.SIGSEGV)", scratch)
 
 
-def test_what_it_started_ends_with_it(scratch: Path) -> None:
-    child = "import os, time; open(os.environ['HOME'] + '/pid', 'w').write(str(os.getpid())); time.sleep(60)"
-    code = f"import subprocess, time; subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True)\n"
-    with pytest.raises(BrokeOffError):
-        run(
-            code
-            + "while not os.path.exists(os.environ['HOME'] + '/pid'): time.sleep(0.01)\nteller.tell(done=True); time.sleep(60)",
-            scratch,
-            limits=Limits(2**30, 3, 1),
-        )
-    pid = int((scratch / "pid").read_text() or "0")
-    deadline = time.monotonic() + 5
-    while _lives(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
+def test_it_starts_no_process(scratch: Path) -> None:
+    with pytest.raises(BrokeOffError, match=r"PermissionError: \[Errno 1"):
+        run("import subprocess; subprocess.run(['/bin/true'])", scratch)
 
 
 def test_it_ends_when_the_sidecar_ends(scratch: Path) -> None:

@@ -125,9 +125,9 @@ def only(check: str, level: str, words: str) -> None:
 @pytest.mark.usefixtures("away")
 def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     findings = examine()
-    assert {one.level for one in findings if one.check != "landlock"} == {"ok"}
+    assert {one.level for one in findings if one.check != "sandbox"} == {"ok"}
     assert [one.check for one in findings] == [
-        "settings", "store", "room", "lock", "generation", "landlock", "serve_python", "reference", "reference", "reference",
+        "settings", "store", "room", "lock", "generation", "sandbox", "serve_python", "reference", "reference", "reference",
         "s3", "s3", "clock", "mlflow", "sqs", "webhook", "admin", "ports", "ports", "ports",
     ]  # fmt: skip
     assert main(["doctor"]) == Exit.DONE
@@ -146,7 +146,7 @@ def test_a_wrong_setting_is_told_and_what_needs_it_is_left_out(monkeypatch: pyte
     findings = examine()
     assert [(one.check, one.level) for one in findings if one.level == "fail"] == [("settings", "fail")]
     assert "BUNRIWIKI_SERVE_PYTHON" in findings[0].says
-    assert {"store", "lock", "landlock"} <= {one.check for one in findings}
+    assert {"store", "lock", "sandbox"} <= {one.check for one in findings}
     monkeypatch.setenv("BUNRIWIKI_S3_URI", "nowhere")
     [finding] = examine()
     assert (finding.level, "BUNRIWIKI_S3_URI" in finding.says) == ("fail", True)
@@ -205,8 +205,13 @@ def test_a_generation_file_that_is_broken(layout: Layout, text: str | None, word
 
 
 def test_a_kernel_without_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model_sync.cli.doctor.landlockpy.supported", lambda: False)
-    only("landlock", "warn", "the kernel has none")
+    monkeypatch.setattr("sandbox.landlock.landlockpy.supported", lambda: False)
+    only("sandbox", "warn", "this kernel has no Landlock")
+
+
+def test_a_kernel_without_a_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox.seccomp.AUDIT", {})
+    only("sandbox", "warn", "no seccomp filter for this kernel")
 
 
 @pytest.mark.parametrize(
