@@ -13,9 +13,11 @@ from pathlib import Path
 
 from bentoml._internal.configuration.containers import BentoMLContainer
 
+from hop.client import SOCKET
 from model_store.layout import Layout
 from sandbox.policy import Policy
 from settings import PREFIX, Settings
+from telemetry.logs import ADDRESS
 
 # Of BUNRIWIKI_...; what else there is concerns the gateway or the sidecar, or is a secret.
 SETTINGS = (
@@ -29,27 +31,22 @@ CODE = Path(__file__).parent
 
 def environment(given: Mapping[str, str], temporary: Path) -> dict[str, str]:
     """The environment of a runner's worker, from the parent's: an allow-list."""
-    allowed = {*VARIABLES, *(PREFIX + name.upper() for name in SETTINGS)}
+    allowed = {*VARIABLES, ADDRESS, *(PREFIX + name.upper() for name in SETTINGS)}
     kept = {name: value for name, value in given.items() if name in allowed or name.startswith(PREFIXES)}
-    return {**kept, "TMPDIR": str(temporary)}
+    # joblib would try processes, warn that it may not, and do without.
+    return {**kept, "TMPDIR": str(temporary), "JOBLIB_MULTIPROCESSING": "0"}
 
 
 def policy(model: str, settings: Settings, *, working_directory: Path, sockets: Path, writable: list[Path]) -> Policy:
     """What a worker of `model` may do. Its socket is made in `sockets`."""
     layout = Layout(settings.model_store)
+    readable = (*_visible(working_directory), *_visible(CODE), *_homes(Path(sys.executable)), settings.models, layout.root)
     return Policy(
-        readable=(
-            *_visible(working_directory),
-            *_visible(CODE),
-            *_homes(Path(sys.executable)),
-            Path(str(BentoMLContainer.bentoml_home.get())),
-            settings.models,
-            layout.root,
-        ),
-        writable=(layout.run, sockets, *writable),
-        listen=str(sockets / "{pid}.starting"),
+        readable=(*map(str, readable), str(BentoMLContainer.bentoml_home.get())),
+        writable=tuple(str(path) for path in (layout.run, sockets, *writable) if path.is_dir()),
+        listen=str(sockets / f"{{pid}}{SOCKET}"),
         # The sentiment model may be other people's code; the engines of the others are ours, and may be on a GPU.
-        devices=() if model == "sentiment" else tuple(path for name in GPUS for path in Path("/dev").glob(name)),
+        devices=() if model == "sentiment" else tuple(str(path) for name in GPUS for path in Path("/dev").glob(name)),
     )
 
 

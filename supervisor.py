@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
 import shutil
 import socket
 import struct
@@ -32,6 +31,7 @@ from model_store.heartbeats import Heartbeats
 from model_store.layout import Layout
 from protocols.grpc.port import reserve
 from settings import settings
+from telemetry import logs
 
 GATEWAY = "service"  # the names that BentoML gives to the gateway's watcher and socket
 GATEWAY_SOCKET = "_bento_api_server"
@@ -39,7 +39,6 @@ SO_ATTACH_FILTER = 26  # of Linux; Python does not name it
 RUNNER = "service_"  # and to a runner's, before the model
 LOOK_EVERY = 2  # seconds between two looks at the workers
 SOCKETS = "BUNRIWIKI_SOCKETS"  # the variable with the folder in which each runner has a folder with its workers' sockets
-FD_TO_COME = -1  # stands in a policy for what circus puts there when it starts a process
 CLOSING = 1.0  # seconds for the workers to take what is left in the kernel's queue, and for slow clients to send it
 
 
@@ -64,7 +63,11 @@ class OrderlyArbiter(circus.Arbiter):
             layout.run.mkdir(parents=True, exist_ok=True)
         for watcher in watchers:
             watcher.respawn = True  # BentoML switches it off in containers, where a dead worker would stay dead
-            watcher.env |= {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics), SOCKETS: str(self._folder)}
+            watcher.env |= {
+                "PROMETHEUS_MULTIPROC_DIR": str(self._metrics),
+                SOCKETS: str(self._folder),
+                logs.ADDRESS: logs.address(),
+            }
             watcher.hooks["after_reap"] = self._clear_away
             model = watcher.name.removeprefix(RUNNER)
             if model in MODELS:
@@ -83,8 +86,8 @@ class OrderlyArbiter(circus.Arbiter):
             writable=[temporary, self._metrics],
         )
         # circus hands its sockets to every process; this one keeps that of its own service.
-        fields = dataclasses.replace(policy, keep=(FD_TO_COME,)).to_json()
-        fields = fields.replace(str(FD_TO_COME), watcher.args[watcher.args.index("--fd") + 1])
+        own = watcher.args[watcher.args.index("--fd") + 1]  # circus puts the number there
+        fields = policy.to_json().replace('"keep": []', f'"keep": [{own}]')
         watcher.args = ["-m", "sandbox", fields, sys.executable, *watcher.args]
         watcher.env = runner_launch.environment(watcher.env, temporary)
 

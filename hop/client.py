@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 from artifacts.answers import Answers
 from hop.frames import LENGTH, PROBE, AnswersDecoder, BrokenFrameError, batch_frame, content_length
 
-SUFFIX = ".sock"
+SOCKET, READY = ".sock", ".ready"  # endings of a worker's socket, and of the file beside it that says that it answers
 RESCAN = 0.2  # seconds between two looks into the folder
 NO_WORKER = 0.02  # seconds between two looks where no worker is there
 
@@ -183,7 +183,7 @@ class RunnerClient(Generic[AnswerT]):
     def _scan(self) -> None:
         self._scanned = asyncio.get_running_loop().time()
         try:
-            there = {str(path) for path in self._folder.iterdir() if path.suffix == SUFFIX}
+            there = {str(path.with_suffix(SOCKET)) for path in self._folder.iterdir() if path.suffix == READY}
         except OSError:
             there = set()
         for path in self._workers.keys() - there:

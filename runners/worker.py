@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import bentoml
 
 from artifacts.answers import Answers
-from hop.client import SUFFIX
+from hop.client import READY
 from hop.server import HopServer
 from lifecycle.manager import NotAvailableError
 from model_store.following import Follower
@@ -22,6 +22,7 @@ from outer_app import closed_to_requests, put_outside
 from runners.folder_loader import Warmable
 from runners.tally import Tally
 from runners.versions import Versions
+from sandbox.descriptors import HOP_FD
 from settings import settings
 from telemetry import logs
 from telemetry.collector import set_up_collector
@@ -40,7 +41,6 @@ CONFIG: ServiceConfig = {
     "logging": {"access": {"enabled": False}},
     "metrics": {"enabled": False},
 }
-HOP_FD = "BUNRIWIKI_HOP_FD"  # the variable with the descriptor of the listening socket (sandbox/__main__.py)
 
 
 class Servable(Warmable, Protocol[InputT_contra, AnswerT]):
@@ -62,7 +62,7 @@ class Runner(Generic[InputT, AnswerT]):
         self._versions = Versions(model, open_version, follower, vitals)
         self._versions.start()
         listening = socket.socket(fileno=int(os.environ[HOP_FD]))
-        self._path = Path(listening.getsockname())
+        self._sign = Path(listening.getsockname()).with_suffix(READY)
         self._hop = HopServer(model, listening, inputs, self.answer, settings().deadline)
 
     def answer(self, batch: Sequence[InputT], version: str) -> Answers[AnswerT]:
@@ -75,18 +75,18 @@ class Runner(Generic[InputT, AnswerT]):
 
     @bentoml.on_startup
     def take_batches(self) -> None:
-        """From now on the gateway finds this worker: its socket gets the name that is looked for."""
+        """From now on the gateway finds this worker."""
         # Ctrl-C reaches every process of the terminal at once. A runner waits for the parent's SIGTERM, which comes after the
         # gateway has ended (see `supervisor.py`), so that no batch loses its runner.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         set_up_collector()
         self._hop.start()
-        self._path = self._path.rename(self._path.with_suffix(SUFFIX))
+        self._sign.write_bytes(b"")
 
     @bentoml.on_shutdown
     def leave(self) -> None:
         """No new version waits for this worker, and no new batch comes to it; what it is answering, it answers."""
-        self._path.unlink(missing_ok=True)
+        self._sign.unlink(missing_ok=True)
         self._versions.stop()
         self._hop.close(settings().deadline)
 

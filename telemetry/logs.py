@@ -7,6 +7,7 @@ line, so lines of different workers do not mix.
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import sys
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from loguru import logger
 if TYPE_CHECKING:
     from loguru import Record
 
+
+ADDRESS = "BUNRIWIKI_HOST_ADDRESS"  # the variable that the parent of all workers sets for them
 
 # What BentoML would show of itself and of others; all else from WARNING upwards.
 LEVELS = {"bentoml": logging.INFO, "circus": logging.WARNING, "uvicorn": logging.WARNING}
@@ -34,7 +37,7 @@ class _IntoLoguru(logging.Handler):
 
 def configure(level: str) -> None:
     """Take over all logging of this process, from `level` upwards."""
-    place = f"{socket.gethostname()}:{_address()}"
+    place = f"{socket.gethostname()}:{address()}"
 
     def line(_: Record) -> str:
         return "[{time:YYYY-MM-DD HH:mm:ss.SSSZZ}] - [" + place + "] | [{level}] | [{message}]\n{exception}"
@@ -50,11 +53,16 @@ def configure(level: str) -> None:
         other.setLevel(LEVELS.get(name, logging.NOTSET))
 
 
-def _address() -> str:
-    """The address that this host shows to others, without sending anything; the loopback's where there is no other."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
+def address() -> str:
+    """The address that this host shows to others, without sending anything; the loopback's where there is no other.
+
+    A process in a sandbox cannot ask: what it is started with says it.
+    """
+    if known := os.environ.get(ADDRESS):
+        return known
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(("192.0.2.1", 9))  # TEST-NET-1: for a datagram socket, connecting only picks a route
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"

@@ -41,15 +41,15 @@ def test_texts_agree_within_the_tolerance() -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    "changed",
     [
-        {"label": "metal"},
-        {"score": 0.85},
-        {"box": (10.0, 10.0, 110.0, 118.0)},
+        replace(BOX, label="metal"),
+        replace(BOX, score=0.85),
+        replace(BOX, box=(10.0, 10.0, 110.0, 118.0)),
     ],
 )
-def test_a_detection_that_changed_is_noticed(change: dict[str, object]) -> None:
-    assert PHOTO.differs(answer(replace(BOX, **change))) is not None
+def test_a_detection_that_changed_is_noticed(changed: Detection) -> None:
+    assert PHOTO.differs(answer(changed)) is not None
 
 
 def test_detections_agree_within_the_tolerance() -> None:

@@ -42,6 +42,7 @@ class Worker:
         listening.listen()
         self.server = HopServer("kcbert", listening, str, answer, deadline)
         self.server.start()
+        self.path.with_suffix(".ready").touch()
 
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
@@ -166,7 +167,8 @@ async def test_a_dead_workers_socket_is_passed_by(
     tmp_path: Path, start: Callable[..., Worker], client: RunnerClient[Classification]
 ) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(tmp_path / "0-dead.sock"))  # nobody listens
+        dead.bind(str(tmp_path / "0.sock"))  # nobody listens
+        (tmp_path / "0.ready").touch()
     start(name="1")
     for _ in range(5):
         assert (await asyncio.wait_for(client.predict(["가"], "v1"), 5)).version == "v1"
@@ -187,7 +189,7 @@ async def test_a_worker_that_ends_answers_what_it_has_and_takes_no_more(
     old = start(slow)
     waiting = asyncio.create_task(client.predict(["가"], "v1"))
     await asyncio.to_thread(begun.wait, 5)
-    old.path.unlink()
+    old.path.with_suffix(".ready").unlink()
     closing = asyncio.create_task(asyncio.to_thread(old.server.close, 5))
     start()
     assert (await client.predict(["나"], "v1")).version == "v1"
@@ -219,6 +221,7 @@ async def test_readiness_does_not_wait_for_a_stuck_worker(
     with socket.socket(socket.AF_UNIX) as stuck:
         stuck.bind(str(tmp_path / "0.sock"))
         stuck.listen()  # and never accepts
+        (tmp_path / "0.ready").touch()
         start(name="1")
         assert await asyncio.wait_for(client.is_ready(), 2)
 
