@@ -175,7 +175,7 @@ def test_what_is_typed_is_asked_for(fake: Fake, capsys: Capture, line: str, aske
         ("pin yolo", {"model", "version", "workers", "seconds"}),
         ("unpin yolo", {"model", "was_pinned", "released"}),
         ("quarantine list", {"quarantined"}),
-        ("quarantine add yolo v1 --reason slow", {"model", "version", "digest", "reason", "at"}),
+        ("quarantine add yolo v1 --reason slow", {"model", "version", "digest", "signature", "reason", "at"}),
         ("quarantine release yolo v1", {"model", "version"}),
         ("gc", {"removed"}),
         ("sync", {"outcomes"}),
