@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import mlflow
+import mlflow.artifacts
+import mlflow.pyfunc
 import pytest
 
 from model_sync.publishing import PublishError, read_key
@@ -92,6 +95,29 @@ def test_a_version_in_mlflow(server: MlflowServer, signer: Signer, model: Path) 
     assert offer
     assert sorted(file.path for file in source.files(offer)) == sorted(file.path for file in signed.files)
     signer.asked.verify(offer, describe(model))
+
+
+def test_a_logged_model_is_signed_as_it_is_downloaded(
+    server: MlflowServer, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DO_NOT_TRACK", "true")
+    code = tmp_path / "model.py"
+    code.write_text("import mlflow\n\n\nmlflow.models.set_model(mlflow.pyfunc.PythonModel())\n")
+    mlflow.set_tracking_uri(server.url)
+    try:
+        logged = mlflow.pyfunc.log_model(
+            name="model", python_model=str(code), pip_requirements=[], registered_model_name="logged"
+        )
+        version = str(logged.registered_model_version)
+        (tmp_path / "there").mkdir()
+        uri = f"models:/logged/{version}"
+        there = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path / "there")))
+    finally:
+        mlflow.set_tracking_uri(None)
+    signed = sign_path("sentiment", there, version, signer.key)
+    refuse("refused", r"\(registered_model_meta\)", lambda: tag(signed, server.url, "logged"))
+    (there / "registered_model_meta").unlink()
+    assert tag(sign_path("sentiment", there, version, signer.key), server.url, "logged").uri == uri
 
 
 def test_a_version_in_mlflow_with_other_files_is_not_tagged(server: MlflowServer, signer: Signer, model: Path) -> None:
