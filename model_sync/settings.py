@@ -86,6 +86,8 @@ class SyncSettings(CommonSettings):
     @field_validator("public_key")
     @classmethod
     def _are_keys(cls, paths: str) -> str:
+        if paths and not _paths(paths):  # whoever sets it does not mean that nothing is to be signed
+            raise ValueError("it names no file")
         try:
             Signatures.read(_paths(paths))
         except OSError as error:

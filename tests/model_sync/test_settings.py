@@ -87,6 +87,7 @@ def test_what_live_traffic_decides_comes_from_the_environment(monkeypatch: pytes
         ("BUNRIWIKI_SHADOW", "on", "BUNRIWIKI_SHADOW=on needs BUNRIWIKI_CANARY"),
         ("BUNRIWIKI_POLL_INTERVAL", "0", "BUNRIWIKI_POLL_INTERVAL='0'"),
         ("BUNRIWIKI_PUBLIC_KEY", "/nowhere", "BUNRIWIKI_PUBLIC_KEY='/nowhere': /nowhere cannot be read: No such file"),
+        ("BUNRIWIKI_PUBLIC_KEY", " , ", "BUNRIWIKI_PUBLIC_KEY=' , ': it names no file"),
         ("BUNRIWIKI_PUBLIC_KEY", __file__, "test_settings.py is no PEM file with a public key"),
     ],
 )
