@@ -12,13 +12,18 @@ from model_store.files import sync_folder, write_atomically
 
 
 class Quarantined(BaseModel):
-    """A version that failed. `digest` is of what the registry offered: when it changes there, the version is another one."""
+    """A version that failed. `digest` is of what the registry offered: when it changes there, the version is another one.
+
+    `signature`, where it failed for its signature, is a digest of that and of the keys that it was held to: when one of them
+    changes, the version may pass. It is None where it failed for another reason.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
     version: Version
     digest: str = Field(min_length=1)
+    signature: str | None = None
     reason: str = Field(min_length=1)
     at: AwareDatetime
 

@@ -20,7 +20,10 @@ from model_sync.contained import UnfitError
 from model_sync.importer import Importer
 from model_sync.looks import Outcome, Verdict
 from model_sync.report import Report
+from model_sync.signatures import SignatureError, Signatures
 from model_sync.sources import Offer, RefusedError, Source, SourceError
+
+NO_SIGNATURES = Signatures()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class ModelFollower:
     """Brings one model to what its registry names. Not for several threads at once.
 
     `fallback` is the folder of the version that serves where none of the store does. `before_flip` is called when every worker
-    has a new version.
+    has a new version. `signatures` are those that the importer asks for.
     """
 
     model: str
@@ -38,6 +41,7 @@ class ModelFollower:
     report: Report
     fallback: Path
     before_flip: Callable[[Target], None] = lambda _: None
+    signatures: Signatures = NO_SIGNATURES
 
     def look(self, by: Asker, *, force: bool) -> Outcome:
         """Look, and do what is to be done. Raises StoppedError only."""
@@ -59,7 +63,7 @@ class ModelFollower:
         try:
             return self._follow(offer, version, by, force=force)
         except RefusedError as error:
-            self._put_in_quarantine(offer, version, str(error), by)
+            self._put_in_quarantine(offer, version, error, by)
             return self._outcome("refused", version, str(error))
 
     def _follow(self, offer: Offer, version: str, by: Asker, *, force: bool) -> Outcome:
@@ -69,7 +73,7 @@ class ModelFollower:
         if kept := self._kept(now, version):
             return kept
         bad = self.writer.quarantine.find(self.model, version)
-        if bad and bad.digest == offer.digest and not force:
+        if bad and self._is_of(bad, offer) and not force:
             return self._outcome("refused", version, bad.reason)
         if bad:
             self.writer.release(self.model, version, by)
@@ -81,6 +85,10 @@ class ModelFollower:
         if self.writer.generations().of(self.model).held:
             self.writer.change(lambda old: old.hold(self.model))
         return self._outcome("swapped", version)
+
+    def _is_of(self, bad: Quarantined, offer: Offer) -> bool:
+        """Whether the reason of the quarantine is one against this offer, too."""
+        return bad.digest == offer.digest and bad.signature in {None, self.signatures.identity(offer)}
 
     def _kept(self, now: ModelGeneration, version: str) -> Outcome | None:
         """The outcome where a person wants something else than `version`; None where nobody does."""
@@ -132,8 +140,15 @@ class ModelFollower:
             except BadVersionError as error:
                 raise RefusedError(str(error)) from error
 
-    def _put_in_quarantine(self, offer: Offer, version: str, reason: str, by: Asker) -> None:
-        one = Quarantined(model=self.model, version=version, digest=offer.digest, reason=reason, at=datetime.now(UTC))
+    def _put_in_quarantine(self, offer: Offer, version: str, why: RefusedError, by: Asker) -> None:
+        one = Quarantined(
+            model=self.model,
+            version=version,
+            digest=offer.digest,
+            signature=self.signatures.identity(offer) if isinstance(why, SignatureError) else None,
+            reason=str(why),
+            at=datetime.now(UTC),
+        )
         try:
             self.writer.put_in_quarantine(one, by)
         except OSError as error:  # a full disk: it does not serve all the same, and is tried again

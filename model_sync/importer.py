@@ -26,6 +26,7 @@ from model_sync.fetch import fetch
 from model_sync.gates import Finding, Truth, judge_labels, judge_trial
 from model_sync.report import Report
 from model_sync.settings import SyncSettings
+from model_sync.signatures import describe
 from model_sync.sources import Offer, RefusedError, Source
 
 AT_ONCE = 2  # imports: what is compiled already need not wait for what is not
@@ -52,18 +53,20 @@ class Importer:
         self._turns = threading.Semaphore(AT_ONCE)
         self._broken_off: Counter[str] = Counter()  # by digest
         self._answers: dict[tuple[str, str], tuple[Answer, ...]] = {}  # of the last versions that were tried, by manifest
+        self._signatures = settings.signatures
 
     @contextmanager
     def bring(self, source: Source, offer: Offer, version: str, serving: Path, *, force: bool) -> Iterator[Imported]:
         """`offer` as the version `version`, as good as the one in the folder `serving`; it lies there within the `with`.
 
-        Raises RefusedError when it must not serve; SourceError, OSError and UnfitError when another try may do it;
-        StoppedError.
+        Raises RefusedError when it must not serve, SignatureError (also with `force`) when its signature does not hold;
+        SourceError, OSError and UnfitError when another try may do it; StoppedError.
         """
         model = offer.model
         self._report.begin(model)
         scratch = self._layout.staging / f"import-{model}-{uuid.uuid4().hex}"
         try:
+            self._signatures.require(offer)
             with self._report.phase(model, "fetch"):
                 fetched = fetch(
                     source,
@@ -72,6 +75,9 @@ class Importer:
                     progress=lambda done, total: self._report.share(model, done / max(1, total)),
                     stop=self._stopping,
                 )
+            if self._signatures.asked_for:
+                with self._report.phase(model, "signature"):
+                    self._signatures.verify(offer, describe(fetched))
             with self._report.phase(model, "wait"):
                 self._turns.acquire()
             try:

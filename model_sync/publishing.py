@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import random
 import tempfile
 import threading
@@ -26,9 +25,11 @@ from artifacts.manifest import DamagedArtifactError, digest
 from model_store.names import to_store
 from model_sync.importing.artifact import Compiled, find_artifact
 from model_sync.importing.readable import require_readable
+from model_sync.signatures import SignedFile, sign
 from model_sync.sources import RefusedError, SourceError
 from model_sync.sources.latest_model import LATEST_MODEL, MOST_BYTES, FullEntry, LatestModel, ListedFile, with_entry
-from model_sync.sources.s3 import MEANINGS, MISSING, NO_CREDENTIALS, UNREACHABLE, code_of, signed_text
+from model_sync.sources.local import SIGNATURE
+from model_sync.sources.s3 import MEANINGS, MISSING, NO_CREDENTIALS, UNREACHABLE, code_of
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -147,8 +148,8 @@ class Publisher:
             raise PublishError("refused", f"It cannot be listed in {LATEST_MODEL}: {error.errors()[0]['msg']}.") from error
         if key is None:
             return entry
-        signature = base64.b64encode(key.sign(signed_text(model, version, entry.digest))).decode()
-        return entry.model_copy(update={"signature": signature})
+        covered = [SignedFile(file.path, file.size, file.sha256) for file in entry.files]
+        return entry.model_copy(update={"signature": sign(key, model, version, covered)})
 
     def _present(self, entry: FullEntry) -> set[str]:
         """Which files of `entry` lie there already. Raises PublishError where others do under its name."""
@@ -320,7 +321,9 @@ def _files(path: Path) -> dict[str, Path]:
     found = {
         file.relative_to(path).as_posix(): file
         for file in sorted(path.rglob("*"))
-        if file.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in file.relative_to(path).parts)
+        if file.is_file()
+        and not any(part.startswith(".") or part == "__pycache__" for part in file.relative_to(path).parts)
+        and file != path / SIGNATURE  # of a folder that is followed: latest_model.yaml has its own place for it
     }
     if not found:
         raise PublishError("refused", f"There is no file in {path}.")

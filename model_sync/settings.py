@@ -11,13 +11,14 @@ import os
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import DirectoryPath, Field, FilePath, field_validator, model_validator
+from pydantic import DirectoryPath, Field, field_validator, model_validator
 
 from artifacts.reference import REFERENCE
 from model_store.generation import Canary
 from model_sync.contained import MB, Limits
 from model_sync.gates import Thresholds
 from model_sync.live import LiveLimits
+from model_sync.signatures import Signatures
 from settings import CommonSettings, read
 
 ROOT = Path(__file__).parent.parent
@@ -26,8 +27,10 @@ ROOT = Path(__file__).parent.parent
 class SyncSettings(CommonSettings):
     """What an operator may choose of the sidecar."""
 
-    s3_public_key: FilePath | None = Field(
-        default=None, description="PEM file with an Ed25519 public key: what is not signed with its other half is refused."
+    public_key: str = Field(
+        default="",
+        description="PEM files with Ed25519 public keys, separated by commas: from any registry, what is not signed with the "
+        "other half of one is refused.",
     )
     poll_interval: float = Field(default=300, gt=0, description="Seconds between two looks of the clock, give or take a tenth.")
     sqs_queue_url: str = Field(default="", description="Queue with the bucket's event notifications.")
@@ -99,12 +102,28 @@ class SyncSettings(CommonSettings):
             raise ValueError("is to be `auto`, `off`, or folders of control groups, separated by commas")
         return choice
 
+    @field_validator("public_key")
+    @classmethod
+    def _are_keys(cls, paths: str) -> str:
+        if paths and not _paths(paths):  # whoever sets it does not mean that nothing is to be signed
+            raise ValueError("it names no file")
+        try:
+            Signatures.read(_paths(paths))
+        except OSError as error:
+            raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from error
+        return paths
+
     @field_validator("serve_python")
     @classmethod
     def _is_a_program(cls, path: Path) -> Path:
         if not os.access(path, os.X_OK):
             raise ValueError("no program is there: name the data plane's Python (`make serve-env` makes one in .venv)")
         return path.absolute()
+
+    @property
+    def signatures(self) -> Signatures:
+        """Which signatures versions have to carry. Raises OSError and ValueError where a key has gone since the start."""
+        return Signatures.read(_paths(self.public_key))
 
     @property
     def limits(self) -> Limits:
@@ -134,6 +153,10 @@ class SyncSettings(CommonSettings):
     def canary_choice(self) -> Canary | None:
         """How a new version meets live traffic before it serves."""
         return Canary(share=self.canary, shadow=self.shadow == "on") if self.canary else None
+
+
+def _paths(text: str) -> list[Path]:
+    return [Path(path.strip()) for path in text.split(",") if path.strip()]
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def followers(settings: SyncSettings, writer: StoreWriter, report: Report, stopp
     """Who brings each model to what its registry names, until `stopping` is set. Raises OSError and ValueError."""
     importer = Importer(settings, writer.layout, report, stopping)
     return [
-        ModelFollower(model, source, writer, importer, report, settings.models / model)
+        ModelFollower(model, source, writer, importer, report, settings.models / model, signatures=settings.signatures)
         for model, source in open_sources(settings).items()
     ]
 

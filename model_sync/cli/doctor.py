@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -31,7 +31,9 @@ from model_sync.cli.settings import CliSettings, read_settings
 from model_sync.cli.words import Words
 from model_sync.contained import ROOT
 from model_sync.settings import SyncSettings
-from model_sync.sources import Source, SourceError
+from model_sync.signatures import SignatureError, Signatures, SignedFile
+from model_sync.sources import Offer, RefusedError, RemoteFile, Source, SourceError
+from model_sync.sources.configured import open_sources
 from model_sync.sources.s3 import MISSING, S3Source, code_of
 from model_sync.sources.s3 import connect as s3_client
 from model_sync.triggers.sqs import queue_client
@@ -87,6 +89,7 @@ class Doctor:
                 ("reference", lambda: self._reference(found)),
                 ("s3", lambda: self._s3(found)),
                 ("mlflow", lambda: self._mlflow(found)),
+                ("signatures", lambda: self._signatures(found)),
                 ("sqs", lambda: self._sqs(found)),
                 ("webhook", lambda: self._webhook(found)),
                 ("admin", lambda: self._admin(found)),
@@ -200,11 +203,7 @@ class Doctor:
         client.meta.events.register(
             "after-call.s3", lambda http_response, **_: dates.append(http_response.headers.get("Date", ""))
         )
-        try:
-            source = S3Source(settings.s3_uri, settings.s3_public_key, client)
-        except ValueError as error:
-            yield self._finding("s3", "fail", "wrong", error=error)
-            return
+        source = S3Source(settings.s3_uri, client)
         for model in models:
             yield self._offer("s3", source, model, settings.s3_uri)
         if dates and dates[-1]:
@@ -236,6 +235,32 @@ class Doctor:
         if offer is None:
             return self._finding(check, "warn", "none", model=model, place=place)
         return self._finding(check, "ok", "fine", model=model, version=offer.version, uri=offer.uri)
+
+    def _signatures(self, settings: SyncSettings) -> Iterator[Finding]:
+        signatures = settings.signatures
+        if not signatures.asked_for:
+            yield self._finding("signatures", "ok", "off")
+            return
+        for model, source in open_sources(settings).items():
+            try:
+                offer = source.newest(model)
+                files = source.files(offer) if offer else ()
+            except (RefusedError, SourceError):  # the registry's own check, or the import, tells
+                continue
+            if offer:
+                yield self._signature(signatures, offer, files)
+
+    def _signature(self, signatures: Signatures, offer: Offer, files: Sequence[RemoteFile]) -> Finding:
+        facts = {"model": offer.model, "version": offer.version}
+        stated = [SignedFile(file.path, file.size, file.sha256) for file in files if file.sha256]
+        try:
+            signatures.require(offer)
+            if len(stated) < len(files):
+                return self._finding("signatures", "ok", "later", **facts)
+            signatures.verify(offer, stated)
+        except SignatureError as error:
+            return self._finding("signatures", "fail", "refused", error=error)
+        return self._finding("signatures", "ok", "fine", **facts)
 
     def _sqs(self, settings: SyncSettings) -> Iterator[Finding]:
         if not settings.sqs_queue_url:

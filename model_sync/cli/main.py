@@ -147,6 +147,31 @@ def _publish(call: Call) -> Exit:
     return call.say(done, sentence, uri=done.uri, model=done.model, uploaded=len(done.uploaded), present=len(done.present))
 
 
+def _sign(call: Call) -> Exit:
+    from model_sync.publishing import PublishError, read_key
+    from model_sync.signing import sign_path
+
+    given = call.given
+    settings = read_settings(CliSettings)
+    try:
+        signed = sign_path(given.model, given.path, given.version, read_key(given.key))
+        if given.mlflow is None:
+            return call.show(signed, lambda: call.screen.bare(signed.signature))
+        if not settings.mlflow_tracking_uri:
+            raise CliError(Exit.USAGE, call.words("sign.no_mlflow"))
+        from model_sync.tagging import tag
+
+        signed = tag(signed, settings.mlflow_tracking_uri, given.mlflow or _registered_model(settings, given.model))
+    except PublishError as error:
+        raise CliError(PUBLISHING[error.kind], str(error)) from error
+    return call.say(signed, "sign.tagged", uri=signed.uri, model=signed.model)
+
+
+def _registered_model(settings: CliSettings, model: str) -> str:
+    choice = settings.choices.get(model)
+    return choice.place if choice and choice.kind == "mlflow" else settings.mlflow_model
+
+
 def _status(call: Call) -> Exit:
     with call.reader() as found:
         status = found.status()
@@ -241,6 +266,6 @@ def _doctor(call: Call) -> Exit:
 
 
 COMMANDS: dict[str, Callable[[Call], Exit]] = {
-    "run": _run, "sync": _sync, "publish": _publish, "status": _status, "history": _history, "rollback": _rollback,
-    "pin": _pin, "unpin": _unpin, "quarantine": _quarantine, "gc": _gc, "doctor": _doctor,
+    "run": _run, "sync": _sync, "publish": _publish, "sign": _sign, "status": _status, "history": _history,
+    "rollback": _rollback, "pin": _pin, "unpin": _unpin, "quarantine": _quarantine, "gc": _gc, "doctor": _doctor,
 }  # fmt: skip

@@ -50,6 +50,10 @@ class Screen:
         """A line for people."""
         self._out.print(Text(plain(text), style=style))
 
+    def bare(self, text: str) -> None:
+        """A line to be copied, or to go to a file: never broken into two."""
+        sys.stdout.write(plain(text) + "\n")
+
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
         """A table whose headers are `columns`, as words.yaml has them."""
         table = Table(

@@ -23,12 +23,14 @@ class Offer:
     """The newest version of a model, as a registry names it.
 
     `digest` is another one as soon as anything of what is offered is another one; `uri` says to people where it lies.
+    `signature` is what the registry has as the version's signature, unverified; the digest does not cover it.
     """
 
     model: str
     version: str
     digest: str
     uri: str
+    signature: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,12 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from model_sync.signatures import MOST_CHARACTERS
 from model_sync.sources import Offer, RemoteFile, SourceError
 from model_sync.sources.latest_model import digest_of
 
 INCOMPLETE = ".incomplete"  # whoever copies a version in keeps a file of this name in it until all is there
+SIGNATURE = "signature"  # the file of a version that has its signature, and is no part of it
 
 
 class LocalSource:
@@ -31,7 +33,7 @@ class LocalSource:
                 if folder.name.startswith(".") or not folder.is_dir() or (folder / INCOMPLETE).exists():
                     continue
                 if files := _files(folder):
-                    return Offer(model, folder.name, _digest(folder, files), str(folder))
+                    return Offer(model, folder.name, _digest(folder, files), str(folder), _signature(folder))
         except OSError as error:
             raise SourceError(f"the versions of {model} cannot be read: {error}") from error
         return None
@@ -60,9 +62,17 @@ class LocalSource:
 
 
 def _files(folder: Path) -> tuple[RemoteFile, ...]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SIGNATURE)
     return tuple(RemoteFile(path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths)
 
 
 def _digest(folder: Path, files: tuple[RemoteFile, ...]) -> str:
     return digest_of([[file.path, file.size, (folder / file.path).stat().st_mtime_ns] for file in files])
+
+
+def _signature(folder: Path) -> str | None:
+    path = folder / SIGNATURE
+    if not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return stream.read(MOST_CHARACTERS + 1).decode(errors="replace")

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from model_sync.signatures import MLFLOW_TAG
 from model_sync.sources import Offer, RefusedError, RemoteFile, SourceError
 from model_sync.sources.latest_model import digest_of
 
@@ -49,10 +50,22 @@ class MlflowSource:
             version = self._version(name)
         except MlflowException as error:
             raise self._plainly(error, f"the registered model {name!r}") from error
-        if version is None:
-            return None
-        identity = [version.name, version.version, version.run_id, version.model_id, version.source, version.creation_timestamp]
-        return Offer(model, str(version.version), digest_of(identity), f"models:/{name}/{version.version}")
+        return None if version is None else _offer(model, version)
+
+    def version(self, model: str, number: str) -> Offer:
+        """A version by its number, whether an alias names it or not. Raises SourceError."""
+        name = self._names[model]
+        try:
+            return _offer(model, self._client.get_model_version(name, number))
+        except MlflowException as error:
+            raise self._plainly(error, f"the version {number} of the registered model {name!r}") from error
+
+    def set_signature(self, offer: Offer, signature: str) -> None:
+        """Tag the version with `signature`. Raises SourceError."""
+        try:
+            self._client.set_model_version_tag(self._names[offer.model], offer.version, MLFLOW_TAG, signature)
+        except MlflowException as error:
+            raise self._plainly(error, offer.uri) from error
 
     def files(self, offer: Offer) -> tuple[RemoteFile, ...]:
         """The files with their sizes; MLflow knows no digests. Raises SourceError, and RefusedError where there is no file."""
@@ -123,6 +136,13 @@ class MlflowSource:
                 return SourceError(f"MLflow at {server} does not have {what}: register it, or correct its name")
             case _:
                 return SourceError(f"MLflow at {server} cannot be asked for {what}: {said}")
+
+
+def _offer(model: str, version: Any) -> Offer:
+    """What a version of a registered model is to `model`. Its tags do not make it another one."""
+    identity = [version.name, version.version, version.run_id, version.model_id, version.source, version.creation_timestamp]
+    uri = f"models:/{version.name}/{version.version}"
+    return Offer(model, str(version.version), digest_of(identity), uri, version.tags.get(MLFLOW_TAG))
 
 
 def _walk(store: Any, folder: str | None = None) -> Iterator[RemoteFile]:

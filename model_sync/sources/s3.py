@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import threading
 import time
@@ -17,9 +15,6 @@ import urllib3
 from botocore import exceptions as boto
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from model_sync.sources import Offer, RefusedError, RemoteFile, SourceError
 from model_sync.sources.latest_model import LATEST_MODEL, MOST_BYTES, FullEntry, LatestModel, ShortEntry, digest_of
@@ -70,20 +65,16 @@ class _Offered:
 class S3Source:
     """The registry at `uri` (`s3://bucket/prefix`), reached with AWS's own variables.
 
-    With `key`, a PEM file with an Ed25519 public key, only signed versions are taken: see `signed_text`. A download slower than
-    `least_speed` bytes per second is given up. A look costs one conditional GET; for a model in the short form also one LIST,
-    which needs `s3:ListBucket`. Raises ValueError for a `uri` or a `key` that is none, and OSError.
+    A download slower than `least_speed` bytes per second is given up. A look costs one conditional GET; for a model in the
+    short form also one LIST, which needs `s3:ListBucket`. Raises ValueError for a `uri` that is none.
     """
 
-    def __init__(
-        self, uri: str, key: Path | None = None, client: S3Client | None = None, *, least_speed: float = LEAST_SPEED
-    ) -> None:
+    def __init__(self, uri: str, client: S3Client | None = None, *, least_speed: float = LEAST_SPEED) -> None:
         scheme, _, place = uri.partition("://")
         self._bucket, _, prefix = place.partition("/")
         self._prefix = prefix.strip("/")
         if scheme != "s3" or not self._bucket:
             raise ValueError(f"{uri!r} should look like s3://bucket/prefix")
-        self._key = _public_key(key) if key else None
         self._client = client or connect()
         self._least_speed = least_speed
         self._asking = threading.Lock()
@@ -106,14 +97,12 @@ class S3Source:
         known = self._offered.get(model)
         if known is None or known.digest != offered.digest or known.entry != offered.entry:
             self._offered[model] = offered
-        return Offer(model, version, offered.digest, self._uri(self._key_of(entry.path)))
+        signature = offered.entry.signature if offered.entry else None  # the short form has no place for one
+        return Offer(model, version, offered.digest, self._uri(self._key_of(entry.path)), signature)
 
     def files(self, offer: Offer) -> tuple[RemoteFile, ...]:
-        """The files of the newest offer. Raises SourceError for an older one, and RefusedError where the signature is wrong."""
-        offered = self._find(offer)
-        if self._key:
-            _verify(self._key, offer, offered.entry)
-        return offered.files
+        """The files of the newest offer. Raises SourceError for an older one."""
+        return self._find(offer).files
 
     def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
         """Fetch what is missing of `part`. When the object changed meanwhile, it begins from zero.
@@ -271,34 +260,6 @@ class S3Source:
 
     def _uri(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"
-
-
-def signed_text(model: str, version: str, digest: str) -> bytes:
-    """What a publisher signs with the Ed25519 key; `digest` is `FullEntry.digest`."""
-    return f"{model}\n{version}\n{digest}".encode()
-
-
-def _verify(key: Ed25519PublicKey, offer: Offer, entry: FullEntry | None) -> None:
-    if entry is None:
-        raise RefusedError(f"{offer.model} {offer.version} is unsigned: a plain path in {LATEST_MODEL} cannot be signed")
-    if entry.signature is None:
-        raise RefusedError(f"{offer.model} {offer.version} is unsigned: {LATEST_MODEL} has no signature for it")
-    try:
-        key.verify(base64.b64decode(entry.signature, validate=True), signed_text(offer.model, offer.version, offer.digest))
-    except (InvalidSignature, binascii.Error) as error:
-        raise RefusedError(
-            f"the signature of {offer.model} {offer.version} in {LATEST_MODEL} is not by the key set here"
-        ) from error
-
-
-def _public_key(path: Path) -> Ed25519PublicKey:
-    try:
-        key = load_pem_public_key(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is no PEM file with a public key: {error}") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise ValueError(f"{path} has a public key of another kind than Ed25519")
-    return key
 
 
 def connect() -> S3Client:

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.datastructures import Headers
 
+from model_sync.signatures import MLFLOW_TAG
+
 SIGNATURE = "X-MLflow-Signature"
 DELIVERY_ID = "X-MLflow-Delivery-Id"
 TIMESTAMP = "X-MLflow-Timestamp"
 CHANGES = {("model_version", "created"), ("model_version_alias", "created"), ("model_version_alias", "deleted")}
+TAGGED = ("model_version_tag", "set")
 
 
 @dataclass
@@ -87,6 +90,7 @@ class _Foreign(BaseModel):
 
 class _Subject(_Foreign):
     name: str
+    key: str = ""  # of a tag
 
 
 class _Event(_Foreign):
@@ -98,10 +102,12 @@ class _Event(_Foreign):
 def concerns(body: bytes, names: Collection[str]) -> bool:
     """Whether an event may change which version of the registered models `names` should serve.
 
-    That is a new version, and an alias that is set or deleted. Of tags, prompts and what is not known it is not.
+    That is a new version, an alias that is set or deleted, and a version that is signed. Of other tags, prompts and what is not
+    known it is not.
     """
     try:
         event = _Event.model_validate_json(body)
     except ValidationError:
         return False
-    return (event.entity, event.action) in CHANGES and event.data.name in names
+    change = (event.entity, event.action)
+    return event.data.name in names and (change in CHANGES or (change == TAGGED and event.data.key == MLFLOW_TAG))

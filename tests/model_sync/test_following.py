@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from model_store.generation import Target
 from model_store.history import Event
@@ -17,6 +18,7 @@ from model_sync.contained import StoppedError
 from model_sync.following import ModelFollower
 from model_sync.importer import Importer
 from model_sync.report import Report
+from model_sync.signatures import SignatureError, Signatures
 from model_sync.sources import SourceError
 from tests.conftest import MODELS
 from tests.model_sync.fakes import URI, FakeImporter, FakeSource, offer
@@ -118,6 +120,54 @@ def test_a_refused_version_is_tried_again_when_a_person_clears_it(setup: Setup) 
     setup.importer.refuses.clear()
     setup.writer.release("kcbert", "v1", "person")
     assert setup.look() == ("swapped", "v1", None)
+
+
+def signing(setup: Setup, *keys: Ed25519PrivateKey) -> None:
+    """The follower, as it is after a start with these keys; a version is refused for its signature, whatever that is."""
+    signatures = Signatures([key.public_key() for key in keys])
+    setup.follower = dataclasses.replace(setup.follower, signatures=signatures)
+    setup.importer.raises = SignatureError("unsigned") if keys else None
+
+
+def signed(setup: Setup, signature: str | None) -> None:
+    setup.source.offers["kcbert"] = dataclasses.replace(offer("v1"), signature=signature)
+
+
+def test_a_version_without_a_signature_is_tried_again_when_it_has_one(setup: Setup) -> None:
+    signing(setup, Ed25519PrivateKey.generate())
+    setup.offers("v1")
+    for number, signature in enumerate((None, "c2ln", "another"), 1):
+        signed(setup, signature)
+        assert [setup.look() for _ in range(3)] == [("refused", "v1", "unsigned")] * 3
+        assert len(setup.importer.brought) == number
+    signed(setup, "right")
+    setup.importer.raises = None
+    assert setup.look() == ("swapped", "v1", None)
+    assert setup.writer.quarantine.all() == []
+    assert [len(setup.events(kind)) for kind in ("quarantined", "released")] == [3, 3]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_version_refused_for_its_signature_is_tried_again_with_other_keys(setup: Setup, more: int) -> None:
+    key = Ed25519PrivateKey.generate()
+    signing(setup, key)
+    setup.offers("v1")
+    setup.look()
+    signing(setup, key)  # a restart
+    setup.look()
+    assert len(setup.importer.brought) == 1
+    signing(setup, *[key, Ed25519PrivateKey.generate()][: 2 * more])
+    setup.importer.raises = None
+    assert setup.look() == ("swapped", "v1", None)
+
+
+def test_another_signature_clears_nobody_of_anything_else(setup: Setup) -> None:
+    setup.offers("v1")
+    setup.importer.refuses["d1"] = "its labels are permuted"
+    setup.look()
+    signed(setup, "another")
+    assert setup.look() == ("refused", "v1", "its labels are permuted")
+    assert len(setup.importer.brought) == 1
 
 
 def test_force_goes_past_the_gates_and_is_recorded(setup: Setup) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from artifacts.answers import Classification
 from artifacts.manifest import Label, Manifest
@@ -20,14 +23,18 @@ from model_store.layout import Layout
 from model_sync import importer as module
 from model_sync.contained import BrokeOffError, RefusingError, UnfitError
 from model_sync.importer import Importer
+from model_sync.publishing import read_key
 from model_sync.report import Report
 from model_sync.settings import SyncSettings
+from model_sync.signatures import SignatureError, SignedFile, sign
 from model_sync.sources import Offer, RefusedError
 from tests.conftest import MODELS
+from tests.keys import make_keys
 from tests.model_sync.fakes import offer
 from tests.published import compiled
 
 SERVING = MODELS / "kcbert"
+FILES = (SignedFile("weights", 5, hashlib.sha256(b"bytes").hexdigest()),)  # what is fetched
 
 
 class Programs:
@@ -79,6 +86,7 @@ class Setup:
 
     def bring(self, one: Offer | None = None, *, force: bool = False) -> str | None:
         self.fetched.mkdir(exist_ok=True)
+        (self.fetched / "weights").write_bytes(b"bytes")
         with self.importer.bring(None, one or offer(), "v1", SERVING, force=force) as imported:  # type: ignore[arg-type]
             assert (imported.folder / "manifest.yaml").is_file()
             return imported.forced_past
@@ -91,6 +99,14 @@ class Setup:
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled("kcbert", tmp_path_factory.mktemp("version") / "kcbert")
+
+
+@pytest.fixture
+def asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ed25519PrivateKey:
+    """A deployment that takes only what this key signed."""
+    private, public = make_keys(tmp_path)
+    monkeypatch.setenv("BUNRIWIKI_PUBLIC_KEY", str(public))
+    return read_key(private)
 
 
 @pytest.fixture
@@ -142,6 +158,33 @@ def test_other_classes_are_refused_before_a_trial_and_tried_all_the_same_when_fo
     assert "runners.trial" not in [words[2] for words in setup.programs.ran]
     assert (setup.bring(force=True) or "").startswith("labels: ")
     assert "runners.trial" in [words[2] for words in setup.programs.ran]
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("signature", [None, "c2ln", sign(Ed25519PrivateKey.generate(), "kcbert", "v1", FILES)])
+def test_without_a_signature_that_holds_nothing_is_opened(
+    asking: Ed25519PrivateKey, setup: Setup, signature: str | None, force: bool
+) -> None:
+    with pytest.raises(SignatureError, match=r"^(what )?(the signature of )?kcbert v1 "):
+        setup.bring(replace(offer(), signature=signature), force=force)
+    assert setup.programs.ran == []
+    assert setup.left == []
+    assert not setup.fetched.exists()
+
+
+def test_what_was_fetched_is_what_was_signed(asking: Ed25519PrivateKey, setup: Setup) -> None:
+    one = replace(offer(), signature=sign(asking, "kcbert", "v1", FILES))
+    assert setup.bring(one) is None
+    assert "signature" in setup.report.state().models["kcbert"].seconds
+    setup.fetched.mkdir()
+    (setup.fetched / "another").touch()
+    with pytest.raises(SignatureError, match="is of other content"):
+        setup.bring(one, force=True)
+
+
+def test_where_no_signature_is_asked_for_none_is_looked_at(setup: Setup) -> None:
+    assert setup.bring(replace(offer(), signature="?")) is None
+    assert "signature" not in setup.report.state().models["kcbert"].seconds
 
 
 def test_what_a_program_refuses_is_refused(setup: Setup) -> None:

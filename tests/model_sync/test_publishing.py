@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from benchmarks.load import free_port
 from model_sync import publishing
 from model_sync.publishing import Publisher, PublishError, read_key
+from model_sync.signatures import Signatures, SignedFile
 from model_sync.sources.s3 import S3Source
 from tests.registries import CREDENTIALS, REGION, SeaweedFS
 
@@ -58,11 +59,14 @@ class Registry:
         return dict(yaml.safe_load(answer["Body"].read()))
 
     def newest(self, model: str = "kcbert", key: Path | None = None) -> tuple[str, list[str]]:
-        """What the sidecar would find: the version, and its files."""
-        source = S3Source(self.uri, key, client=self.client)
+        """What the sidecar would find: the version, and its files. With `key`, their signature has to hold."""
+        source = S3Source(self.uri, client=self.client)
         offer = source.newest(model)
         assert offer
-        return offer.version, [file.path for file in source.files(offer)]
+        files = source.files(offer)
+        covered = [SignedFile(file.path, file.size, file.sha256 or "") for file in files]
+        Signatures.read([key] if key else []).verify(offer, covered)
+        return offer.version, [file.path for file in files]
 
 
 @pytest.fixture
@@ -93,6 +97,7 @@ def test_a_folder_is_published_and_found(registry: Registry, make_version: MakeV
     folder = make_version("kcbert", "v1")
     (folder / ".git").mkdir()
     (folder / ".git" / "config").write_text("hidden")
+    (folder / "signature").write_text("of a folder that is followed")
     seen: list[tuple[str, int, int]] = []
     done = registry.publisher().publish("kcbert", folder, "V1.2+cu", progress=lambda *told: seen.append(told))
     assert (done.uploaded, done.present, done.announced) == (("README.md", "deeper/weights.bin", "manifest.yaml"), (), True)

@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from model_store.generation import Canary
 from model_sync.contained import Limits
@@ -52,6 +54,15 @@ def test_limits_and_thresholds_come_from_the_environment(monkeypatch: pytest.Mon
     assert read(SyncSettings).thresholds.quality == 0.5
 
 
+def test_signatures_are_asked_for_once_there_is_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert not read(SyncSettings).signatures.asked_for
+    for name in ("old", "new"):
+        key = Ed25519PrivateKey.generate().public_key()
+        (tmp_path / name).write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    monkeypatch.setenv("BUNRIWIKI_PUBLIC_KEY", f"{tmp_path / 'old'}, {tmp_path / 'new'},")
+    assert read(SyncSettings).signatures.asked_for
+
+
 def test_what_live_traffic_decides_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(SyncSettings).canary_choice is None
     assert read(SyncSettings).live_limits == LiveLimits(requests=50, errors=5, latency=2, stuck=30, differences=20)
@@ -75,7 +86,9 @@ def test_what_live_traffic_decides_comes_from_the_environment(monkeypatch: pytes
         ("BUNRIWIKI_CANARY", "10", "BUNRIWIKI_CANARY='10'"),
         ("BUNRIWIKI_SHADOW", "on", "BUNRIWIKI_SHADOW=on needs BUNRIWIKI_CANARY"),
         ("BUNRIWIKI_POLL_INTERVAL", "0", "BUNRIWIKI_POLL_INTERVAL='0'"),
-        ("BUNRIWIKI_S3_PUBLIC_KEY", "/nowhere", "BUNRIWIKI_S3_PUBLIC_KEY='/nowhere'"),
+        ("BUNRIWIKI_PUBLIC_KEY", "/nowhere", "BUNRIWIKI_PUBLIC_KEY='/nowhere': /nowhere cannot be read: No such file"),
+        ("BUNRIWIKI_PUBLIC_KEY", " , ", "BUNRIWIKI_PUBLIC_KEY=' , ': it names no file"),
+        ("BUNRIWIKI_PUBLIC_KEY", __file__, "test_settings.py is no PEM file with a public key"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_and_is_named(

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from artifacts.manifest import MODELS
 from benchmarks.load import free_port
@@ -29,10 +27,13 @@ from model_sync.cli.doctor import Doctor, Finding
 from model_sync.cli.exits import Exit
 from model_sync.cli.main import main
 from model_sync.cli.words import Words
+from model_sync.publishing import read_key
+from model_sync.signatures import SignedFile, describe, sign
 from model_sync.sources import SourceError
 from model_sync.sources.mlflow_registry import MlflowSource
 from tests.conftest import MODELS as SHIPPED
 from tests.conftest import ROOT
+from tests.keys import make_keys
 from tests.model_sync.fakes import offer
 from tests.registries import SeaweedFS, SqsEmulator
 
@@ -128,7 +129,7 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert {one.level for one in findings if one.check != "sandbox"} == {"ok"}
     assert [one.check for one in findings] == [
         "settings", "store", "room", "lock", "generation", "sandbox", "serve_python", "reference", "reference", "reference",
-        "s3", "s3", "clock", "mlflow", "sqs", "webhook", "admin", "ports", "ports", "ports",
+        "s3", "s3", "clock", "mlflow", "signatures", "sqs", "webhook", "admin", "ports", "ports", "ports",
     ]  # fmt: skip
     assert main(["doctor"]) == Exit.DONE
     assert "ok   lock: nobody writes to the store" in capsys.readouterr().out
@@ -268,14 +269,52 @@ def test_a_latest_model_that_is_broken_or_lacks_a_model(s3: SeaweedFS, monkeypat
     only("s3", "warn", "does not name it")
 
 
-@pytest.mark.usefixtures("away")
 def test_a_public_key_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "key.pem").write_text("no key")
-    monkeypatch.setenv("BUNRIWIKI_S3_PUBLIC_KEY", str(tmp_path / "key.pem"))
-    only("s3", "fail", "no PEM file")
-    key = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    (tmp_path / "key.pem").write_bytes(key)
-    assert {level for level, _ in found("s3")} == {"ok"}
+    monkeypatch.setenv("BUNRIWIKI_PUBLIC_KEY", str(tmp_path / "key.pem"))
+    only("settings", "fail", "no PEM file with a public key")
+
+
+@pytest.fixture
+def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The private half of the key that is asked for."""
+    private, public = make_keys(tmp_path)
+    monkeypatch.setenv("BUNRIWIKI_PUBLIC_KEY", str(public))
+    return private
+
+
+@pytest.mark.usefixtures("away")
+def test_signatures_of_what_states_its_digests(s3: SeaweedFS, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_SOURCES", "yolo=s3 kcbert=s3")
+    only("signatures", "fail", "yolo v1 has no signature")
+    monkeypatch.setenv("BUNRIWIKI_S3_URI", f"s3://{s3.BUCKET}/signed")
+    signature = sign(read_key(key), "yolo", "v1", [SignedFile("a", 1, "0" * 64)])
+    files = [{"path": "a", "size": 1, "sha256": "0" * 64}]
+    entry = {"version": "v1", "path": "v1", "files": files, "signature": signature}
+    latest = json.dumps({"yolo": entry, "kcbert": entry}).encode()
+    s3.client().put_object(Bucket=s3.BUCKET, Key="signed/latest_model.yaml", Body=latest)
+    yolo, kcbert = found("signatures")
+    assert yolo == ("ok", "yolo: the signature of v1 holds")
+    assert (kcbert[0], "the signature of kcbert v1 is of other content" in kcbert[1]) == ("fail", True)
+
+
+def test_signatures_of_what_states_no_digests(tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "versions"
+    (folder / "v1").mkdir(parents=True)
+    (folder / "v1" / "best.pt").touch()
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("BUNRIWIKI_SOURCES", f"yolo=local:{folder} kcbert=local:{tmp_path / 'empty'}")
+    [(level, says)] = found("signatures")
+    assert (level, "yolo v1 has no signature" in says) == ("fail", True)
+    (folder / "v1" / "signature").write_text(sign(read_key(key), "yolo", "v1", describe(folder / "v1")))
+    assert found("signatures") == [("ok", "yolo: v1 has a signature; whether it holds is seen when the files are fetched")]
+
+
+@pytest.mark.usefixtures("away", "key")
+def test_signatures_of_a_registry_that_is_down_are_not_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_SOURCES", "yolo=s3")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
+    assert "signatures" not in [one.check for one in examine()]
 
 
 @pytest.mark.usefixtures("away")

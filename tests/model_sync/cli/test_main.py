@@ -27,7 +27,9 @@ from model_sync.commands import Collected, Pinned, Removed, RolledBack, Unpinned
 from model_sync.looks import Outcome, Verdict
 from model_sync.publishing import Published, Publisher, PublishError
 from model_sync.refusals import CommandError
+from model_sync.signing import Signed
 from model_sync.standing import ModelStanding, SidecarStanding, Standing, StoredVersion, Worker
+from tests.keys import make_keys
 
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ESCAPE = "\x1b[2J"
@@ -175,7 +177,7 @@ def test_what_is_typed_is_asked_for(fake: Fake, capsys: Capture, line: str, aske
         ("pin yolo", {"model", "version", "workers", "seconds"}),
         ("unpin yolo", {"model", "was_pinned", "released"}),
         ("quarantine list", {"quarantined"}),
-        ("quarantine add yolo v1 --reason slow", {"model", "version", "digest", "reason", "at"}),
+        ("quarantine add yolo v1 --reason slow", {"model", "version", "digest", "signature", "reason", "at"}),
         ("quarantine release yolo v1", {"model", "version"}),
         ("gc", {"removed"}),
         ("sync", {"outcomes"}),
@@ -389,3 +391,65 @@ def test_a_version_is_signed(fake: Fake, capsys: Capture, published: list[tuple[
 def test_publishing_needs_a_bucket(fake: Fake, capsys: Capture) -> None:
     code, said = run(fake, "publish yolo best.pt --version v2", capsys)
     assert (code, "BUNRIWIKI_S3_URI" in said) == (Exit.USAGE, True)
+
+
+@pytest.fixture
+def to_sign(tmp_path: Path) -> str:
+    """The beginning of a command line."""
+    private, _ = make_keys(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "MLmodel").write_text("flavors: {}")
+    return f"sign sentiment {tmp_path / 'model'} --version 7 --key {private}"
+
+
+def test_a_signature_is_printed_alone(fake: Fake, capsys: Capture, to_sign: str, tmp_path: Path) -> None:
+    code, said = run(fake, to_sign, capsys)
+    assert (code, len(said)) == (Exit.DONE, 89)
+    code, told = run_json(fake, to_sign, capsys)
+    assert told.keys() == {"model", "version", "files", "signature", "uri"}
+    assert (code, told["signature"], told["uri"]) == (Exit.DONE, said.strip(), None)
+    assert [(path, size) for path, size, _ in told["files"]] == [("MLmodel", 11)]
+    key = f"--key {tmp_path / 'key.pem'}"
+    assert run(fake, to_sign.replace(key, f"--key {tmp_path / 'key.public.pem'}"), capsys)[0] == Exit.USAGE
+    (tmp_path / "model" / "MLmodel").unlink()
+    assert run(fake, to_sign, capsys)[0] == Exit.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("typed", "sources", "name"),
+    [
+        ("--mlflow", "", "ensemble-sentiment-model"),
+        ("--mlflow", "sentiment=mlflow:feelings", "feelings"),
+        ("--mlflow", "sentiment=s3", "ensemble-sentiment-model"),
+        ("--mlflow another", "sentiment=mlflow:feelings", "another"),
+    ],
+)
+def test_a_version_in_mlflow_is_tagged(
+    fake: Fake, capsys: Capture, monkeypatch: pytest.MonkeyPatch, to_sign: str, typed: str, sources: str, name: str
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def tag(signed: Signed, tracking_uri: str, name: str) -> Signed:
+        asked.append((tracking_uri, name))
+        if len(asked) > 1:
+            raise PublishError("unreachable", "it is down")
+        return signed.model_copy(update={"uri": f"models:/{name}/{signed.version}"})
+
+    monkeypatch.setattr("model_sync.tagging.tag", tag)
+    line = f"{to_sign} {typed}"
+    assert run(fake, line, capsys) == (Exit.USAGE, "MLFLOW_TRACKING_URI is not set.\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow")
+    if sources:
+        monkeypatch.setenv("BUNRIWIKI_SOURCES", sources)
+    code, said = run(fake, line, capsys)
+    assert (code, f"models:/{name}/7 is signed" in said) == (Exit.DONE, True)
+    assert asked == [("http://mlflow", name)]
+    assert run(fake, line, capsys) == (Exit.UNREACHABLE, "it is down\n")
+
+
+def test_the_help_says_where_a_signature_goes(capsys: Capture) -> None:
+    for lang in ("en", "ko"):
+        with pytest.raises(SystemExit):
+            main(["sign", "--help", "--lang", lang])
+        said = capsys.readouterr().out
+        assert all(word in said for word in ("bunriwiki.signature", "--mlflow", "`signature`", "latest_model.yaml"))

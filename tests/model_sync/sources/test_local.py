@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from model_sync.signatures import MOST_CHARACTERS
 from model_sync.sources import RemoteFile, SourceError
 from model_sync.sources.local import LocalSource
 
@@ -71,3 +73,32 @@ def test_a_folder_that_is_not_there_is_an_error_and_a_model_without_one_is_none(
     assert source.newest("kcbert") is None
     with pytest.raises(SourceError, match="the versions of yolo cannot be read"):
         source.newest("yolo")
+
+
+def test_the_signature_is_no_part_of_the_version(source: LocalSource, tmp_path: Path) -> None:
+    folder = tmp_path / "yolo" / "v1"
+    write_version(folder, 1_000, weights="weights")
+    unsigned = source.newest("yolo")
+    assert unsigned
+    assert unsigned.signature is None
+    for signature in ("c2ln\n", ""):
+        (folder / "signature").write_text(signature)
+        assert source.newest("yolo") == replace(unsigned, signature=signature)
+    assert source.files(unsigned) == (RemoteFile("weights", 7),)
+    (folder / "signature").write_bytes(b"\xff" * 10_000_000)
+    huge = source.newest("yolo")
+    assert huge
+    assert len(huge.signature or "") == MOST_CHARACTERS + 1
+
+
+def test_files_that_are_called_signature_elsewhere_are_parts(source: LocalSource, tmp_path: Path) -> None:
+    write_version(tmp_path / "yolo" / "v1" / "signature", 1_000, signature="a file of the model")
+    offer = source.newest("yolo")
+    assert offer
+    assert offer.signature is None
+    assert source.files(offer) == (RemoteFile("signature/signature", 19),)
+
+
+def test_a_signature_alone_is_no_version(source: LocalSource, tmp_path: Path) -> None:
+    write_version(tmp_path / "yolo" / "v1", 1_000, signature="c2ln")
+    assert source.newest("yolo") is None

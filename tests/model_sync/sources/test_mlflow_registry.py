@@ -5,6 +5,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,29 @@ def test_an_error_of_this_disk_is_no_fault_of_the_registry(registry: Registry, t
     (tmp_path / "part").mkdir()
     with pytest.raises(OSError, match="directory"):
         source.download(newest(source), RemoteFile("MLmodel", 1), tmp_path / "part")
+
+
+@pytest.mark.parametrize("by", ["alias", "stage"])
+def test_a_tag_is_the_signature_and_makes_it_no_other_version(registry: Registry, by: str) -> None:
+    version = registry.register({"MLmodel": b"x"})
+    registry.alias("champion", version) if by == "alias" else registry.stage("Production", version)
+    source = registry.source()
+    first = newest(source)
+    assert first.signature is None
+    source.set_signature(first, "c2ln")
+    assert newest(source) == source.version("sentiment", version) == replace(first, signature="c2ln")
+    assert registry.client.get_model_version(registry.name, version).tags == {"bunriwiki.signature": "c2ln"}
+
+
+def test_a_version_that_is_not_there_cannot_be_signed(registry: Registry) -> None:
+    version = registry.register({"MLmodel": b"x"})
+    source = registry.source()
+    offer = source.version("sentiment", version)
+    with pytest.raises(SourceError, match=r"does not have the version 9 of the registered model"):
+        source.version("sentiment", "9")
+    registry.client.delete_model_version(registry.name, version)
+    with pytest.raises(SourceError, match=rf"does not have models:/{registry.name}/{version}"):
+        source.set_signature(offer, "c2ln")
 
 
 def test_a_model_that_is_not_registered(server: MlflowServer) -> None:

@@ -144,6 +144,13 @@ def test_new_versions_and_aliases_concern_us_and_nothing_else(kind: tuple[Webhoo
     assert not concerns(body.encode(), {"example_model"})
 
 
+def test_a_version_that_is_signed_concerns_us() -> None:
+    data = {"name": "감정", "version": "1", "key": "bunriwiki.signature", "value": "c2ln"}
+    body = {"entity": "model_version_tag", "action": "set", "timestamp": "2026-01-01T00:00:00+00:00", "data": data}
+    assert concerns(json.dumps(body).encode(), {"감정"})
+    assert not concerns(json.dumps(body).encode(), {"another"})
+
+
 @pytest.mark.parametrize("body", ["", "no JSON", "[]", "{}", '{"entity": "moon", "action": "rises", "data": {}}', BODY[:-1]])
 def test_an_event_that_is_not_known_does_not_concern_us(body: str) -> None:
     assert not concerns(body.encode(), {"감정"})

@@ -1,0 +1,91 @@
+"""Signatures that are asked for, from the registry to the generation file: the real sidecar, a folder, a real MLflow server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.keys import make_keys
+from tests.mlflow_models import Registrar
+from tests.published import compiled, pyfunc
+from tests.registries import MlflowServer
+from tests.sidecar import Sidecar
+
+
+@dataclass
+class Signed:
+    """A deployment that asks for signatures by the key in `private`."""
+
+    mlflow: Registrar
+    url: str
+    folder: Path  # of kcbert's versions
+    private: Path
+    sidecar: Sidecar
+
+    def look(self, model: str, *, force: bool = False) -> tuple[str, str | None]:
+        found = self.sidecar.look(model, force=force)["outcomes"][model]
+        return found["verdict"], found["reason"]
+
+    def sign(self, *arguments: str | Path) -> str:
+        """What a publisher types; what is printed."""
+        command = [sys.executable, "-m", "model_sync", "sign", *arguments, "--key", self.private]
+        environment = {"PATH": "", "MLFLOW_TRACKING_URI": self.url}
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signed]:
+    root = tmp_path_factory.mktemp("signed")
+    private, public = make_keys(root)
+    (root / "kcbert").mkdir()
+    with MlflowServer(root / "mlflow") as mlflow:
+        environment = {
+            "MLFLOW_TRACKING_URI": mlflow.url,
+            "BUNRIWIKI_SOURCES": f"sentiment=mlflow kcbert=local:{root / 'kcbert'}",
+            "BUNRIWIKI_POLL_INTERVAL": "3600",
+            "BUNRIWIKI_PUBLIC_KEY": str(public),
+        }
+        registrar = Registrar(mlflow.url)
+        sidecar = Sidecar(root / "store", root / "log", environment).start()
+        try:
+            sidecar.wait_for("kcbert", "unchanged")
+            yield Signed(registrar, mlflow.url, root / "kcbert", private, sidecar)
+        finally:
+            sidecar.stop()
+
+
+def test_a_version_in_mlflow_waits_for_its_tag(signed: Signed, tmp_path: Path) -> None:
+    model = pyfunc(tmp_path / "model")
+    version = signed.mlflow.register(model, "champion")
+    for force in (False, True):
+        verdict, reason = signed.look("sentiment", force=force)
+        assert verdict == "refused"
+        assert reason
+        assert reason.startswith(f"sentiment {version} has no signature, which BUNRIWIKI_PUBLIC_KEY asks for: sign it with")
+    signed.mlflow.client.set_model_version_tag(signed.mlflow.name, version, "bunriwiki.signature", "A" * 86 + "==")
+    verdict, reason = signed.look("sentiment")
+    assert (verdict, "is of other content" in str(reason)) == ("refused", True)
+    assert signed.sidecar.serving("sentiment") is None
+    assert "is signed" in signed.sign("sentiment", model, "--version", version, "--mlflow")
+    assert signed.look("sentiment") == ("swapped", None)
+    assert signed.sidecar.serving("sentiment") == version
+
+
+def test_a_compiled_version_in_a_folder_waits_for_its_signature(signed: Signed) -> None:
+    folder = compiled("kcbert", signed.folder / "v1")
+    assert signed.look("kcbert")[0] == "refused"
+    (folder / "signature").write_text(signed.sign("kcbert", folder, "--version", "v1"))
+    assert signed.look("kcbert") == ("swapped", None)
+    replayed = compiled("kcbert", signed.folder / "v2")
+    (replayed / "signature").write_bytes((folder / "signature").read_bytes())
+    verdict, reason = signed.look("kcbert")
+    assert (verdict, "is of other content" in str(reason)) == ("refused", True)
+    told = json.loads(signed.sign("kcbert", replayed, "--version", "v2", "--json"))
+    assert {"manifest.yaml", "model.onnx"} <= {path for path, _, _ in told["files"]}

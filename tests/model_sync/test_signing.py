@@ -1,0 +1,143 @@
+"""What is signed here holds for what the registries offer: a folder, and a real MLflow server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import mlflow.artifacts
+import mlflow.pyfunc
+import pytest
+
+from model_sync.publishing import PublishError, read_key
+from model_sync.signatures import Signatures, describe
+from model_sync.signing import sign_path
+from model_sync.sources.local import LocalSource
+from model_sync.sources.mlflow_registry import MlflowSource
+from model_sync.tagging import tag
+from tests.keys import make_keys
+from tests.mlflow_models import Registrar
+from tests.registries import MlflowServer
+
+
+class Signer:
+    """A key, and who asks for it."""
+
+    def __init__(self, folder: Path) -> None:
+        private, public = make_keys(folder)
+        self.key = read_key(private)
+        self.asked = Signatures.read([public])
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Signer:
+    return Signer(tmp_path)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder with files of every kind."""
+    folder = tmp_path / "models" / "v1"
+    (folder / "code" / "__pycache__").mkdir(parents=True)
+    for path in ("MLmodel", ".hidden", "code/a.py", "code/__pycache__/a.pyc", "code/signature"):
+        (folder / path).write_text(path)
+    return folder
+
+
+def refuse(kind: str, words: str, do: Callable[[], object]) -> None:
+    with pytest.raises(PublishError, match=words) as caught:
+        do()
+    assert caught.value.kind == kind
+
+
+def test_a_folder_that_is_followed(signer: Signer, model: Path) -> None:
+    for _ in range(2):  # the second time the signature lies there already
+        signed = sign_path("sentiment", model, "v1", signer.key)
+        assert len(signed.files) == 5
+        (model / "signature").write_text(signed.signature + "\n")
+        offer = LocalSource({"sentiment": model.parent}).newest("sentiment")
+        assert offer
+        signer.asked.verify(offer, signed.files)
+
+
+def test_a_file(signer: Signer, model: Path) -> None:
+    [file] = sign_path("sentiment", model / "MLmodel", "v1", signer.key).files
+    assert (file.path, file.size) == ("MLmodel", 7)
+
+
+def test_what_cannot_be_signed(signer: Signer, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    refuse("failed", "does not exist", lambda: sign_path("yolo", tmp_path / "nowhere", "v1", signer.key))
+    refuse("refused", "no file in", lambda: sign_path("yolo", tmp_path / "empty", "v1", signer.key))
+    refuse("refused", "no slashes", lambda: sign_path("yolo", model, "v/1", signer.key))
+
+    def broken(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("model_sync.signing.describe", broken)
+    refuse("failed", "cannot be read: .*Input/output error", lambda: sign_path("yolo", model, "v1", signer.key))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    with MlflowServer(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server
+
+
+def test_a_version_in_mlflow(server: MlflowServer, signer: Signer, model: Path) -> None:
+    registrar = Registrar(server.url, "signed")
+    version = registrar.register(model, "champion")
+    signed = tag(sign_path("sentiment", model, version, signer.key), server.url, "signed")
+    assert signed.uri == f"models:/signed/{version}"
+    source = MlflowSource(server.url, {"sentiment": "signed"})
+    offer = source.newest("sentiment")
+    assert offer
+    assert sorted(file.path for file in source.files(offer)) == sorted(file.path for file in signed.files)
+    signer.asked.verify(offer, describe(model))
+
+
+def test_a_logged_model_is_signed_as_it_is_downloaded(
+    server: MlflowServer, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DO_NOT_TRACK", "true")
+    code = tmp_path / "model.py"
+    code.write_text("import mlflow\n\n\nmlflow.models.set_model(mlflow.pyfunc.PythonModel())\n")
+    mlflow.set_tracking_uri(server.url)
+    try:
+        logged = mlflow.pyfunc.log_model(
+            name="model", python_model=str(code), pip_requirements=[], registered_model_name="logged"
+        )
+        version = str(logged.registered_model_version)
+        (tmp_path / "there").mkdir()
+        uri = f"models:/logged/{version}"
+        there = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path / "there")))
+    finally:
+        mlflow.set_tracking_uri(None)
+    signed = sign_path("sentiment", there, version, signer.key)
+    refuse("refused", r"\(registered_model_meta\)", lambda: tag(signed, server.url, "logged"))
+    (there / "registered_model_meta").unlink()
+    assert tag(sign_path("sentiment", there, version, signer.key), server.url, "logged").uri == uri
+
+
+def test_a_version_in_mlflow_with_other_files_is_not_tagged(server: MlflowServer, signer: Signer, model: Path) -> None:
+    registrar = Registrar(server.url, "other")
+    version = registrar.register(model)
+    for number in range(9):
+        (model / f"{number}.more").touch()
+    signed = sign_path("sentiment", model, version, signer.key)
+    refuse(
+        "refused", r"has other files than were signed \(0\.more, .*4\.more, \.\.\.\)", lambda: tag(signed, server.url, "other")
+    )
+    assert registrar.client.get_model_version("other", version).tags == {}
+
+
+def test_a_version_in_mlflow_that_is_not_there_or_empty(
+    server: MlflowServer, signer: Signer, model: Path, tmp_path: Path
+) -> None:
+    registrar = Registrar(server.url, "empty")
+    (tmp_path / "nothing").mkdir()
+    version = registrar.register(tmp_path / "nothing")
+    signed = sign_path("sentiment", model, version, signer.key)
+    refuse("refused", "has no files", lambda: tag(signed, server.url, "empty"))
+    refuse("unreachable", "does not have the version 1", lambda: tag(signed, server.url, "nobody"))
