@@ -12,14 +12,16 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchmarks import verdict
 from benchmarks.lean import Load
 from benchmarks.load import free_port
 from benchmarks.machine import Watch
+from benchmarks.noop_service import noop_service
 from benchmarks.resident import resident
 from benchmarks.side_by_side import BIN, ROOT, start
 
@@ -63,34 +65,29 @@ def measure(server: subprocess.Popen[bytes], port: int, options: Options) -> ver
     return verdict.Side(load=load, early=early, late=late, lone=lone, noise=noise)
 
 
+@contextmanager
+def started(module: str, *, python: str, probe: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A module that serves on the port it is given, and that port. It ends with the block."""
+    port = free_port()
+    process, _ = start([python, "-m", module, str(port)], port, probe)
+    try:
+        yield process, port
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def run_once(options: Options) -> verdict.Run:
     """Both servers, started anew."""
-    ports = free_port(), free_port()
-    serve = [str(BIN / "bentoml"), "serve", "benchmarks.noop:Bunriwiki", "--host", "127.0.0.1", "--port", str(ports[0])]
-    plain = [str(BIN / "python"), "-m", "benchmarks.noop_baseline", str(ports[1])]
-    with tempfile.TemporaryDirectory(prefix="bunriwiki-bench-") as store:
-        apart = {"BUNRIWIKI_MODEL_STORE": store, "BUNRIWIKI_GRPC_PORT": "0", "BUNRIWIKI_SYNC": "off"}
-        servers = [start(serve, ports[0], "/readyz", apart)[0]]
-        try:
-            servers.append(start(plain, ports[1], "/docs")[0])
-            ours, theirs = (measure(server, port, options) for server, port in zip(servers, ports, strict=True))
-        finally:
-            for server in servers:
-                server.terminate()
-                server.wait()
-    return verdict.Run(ours, theirs)
+    plain = started("benchmarks.noop_baseline", python=str(BIN / "python"), probe="/docs")
+    with noop_service() as ours, plain as theirs:
+        return verdict.Run(measure(*ours, options), measure(*theirs, options))
 
 
 def of_the_generator(clients: int) -> Load:
     """What the load generator can do, against a server that only writes."""
-    port = free_port()
-    server = subprocess.Popen([sys.executable, "-m", "benchmarks.canned", str(port)], cwd=ROOT)
-    try:
-        time.sleep(1)
+    with started("benchmarks.canned", python=sys.executable, probe="/") as (_, port):
         return outcome(generator(port, clients=clients, seconds=5))
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def line(name: str, load: Load) -> str:
