@@ -49,15 +49,17 @@ def send(port: int, paths: list[str]) -> None:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    print("| made-up paths | gateway, MB | /metrics, MB |\n|---|---|---|", flush=True)
     with noop_service() as (server, port):
-        looks = {"at the start": look(server.pid, port)}
+        show("at the start", look(server.pid, port))
         send(port, [f"/{number:04d}{'x' * LONG_BYTES}" for number in range(LONG)])
-        looks[f"after {LONG} paths of {LONG_BYTES // 1000} KB"] = look(server.pid, port)
+        show(f"after {LONG} paths of {LONG_BYTES // 1000} KB", look(server.pid, port))
         send(port, [f"/made/up/{number}" for number in range(SHORT)])
-        looks[f"after {SHORT} short paths more"] = look(server.pid, port)
-    print("| made-up paths | gateway, MB | /metrics, MB |\n|---|---|---|")
-    for name, seen in looks.items():
-        print(f"| {name} | {seen.memory:.1f} | {seen.metrics:.3f} |")
+        show(f"after {SHORT} short paths more", look(server.pid, port))
+
+
+def show(name: str, seen: Look) -> None:
+    print(f"| {name} | {seen.memory:.1f} | {seen.metrics:.3f} |", flush=True)
 
 
 if __name__ == "__main__":
