@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -37,8 +37,7 @@ def load_against(factory: Callable[[], asyncio.Protocol], **options: int) -> Loa
         async with server:
             return await run(server.sockets[0].getsockname()[1], clients=4, seconds=0.1, **options)
 
-    work: Awaitable[Load] = both()
-    return asyncio.run(work)  # type: ignore[arg-type]
+    return asyncio.run(both())
 
 
 def test_every_answer_counts() -> None:
