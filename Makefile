@@ -5,7 +5,7 @@ DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help serve sync demo test prove check format bench train evaluate told model-told clean lock stubs serve-env serve-torch-env sync-env clients-env dev-env
+.PHONY: help serve sync demo test prove check format bench bench-stall bench-labels train evaluate told model-told clean lock stubs serve-env serve-torch-env sync-env clients-env dev-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -37,6 +37,12 @@ format: dev-env ## format the code
 
 bench: dev-env serve-env ## speed and memory
 	@$(DEV)/python -m benchmarks.side_by_side
+
+bench-stall: dev-env serve-env ## the slowest answer and the memory under a sustained load: half an hour
+	@$(DEV)/python -m benchmarks.stall
+
+bench-labels: dev-env serve-env ## what made-up paths leave in memory and metrics
+	@$(DEV)/python -m benchmarks.labels
 
 told:
 	@[ -n "$(DATA)" ] || { echo "DATA is to name the folder with the data: training/README.md"; exit 2; }

@@ -14,6 +14,7 @@ import os
 import statistics
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -26,9 +27,11 @@ PATHS = ("/predict", "/kcbert/prediction", "/yolo/prediction")
 CLIENTS = (1, 16)
 
 
-def start(command: list[str], port: int, probe: str) -> tuple[subprocess.Popen[bytes], str]:
-    """The process and its URL, once `probe` answers."""
-    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "BUNRIWIKI_LOG_REQUESTS": "false"}
+def start(
+    command: list[str], port: int, probe: str, variables: Mapping[str, str] | None = None
+) -> tuple[subprocess.Popen[bytes], str]:
+    """The process and its URL, once `probe` answers. `variables` are added to the environment."""
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "BUNRIWIKI_LOG_REQUESTS": "false", **(variables or {})}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     for _ in range(300):

@@ -1,0 +1,186 @@
+"""A load that costs little: a fixed request over HTTP/1.1 keep-alive connections, with no garbage collector in the way.
+
+Every answer must have the status 200 and exactly the body of the first. The result is a line of JSON.
+
+    python -m benchmarks.lean --port 3000 --clients 16 --seconds 60
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import re
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import cast
+
+import uvloop
+
+from benchmarks.histogram import Histogram
+
+PATH = "/kcbert/prediction"
+BODY = json.dumps({"text": "오늘 날씨가 좋네요"}).encode()
+REQUEST = (
+    b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+    % (PATH.encode(), len(BODY), BODY)
+)  # fmt: skip
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+TICK = 0.005  # seconds between two looks at the generator's own clock
+PATIENCE = 60.0  # seconds to wait for what is outstanding at the end
+
+
+class BadResponseError(Exception):
+    """What came is no response that this client can read."""
+
+
+def parse(received: bytes | bytearray) -> tuple[int, bytes] | None:
+    """Status and body of a whole response with a Content-Length; None when more has to come. Raises BadResponseError."""
+    end = received.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    head = bytes(received[:end])
+    length = LENGTH.search(head)
+    if length is None or not head.startswith(b"HTTP/1.1 "):
+        raise BadResponseError(head[:200])
+    whole = end + 4 + int(length[1])
+    if len(received) > whole:
+        raise BadResponseError("more than one response to one request")
+    return (int(head[9:12]), bytes(received[end + 4 :])) if len(received) == whole else None
+
+
+@dataclass
+class Load:
+    """What came of a load. Times are in milliseconds.
+
+    `failures` are counted by kind: a status, `body` (not that of the first answer), `closed`, `unreadable`, `unanswered`.
+    `own_stall` is how late the generator's own timer was at worst: an answer cannot be seen to be faster than that.
+    """
+
+    requests: int
+    seconds: float
+    failures: dict[str, int]
+    p50: float
+    p99: float
+    p999: float
+    slowest: float
+    own_stall: float
+
+    @property
+    def rate(self) -> float:
+        """Answers per second."""
+        return self.requests / self.seconds
+
+
+class _Tally:
+    """What the connections of a load share."""
+
+    def __init__(self) -> None:
+        self.latencies = Histogram()
+        self.failures: Counter[str] = Counter()
+        self.body: bytes | None = None
+        self.going = True
+
+    def take(self, status: int, body: bytes, nanoseconds: int) -> None:
+        self.latencies.add(nanoseconds)
+        if status != 200:
+            self.failures[str(status)] += 1
+        elif self.body is None:
+            self.body = body
+        elif body != self.body:
+            self.failures["body"] += 1
+
+
+class _Connection(asyncio.Protocol):
+    """One client: sends, waits for the answer, sends again."""
+
+    def __init__(self, tally: _Tally, ended: asyncio.Future[None]) -> None:
+        self._tally = tally
+        self._ended = ended
+        self._received = bytearray()
+        self._begun = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._send()
+
+    def _send(self) -> None:
+        self._begun = time.perf_counter_ns()
+        self._transport.write(REQUEST)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        try:
+            response = parse(self._received)
+        except BadResponseError:
+            self._end("unreadable")
+            return
+        if response is None:
+            return
+        self._received.clear()
+        self._tally.take(*response, time.perf_counter_ns() - self._begun)
+        if self._tally.going:
+            self._send()
+        else:
+            self._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._end("closed")
+
+    def _end(self, failure: str | None = None) -> None:
+        if not self._ended.done():
+            if failure:
+                self._tally.failures[failure] += 1
+            self._ended.set_result(None)
+            self._transport.close()
+
+
+async def run(port: int, *, clients: int, seconds: float, requests: int = 0) -> Load:
+    """Load 127.0.0.1:`port` for `seconds`, and on until there were `requests` answers."""
+    loop = asyncio.get_running_loop()
+    tally = _Tally()
+    ended: list[asyncio.Future[None]] = [loop.create_future() for _ in range(clients)]
+    begun = time.perf_counter()
+    for future in ended:
+        await loop.create_connection(lambda future=future: _Connection(tally, future), "127.0.0.1", port)  # type: ignore[misc]
+    own_stall, last = 0.0, time.perf_counter()
+    while not all(future.done() for future in ended):
+        if last - begun >= seconds and tally.latencies.count >= requests:
+            break
+        await asyncio.sleep(TICK)
+        now = time.perf_counter()
+        own_stall, last = max(own_stall, now - last - TICK), now
+    tally.going = False
+    _, outstanding = await asyncio.wait(ended, timeout=PATIENCE)
+    tally.failures["unanswered"] += len(outstanding)
+    latencies = tally.latencies
+    return Load(
+        requests=latencies.count,
+        seconds=time.perf_counter() - begun,
+        failures=dict(+tally.failures),
+        p50=latencies.milliseconds(0.5),
+        p99=latencies.milliseconds(0.99),
+        p999=latencies.milliseconds(0.999),
+        slowest=latencies.slowest / 1e6,
+        own_stall=own_stall * 1000,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=3000)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--requests", type=int, default=0, help="go on until there were as many answers")
+    given = parser.parse_args()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    load = uvloop.run(run(given.port, clients=given.clients, seconds=given.seconds, requests=given.requests))
+    print(json.dumps(asdict(load)))
+
+
+if __name__ == "__main__":
+    main()

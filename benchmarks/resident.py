@@ -1,0 +1,30 @@
+"""The resident memory of a server's processes, by what each is for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psutil
+
+GATEWAY = "bunriwiki"  # the name of the service that the gateway's process is given
+
+
+def role(command: Sequence[str]) -> str:
+    """What a worker of BentoML is for: `gateway`, the model of a runner, or `other`."""
+    if "--service-name" not in command[:-1]:
+        return "other"
+    name = command[command.index("--service-name") + 1]
+    return "gateway" if name == GATEWAY else name
+
+
+def resident(parent: int) -> dict[str, float]:
+    """MB by role, with `parent` and the `sum`."""
+    found = {"parent": _megabytes(psutil.Process(parent))}
+    for process in psutil.Process(parent).children(recursive=True):
+        name = role(process.cmdline())
+        found[name] = found.get(name, 0) + _megabytes(process)
+    return {**found, "sum": sum(found.values())}
+
+
+def _megabytes(process: psutil.Process) -> float:
+    return float(process.memory_info().rss) / 2**20
