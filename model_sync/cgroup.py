@@ -108,8 +108,8 @@ def _is_delegated(folder: Path) -> bool:
 
 def _make(parent: Path, memory: int, tasks: int) -> Path | None:
     """A group below `parent`; None where none can be made, or where it would hold nothing."""
-    with contextlib.suppress(OSError):  # version 1 has no such file; a group of version 2 that has processes cannot share out
-        (parent / "cgroup.subtree_control").write_text("+memory +pids")
+    # Version 1 has no such file; in version 2 a group that has processes of its own cannot share out its controllers.
+    _write(parent / "cgroup.subtree_control", "+memory +pids")
     folder = parent / f"bunriwiki-import-{uuid.uuid4().hex}"
     try:
         folder.mkdir()
