@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +35,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Server:
-    """`bentoml serve` on a free port; what it prints goes to `log`."""
+    """`bentoml serve`, or another `command` that serves, on a free port; what it prints goes to `log`."""
 
-    def __init__(self, log: Path, *, target: str = ".", environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        log: Path,
+        *,
+        target: str = ".",
+        command: Sequence[str | Path] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
         with log.open("w") as stream:
             self.process = subprocess.Popen(
-                [SERVE_ENV / "bin" / "bentoml", "serve", target, "--host", "127.0.0.1", "--port", str(self.port)],
+                command or [SERVE_ENV / "bin" / "bentoml", "serve", target],
                 cwd=ROOT,
                 env={
                     **os.environ,
                     "PATH": f"{SERVE_ENV / 'bin'}:{os.environ['PATH']}",
                     "BUNRIWIKI_MODEL_STORE": str(log.parent / "store"),
+                    "BENTOML_HOST": "127.0.0.1",
+                    "BENTOML_PORT": str(self.port),
                     "BUNRIWIKI_GRPC_PORT": "0",
                     **(environment or {}),
                 },
@@ -147,6 +157,28 @@ def server(start: Callable[..., Server]) -> Iterator[Server]:
     server = start()
     yield server
     server.stop()
+
+
+@dataclass(frozen=True)
+class Bento:
+    """The repository as a Bento, in a store of its own."""
+
+    home: Path
+    tag: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"BENTOML_HOME": str(self.home)}
+
+
+@pytest.fixture(scope="session")
+def bento(tmp_path_factory: pytest.TempPathFactory) -> Bento:
+    """What `bentoml build` makes."""
+    home = tmp_path_factory.mktemp("bentoml")
+    build = [str(SERVE_ENV / "bin" / "bentoml"), "build", "--output", "tag"]
+    environment = {**os.environ, "BENTOML_HOME": str(home)}
+    built = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return Bento(home, built.stdout.strip().removeprefix("__tag__:"))
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import httpx
 
-from tests.conftest import PHOTOS, ROOT
-from tests.integration.conftest import SERVE_ENV, Server
+from tests.conftest import PHOTOS
+from tests.integration.conftest import Bento, Server
 
 
 def answers(server: Server) -> list[object]:
@@ -22,12 +19,8 @@ def answers(server: Server) -> list[object]:
     ]
 
 
-def test_a_bento_answers_as_the_repository_does(server: Server, start: Callable[..., Server], tmp_path: Path) -> None:
-    home = {"BENTOML_HOME": str(tmp_path)}
-    build = [str(SERVE_ENV / "bin" / "bentoml"), "build", "--output", "tag"]
-    built = subprocess.run(build, cwd=ROOT, env={**os.environ, **home}, capture_output=True, text=True, check=True)
-    tag = built.stdout.strip().removeprefix("__tag__:")
-    [folder] = (tmp_path / "bentos" / "bunriwiki").glob("*/src")
+def test_a_bento_answers_as_the_repository_does(server: Server, start: Callable[..., Server], bento: Bento) -> None:
+    [folder] = (bento.home / "bentos" / "bunriwiki").glob("*/src")
     assert not (folder / "tests").exists()
     assert not list(folder.glob(".venv*"))
-    assert answers(start(target=tag, environment=home)) == answers(server)
+    assert answers(start(target=bento.tag, environment=bento.environment)) == answers(server)

@@ -1,0 +1,355 @@
+"""What was done to the service once, and harmed it, is done again, under every way of serving: docs/threat-model.md."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import pickle
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from artifacts.manifest import MODELS, Manifest, describe_files
+from benchmarks.load import free_port
+from hop.frames import LENGTH
+from model_store.rollover import roll_over
+from model_store.writer import open_writer
+from tests.conftest import ROOT
+from tests.integration.conftest import Bento, Server
+from tests.versions import make_version
+
+TOKEN = "the-token-of-the-administrator"  # noqa: S105 (words, no secrets)
+SECRETS = {
+    "BUNRIWIKI_ADMIN_TOKEN": TOKEN,
+    "AWS_SECRET_ACCESS_KEY": "the-secret-of-the-bucket",
+    "BUNRIWIKI_WEBHOOK_SECRET": "the-secret-of-the-webhook",
+    "MLFLOW_TRACKING_PASSWORD": "the-password-of-the-registry",
+    "SOMEBODY_ELSES_KEY": "the-key-of-somebody-else",
+}
+NOBODY = 65534
+MB = 2**20
+
+
+@dataclass
+class Service:
+    """A service that serves, and the ports that it was told to listen on."""
+
+    server: Server
+    ports: set[int]
+    store: Path
+
+    def processes(self) -> list[psutil.Process]:
+        parent = psutil.Process(self.server.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def runners(self) -> dict[str, psutil.Process]:
+        return {name: one for name, one in self.server.workers().items() if name in MODELS}
+
+    def folder(self) -> Path:
+        """The private folder of this start."""
+        return Path(self.gateway().environ()["BUNRIWIKI_SOCKETS"])
+
+    def gateway(self) -> psutil.Process:
+        return self.server.workers()["bunriwiki"]
+
+    def unix_sockets(self) -> set[str]:
+        """The paths that its processes listen on."""
+        mine = {
+            link.removeprefix("socket:[").removesuffix("]")
+            for process in self.processes()
+            for link in _links(Path(f"/proc/{process.pid}/fd"))
+        }
+        rows = [line.split() for line in Path("/proc/net/unix").read_text(encoding="utf-8").splitlines()[1:]]
+        return {row[7] for row in rows if len(row) > 7 and row[3] == "00010000" and row[6] in mine}
+
+    def answers(self) -> bool:
+        answer = httpx.post(f"{self.server.url}/predict", json={"text": "정말 재미있어요"}, timeout=30)
+        return answer.status_code == 200
+
+
+def _links(folder: Path) -> list[str]:
+    found = []
+    for entry in folder.iterdir():
+        try:
+            found.append(os.readlink(entry))  # noqa: PTH115
+        except OSError:
+            continue  # closed meanwhile
+    return found
+
+
+ATTACK = '''
+
+def attack(path):
+    """What a model would do that is not what it seems; what came of each attempt."""
+    import ctypes, glob, json, os, signal, socket
+    wanted = json.load(open(path))
+    found = {}
+    def attempt(name, work):
+        try:
+            found[name] = str(work())
+        except OSError as error:
+            found[name] = "refused"
+        except Exception as error:
+            found[name] = repr(error)
+    def connect(family, address):
+        with socket.socket(family) as connection:
+            connection.connect(address)
+            return "connected"
+    def write(name):
+        with open(name, "w") as file:
+            file.write("harm")
+        return "written"
+    def run(command):
+        import subprocess
+        return subprocess.run(command, capture_output=True).stdout
+    attempt("environment", lambda: [one for one in wanted["secrets"] if one in str(dict(os.environ))])
+    attempt("environment of the gateway", lambda: open(f"/proc/{wanted['gateway']}/environ").read())
+    attempt("environment of the parent", lambda: open(f"/proc/{os.getppid()}/environ").read())
+    attempt("memory of the gateway", lambda: open(f"/proc/{wanted['gateway']}/mem", "rb").read(1))
+    for path in wanted["sockets"]:
+        attempt("socket " + path, lambda path=path: connect(socket.AF_UNIX, path))
+    attempt("gateway", lambda: connect(socket.AF_INET, ("127.0.0.1", wanted["port"])))
+    attempt("process", lambda: run(["true"]))
+    attempt("fork", lambda: os.fork() and "forked")
+    attempt("signal", lambda: os.kill(wanted["gateway"], signal.SIGTERM))
+    attempt("signal to the parent", lambda: os.kill(os.getppid(), signal.SIGTERM))
+    attempt("secret file", lambda: open(wanted["file"]).read())
+    for name in wanted["writes"]:
+        attempt("write " + name, lambda name=name: write(name))
+    attempt("remove a version", lambda: os.rename(wanted["version"], wanted["version"] + "-gone"))
+    attempt("ptrace", lambda: ctypes.CDLL(None, use_errno=True).ptrace(16, wanted["gateway"], None, None) == -1 and "refused")
+    found["listening"] = [fd for fd in range(3, 64) if listens(fd)]
+    with open(os.path.join(os.environ["TMPDIR"], "found.json"), "w") as file:
+        json.dump(found, file)
+
+
+def listens(fd):
+    import socket
+    try:
+        with socket.socket(fileno=os.dup(fd)) as one:
+            return one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and str(one.getsockname())
+    except OSError:
+        return False
+
+'''
+
+
+def hostile_version(folder: Path) -> Path:
+    """A version of sentiment that answers as the shipped one, and attacks when it is told to."""
+    make_version("sentiment", "hostile", 0, folder)
+    code = folder / "pyfunc" / "sentiment_model.py"
+    text = code.read_text(encoding="utf-8")
+    first = '        texts = model_input["text"].tolist()\n'
+    assert first in text
+    text = text.replace(first, first + '        [attack(one[8:]) for one in texts if one.startswith("attack: ")]\n')
+    code.write_text(text.replace("class SentimentEnsemble", ATTACK.lstrip() + "\n\nclass SentimentEnsemble"), encoding="utf-8")
+    Manifest.read(folder).model_copy(update={"files": describe_files(folder)}).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["make serve", "bentoml serve", "a Bento"])
+def service(
+    request: pytest.FixtureRequest, start: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("hardening")
+    grpc_port = free_port()
+    environment = {**SECRETS, "BUNRIWIKI_GRPC_PORT": str(grpc_port), "BUNRIWIKI_MODEL_STORE": str(folder / "store")}
+    with open_writer(folder / "store", "a test") as writer:
+        writer.publish(hostile_version(folder / "hostile"), "a test", "person")
+        roll_over(writer, "sentiment", "hostile", "a test", "person")
+    ports = {grpc_port}
+    options: dict[str, Any] = {}
+    match request.param:
+        case "make serve":  # with the sidecar beside it
+            (folder / "registry").mkdir()
+            sync_port = free_port()
+            ports.add(sync_port)
+            environment |= {
+                "BUNRIWIKI_SOURCES": f"kcbert=local:{folder / 'registry'}",
+                "BUNRIWIKI_SYNC_PORT": str(sync_port),
+                "BUNRIWIKI_SYNC_URL": f"http://127.0.0.1:{sync_port}",
+            }
+            options["command"] = ["make", "serve"]
+        case "a Bento":
+            bento: Bento = request.getfixturevalue("bento")
+            options["target"] = bento.tag
+            environment |= bento.environment
+    server = start(environment=environment, **options)
+    yield Service(server, ports | {server.port}, folder / "store")
+    server.stop()
+
+
+def test_no_process_listens_but_where_it_was_told_to(service: Service) -> None:
+    """circus' control and event sockets were on TCP: any local user could read environments and start commands."""
+    inet = [one for process in service.processes() for one in process.net_connections(kind="inet")]
+    assert {one.laddr.port for one in inet if one.status == psutil.CONN_LISTEN} == service.ports
+    assert [one for one in inet if one.type == socket.SOCK_DGRAM] == []
+
+
+def test_no_other_user_reaches_a_socket(service: Service) -> None:
+    paths = sorted(path for path in service.unix_sockets() if not path.startswith("@"))
+    assert {"endpoint", "pubsub_endpoint"} <= {Path(path).name for path in paths}
+    assert len(paths) >= 2 + 2 * len(MODELS)  # of circus; of each runner BentoML's, and that of the hop
+    assert stat.S_IMODE(service.folder().stat().st_mode) == 0o700
+    assert [path for path in paths if _reaches(path, NOBODY)] == []
+    assert [path for path in service.unix_sockets() if path.startswith("@")] == []
+
+
+def test_no_runner_knows_a_secret(service: Service) -> None:
+    assert set(service.runners()) == set(MODELS)
+    for process in service.runners().values():
+        known = Path(f"/proc/{process.pid}/environ").read_bytes()
+        assert [secret for secret in SECRETS.values() if secret.encode() in known] == []
+
+
+def _reaches(path: str, user: int) -> bool:
+    """Whether a user, where this one may become another, can connect to a socket."""
+    if os.geteuid() != 0:
+        return False  # the folder's mode has to do
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+        try:
+            socket.socket(socket.AF_UNIX).connect(path)
+        except PermissionError:
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+
+
+class Command:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self._mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self._mark}",)
+
+
+def test_no_runner_unpickles(service: Service, tmp_path: Path) -> None:
+    """BentoML's runners unpickle what arrives on their sockets: whoever reached them, owned them."""
+    mark = tmp_path / "harm"
+    payload = pickle.dumps(Command(mark))
+    head = (
+        "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/vnd.bentoml+pickle\r\n"
+        f"Content-Length: {len(payload)}\r\nConnection: close\r\n\r\n"
+    )
+    requests = [head.format(path=path).encode() + payload for path in ("/predict", "/answer", "/")]
+    runners = [path for path in service.unix_sockets() if Path(path).name not in {"endpoint", "pubsub_endpoint"}]
+    assert len(runners) == 2 * len(MODELS)
+    answers = []
+    for path in runners:
+        for data in (*requests, LENGTH.pack(len(payload)) + payload, payload):
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(10)
+                connection.connect(path)
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
+                answers.append(connection.recv(100))
+    assert not mark.exists()
+    assert {answer.split(b"\r\n")[0] for answer in answers} <= {
+        b"",  # the hop's socket: closed
+        b"HTTP/1.1 404 Not Found",  # BentoML's: nothing is there
+        b"HTTP/1.1 400 Bad Request",  # what is no HTTP
+    }
+    assert b"HTTP/1.1 404 Not Found" in {answer.split(b"\r\n")[0] for answer in answers}
+    assert service.answers()
+
+
+def test_made_up_paths_leave_nothing(service: Service) -> None:
+    """BentoML's metrics were labelled with the path: 200 paths of 60 KB took 750 MB, and made /metrics 230 MB."""
+    url, gateway = service.server.url, service.gateway()
+    assert len(httpx.get(f"{url}/metrics", timeout=30).content) < MB
+    before = gateway.memory_info().rss
+    with httpx.Client(base_url=url, timeout=30) as client:
+        for number in range(200):
+            assert client.get(f"/{number}{'x' * 60_000}").status_code == 404
+        for number in range(500):
+            for path in (
+                f"/made-up-{number}",
+                f"/static_content/{number}",
+                f"/v2/models/{number}/ready",
+                f"/v1/models/{number}/pin",
+            ):
+                assert client.request("GET" if number % 2 else "POST", path).status_code in {401, 403, 404, 405}
+    scrape = httpx.get(f"{url}/metrics", timeout=30).text
+    assert len(scrape) < MB
+    assert "made-up" not in scrape
+    assert 'bentoml_service_request_total{endpoint="other"' in scrape
+    assert gateway.memory_info().rss - before < 30 * MB
+
+
+def test_an_answered_request_leaves_nothing(service: Service) -> None:
+    """BentoML's timeout middleware kept all that belonged to a request for 70 s: 1 KB each at the least."""
+    gateway, requests = service.gateway(), 10_000
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", service.server.port, timeout=30)) as connection:
+
+        def ask(times: int) -> None:
+            for _ in range(times):
+                connection.request("GET", "/v2/health/live")
+                answer = connection.getresponse()
+                answer.read()
+                assert answer.status == 200
+
+        ask(2_000)
+        before = gateway.memory_info().rss
+        ask(requests)
+        assert gateway.memory_info().rss - before < requests * 300
+
+
+def test_a_model_that_passed_every_gate_can_do_no_harm(service: Service, tmp_path: Path) -> None:
+    """A pyfunc ran as the service's user, with its secrets in the environment and a store that it could write to."""
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    version = service.store / "models" / "sentiment" / "hostile"
+    places = (
+        version / "manifest.yaml",
+        service.store / "generation.yaml",
+        service.store / "models" / "new",
+        ROOT / "service.py",
+        tmp_path / "harm",
+        service.folder() / "harm",
+        service.folder() / "kcbert" / "1.ready",
+    )
+    writes = [str(place) for place in places]
+    before = {name: Path(name).read_bytes() if Path(name).exists() else None for name in writes}
+    wanted = {
+        "secrets": list(SECRETS.values()), "gateway": service.gateway().pid, "port": service.server.port,
+        "sockets": sorted(service.unix_sockets()), "file": str(secret), "writes": writes, "version": str(version),
+    }  # fmt: skip
+    plan = service.store / "run" / "plan.txt"
+    plan.write_text(json.dumps(wanted), encoding="utf-8")
+    answer = httpx.post(f"{service.server.url}/predict", json={"text": f"attack: {plan}"}, timeout=60)
+    assert (answer.status_code, answer.headers["x-model-version"]) == (200, "hostile")
+    found: dict[str, Any] = json.loads((service.folder() / "sentiment-tmp" / "found.json").read_text())
+    assert found.pop("environment") == "[]"
+    # Its own, on which it answers: that of the hop, and BentoML's.
+    assert len(found.pop("listening")) == 2
+    assert {name: came for name, came in found.items() if came != "refused"} == {}
+    assert len(found) > 20
+    assert {name: Path(name).read_bytes() if Path(name).exists() else None for name in writes} == before
+    assert service.answers()
+
+
+def test_it_still_stops_in_order(service: Service) -> None:
+    folder, processes = service.folder(), service.processes()
+    service.server.stop()
+    until = time.monotonic() + 10
+    while any(one.is_running() for one in processes) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(one.is_running() for one in processes)
+    assert not folder.exists()
