@@ -8,7 +8,7 @@ start no process.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from bentoml._internal.configuration.containers import BentoMLContainer
@@ -33,16 +33,21 @@ def environment(given: Mapping[str, str], temporary: Path) -> dict[str, str]:
     """The environment of a runner's worker, from the parent's: an allow-list."""
     allowed = {*VARIABLES, ADDRESS, *(PREFIX + name.upper() for name in SETTINGS)}
     kept = {name: value for name, value in given.items() if name in allowed or name.startswith(PREFIXES)}
-    # joblib would try processes, warn that it may not, and do without.
-    return {**kept, "TMPDIR": str(temporary), "JOBLIB_MULTIPROCESSING": "0"}
+    return {
+        **kept,
+        "TMPDIR": str(temporary),
+        "PYTHONPATH": ":".join([str(CODE), *filter(None, [given.get("PYTHONPATH")])]),  # for the launcher, whatever the folder
+        "JOBLIB_MULTIPROCESSING": "0",  # or it would try processes, warn that it may not, and do without
+    }
 
 
-def policy(model: str, settings: Settings, *, working_directory: Path, sockets: Path, writable: list[Path]) -> Policy:
+def policy(model: str, settings: Settings, *, sockets: Path, writable: list[Path]) -> Policy:
     """What a worker of `model` may do. Its socket is made in `sockets`."""
     layout = Layout(settings.model_store)
-    readable = (*_visible(working_directory), *_visible(CODE), *_homes(Path(sys.executable)), settings.models, layout.root)
+    bentos = Path(str(BentoMLContainer.bentoml_home.get())) / "bentos"
+    readable = (*_code(), bentos, *_homes(Path(sys.executable)), settings.models, layout.root)
     return Policy(
-        readable=(*map(str, readable), str(BentoMLContainer.bentoml_home.get())),
+        readable=tuple(map(str, readable)),
         writable=tuple(str(path) for path in (layout.run, sockets, *writable) if path.is_dir()),
         listen=str(sockets / f"{{pid}}{SOCKET}"),
         # The sentiment model may be other people's code; the engines of the others are ours, and may be on a GPU.
@@ -50,9 +55,11 @@ def policy(model: str, settings: Settings, *, working_directory: Path, sockets: 
     )
 
 
-def _visible(folder: Path) -> Iterator[Path]:
-    """What is in a folder, but for hidden files: those are no code, and `.env` may hold secrets."""
-    return (path for path in folder.iterdir() if not path.name.startswith("."))
+def _code() -> list[Path]:
+    """The Bento; of a clone, what is in it but for hidden files: those are no code, and `.env` may hold secrets."""
+    if (CODE.parent / "bento.yaml").is_file():
+        return [CODE.parent]
+    return [path for path in CODE.iterdir() if not path.name.startswith(".")]
 
 
 def _homes(python: Path) -> list[Path]:

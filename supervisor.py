@@ -78,13 +78,7 @@ class OrderlyArbiter(circus.Arbiter):
         sockets, temporary = self._folder / model, self._folder / f"{model}-tmp"
         sockets.mkdir()
         temporary.mkdir()
-        policy = runner_launch.policy(
-            model,
-            settings(),
-            working_directory=Path(watcher.working_dir),
-            sockets=sockets,
-            writable=[temporary, self._metrics],
-        )
+        policy = runner_launch.policy(model, settings(), sockets=sockets, writable=[temporary, self._metrics])
         # circus hands its sockets to every process; this one keeps that of its own service.
         own = watcher.args[watcher.args.index("--fd") + 1]  # circus puts the number there
         fields = policy.to_json().replace('"keep": []', f'"keep": [{own}]')

@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Server:
-    """`bentoml serve`, or another `command` that serves, on a free port; what it prints goes to `log`."""
+    """`bentoml serve`, or another `command` that serves, in `folder` on a free port; what it prints goes to `log`."""
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Server:
         *,
         target: str = ".",
         command: Sequence[str | Path] | None = None,
+        folder: Path = ROOT,
         environment: dict[str, str] | None = None,
     ) -> None:
         self.port = free_port()
@@ -51,7 +52,7 @@ class Server:
         with log.open("w") as stream:
             self.process = subprocess.Popen(
                 command or [SERVE_ENV / "bin" / "bentoml", "serve", target],
-                cwd=ROOT,
+                cwd=folder,
                 env={
                     **os.environ,
                     "PATH": f"{SERVE_ENV / 'bin'}:{os.environ['PATH']}",

@@ -23,4 +23,4 @@ def test_a_bento_answers_as_the_repository_does(server: Server, start: Callable[
     [folder] = (bento.home / "bentos" / "bunriwiki").glob("*/src")
     assert not (folder / "tests").exists()
     assert not list(folder.glob(".venv*"))
-    assert answers(start(target=bento.tag, environment=bento.environment)) == answers(server)
+    assert answers(start(target=bento.tag, folder=bento.home, environment=bento.environment)) == answers(server)

@@ -182,7 +182,7 @@ def service(
             options["command"] = ["make", "serve"]
         case "a Bento":
             bento: Bento = request.getfixturevalue("bento")
-            options["target"] = bento.tag
+            options |= {"target": bento.tag, "folder": bento.home}  # not where the repository's own files would do
             environment |= bento.environment
     server = start(environment=environment, **options)
     yield Service(server, ports | {server.port}, folder / "store")
