@@ -71,7 +71,7 @@ WAYS = {"user and group": ("auto", "auto"), "neither": ("off", "off")}
 def limits(way: str, **others: int) -> Limits:
     user, cgroup = WAYS[way]
     few = {"memory": 256 * MB, "disk": 64 * MB, "files": 200, "tasks": 64, "seconds": 20, "threads": 1} | others
-    return Limits(**few, user=user, cgroup=cgroup)  # type: ignore[arg-type]
+    return Limits(**few, user=user, cgroup=cgroup)
 
 
 def run(code: str, scratch: Path, limits: Limits) -> None:
