@@ -144,7 +144,7 @@ def _judge(code: int, output: Output, *, out_of_memory: bool) -> None:
 
 def _wait(process: subprocess.Popen[bytes], meter: Meter, output: Output, limits: Limits, stopping: threading.Event) -> None:
     end = time.monotonic() + limits.seconds
-    while process.poll() is None:
+    while not _has_ended(process):
         if stopping.wait(LOOK_EVERY):
             raise StoppedError
         if time.monotonic() > end:
@@ -152,6 +152,11 @@ def _wait(process: subprocess.Popen[bytes], meter: Meter, output: Output, limits
         if output.too_much:
             raise TooMuchError("the import wrote too much to its standard output")
         meter.check()
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Its number stays its own until `_end` has done with it: nobody else's process is killed in its place."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -49,6 +49,10 @@ def test_limits_and_thresholds_come_from_the_environment(monkeypatch: pytest.Mon
     monkeypatch.setenv("BUNRIWIKI_IMPORT_MEMORY", "1024")
     monkeypatch.setenv("BUNRIWIKI_GATE_QUALITY", "0.5")
     assert read(SyncSettings).limits == Limits(memory=2**30, seconds=600, threads=1)
+    monkeypatch.setenv("BUNRIWIKI_IMPORT_DISK", "100")
+    monkeypatch.setenv("BUNRIWIKI_IMPORT_CGROUP", "off")
+    limits = read(SyncSettings).limits
+    assert (limits.disk, limits.cgroup, limits.user) == (100 * 2**20, "off", "auto")
     assert read(SyncSettings).thresholds.quality == 0.5
 
 
@@ -75,6 +79,9 @@ def test_what_live_traffic_decides_comes_from_the_environment(monkeypatch: pytes
         ("BUNRIWIKI_CANARY", "10", "BUNRIWIKI_CANARY='10'"),
         ("BUNRIWIKI_SHADOW", "on", "BUNRIWIKI_SHADOW=on needs BUNRIWIKI_CANARY"),
         ("BUNRIWIKI_POLL_INTERVAL", "0", "BUNRIWIKI_POLL_INTERVAL='0'"),
+        ("BUNRIWIKI_IMPORT_CGROUP", "/nowhere", "BUNRIWIKI_IMPORT_CGROUP='/nowhere'"),
+        ("BUNRIWIKI_IMPORT_USER", "nobody", "BUNRIWIKI_IMPORT_USER='nobody'"),
+        ("BUNRIWIKI_IMPORT_DISK", "0", "BUNRIWIKI_IMPORT_DISK='0'"),
         ("BUNRIWIKI_S3_PUBLIC_KEY", "/nowhere", "BUNRIWIKI_S3_PUBLIC_KEY='/nowhere'"),
     ],
 )
