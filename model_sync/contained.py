@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 CODE = ("settings.py", "artifacts", "batching", "lifecycle", "model_store", "model_sync", "runners", "sandbox", "telemetry")
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ")  # of the environment: no secrets
 LOOK_EVERY = 0.05  # seconds
+OPEN_FILES = 1024
 MB = 2**20
 
 
@@ -177,6 +178,7 @@ def _policy(command: Sequence[str | Path], writable: Path, readable: Sequence[Pa
         writable=(str(writable),),
         memory=limits.memory,
         file_size=limits.disk,
+        open_files=OPEN_FILES,
         low_priority=True,
     )
 
