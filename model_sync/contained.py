@@ -79,20 +79,19 @@ def run_contained(
     It may write below `writable` only, and is started in the repository's root. What it started ends with it; it ends with this
     thread. Raises RefusingError, UnfitError, BrokeOffError, StoppedError.
     """
-    with (
-        lend_user(limits.user) as user,
-        open_cgroup(limits.cgroup, memory=limits.memory, tasks=limits.tasks) as group,
-    ):
-        policy = _policy(command, writable, readable, limits)
-        if user is not None:
-            hand_over(writable, user)
-            policy = replace(policy, user=user, tasks=limits.tasks)
-        policy = replace(policy, cgroups=tuple(map(str, group.folders)))
-        try:
+    policy = _policy(command, writable, readable, limits)
+    try:
+        with (
+            lend_user(limits.user) as user,
+            open_cgroup(limits.cgroup, memory=limits.memory, tasks=limits.tasks) as group,
+        ):
+            if user is not None:
+                hand_over(writable, user)
+                policy = replace(policy, user=user, tasks=limits.tasks)
+            policy = replace(policy, cgroups=tuple(map(str, group.folders)))
             return _run(command, policy, group, limits, stopping)
-        finally:
-            group.end()
-            take_back(writable)
+    finally:  # nothing of it runs any more
+        take_back(writable)
 
 
 def _run(
