@@ -79,8 +79,8 @@ def own_groups(memberships: str, mounts: str) -> list[Path]:
     found = []
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
-        root, point = before.split()[3:5]
-        kind, _, options = after.split()
+        root, point = before.split(" ")[3:5]
+        kind, _, options = after.split(" ")
         if kind == "cgroup2":
             own = paths.get("")
         elif kind == "cgroup":
@@ -109,7 +109,8 @@ def _is_delegated(folder: Path) -> bool:
 def _make(parent: Path, memory: int, tasks: int) -> Path | None:
     """A group below `parent`; None where none can be made, or where it would hold nothing."""
     # Version 1 has no such file; in version 2 a group that has processes of its own cannot share out its controllers.
-    _write(parent / "cgroup.subtree_control", "+memory +pids")
+    for controller in HELD:
+        _write(parent / "cgroup.subtree_control", f"+{controller}")
     folder = parent / f"bunriwiki-import-{uuid.uuid4().hex}"
     try:
         folder.mkdir()

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 CODE = ("settings.py", "artifacts", "batching", "lifecycle", "model_store", "model_sync", "runners", "sandbox", "telemetry")
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ")  # of the environment: no secrets
 LOOK_EVERY = 0.05  # seconds
+OPEN_FILES = 1024
 MB = 2**20
 
 
@@ -78,20 +79,19 @@ def run_contained(
     It may write below `writable` only, and is started in the repository's root. What it started ends with it; it ends with this
     thread. Raises RefusingError, UnfitError, BrokeOffError, StoppedError.
     """
-    with (
-        lend_user(limits.user) as user,
-        open_cgroup(limits.cgroup, memory=limits.memory, tasks=limits.tasks) as group,
-    ):
-        policy = _policy(command, writable, readable, limits)
-        if user is not None:
-            hand_over(writable, user)
-            policy = replace(policy, user=user, tasks=limits.tasks)
-        policy = replace(policy, cgroups=tuple(map(str, group.folders)))
-        try:
+    policy = _policy(command, writable, readable, limits)
+    try:
+        with (
+            lend_user(limits.user) as user,
+            open_cgroup(limits.cgroup, memory=limits.memory, tasks=limits.tasks) as group,
+        ):
+            if user is not None:
+                hand_over(writable, user)
+                policy = replace(policy, user=user, tasks=limits.tasks)
+            policy = replace(policy, cgroups=tuple(map(str, group.folders)))
             return _run(command, policy, group, limits, stopping)
-        finally:
-            group.end()
-            take_back(writable)
+    finally:  # nothing of it runs any more
+        take_back(writable)
 
 
 def _run(
@@ -144,7 +144,7 @@ def _judge(code: int, output: Output, *, out_of_memory: bool) -> None:
 
 def _wait(process: subprocess.Popen[bytes], meter: Meter, output: Output, limits: Limits, stopping: threading.Event) -> None:
     end = time.monotonic() + limits.seconds
-    while process.poll() is None:
+    while not _has_ended(process):
         if stopping.wait(LOOK_EVERY):
             raise StoppedError
         if time.monotonic() > end:
@@ -152,6 +152,11 @@ def _wait(process: subprocess.Popen[bytes], meter: Meter, output: Output, limits
         if output.too_much:
             raise TooMuchError("the import wrote too much to its standard output")
         meter.check()
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Its number stays its own until `_end` has done with it: nobody else's process is killed in its place."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -172,6 +177,7 @@ def _policy(command: Sequence[str | Path], writable: Path, readable: Sequence[Pa
         writable=(str(writable),),
         memory=limits.memory,
         file_size=limits.disk,
+        open_files=OPEN_FILES,
         low_priority=True,
     )
 

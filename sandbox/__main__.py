@@ -28,17 +28,16 @@ def confine(policy: Policy, parent: int) -> None:
     if policy.listen is not None:
         listen(policy.listen)
     set_limits(policy)
-    bound()
-    if landlock.supported():
-        landlock.restrict_files(policy)
     # Code, environments and models may lie below a home that only its owner may enter. Landlock says what is read all the same,
     # and the filter keeps this capability from opening files by their handle, past Landlock.
-    held = landlock.supported() and seccomp.supported() and has(DAC_READ_SEARCH)
-    if policy.user is None:
-        keep_only()
-    else:
+    reads = policy.user is not None and landlock.supported() and seccomp.supported() and has(DAC_READ_SEARCH)
+    kept = (DAC_READ_SEARCH,) if reads else ()
+    bound(*kept)
+    if landlock.supported():
+        landlock.restrict_files(policy)
+    if policy.user is not None:
         become(policy.user)
-        keep_only(*[DAC_READ_SEARCH] * held)
+    keep_only(*kept)
     no_new_privileges()
     end_with_parent(parent)
     if seccomp.supported():

@@ -29,14 +29,14 @@ def has(*capabilities: int) -> bool:
     return all(mine >> one & 1 for one in capabilities)
 
 
-def bound() -> None:
-    """No program that this one becomes may have any. Where that may not be set, no_new_privs alone sees to it."""
+def bound(*kept: int) -> None:
+    """No program that this one becomes may have any other. Where that may not be set, no_new_privs alone sees to it."""
     if not has(SETPCAP):
         return
     prctl(PR_SET_SECUREBITS, NO_ROOT)
     one = 0
     while LIBC.prctl(PR_CAPBSET_READ, one, 0, 0, 0) >= 0:
-        if one != DAC_READ_SEARCH:
+        if one not in kept:
             prctl(PR_CAPBSET_DROP, one)
         one += 1
 

@@ -22,6 +22,7 @@ def set_limits(policy: Policy) -> None:
         resource.RLIMIT_DATA: policy.memory,
         resource.RLIMIT_FSIZE: policy.file_size,
         resource.RLIMIT_NPROC: policy.tasks,
+        resource.RLIMIT_NOFILE: policy.open_files,
     }
     for which, limit in limits.items():
         if limit:

@@ -17,6 +17,7 @@ class Policy:
     memory: bytes of private memory (RLIMIT_DATA), which counts what is asked for, not what files are mapped.
     file_size: bytes that a file may grow to (RLIMIT_FSIZE).
     tasks: processes and threads of the user (RLIMIT_NPROC), so of use with a `user` of its own only.
+    open_files: file descriptors (RLIMIT_NOFILE); what pipes and pairs of sockets hold is in no other count.
     low_priority: run on the cores and the disk when nobody else wants to.
     user: the user and group to become; None: no change.
     cgroups: folders of control groups to enter before any right is given up.
@@ -30,6 +31,7 @@ class Policy:
     memory: int = 0
     file_size: int = 0
     tasks: int = 0
+    open_files: int = 0
     low_priority: bool = False
     user: int | None = None
     cgroups: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 
 V2 = "30 24 0:26 {root} {point} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 V1 = "31 24 0:27 {root} {point}/{name} rw,nosuid - cgroup cgroup rw,{name}"
-OTHER = "32 24 0:28 / /proc rw - proc proc rw"
+OTHER = "32 24 0:28 / /proc rw - proc  rw"  # a mount may come from nowhere
 SLEEP = "import time; time.sleep(600)"
 
 

@@ -51,6 +51,10 @@ def test_limits_and_thresholds_come_from_the_environment(monkeypatch: pytest.Mon
     monkeypatch.setenv("BUNRIWIKI_IMPORT_MEMORY", "1024")
     monkeypatch.setenv("BUNRIWIKI_GATE_QUALITY", "0.5")
     assert read(SyncSettings).limits == Limits(memory=2**30, seconds=600, threads=1)
+    monkeypatch.setenv("BUNRIWIKI_IMPORT_DISK", "100")
+    monkeypatch.setenv("BUNRIWIKI_IMPORT_CGROUP", "off")
+    limits = read(SyncSettings).limits
+    assert (limits.disk, limits.cgroup, limits.user) == (100 * 2**20, "off", "auto")
     assert read(SyncSettings).thresholds.quality == 0.5
 
 
@@ -89,6 +93,9 @@ def test_what_live_traffic_decides_comes_from_the_environment(monkeypatch: pytes
         ("BUNRIWIKI_PUBLIC_KEY", "/nowhere", "BUNRIWIKI_PUBLIC_KEY='/nowhere': /nowhere cannot be read: No such file"),
         ("BUNRIWIKI_PUBLIC_KEY", " , ", "BUNRIWIKI_PUBLIC_KEY=' , ': it names no file"),
         ("BUNRIWIKI_PUBLIC_KEY", __file__, "test_settings.py is no PEM file with a public key"),
+        ("BUNRIWIKI_IMPORT_CGROUP", "/nowhere", "BUNRIWIKI_IMPORT_CGROUP='/nowhere'"),
+        ("BUNRIWIKI_IMPORT_USER", "nobody", "BUNRIWIKI_IMPORT_USER='nobody'"),
+        ("BUNRIWIKI_IMPORT_DISK", "0", "BUNRIWIKI_IMPORT_DISK='0'"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_and_is_named(

@@ -38,6 +38,9 @@ BOMBS = (
          "measuring, or the control group", f"more than 256 MB of memory|{KILLED}"),
     Bomb("threads", "while True: threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
          "RLIMIT_DATA, RLIMIT_NPROC, the control group, or measuring", "can't start new thread|more than 64 threads"),
+    Bomb("what pairs of sockets hold",
+         "pairs = []\nwhile True:\n pairs.append(socket.socketpair()); pairs[-1][0].setblocking(False)\n"
+         " try: pairs[-1][0].sendall(bytes(2**22))\n except BlockingIOError: pass", "RLIMIT_NOFILE", "Too many open files"),
     Bomb("a sparse file", "open(HOME + '/x', 'w').truncate(2**40)", "RLIMIT_FSIZE", "File too large"),
     Bomb("a large file", "f = open(HOME + '/x', 'wb')\nwhile True: f.write(bytes(2**20))", "RLIMIT_FSIZE",
          "File too large|more than 64 MB"),
@@ -71,7 +74,7 @@ WAYS = {"user and group": ("auto", "auto"), "neither": ("off", "off")}
 def limits(way: str, **others: int) -> Limits:
     user, cgroup = WAYS[way]
     few = {"memory": 256 * MB, "disk": 64 * MB, "files": 200, "tasks": 64, "seconds": 20, "threads": 1} | others
-    return Limits(**few, user=user, cgroup=cgroup)  # type: ignore[arg-type]
+    return Limits(**few, user=user, cgroup=cgroup)
 
 
 def run(code: str, scratch: Path, limits: Limits) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from model_sync.importing import torchvision_ops  # noqa: F401  (first: transfor
 # isort: split
 
 import mlflow
+import onnx
 import pytest
 import torch
 import yaml
@@ -135,3 +137,50 @@ def tiny_pyfunc(tmp_path: Path) -> MakePyfunc:
         return tmp_path / "pyfunc"
 
     return make
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_yolo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """The detector as ultralytics exports it, by `dynamic`."""
+    files = {}
+    for dynamic in (True, False):
+        folder = tmp_path_factory.mktemp("exported")
+        with quiet():
+            YOLO(shutil.copy(tiny_yolo, folder)).export(format="onnx", imgsz=SIZE, dynamic=dynamic, simplify=False)
+        files[dynamic] = folder / "best.onnx"
+    return files
+
+
+class Exported(torch.nn.Module):
+    """A classifier as others export it: with `token_type_ids`, as far as it goes, and logits."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor) -> torch.Tensor:
+        return self.network(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids).logits
+
+
+@pytest.fixture(scope="session")
+def exported_bert(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the classifier in ONNX."""
+    folder = tmp_path_factory.mktemp("exported")
+    network = BertForSequenceClassification.from_pretrained(tiny_bert, attn_implementation="eager").eval()
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    with quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            Exported(network),
+            tuple(torch.ones(2, 9, dtype=torch.int64) for _ in names),  # the same one would become one input
+            input_names=names,
+            output_names=["logits"],
+            dynamic_shapes=(free,) * 3,
+            opset_version=18,
+            dynamo=True,
+            verbose=False,
+        )
+    onnx.save(program.model_proto, folder / "model.onnx")
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(tiny_bert / name, folder)
+    return folder

@@ -19,7 +19,6 @@ from onnx import TensorProto, helper
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertTokenizerFast
-from ultralytics import YOLO
 
 from artifacts.golden import read_golden_photos, read_golden_texts
 from artifacts.inputs import Photo
@@ -31,7 +30,7 @@ from model_sync.sources import RefusedError
 from runners.kcbert import KcBert
 from runners.yolo import Yolo
 from tests.conftest import MODELS, ROOT
-from tests.model_sync.importing.conftest import CLASSES, SIZE, quiet
+from tests.model_sync.importing.conftest import CLASSES, SIZE
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning"),  # torch's own use of itself
@@ -87,18 +86,6 @@ def test_a_checkpoint(tiny_yolo: Path, published: Path, photos: Path) -> None:
     assert manifest.input == ImageInput(size=SIZE)
     assert [label.name for label in manifest.labels] == CLASSES
     hold_to_golden_photos(published.parent / "version")
-
-
-@pytest.fixture(scope="module")
-def exported(tiny_yolo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
-    """The detector as ultralytics exports it, by `dynamic`."""
-    files = {}
-    for dynamic in (True, False):
-        folder = tmp_path_factory.mktemp("exported")
-        with quiet():
-            YOLO(shutil.copy(tiny_yolo, folder)).export(format="onnx", imgsz=SIZE, dynamic=dynamic, simplify=False)
-        files[dynamic] = folder / "best.onnx"
-    return files
 
 
 def test_a_detector_in_onnx_finds_what_its_checkpoint_finds(
@@ -221,41 +208,6 @@ def test_a_pickle_in_a_bin_is_refused_and_nothing_is_called(tiny_bert: Path, pub
     with pytest.raises(Exception, match=r"posix.mkdir"):
         make("kcbert", published, texts)
     assert not (published / "trace").exists()
-
-
-class Exported(torch.nn.Module):
-    """A classifier as others export it: with `token_type_ids`, as far as it goes, and logits."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor) -> torch.Tensor:
-        return self.network(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids).logits
-
-
-@pytest.fixture(scope="module")
-def exported_bert(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the classifier in ONNX."""
-    folder = tmp_path_factory.mktemp("exported")
-    network = BertForSequenceClassification.from_pretrained(tiny_bert, attn_implementation="eager").eval()
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    with quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            Exported(network),
-            tuple(torch.ones(2, 9, dtype=torch.int64) for _ in names),  # the same one would become one input
-            input_names=names,
-            output_names=["logits"],
-            dynamic_shapes=(free,) * 3,
-            opset_version=18,
-            dynamo=True,
-            verbose=False,
-        )
-    onnx.save(program.model_proto, folder / "model.onnx")
-    for name in ("config.json", "tokenizer.json"):
-        shutil.copy(tiny_bert / name, folder)
-    return folder
 
 
 def test_a_classifier_in_onnx_answers_as_its_original(
