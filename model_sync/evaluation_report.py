@@ -1,28 +1,27 @@
-"""What a version did when the data plane's own code tried it: `runners/trial.py` writes it, the gates judge it."""
+"""What a version did beside the one that serves: `evaluation.py` writes it down, the gates judge it."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from dataclasses import dataclass
 
-from artifacts.answers import Classification, Detections, Failure
+from artifacts.answers import Classification, Detections
 
-Answer = Classification | Detections | Failure
+Answer = Classification | Detections
 
 
-class Trial(BaseModel):
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
     """A version of one model beside the one that serves.
 
     `golden` says how the answers to golden samples differ from the original's, None for one that agrees. `reference` are the
-    answers to the reference set in its order, asked for in batches, and `serving` those of the serving version where they
-    were wanted. `single` are the answers to every `stride`-th input of the reference set, asked for one at a time.
-    `milliseconds` are what the version and the serving one took for the same input, pair by pair.
+    answers to the reference set in its order, asked for in batches, and `serving` those of the serving version. `alone` are the
+    answers to the inputs at `positions` of the reference set, asked for one at a time. `milliseconds` are what the version and
+    the serving one took for the same input alone, pair by pair.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     golden: tuple[str | None, ...]
     reference: tuple[Answer, ...]
     serving: tuple[Answer, ...]
-    single: tuple[Answer, ...]
-    stride: int
+    positions: range
+    alone: tuple[Answer, ...]
     milliseconds: tuple[tuple[float, float], ...]
