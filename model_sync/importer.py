@@ -91,13 +91,14 @@ class Importer:
     def _verify(self, offer: Offer, fetched: Path, version: str, serving: Path, scratch: Path, *, force: bool) -> str | None:
         """What gates the version was forced past. Each step writes to a folder of its own, which the next only reads."""
         model, folder = offer.model, scratch / "made" / "version"
-        for place in ("read", "made", "evaluated"):
+        for place in ("read", "questions", "made", "evaluated"):
             (scratch / place).mkdir(parents=True)
         try:
             with self._report.phase(model, "requirements"):
                 self._check_requirements(fetched, scratch / "read")
             with self._report.phase(model, "compile"):
-                self._compile(offer, fetched, folder, version)
+                ReferenceSet.read(model, self._settings.reference / model).write_questions(scratch / "questions")
+                self._compile(offer, fetched, scratch / "questions", folder, version)
             manifest = _read_manifest(folder, model)
             with self._report.phase(model, "try"):
                 findings = self._judge(VersionFolder(folder, manifest), serving, scratch / "evaluated", force=force)
@@ -135,11 +136,10 @@ class Importer:
                     "then take the version out of quarantine"
                 )
 
-    def _compile(self, offer: Offer, fetched: Path, folder: Path, version: str) -> None:
-        reference = self._settings.reference / offer.model
+    def _compile(self, offer: Offer, fetched: Path, questions: Path, folder: Path, version: str) -> None:
         job: list[str | Path] = [sys.executable, "-m", "model_sync.importing.job", offer.model, fetched, folder]
-        options: list[str | Path] = ["--version", version, "--source", offer.uri, "--reference", reference]
-        for line in self._run([*job, *options], folder.parent, [fetched, reference]):
+        options: list[str | Path] = ["--version", version, "--source", offer.uri, "--reference", questions]
+        for line in self._run([*job, *options], folder.parent, [fetched, questions]):
             if "phase" in line:
                 self._report.took(offer.model, f"compile: {line['phase']}", line["seconds"])
 

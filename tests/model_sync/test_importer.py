@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -44,6 +45,7 @@ class Programs:
         self.missing: dict[str, list[str]] = {}
         self.spoil: Callable[[Path], None] = lambda _: None
         self.wrong = 0  # reference inputs that are answered wrongly
+        self.questions = ""  # what golden samples may be made of
         self.remembered: list[bool] = []  # for each evaluation, whether the serving version's answers were known
 
     def __call__(self, command: Any, *, writable: Path, **_: Any) -> list[dict[str, Any]]:
@@ -55,6 +57,7 @@ class Programs:
         if name == "artifacts.requirements":
             return [{"begun": True}, {"missing": self.missing.get(words[0], [])}]
         if name == "model_sync.importing.job":
+            self.questions = Path(words[words.index("--reference") + 1]).joinpath("reference.jsonl").read_text(encoding="utf-8")
             shutil.copytree(self.version, words[5])
             self.spoil(Path(words[5]))
             return [{"begun": True}, {"phase": "load", "seconds": 1.5}, {"done": True}]
@@ -222,6 +225,14 @@ def test_a_reference_set_that_cannot_be_read_is_not_the_versions_fault(setup: Se
     setup.importer = Importer(settings, setup.layout, setup.report, threading.Event())
     with pytest.raises(UnfitError, match="the reference set cannot be used"):
         setup.bring()
+
+
+def test_what_compiles_gets_no_labels(setup: Setup) -> None:
+    setup.bring()
+    asked = [json.loads(line) for line in setup.programs.questions.splitlines()]
+    assert len(asked) == 64
+    assert {one["label"] for one in asked} == {""}
+    assert str(MODELS) not in [word for words in setup.programs.ran for word in words]
 
 
 @pytest.mark.parametrize("spoil", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "link"])
