@@ -24,17 +24,8 @@ from sandbox.policy import Policy
 
 ROOT = Path(__file__).parent.parent
 CODE = (
-    "settings.py",
-    "artifacts",
-    "batching",
-    "hop",
-    "lifecycle",
-    "model_store",
-    "model_sync",
-    "runners",
-    "sandbox",
-    "telemetry",
-)
+    "settings.py", "artifacts", "batching", "hop", "lifecycle", "model_store", "model_sync", "runners", "sandbox", "telemetry",
+)  # fmt: skip
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ")  # of the environment: no secrets
 LOOK_EVERY = 0.05  # seconds
 MB = 2**20
