@@ -35,9 +35,7 @@ from protocols.routing import Route
 from protocols.shadowing import Comparisons
 from protocols.sidecar import Sidecar
 from protocols.status import Status
-from runners.kcbert import KcBertRunner
-from runners.sentiment import SentimentRunner
-from runners.yolo import YoloRunner
+from runners.services import KcBertRunner, SentimentRunner, YoloRunner
 from settings import settings
 from supervisor import CLOSING, SOCKETS, supervise
 from telemetry import logs

@@ -10,10 +10,9 @@ alive and is answered by an empty frame.
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -31,6 +30,18 @@ AnswerT = TypeVar("AnswerT")
 
 class BrokenFrameError(Exception):
     """What came is no frame of the expected type."""
+
+
+class CutFrameError(BrokenFrameError):
+    """The connection ended within a frame: the other side died, or gave up."""
+
+
+class Readable(Protocol):
+    """What a frame is read from, which is a socket or reads from one."""
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def recv_into(self, buffer: memoryview, /) -> int: ...
 
 
 class Batch(msgspec.Struct, Generic[InputT], array_like=True, frozen=True):
@@ -70,8 +81,8 @@ def answers_frame(answers: Answers[Any]) -> bytearray:
 
 
 def error_frame(model: str, version: str, error: str) -> bytearray:
-    """The frame that says that a batch failed as a whole."""
-    return _frame(Results(model, version, [], {}, error))
+    """The frame that says that a batch failed as a whole. Where `error` cannot be encoded, it is replaced by question marks."""
+    return _frame(Results(model, version, [], {}, error.encode("utf-8", "replace").decode()))
 
 
 def _frame(content: Batch[Any] | Results[Any]) -> bytearray:
@@ -125,19 +136,20 @@ class AnswersDecoder(Generic[AnswerT]):
         return Answers(results.model, results.version, tuple(merged))
 
 
-def content_length(start: bytes | bytearray) -> int:
-    """The length that a frame's first four bytes state. Raises BrokenFrameError when it is too long."""
+def content_length(start: bytes | bytearray, most: int = MAX_BYTES) -> int:
+    """The length that a frame's first four bytes state. Raises BrokenFrameError when it is more than `most`."""
     (length,) = LENGTH.unpack_from(start)
-    if length > MAX_BYTES:
-        raise BrokenFrameError(f"a frame of {length} bytes is announced; at most {MAX_BYTES} are accepted")
+    if length > most:
+        raise BrokenFrameError(f"a frame of {length} bytes is announced; at most {most} are accepted")
     return int(length)
 
 
-def receive(connection: socket.socket) -> Content | None:
-    """The content of the next frame; None where the other side has closed the connection between two frames.
+def receive(connection: Readable, most: int = MAX_BYTES) -> Content | None:
+    """The content of the next frame, of at most so many bytes; None where the other side has closed the connection between two
+    frames.
 
     To be used where each side waits for the other's frame before it sends its next: what came with a frame belongs to it.
-    Raises BrokenFrameError, and OSError (TimeoutError where the socket has a timeout).
+    Raises BrokenFrameError (CutFrameError), and OSError (TimeoutError where the socket has a timeout).
     """
     received = connection.recv(CHUNK)
     if not received:
@@ -145,9 +157,9 @@ def receive(connection: socket.socket) -> Content | None:
     while len(received) < LENGTH.size:
         more = connection.recv(CHUNK)
         if not more:
-            raise BrokenFrameError("the connection ended within a frame")
+            raise CutFrameError("the connection ended within a frame")
         received += more
-    length = content_length(received)
+    length = content_length(received, most)
     content = memoryview(received)[LENGTH.size :]
     if len(content) == length:
         return content
@@ -159,6 +171,6 @@ def receive(connection: socket.socket) -> Content | None:
     while rest:
         read = connection.recv_into(rest)
         if not read:
-            raise BrokenFrameError("the connection ended within a frame")
+            raise CutFrameError("the connection ended within a frame")
         rest = rest[read:]
     return memoryview(whole)

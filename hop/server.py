@@ -22,6 +22,35 @@ InputT = TypeVar("InputT")
 AnswerT = TypeVar("AnswerT")
 
 
+def frames(connection: socket.socket) -> Iterator[Content]:
+    """The contents of the frames that come, until the other side closes the connection. Raises BrokenFrameError, OSError."""
+    while (content := receive(connection)) is not None:
+        yield content
+
+
+class Replies(Generic[InputT, AnswerT]):
+    """Makes of a frame's content the frame that answers it: of a batch of `inputs`, what `answer(inputs, version)` gives.
+
+    What `answer` raises is logged and becomes the error of that batch.
+    """
+
+    def __init__(self, model: str, inputs: type[InputT], answer: Callable[[Sequence[InputT], str], Answers[AnswerT]]) -> None:
+        self._model = model
+        self._decoder = BatchDecoder(inputs)
+        self._answer = answer
+
+    def to(self, content: Content) -> bytes | bytearray:
+        """Raises BrokenFrameError when the content is no batch."""
+        if not content:
+            return PROBE
+        batch = self._decoder.decode(content)
+        try:
+            return answers_frame(self._answer(batch.inputs, batch.version))
+        except Exception as error:
+            logger.exception("a batch of {} could not be answered", self._model)
+            return error_frame(self._model, batch.version, f"{type(error).__name__}: {error}"[:500])
+
+
 class BatchTurn:
     """Lets one batch at a time be answered; a second would only compete for the same cores.
 
@@ -54,8 +83,7 @@ class BatchTurn:
 class HopServer(Generic[InputT, AnswerT]):
     """Answers the batches that come to the listening socket `listening`, with `answer(inputs, version)`.
 
-    What `answer` raises is logged and becomes the error of that batch. Whoever sends anything but a batch of `inputs` loses the
-    connection.
+    One batch at a time is answered. Whoever sends anything but a batch of `inputs` loses the connection.
     """
 
     def __init__(
@@ -68,8 +96,8 @@ class HopServer(Generic[InputT, AnswerT]):
     ) -> None:
         self._model = model
         self._listening = listening
-        self._decoder = BatchDecoder(inputs)
         self._answer = answer
+        self._replies = Replies(model, inputs, self._answer_in_turn)
         self._turn = BatchTurn(deadline)
         self._changed = threading.Condition()
         self._connections: dict[socket.socket, bool] = {}  # whether a frame is being answered
@@ -110,10 +138,10 @@ class HopServer(Generic[InputT, AnswerT]):
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            while (content := receive(connection)) is not None:
+            for content in frames(connection):
                 if not self._begin(connection):
                     return  # the client asks another worker
-                connection.sendall(self._reply(content) if content else PROBE)
+                connection.sendall(self._replies.to(content))
                 if self._end_of_batch(connection):
                     return
         except BrokenFrameError as error:
@@ -138,14 +166,9 @@ class HopServer(Generic[InputT, AnswerT]):
             self._changed.notify_all()
             return self._closing
 
-    def _reply(self, content: Content) -> bytearray:
-        batch = self._decoder.decode(content)
-        try:
-            with self._turn.taken():
-                return answers_frame(self._answer(batch.inputs, batch.version))
-        except Exception as error:
-            logger.exception("a batch of {} could not be answered", self._model)
-            return error_frame(self._model, batch.version, f"{type(error).__name__}: {error}"[:500])
+    def _answer_in_turn(self, inputs: Sequence[InputT], version: str) -> Answers[AnswerT]:
+        with self._turn.taken():
+            return self._answer(inputs, version)
 
 
 def _end(connection: socket.socket) -> None:

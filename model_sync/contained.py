@@ -17,13 +17,15 @@ from typing import Any
 from artifacts.programs import REFUSED, UNFIT
 from model_sync.cgroup import Cgroup, open_cgroup
 from model_sync.handover import hand_over, take_back
-from model_sync.output import Output
+from model_sync.output import Output, printable
 from model_sync.usage import Ceilings, Meter, ScarceError, TooMuchError, family
 from model_sync.users import lend_user
 from sandbox.policy import Policy
 
 ROOT = Path(__file__).parent.parent
-CODE = ("settings.py", "artifacts", "batching", "lifecycle", "model_store", "model_sync", "runners", "sandbox", "telemetry")
+CODE = (
+    "settings.py", "artifacts", "batching", "hop", "lifecycle", "model_store", "model_sync", "runners", "sandbox", "telemetry",
+)  # fmt: skip
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ")  # of the environment: no secrets
 LOOK_EVERY = 0.05  # seconds
 OPEN_FILES = 1024
@@ -40,6 +42,10 @@ class RefusingError(Exception):
 
 class UnfitError(Exception):
     """The program could not do its work, through no fault of the version. The message says what is wrong."""
+
+
+class ToldUnfitError(UnfitError):
+    """The program says so itself. Where it runs other people's code, that may be who says it."""
 
 
 class BrokeOffError(Exception):
@@ -73,13 +79,14 @@ def run_contained(
     readable: Sequence[Path],
     limits: Limits,
     stopping: threading.Event,
+    keep: tuple[int, ...] = (),
 ) -> list[dict[str, Any]]:
     """Run `command`, a Python with one of our programs, until it ends; what it told (`artifacts/programs.py`).
 
-    It may write below `writable` only, and is started in the repository's root. What it started ends with it; it ends with this
-    thread. Raises RefusingError, UnfitError, BrokeOffError, StoppedError.
+    It may write below `writable` only, inherits the descriptors in `keep`, and is started in the repository's root. What it
+    started ends with it; it ends with this thread. Raises RefusingError, UnfitError, BrokeOffError, StoppedError.
     """
-    policy = _policy(command, writable, readable, limits)
+    policy = replace(_policy(command, writable, readable, limits), keep=keep)
     try:
         with (
             lend_user(limits.user) as user,
@@ -106,6 +113,7 @@ def _run(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        pass_fds=policy.keep,
     )
     output = Output(process)
     meter = Meter(process.pid, writable, Ceilings(limits.memory, limits.tasks, limits.disk, limits.files, limits.reserve))
@@ -129,9 +137,9 @@ def _judge(code: int, output: Output, *, out_of_memory: bool) -> None:
     """Raises what the end of the program means."""
     last = output.told[-1] if output.told else {}
     if code == REFUSED and "refused" in last:
-        raise RefusingError(_printable(str(last["refused"])))
+        raise RefusingError(printable(str(last["refused"])))
     if code == UNFIT and "unfit" in last:
-        raise UnfitError(_printable(str(last["unfit"])))
+        raise ToldUnfitError(printable(str(last["unfit"])))
     if code == 0:
         return
     how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
@@ -192,10 +200,6 @@ def _environment(writable: Path, threads: int) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()[:2000]
 
 
 def _homes(python: Path) -> list[Path]:

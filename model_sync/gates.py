@@ -1,4 +1,4 @@
-"""The gates: what a version has to show before it may serve. Pure functions of its trial (`artifacts/trial.py`)."""
+"""The gates: what a version has to show before it may serve. Pure functions of its report (`evaluation_report.py`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from artifacts.golden import overlap
 from artifacts.inputs import DEFAULT_CONFIDENCE
 from artifacts.reference import ReferencePhoto, ReferenceText
 from artifacts.samples import Sample
-from artifacts.trial import Answer, Trial
+from model_sync.evaluation_report import Answer, EvaluationReport
 
 RIGHT_OVERLAP = 0.5  # of a box with the labelled one, as intersection over union
 
@@ -53,12 +53,12 @@ def judge_labels(labels: Sequence[str], serving: Sequence[str], thresholds: Thre
     return Finding("labels", thresholds.labels == "any", says)
 
 
-def judge_trial(trial: Trial, serving: Sequence[Answer], truth: Truth, thresholds: Thresholds) -> Iterator[Finding]:
-    """The other gates. `serving` are the serving version's answers to the reference set `truth`."""
-    yield _agreement(trial, thresholds)
-    yield _quality(trial, serving, truth, thresholds)
-    yield _batches(trial, thresholds)
-    yield _latency(trial, thresholds)
+def judge_evaluation(report: EvaluationReport, truth: Truth, thresholds: Thresholds) -> Iterator[Finding]:
+    """The other gates. `truth` is the reference set."""
+    yield _agreement(report, thresholds)
+    yield _quality(report, truth, thresholds)
+    yield _batches(report, thresholds)
+    yield _latency(report, thresholds)
 
 
 def quality(answers: Sequence[Answer], truth: Truth) -> float:
@@ -99,17 +99,17 @@ def _count(answer: Answer, sample: Sample) -> tuple[list[str], list[str], list[s
     return right, wrong, [one.label for one in left]
 
 
-def _agreement(trial: Trial, thresholds: Thresholds) -> Finding:
-    differences = [one for one in trial.golden if one]
-    share = 1 - len(differences) / len(trial.golden) if trial.golden else 0.0
-    says = f"{len(trial.golden) - len(differences)} of {len(trial.golden)} golden samples answered as the original does"
+def _agreement(report: EvaluationReport, thresholds: Thresholds) -> Finding:
+    differences = [one for one in report.golden if one]
+    share = 1 - len(differences) / len(report.golden) if report.golden else 0.0
+    says = f"{len(report.golden) - len(differences)} of {len(report.golden)} golden samples answered as the original does"
     if differences:
         says += f", {thresholds.agreement:.0%} have to be; for one: {differences[0]}"
     return Finding("agreement", share >= thresholds.agreement, says)
 
 
-def _quality(trial: Trial, serving: Sequence[Answer], truth: Truth, thresholds: Thresholds) -> Finding:
-    mine, theirs = quality(trial.reference, truth), quality(serving, truth)
+def _quality(report: EvaluationReport, truth: Truth, thresholds: Thresholds) -> Finding:
+    mine, theirs = quality(report.reference, truth), quality(report.serving, truth)
     says = (
         f"macro F1 {mine:.1f} on {len(truth)} reference inputs, what serves has {theirs:.1f}; "
         f"{thresholds.quality:g} points less are allowed"
@@ -117,15 +117,15 @@ def _quality(trial: Trial, serving: Sequence[Answer], truth: Truth, thresholds: 
     return Finding("quality", mine >= theirs - thresholds.quality, says)
 
 
-def _batches(trial: Trial, thresholds: Thresholds) -> Finding:
-    together = trial.reference[:: trial.stride]
+def _batches(report: EvaluationReport, thresholds: Thresholds) -> Finding:
+    together = [report.reference[position] for position in report.positions]
     differing = [
         difference
-        for one, other in zip(trial.single, together, strict=True)
+        for one, other in zip(report.alone, together, strict=True)
         if (difference := _difference(one, other, thresholds.batch))
     ]
     says = (
-        f"{len(trial.single)} inputs answered alone and in a batch: {len(differing)} differ by more than {thresholds.batch:g}"
+        f"{len(report.alone)} inputs answered alone and in a batch: {len(differing)} differ by more than {thresholds.batch:g}"
     )
     if differing:
         says += f"; for one: {differing[0]}"
@@ -149,10 +149,10 @@ def _difference(one: Answer, other: Answer, tolerance: float) -> str | None:
     return None
 
 
-def _latency(trial: Trial, thresholds: Thresholds) -> Finding:
+def _latency(report: EvaluationReport, thresholds: Thresholds) -> Finding:
     # Pair by pair: what else the machine does meets a pair, or one of it, at random, but hardly the same one most of the time.
-    times = statistics.median(mine / theirs for mine, theirs in trial.milliseconds)
-    mine, theirs = (statistics.median(column) for column in zip(*trial.milliseconds, strict=True))
+    times = statistics.median(mine / theirs for mine, theirs in report.milliseconds)
+    mine, theirs = (statistics.median(column) for column in zip(*report.milliseconds, strict=True))
     says = (
         f"{times:.1f} times as long as what serves ({mine:.1f} and {theirs:.1f} ms for one input); "
         f"{thresholds.latency:g} times is allowed"

@@ -1,4 +1,4 @@
-"""From what a registry offers to a folder that may be published: fetched, compiled, tried, judged."""
+"""From what a registry offers to a folder that may be published: fetched, compiled, evaluated, judged."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from artifacts.manifest import MANIFEST, DamagedArtifactError, Manifest, digest
-from artifacts.reference import read_reference_photos, read_reference_texts
-from artifacts.trial import Answer, Trial
+from artifacts.reference import REFERENCE
 from model_store.layout import Layout
+from model_sync.answering import Sandboxes, VersionFolder
 from model_sync.contained import BrokeOffError, RefusingError, UnfitError, run_contained
+from model_sync.evaluation import evaluate
 from model_sync.fetch import fetch
-from model_sync.gates import Finding, Truth, judge_labels, judge_trial
+from model_sync.gates import Finding, judge_evaluation, judge_labels
+from model_sync.reference_set import ReferenceSet
+from model_sync.remembered import RememberedAnswers
 from model_sync.report import Report
 from model_sync.settings import SyncSettings
 from model_sync.signatures import describe
@@ -31,7 +34,6 @@ from model_sync.sources import Offer, RefusedError, Source
 
 AT_ONCE = 2  # imports: what is compiled already need not wait for what is not
 TRIES = 3  # of an import that breaks off: that may be the version's fault, or this machine's
-MOST_BYTES = 200_000_000  # of a trial's answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Importer:
         self._stopping = stopping
         self._turns = threading.Semaphore(AT_ONCE)
         self._broken_off: Counter[str] = Counter()  # by digest
-        self._answers: dict[tuple[str, str], tuple[Answer, ...]] = {}  # of the last versions that were tried, by manifest
+        self._answers = RememberedAnswers()
         self._signatures = settings.signatures
 
     @contextmanager
@@ -95,16 +97,17 @@ class Importer:
     def _verify(self, offer: Offer, fetched: Path, version: str, serving: Path, scratch: Path, *, force: bool) -> str | None:
         """What gates the version was forced past. Each step writes to a folder of its own, which the next only reads."""
         model, folder = offer.model, scratch / "made" / "version"
-        for place in ("read", "made", "tried"):
+        for place in ("read", "questions", "made", "evaluated"):
             (scratch / place).mkdir(parents=True)
         try:
             with self._report.phase(model, "requirements"):
                 self._check_requirements(fetched, scratch / "read")
             with self._report.phase(model, "compile"):
-                self._compile(offer, fetched, folder, version)
-            manifest = _read_manifest(folder)
+                ReferenceSet.read(model, self._settings.reference / model).write_questions(scratch / "questions")
+                self._compile(offer, fetched, scratch / "questions", folder, version)
+            manifest = _read_manifest(folder, model)
             with self._report.phase(model, "try"):
-                findings = self._judge(manifest, folder, serving, scratch / "tried", force=force)
+                findings = self._judge(VersionFolder(folder, manifest), serving, scratch / "evaluated", force=force)
         except RefusingError as error:
             raise RefusedError(str(error)) from error
         except BrokeOffError as error:
@@ -139,39 +142,31 @@ class Importer:
                     "then take the version out of quarantine"
                 )
 
-    def _compile(self, offer: Offer, fetched: Path, folder: Path, version: str) -> None:
-        reference = self._settings.reference / offer.model
+    def _compile(self, offer: Offer, fetched: Path, questions: Path, folder: Path, version: str) -> None:
         job: list[str | Path] = [sys.executable, "-m", "model_sync.importing.job", offer.model, fetched, folder]
-        options: list[str | Path] = ["--version", version, "--source", offer.uri, "--reference", reference]
-        for line in self._run([*job, *options], folder.parent, [fetched, reference]):
+        options: list[str | Path] = ["--version", version, "--source", offer.uri, "--reference", questions]
+        for line in self._run([*job, *options], folder.parent, [fetched, questions]):
             if "phase" in line:
                 self._report.took(offer.model, f"compile: {line['phase']}", line["seconds"])
 
-    def _judge(self, manifest: Manifest, folder: Path, serving: Path, scratch: Path, *, force: bool) -> list[Finding]:
-        model, thresholds = manifest.model, self._settings.thresholds
+    def _judge(self, candidate: VersionFolder, folder: Path, scratch: Path, *, force: bool) -> list[Finding]:
+        """`folder` has what serves."""
+        model, thresholds = candidate.manifest.model, self._settings.thresholds
         try:
-            theirs = Manifest.read(serving)
+            serving = VersionFolder(folder, Manifest.read(folder))
         except DamagedArtifactError as error:
             raise UnfitError(f"what serves cannot be compared with: {error}") from error
-        labels = judge_labels([label.name for label in manifest.labels], [label.name for label in theirs.labels], thresholds)
+        labels = judge_labels(
+            [label.name for label in candidate.manifest.labels], [label.name for label in serving.manifest.labels], thresholds
+        )
         if not labels.passed and not force:
             return [labels]  # answers in other classes say nothing more
-        reference, output = self._settings.reference / model, scratch / "trial.json"
-        command: list[str | Path] = [
-            self._settings.serve_python, "-m", "runners.trial", model, folder, "--serving", serving, "--reference", reference,
-            "--output", output,
-        ]  # fmt: skip
-        key = (model, digest(serving / MANIFEST))
-        if key not in self._answers:
-            command.append("--serving-too")
-        self._run(command, scratch, [folder, serving, reference])
-        trial = _read_trial(output)
-        self._answers.setdefault(key, trial.serving)
-        truth: Truth = read_reference_photos(reference) if model == "yolo" else read_reference_texts(reference)
-        findings = [labels, *judge_trial(trial, self._answers[key], truth, thresholds)]
-        self._answers = {known: answers for known, answers in self._answers.items() if known[0] != model or known == key}
-        self._answers[model, digest(folder / MANIFEST)] = trial.reference
-        return findings
+        reference = ReferenceSet.read(model, self._settings.reference / model)
+        mine, theirs = (_key(version, reference) for version in (candidate, serving))
+        sandboxes = Sandboxes(self._settings.serve_python, scratch, self._settings.limits, self._stopping)
+        report = evaluate(candidate, serving, reference, sandboxes, self._answers.of(model, theirs))
+        self._answers.keep(model, {theirs: report.serving, mine: report.reference})
+        return [labels, *judge_evaluation(report, reference.truth, thresholds)]
 
     def _run(self, command: Sequence[str | Path], writable: Path, readable: Sequence[Path]) -> list[dict[str, Any]]:
         return run_contained(
@@ -183,21 +178,19 @@ def _is_torch(requirement: str) -> bool:
     return Requirement(requirement).name.lower() == "torch"
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def _key(version: VersionFolder, reference: ReferenceSet) -> str:
+    """What the answers of a version to a reference set depend on."""
+    return digest(version.folder / MANIFEST) + digest(reference.folder / REFERENCE)
+
+
+def _read_manifest(folder: Path, model: str) -> Manifest:
     """The manifest of what other people's code made. Raises RefusedError when there is more than files and folders."""
     if any(not stat.S_ISREG(mode) and not stat.S_ISDIR(mode) for mode in (path.lstat().st_mode for path in folder.rglob("*"))):
         raise RefusedError("what was compiled holds links or devices")
     try:
-        return Manifest.read(folder)
+        manifest = Manifest.read(folder)
     except DamagedArtifactError as error:
         raise RefusedError(str(error)) from error
-
-
-def _read_trial(file: Path) -> Trial:
-    """What the trial wrote, beside other people's code. Raises BrokeOffError when it is not what a trial writes."""
-    try:
-        if not stat.S_ISREG(file.lstat().st_mode) or file.stat().st_size > MOST_BYTES:
-            raise BrokeOffError("the trial's answers are no file")
-        return Trial.model_validate_json(file.read_bytes())
-    except (FileNotFoundError, ValueError):  # pydantic's message would quote from the file
-        raise BrokeOffError("the trial left no answers") from None
+    if manifest.model != model:
+        raise RefusedError(f"it is a version of {manifest.model}, not of {model}")
+    return manifest

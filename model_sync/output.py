@@ -14,7 +14,13 @@ MOST_LINE = 2**20
 MOST_LINES = 10_000
 TAIL = 2000  # bytes of standard error that are kept
 READ = 2**16
+MOST_CHARACTERS = 2000  # of a sentence that is passed on
 JOINING = 5.0  # seconds
+
+
+def printable(text: str) -> str:
+    """A sentence of other people's code as one line that is safe to log, to store and to show in a terminal."""
+    return "".join(one if one.isprintable() else " " for one in text[:MOST_CHARACTERS])
 
 
 class Output:
@@ -39,7 +45,7 @@ class Output:
     def last_words(self) -> str:
         """The last line on standard error, as an appendix."""
         lines = self._tail.decode(errors="replace").strip().splitlines()
-        return f": {lines[-1][:300]}" if lines else ""
+        return f": {printable(lines[-1][:300])}" if lines else ""
 
     def _read_lines(self, stream: IO[bytes]) -> None:
         """JSON objects, a line each. Anything else comes from what writes past our programs' own standard output."""

@@ -43,7 +43,9 @@ class SyncSettings(CommonSettings):
     reference: DirectoryPath = Field(
         default=ROOT / "models", description="Folder with the reference set of each model, that versions are judged on."
     )
-    import_memory: int = Field(default=4096, ge=512, description="MB that an import may take.")
+    import_memory: int = Field(
+        default=4096, ge=512, description="MB that each process of an import may take; an evaluation has two."
+    )
     import_seconds: float = Field(default=600, gt=0, description="Seconds that each step of an import may take.")
     import_threads: int = Field(default=1, ge=1, description="Threads that an import may use.")
     import_disk: int = Field(default=8192, ge=64, description="MB that each step of an import may write.")

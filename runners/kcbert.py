@@ -11,7 +11,6 @@ from artifacts.text import Encoded, TextEncoder
 from runners.engines import open_engine
 from runners.loading import isolating, threads
 from runners.models import TextClassifier
-from runners.worker import Runner, runner
 
 MOST_AT_ONCE = 4  # comments per forward pass, of similar length: a fifth faster than 16, which are padded more
 
@@ -38,11 +37,3 @@ class KcBert(TextClassifier):
             for position, row in zip(group, scores, strict=True):
                 answers[position] = classification(row, self._manifest.labels, encoded[position].truncated)
         return [answers[position] for position in range(len(encoded))]
-
-
-@runner("kcbert")
-class KcBertRunner(Runner[str, Classification]):
-    """The hate speech classifier in a process of its own."""
-
-    def __init__(self) -> None:
-        super().__init__("kcbert", str, KcBert)

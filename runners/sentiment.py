@@ -11,7 +11,6 @@ from artifacts.answers import Answers, Classification, classification
 from runners.engines import open_engine
 from runners.loading import isolating, threads
 from runners.models import TextClassifier
-from runners.worker import Runner, runner
 
 
 class Sentiment(TextClassifier):
@@ -33,11 +32,3 @@ class Sentiment(TextClassifier):
             raise ValueError(f"the model's answer has no column {missing[0]}, only {sorted(columns)}")
         scores = np.stack([columns[label.name].astype(np.float32) for label in self._manifest.labels], axis=1)
         return [classification(row, self._manifest.labels) for row in scores]
-
-
-@runner("sentiment")
-class SentimentRunner(Runner[str, Classification]):
-    """The sentiment ensemble in a process of its own."""
-
-    def __init__(self) -> None:
-        super().__init__("sentiment", str, Sentiment)

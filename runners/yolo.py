@@ -18,7 +18,6 @@ from runners.engines import Array, open_engine
 from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, threads
 from runners.models import Loaded
 from runners.turns import Rest, no_rest
-from runners.worker import Runner, runner
 
 MOST_AT_ONCE = 8  # photos per forward pass: more is no faster on a CPU and only takes memory
 
@@ -94,11 +93,3 @@ class Yolo(Loaded):
             ),
             image=ImageSize(width=frame.width, height=frame.height),
         )
-
-
-@runner("yolo")
-class YoloRunner(Runner[Photo, Detections]):
-    """The detector in a process of its own."""
-
-    def __init__(self) -> None:
-        super().__init__("yolo", Photo, Yolo)

@@ -169,7 +169,7 @@ class Doctor:
     def _serve_python(self, settings: SyncSettings) -> Iterator[Finding]:
         python = settings.serve_python
         # What the last gates are run with: whatever the data plane needs is imported by it.
-        error = _run([python, "-c", "import runners.trial"])[1]
+        error = _run([python, "-c", "import runners.evaluation, runners.kcbert, runners.sentiment, runners.yolo"])[1]
         if error is not None:
             yield self._finding("serve_python", "fail", "broken", python=python, error=error)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -17,13 +18,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from artifacts.answers import Classification
 from artifacts.manifest import Label, Manifest
-from artifacts.reference import read_reference_texts
-from artifacts.trial import Trial
 from model_store.layout import Layout
 from model_sync import importer as module
+from model_sync.answering import Sandboxes, VersionFolder
 from model_sync.contained import BrokeOffError, RefusingError, UnfitError
+from model_sync.evaluation_report import Answer, EvaluationReport
 from model_sync.importer import Importer
 from model_sync.publishing import read_key
+from model_sync.reference_set import ReferenceSet
 from model_sync.report import Report
 from model_sync.settings import SyncSettings
 from model_sync.signatures import SignatureError, SignedFile, sign
@@ -38,7 +40,10 @@ FILES = (SignedFile("weights", 5, hashlib.sha256(b"bytes").hexdigest()),)  # wha
 
 
 class Programs:
-    """Stands for `run_contained`: does what the job and the trial would do; `fails` has what a program raises instead."""
+    """Stands for `run_contained` and `evaluate`: does what the job would do, and what versions would answer.
+
+    `fails` has what a program, or `evaluate`, raises instead.
+    """
 
     def __init__(self, version: Path) -> None:
         self.version = version
@@ -47,6 +52,8 @@ class Programs:
         self.missing: dict[str, list[str]] = {}
         self.spoil: Callable[[Path], None] = lambda _: None
         self.wrong = 0  # reference inputs that are answered wrongly
+        self.questions = ""  # what golden samples may be made of
+        self.remembered: list[bool] = []  # for each evaluation, whether the serving version's answers were known
 
     def __call__(self, command: Any, *, writable: Path, **_: Any) -> list[dict[str, Any]]:
         words = [str(word) for word in command]
@@ -57,18 +64,32 @@ class Programs:
         if name == "artifacts.requirements":
             return [{"begun": True}, {"missing": self.missing.get(words[0], [])}]
         if name == "model_sync.importing.job":
+            self.questions = Path(words[words.index("--reference") + 1]).joinpath("reference.jsonl").read_text(encoding="utf-8")
             shutil.copytree(self.version, words[5])
             self.spoil(Path(words[5]))
             return [{"begun": True}, {"phase": "load", "seconds": 1.5}, {"done": True}]
-        truth = read_reference_texts(SERVING)
-        right = [_said(sample.label) for sample in truth]
+        raise AssertionError(f"{name} is none of the importer's programs")
+
+    def evaluate(
+        self,
+        candidate: VersionFolder,
+        serving: VersionFolder,
+        reference: ReferenceSet,
+        sandboxes: Sandboxes,
+        remembered: tuple[Answer, ...] | None,
+    ) -> EvaluationReport:
+        assert (serving.folder, sandboxes.python) == (SERVING, Path("/bin/sh"))
+        assert sandboxes.scratch.is_dir()
+        self.remembered.append(remembered is not None)
+        if "evaluate" in self.fails:
+            raise self.fails["evaluate"]
+        right = [_said(sample.label) for sample in reference.truth]  # type: ignore[union-attr]
         answers = [_said("nothing")] * self.wrong + right[self.wrong :]
-        trial = Trial(
-            golden=(None,), reference=tuple(answers), serving=tuple(right) if "--serving-too" in words else (),
-            single=tuple(answers[::20]), stride=20, milliseconds=((1.0, 1.0),),
+        positions = range(10, len(answers), 20)
+        return EvaluationReport(
+            golden=(None,), reference=tuple(answers), serving=tuple(right) if remembered is None else remembered,
+            positions=positions, alone=tuple(answers[one] for one in positions), milliseconds=((1.0, 1.0),),
         )  # fmt: skip
-        (writable / "trial.json").write_text(trial.model_dump_json(), encoding="utf-8")
-        return [{"begun": True}]
 
 
 def _said(label: str) -> Classification:
@@ -115,6 +136,7 @@ def setup(tmp_path: Path, version: Path, monkeypatch: pytest.MonkeyPatch) -> Set
     programs = Programs(version)
     one = Setup(tmp_path, programs)
     monkeypatch.setattr(module, "run_contained", programs)
+    monkeypatch.setattr(module, "evaluate", programs.evaluate)
     monkeypatch.setattr(module, "fetch", lambda *_, **__: one.fetched)
     return one
 
@@ -131,7 +153,7 @@ def test_a_good_version_is_there_within_the_with_and_nothing_is_left_after(setup
 def test_the_serving_version_answers_the_reference_set_once(setup: Setup) -> None:
     setup.bring()
     setup.bring(offer(digest="d2"))
-    assert ["--serving-too" in words for words in setup.programs.ran if words[2] == "runners.trial"] == [True, False]
+    assert setup.programs.remembered == [False, True]
 
 
 def test_a_worse_version_is_refused_and_says_by_how_much(setup: Setup) -> None:
@@ -147,7 +169,9 @@ def test_force_goes_past_the_gates_and_says_which(setup: Setup) -> None:
     assert (setup.bring(force=True) or "").startswith("quality: macro F1")
 
 
-def test_other_classes_are_refused_before_a_trial_and_tried_all_the_same_when_forced(setup: Setup, tmp_path: Path) -> None:
+def test_other_classes_are_refused_before_an_evaluation_and_evaluated_all_the_same_when_forced(
+    setup: Setup, tmp_path: Path
+) -> None:
     def rename(folder: Path) -> None:
         manifest = Manifest.read(folder)
         manifest.model_copy(update={"labels": (Label(name="new", ko="새"), *manifest.labels[1:])}).write(folder)
@@ -155,9 +179,9 @@ def test_other_classes_are_refused_before_a_trial_and_tried_all_the_same_when_fo
     setup.programs.spoil = rename
     with pytest.raises(RefusedError, match=r"^labels: without the classes \['none'\], with the new ones \['new'\]"):
         setup.bring()
-    assert "runners.trial" not in [words[2] for words in setup.programs.ran]
+    assert setup.programs.remembered == []
     assert (setup.bring(force=True) or "").startswith("labels: ")
-    assert "runners.trial" in [words[2] for words in setup.programs.ran]
+    assert setup.programs.remembered == [False]
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -194,7 +218,7 @@ def test_what_a_program_refuses_is_refused(setup: Setup) -> None:
 
 
 def test_what_is_wrong_here_is_held_against_nobody(setup: Setup) -> None:
-    setup.programs.fails["runners.trial"] = UnfitError("what serves cannot be tried")
+    setup.programs.fails["evaluate"] = UnfitError("what serves cannot be evaluated")
     for _ in range(5):
         with pytest.raises(UnfitError):
             setup.bring()
@@ -212,10 +236,46 @@ def test_an_import_that_breaks_off_is_tried_three_times(setup: Setup) -> None:
         setup.bring(offer(digest="d2"))
 
 
-def test_a_trial_that_leaves_no_answers_breaks_off(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trial, "model_dump_json", lambda _: '{"SECRET": "of the file"}')
-    with pytest.raises(UnfitError, match=r"^the trial left no answers; it is tried again$"):
+@pytest.mark.parametrize(
+    ("raised", "becomes"),
+    [
+        (RefusingError("3 answers to 4 inputs"), RefusedError),
+        (BrokeOffError("the import died of SIGKILL"), UnfitError),
+        (UnfitError("what serves cannot be evaluated"), UnfitError),
+    ],
+)
+def test_an_evaluation_says_whose_fault_it_is(setup: Setup, raised: Exception, becomes: type[Exception]) -> None:
+    setup.programs.fails["evaluate"] = raised
+    with pytest.raises(becomes, match=str(raised)):
         setup.bring()
+    assert setup.left == []
+
+
+def test_a_version_of_another_model_is_refused(setup: Setup) -> None:
+    def rename(folder: Path) -> None:
+        Manifest.read(folder).model_copy(update={"model": "sentiment"}).write(folder)
+
+    setup.programs.spoil = rename
+    with pytest.raises(RefusedError, match="it is a version of sentiment, not of kcbert"):
+        setup.bring()
+
+
+def test_a_reference_set_that_cannot_be_read_is_not_the_versions_fault(setup: Setup, tmp_path: Path) -> None:
+    for model in MODELS.iterdir():
+        (tmp_path / "sets" / model.name).mkdir(parents=True)
+        (tmp_path / "sets" / model.name / "reference.jsonl").write_text("{}")
+    settings = SyncSettings(reference=tmp_path / "sets")
+    setup.importer = Importer(settings, setup.layout, setup.report, threading.Event())
+    with pytest.raises(UnfitError, match="the reference set cannot be used"):
+        setup.bring()
+
+
+def test_what_compiles_gets_no_labels(setup: Setup) -> None:
+    setup.bring()
+    asked = [json.loads(line) for line in setup.programs.questions.splitlines()]
+    assert len(asked) == 64
+    assert {one["label"] for one in asked} == {""}
+    assert str(MODELS) not in [word for words in setup.programs.ran for word in words]
 
 
 @pytest.mark.parametrize("spoil", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "link"])
