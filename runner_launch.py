@@ -23,15 +23,16 @@ from telemetry.logs import ADDRESS
 SETTINGS = (
     "models", "model_store", "gateway_workers", "runner_workers", "threads", "deadline", "max_rss", "drain", "log_level",
 )  # fmt: skip
+BENTOML = ("CONFIG", "CONFIG_OPTIONS", "CONTAINERIZED", "DEBUG", "DO_NOT_TRACK", "HOME", "QUIET", "RUNNER_MAP", "VERBOSITY")
 VARIABLES = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "PATH", "PROMETHEUS_MULTIPROC_DIR", "TZ")
-PREFIXES = ("BENTOML_", "CUDA_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_", "OTEL_SDK_", "PYTHON")
+PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_", "OTEL_SDK_", "PYTHON")
 GPUS = ("nvidia*", "dri", "kfd")
 CODE = Path(__file__).parent
 
 
 def environment(given: Mapping[str, str], temporary: Path) -> dict[str, str]:
     """The environment of a runner's worker, from the parent's: an allow-list."""
-    allowed = {*VARIABLES, ADDRESS, *(PREFIX + name.upper() for name in SETTINGS)}
+    allowed = {*VARIABLES, ADDRESS, *(f"BENTOML_{name}" for name in BENTOML), *(PREFIX + name.upper() for name in SETTINGS)}
     kept = {name: value for name, value in given.items() if name in allowed or name.startswith(PREFIXES)}
     return {
         **kept,

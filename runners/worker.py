@@ -54,6 +54,8 @@ class Runner(Generic[InputT, AnswerT]):
 
     def __init__(self, model: str, inputs: type[InputT], open_version: Callable[[Path], Servable[InputT, AnswerT]]) -> None:
         logs.configure(settings().log_level)
+        if HOP_FD not in os.environ:
+            raise RuntimeError(f"the runner of {model} was not started by `supervisor.py`: serve without --development")
         self._model = model
         layout = Layout(settings().model_store)
         follower = Follower(layout, {model: settings().models / model})
