@@ -103,7 +103,7 @@ def test_the_right_file_with_permuted_labels(registries: Registries, tmp_path: P
 
 
 def test_a_model_that_is_right_and_slow(registries: Registries, tmp_path: Path) -> None:
-    slow = pyfunc(tmp_path / "m", predict="import time; time.sleep(0.03)")
+    slow = pyfunc(tmp_path / "m", predict="import time; time.sleep(0.1)")
     version = registries.mlflow.register(slow, "champion")
     refused(registries, "sentiment", version, r"^latency: \d+\.\d times as long as what serves")
 
