@@ -297,18 +297,25 @@ class RestDoor:
     async def _pass_on(self, behind: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Let BentoML's routes answer, without its middlewares; an error of theirs is replaced by a problem."""
         failed: int | None = None
+        begun = False
 
         async def unless_failed(message: Message) -> None:
-            nonlocal failed
+            nonlocal failed, begun
             if message["type"] == "http.response.start" and message["status"] >= 400:
                 failed = message["status"]
             if failed is None:
+                begun = True
                 await send(message)
 
         try:
             await behind(scope, receive, unless_failed)
         except HTTPException as error:
             failed = error.status_code
+        except Exception:
+            if begun:
+                raise
+            logger.exception("{} {} failed", scope["method"], scope["path"])
+            failed = 500
         if failed is not None:
             await self._refuse(failed, scope, receive, send)
 

@@ -10,10 +10,10 @@ import httpx
 import msgspec
 import pytest
 from loguru import logger
-from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import Message
 
 from artifacts.answers import Detections
@@ -33,6 +33,14 @@ async def behind(request: Request) -> PlainTextResponse:
     return PlainTextResponse("alive")
 
 
+async def raising(request: Request) -> PlainTextResponse:
+    raise ValueError("secret")
+
+
+async def missing(request: Request) -> PlainTextResponse:
+    raise HTTPException(503, "secret")
+
+
 async def broken(request: Request) -> PlainTextResponse:
     return PlainTextResponse("Traceback: secret", status_code=500)
 
@@ -46,7 +54,8 @@ def door() -> RestDoor:
 
 @pytest.fixture
 async def client(door: RestDoor) -> AsyncIterator[httpx.AsyncClient]:
-    app = door.application(Starlette(routes=[Route("/livez", behind), Route("/schema.json", broken)]))
+    endpoints = {"/livez": behind, "/schema.json": broken, "/": raising, "/healthz": missing}
+    app = door.application(Router([Route(path, endpoint) for path, endpoint in endpoints.items()]))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client
 
@@ -259,9 +268,10 @@ async def test_nothing_behind_the_door_is_written_to(client: httpx.AsyncClient, 
 async def test_what_is_not_ours_is_passed_on(client: httpx.AsyncClient) -> None:
     assert (await client.get("/livez")).text == "alive"
     assert_problem(await client.get("/nothing"), 404, "/nothing")
-    response = await client.get("/schema.json")
-    assert_problem(response, 500)
-    assert "secret" not in response.text
+    for path, status in (("/schema.json", 500), ("/", 500), ("/healthz", 503), ("/metrics", 404)):
+        response = await client.get(path)
+        assert_problem(response, status)
+        assert "secret" not in response.text
 
 
 async def test_before_the_start_nothing_is_ready(client: httpx.AsyncClient, door: RestDoor) -> None:
@@ -316,7 +326,7 @@ async def test_a_client_that_leaves_costs_no_forward_pass(door: RestDoor) -> Non
     runner = FakeRunner(classified(), seconds=0.05)
     door.dataplane = plane(sentiment=runner)
     sent: list[Message] = []
-    app = door.application(Starlette())
+    app = door.application(Router())
     scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
 
     async def call(*, leaves: bool) -> None:
