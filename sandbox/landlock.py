@@ -26,7 +26,6 @@ SYSTEM = (
     "/lib64",
     "/bin",
     "/sbin",
-    "/opt",
     "/nix",
     "/sys",
     "/etc/ssl",
