@@ -26,6 +26,7 @@ from model_store.rollover import roll_over
 from model_store.writer import open_writer
 from tests.conftest import ROOT
 from tests.integration.conftest import Bento, Server
+from tests.sidecar import Sidecar
 from tests.versions import make_version
 
 TOKEN = "the-token-of-the-administrator"  # noqa: S105 (words, no secrets)
@@ -170,15 +171,7 @@ def service(
     ports = {grpc_port}
     options: dict[str, Any] = {}
     match request.param:
-        case "make serve":  # with the sidecar beside it
-            (folder / "registry").mkdir()
-            sync_port = free_port()
-            ports.add(sync_port)
-            environment |= {
-                "BUNRIWIKI_SOURCES": f"kcbert=local:{folder / 'registry'}",
-                "BUNRIWIKI_SYNC_PORT": str(sync_port),
-                "BUNRIWIKI_SYNC_URL": f"http://127.0.0.1:{sync_port}",
-            }
+        case "make serve":
             options["command"] = ["make", "serve"]
         case "a Bento":
             bento: Bento = request.getfixturevalue("bento")
@@ -353,3 +346,19 @@ def test_it_still_stops_in_order(service: Service) -> None:
         time.sleep(0.05)
     assert not any(one.is_running() for one in processes)
     assert not folder.exists()
+
+
+def test_the_sidecar_listens_where_it_was_told_to_only(tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir()
+    sidecar = Sidecar(
+        tmp_path / "store", tmp_path / "log", {"BUNRIWIKI_SOURCES": f"kcbert=local:{tmp_path / 'registry'}"}
+    ).start()
+    try:
+        sidecar.wait(lambda: sidecar.state("kcbert"))
+        assert sidecar.process
+        process = psutil.Process(sidecar.process.pid)
+        inet = [one for child in (process, *process.children(recursive=True)) for one in child.net_connections(kind="inet")]
+        assert [one.laddr.port for one in inet if one.status == psutil.CONN_LISTEN] == [sidecar.port]
+        assert [one for one in inet if one.type == socket.SOCK_DGRAM] == []
+    finally:
+        sidecar.stop()
