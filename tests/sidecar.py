@@ -118,8 +118,9 @@ class Sidecar:
     def serving(self, model: str) -> str | None:
         """What the generation file says."""
         with contextlib.suppress(FileNotFoundError):
-            generations = yaml.safe_load(self.layout.generation.read_text())
-            return str(generations["models"][model]["serving"]["version"]) if model in generations["models"] else None
+            models = yaml.safe_load(self.layout.generation.read_text())["models"]
+            found = models.get(model, {}).get("serving")  # none where the first version is only being prepared
+            return str(found["version"]) if found else None
         return None
 
     def events(self, kind: str, model: str | None = None) -> list[Event]:
