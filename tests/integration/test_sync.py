@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
 
 AT_MOST = 10.0  # seconds from a notification to the last worker, for what is compiled already
+FIRST_SYNC = 240  # seconds that the start waits at most: three versions are imported, perhaps on a busy machine
 WITH_COMPILATION = 90.0
 STEADY = 60.0 if FULL else 2.0
 
@@ -77,7 +78,12 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]
         )
         server = Server(
             root / "server.log",
-            environment={"BUNRIWIKI_RUNNER_WORKERS": "2", "BUNRIWIKI_MODEL_STORE": str(root / "store"), **registries},
+            environment={
+                "BUNRIWIKI_RUNNER_WORKERS": "2",
+                "BUNRIWIKI_MODEL_STORE": str(root / "store"),
+                "BUNRIWIKI_START_WAIT": str(FIRST_SYNC),
+                **registries,
+            },
         )
         ready: list[tuple[int, str]] = []
         over = threading.Event()
@@ -87,7 +93,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]
             while not any("sidecar" in text for _, text in ready):  # its workers are there, and wait
                 time.sleep(0.1)
             sidecar.start()
-            server.wait_until_ready()
+            server.wait_until_ready(FIRST_SYNC)
             over.set()
             yield Everything(publisher, registrar, sqs, queue, sidecar, server, ready)
         finally:
