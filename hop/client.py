@@ -17,6 +17,7 @@ from hop.frames import LENGTH, PROBE, AnswersDecoder, BrokenFrameError, batch_fr
 
 SOCKET, READY = ".sock", ".ready"  # endings of a worker's socket, and of the file beside it that says that it answers
 RESCAN = 0.2  # seconds between two looks into the folder
+AVOIDED = 0.5  # seconds that a worker is not asked after it has closed a connection: it may be dying, and still listen
 NO_WORKER = 0.02  # seconds between two looks where no worker is there
 
 AnswerT = TypeVar("AnswerT")
@@ -124,6 +125,7 @@ class RunnerClient(Generic[AnswerT]):
         self._folder = folder
         self._decoder = AnswersDecoder(answers)
         self._workers: dict[str, _Worker] = {}
+        self._avoided: dict[str, float] = {}  # until when
         self._scanned = float("-inf")
         self._turns = itertools.count()
 
@@ -139,6 +141,9 @@ class RunnerClient(Generic[AnswerT]):
             worker = await self._least_busy()
             try:
                 content = await worker.call(data)
+            except ConnectionLostError:
+                self._avoid(worker)
+                raise
             except OSError:  # it could not be connected to: it has ended, or is about to
                 self._forget(worker)
                 continue
@@ -177,7 +182,7 @@ class RunnerClient(Generic[AnswerT]):
         try:
             return await worker.call(PROBE) == b""
         except (ConnectionLostError, OSError):
-            self._forget(worker)
+            self._avoid(worker)
             return False
 
     def _scan(self) -> None:
@@ -188,8 +193,13 @@ class RunnerClient(Generic[AnswerT]):
             there = set()
         for path in self._workers.keys() - there:
             self._forget(self._workers[path])
-        for path in there - self._workers.keys():
+        self._avoided = {path: until for path, until in self._avoided.items() if until > self._scanned}
+        for path in there - self._workers.keys() - self._avoided.keys():
             self._workers[path] = _Worker(path)
+
+    def _avoid(self, worker: _Worker) -> None:
+        self._avoided[worker.path] = asyncio.get_running_loop().time() + AVOIDED
+        self._forget(worker)
 
     def _forget(self, worker: _Worker) -> None:
         worker.close()

@@ -163,6 +163,26 @@ async def test_a_worker_that_dies_loses_its_batch(start: Callable[..., Worker], 
         await waiting
 
 
+async def test_a_dying_worker_that_still_listens_is_not_asked_again(
+    tmp_path: Path, start: Callable[..., Worker], client: RunnerClient[Classification]
+) -> None:
+    """The kernel closes what a killed process had open one by one: its connections may go before its listening socket."""
+    with socket.socket(socket.AF_UNIX) as dying:
+        dying.bind(str(tmp_path / "0.sock"))
+        dying.listen()
+        (tmp_path / "0.ready").touch()
+        waiting = asyncio.create_task(client.predict(["가"], "v1"))
+        connection, _ = await asyncio.to_thread(dying.accept)
+        connection.close()
+        with pytest.raises(ConnectionLostError):
+            await waiting
+        again = asyncio.create_task(client.predict(["가"], "v1"))
+        await asyncio.sleep(0.05)
+        assert not again.done()
+        start(name="1")
+        assert (await asyncio.wait_for(again, 5)).version == "v1"
+
+
 async def test_a_dead_workers_socket_is_passed_by(
     tmp_path: Path, start: Callable[..., Worker], client: RunnerClient[Classification]
 ) -> None:

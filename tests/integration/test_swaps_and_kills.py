@@ -138,9 +138,9 @@ def test_a_stuck_load_delays_no_other_model_and_no_newer_version(
 def test_a_straggler_is_left_behind_and_comes_back_with_the_new_version(
     pair: Server, store: StoreWriter, versions: Path, tmp_path: Path
 ) -> None:
-    once = tmp_path / "once"
+    # The first worker that loads it takes the file away and is stuck; the others find none. It lies where workers may write.
+    once = store.layout.run / "once"
     once.touch()
-    # The first worker that loads it takes the file away and is stuck; the others find none.
     name = repr(str(once))
     code = f"import os, time; os.path.exists({name}) and (os.remove({name}), time.sleep(3600))"
     store.publish(stuck_version(versions, tmp_path / "stuck", "v4", code), "a test", "person")
