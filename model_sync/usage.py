@@ -61,7 +61,7 @@ class Meter:
             raise TooMuchError(f"the import started more than {self._ceilings.tasks} threads and processes")
         space = os.statvfs(self._folder)
         if space.f_bavail * space.f_frsize < self._ceilings.reserve or 0 < space.f_files > space.f_favail < INODES:
-            raise ScarceError(f"less than {self._ceilings.reserve >> 20} MB are free on the disk")
+            raise ScarceError(f"less than {self._ceilings.reserve >> 20} MB are free on the disk (BUNRIWIKI_IMPORT_RESERVE)")
         started = time.monotonic()
         if started >= self._next_walk:
             self.check_disk()

@@ -132,7 +132,12 @@ def test_a_disk_that_is_full_while_downloading(tmp_path: Path) -> None:
     store.mkdir()
     with SeaweedFS(tmp_path / "s3") as s3:
         publisher = Publisher(s3)
-        environment = {**s3_environment(s3), "BUNRIWIKI_POLL_INTERVAL": "1", "BUNRIWIKI_SOURCES": "kcbert=s3"}
+        environment = {
+            **s3_environment(s3),
+            "BUNRIWIKI_POLL_INTERVAL": "1",
+            "BUNRIWIKI_SOURCES": "kcbert=s3",
+            "BUNRIWIKI_IMPORT_RESERVE": "8",
+        }
         sidecar = SmallDisk(store, tmp_path / "log", environment)
         publisher.publish("kcbert", "v1", compiled("kcbert", tmp_path / "v1", "v1"))
         sidecar.start()

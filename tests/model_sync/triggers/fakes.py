@@ -46,11 +46,11 @@ class FakeLooks:
         return asked
 
 
-def eventually(true: Callable[[], object]) -> None:
-    """Wait until `true` is, for ten seconds at most."""
-    until = time.monotonic() + 10
+def eventually(true: Callable[[], object], seconds: float = 10) -> None:
+    """Wait until `true` is, for `seconds` at most."""
+    until = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < until, "it did not come true in ten seconds"
+        assert time.monotonic() < until, f"it did not come true in {seconds:g} s"
         time.sleep(0.01)
 
 
