@@ -75,8 +75,8 @@ sync-env: ## .venv-sync: sidecar and training
 clients-env: ## .venv-clients: other people's clients, for the examples
 	@scripts/make-env .venv-clients clients
 
-stubs: dev-env ## generate the gRPC stubs (protocols/grpc/*_pb2*)
-	@$(DEV)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protocols/grpc/open_inference.proto
+stubs: dev-env ## generate the gRPC stubs (bunriwiki/protocols/grpc/*_pb2*)
+	@$(DEV)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. bunriwiki/protocols/grpc/open_inference.proto
 
 dev-env: ## .venv-dev: everything, for tests
 	@scripts/make-env .venv-dev dev torch

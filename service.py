@@ -12,36 +12,36 @@ import bentoml
 import psutil
 from pydantic import Field
 
-from artifacts.answers import Classification, Detections
-from artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
-from artifacts.manifest import MODELS
-from disposal.advice import Guide
-from hop.client import RunnerClient
-from model_store.following import Follower
-from model_store.heartbeats import Heartbeats
-from model_store.layout import Layout
-from outer_app import put_outside
-from protocols.admin import AdminGate
-from protocols.dataplane import DataPlane, Limits, Model
-from protocols.draining import drain_on_sigterm
-from protocols.first_sync import FirstSync
-from protocols.grpc.door import Certificates, GrpcDoor
-from protocols.inference.handlers import OpenInference
-from protocols.rest.commands import CommandRoutes
-from protocols.rest.door import RestDoor
-from protocols.rest.open_inference import OpenInferenceRoutes
-from protocols.rest.schemas import HateSpeech, Recyclables, Sentiment
-from protocols.routing import Route
-from protocols.shadowing import Comparisons
-from protocols.sidecar import Sidecar
-from protocols.status import Status
+from bunriwiki.artifacts.answers import Classification, Detections
+from bunriwiki.artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
+from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.disposal.advice import Guide
+from bunriwiki.ipc.client import RunnerClient
+from bunriwiki.model_store.following import Follower
+from bunriwiki.model_store.heartbeats import Heartbeats
+from bunriwiki.model_store.layout import Layout
+from bunriwiki.outer_app import put_outside
+from bunriwiki.protocols.admin.sidecar import Sidecar
+from bunriwiki.protocols.admin.tokens import AdminGate
+from bunriwiki.protocols.grpc.server import Certificates, GrpcDoor
+from bunriwiki.protocols.handlers.dataplane import DataPlane, Limits, Model
+from bunriwiki.protocols.handlers.draining import drain_on_sigterm
+from bunriwiki.protocols.handlers.routing import Route
+from bunriwiki.protocols.handlers.shadowing import Comparisons
+from bunriwiki.protocols.handlers.startup import FirstSync
+from bunriwiki.protocols.handlers.status import Status
+from bunriwiki.protocols.inference.handlers import OpenInference
+from bunriwiki.protocols.rest.commands import CommandRoutes
+from bunriwiki.protocols.rest.open_inference import OpenInferenceRoutes
+from bunriwiki.protocols.rest.schemas import HateSpeech, Recyclables, Sentiment
+from bunriwiki.protocols.rest.server import RestDoor
+from bunriwiki.settings import settings
+from bunriwiki.supervisor import CLOSING, SOCKETS, supervise
+from bunriwiki.telemetry import logs
+from bunriwiki.telemetry.collector import set_up_collector
+from bunriwiki.telemetry.metrics import begin_with_models, version_info
+from bunriwiki.telemetry.vitals import Vitals
 from runners.services import KcBertRunner, SentimentRunner, YoloRunner
-from settings import settings
-from supervisor import CLOSING, SOCKETS, supervise
-from telemetry import logs
-from telemetry.collector import set_up_collector
-from telemetry.metrics import begin_with_models, version_info
-from telemetry.vitals import Vitals
 
 guide = Guide.read()  # here, so that a bad one stops the start
 door = RestDoor(guide=guide, log_requests=settings().log_requests, read_seconds=settings().deadline)
@@ -55,9 +55,9 @@ Threshold = Annotated[float, Field(ge=0, le=1)]
     logging={"access": {"enabled": False}},
     http={"port": settings().port},
     envs=[
-        # No request passes BentoML's instrumentation (outer_app.py); this keeps its exporters from starting.
+        # No request passes BentoML's instrumentation (bunriwiki/outer_app.py); this keeps its exporters from starting.
         {"name": "OTEL_SDK_DISABLED", "value": "true"},
-        # What a worker would print before it has loaded us, and so not in our form (telemetry/logs.py).
+        # What a worker would print before it has loaded us, and so not in our form (bunriwiki/telemetry/logs.py).
         {"name": "BENTOML_QUIET", "value": "true"},
         # Or glibc would spread the memory of decoded photos over an arena per thread.
         {"name": "MALLOC_ARENA_MAX", "value": "2"},
@@ -139,7 +139,7 @@ class Bunriwiki:
         """What BentoML's `/metrics` answers: `others`, and what is computed at each scrape."""
         return others + version_info(self.status.serving())
 
-    # Declarations for the schema and the clients. Over HTTP the door answers these paths (protocols/rest/door.py).
+    # Declarations for the schema and the clients. Over HTTP the door answers these paths (bunriwiki/protocols/rest/server.py).
 
     @bentoml.api(route="/yolo/prediction")
     async def yolo_prediction(

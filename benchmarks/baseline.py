@@ -13,11 +13,11 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from artifacts.inputs import Photo
+from bunriwiki.artifacts.inputs import Photo
+from bunriwiki.settings import settings
 from runners.kcbert import KcBert
 from runners.sentiment import Sentiment
 from runners.yolo import Yolo
-from settings import settings
 
 
 class Text(BaseModel):

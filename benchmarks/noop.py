@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import runners.kcbert
-from artifacts.answers import Answers, Classification
-from artifacts.manifest import Manifest
+from bunriwiki.artifacts.answers import Answers, Classification
+from bunriwiki.artifacts.manifest import Manifest
 from runners.turns import Rest, no_rest
 
 ANSWER = Classification(label="none", score=0.9, details={"none": 0.9, "hate": 0.1})

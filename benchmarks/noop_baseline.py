@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from artifacts.answers import Classification
+from bunriwiki.artifacts.answers import Classification
 
 ANSWER = Classification(label="none", score=0.9, details={"none": 0.9, "hate": 0.1})
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from artifacts.manifest import MODELS
+from bunriwiki.artifacts.manifest import MODELS
 from demo.screen import Screen
 from demo.stage import CLIENTS, WORKERS, Stage, loaded, staged
 from demo.standing import figures

@@ -16,7 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from artifacts.manifest import MODELS
+from bunriwiki.artifacts.manifest import MODELS
 from demo.stage import Stage
 from demo.standing import Standing, figures, standing
 
@@ -25,7 +25,7 @@ LOG_LINES = 3
 KEPT_LINES = 15
 TABLE_LINES = 9  # two workers and a head, and one for a long reason
 REASON = 90  # characters
-LINE = re.compile(r"^\[[^]]*\] - \[[^]]*\] \| \[(\w+)\] \| \[(.*)\]$")  # telemetry/logs.py
+LINE = re.compile(r"^\[[^]]*\] - \[[^]]*\] \| \[(\w+)\] \| \[(.*)\]$")  # bunriwiki/telemetry/logs.py
 PLACES = "S3 is SeaweedFS, MLflow is MLflow; SQS is an emulator (moto_server)"
 COLOURS = {"refused": "bold red", "failed": "bold red", "unreachable": "yellow", "swapped": "green", "unchanged": "green"}
 

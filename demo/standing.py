@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import takewhile
 
-from model_store.generation import Generations
-from model_store.heartbeats import Heartbeats
+from bunriwiki.model_store.generation import Generations
+from bunriwiki.model_store.heartbeats import Heartbeats
 from tests.probe import Probe
 from tests.sidecar import Sidecar
 

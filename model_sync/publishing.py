@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from artifacts.manifest import DamagedArtifactError, digest
-from model_store.names import to_store
-from model_sync.importing.artifact import Compiled, find_artifact
-from model_sync.importing.readable import require_readable
+from bunriwiki.artifacts.manifest import DamagedArtifactError, digest
+from bunriwiki.model_store.names import to_store
+from model_sync.importing.compilers.readable import require_readable
+from model_sync.importing.published import Compiled, find_artifact
 from model_sync.signatures import SignedFile, sign
 from model_sync.sources import RefusedError, SourceError
 from model_sync.sources.latest_model import LATEST_MODEL, MOST_BYTES, FullEntry, LatestModel, ListedFile, with_entry

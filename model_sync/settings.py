@@ -13,13 +13,13 @@ from typing import Literal, Self
 
 from pydantic import DirectoryPath, Field, field_validator, model_validator
 
-from artifacts.reference import REFERENCE
-from model_store.generation import Canary
-from model_sync.contained import MB, Limits
-from model_sync.gates import Thresholds
-from model_sync.live import LiveLimits
+from bunriwiki.artifacts.reference import REFERENCE
+from bunriwiki.model_store.generation import Canary
+from bunriwiki.settings import CommonSettings, read
+from model_sync.evaluation.gates import Thresholds
+from model_sync.live.analysis import LiveLimits
+from model_sync.sandbox.run import MB, Limits
 from model_sync.signatures import Signatures
-from settings import CommonSettings, read
 
 ROOT = Path(__file__).parent.parent
 

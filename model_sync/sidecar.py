@@ -17,23 +17,23 @@ import uvicorn
 from loguru import logger
 from starlette.applications import Starlette
 
-from model_store.generation import GenerationError, Target
-from model_store.lock import StoreLockedError
-from model_store.writer import StoreWriter, open_writer
-from model_sync.api import make_app
-from model_sync.canary import CanaryTrial
-from model_sync.commands import Commands
-from model_sync.following import ModelFollower
-from model_sync.importer import Importer
-from model_sync.lines import Line, Lines
-from model_sync.report import Report
+from bunriwiki.model_store.generation import GenerationError, Target
+from bunriwiki.model_store.lock import StoreLockedError
+from bunriwiki.model_store.writer import StoreWriter, open_writer
+from bunriwiki.sandbox.support import missing
+from model_sync.admin.commands import Commands
+from model_sync.api.app import make_app
+from model_sync.importing.importer import Importer
+from model_sync.live.canary import CanaryTrial
+from model_sync.live.monitor import Watch
+from model_sync.reconciler import ModelFollower
+from model_sync.registries import describe, open_sources
 from model_sync.settings import SyncSettings
-from model_sync.sources.configured import describe, open_sources
+from model_sync.syncing.queue import Line, Lines
+from model_sync.syncing.report import Report
 from model_sync.triggers.clock import Clock
 from model_sync.triggers.mlflow_webhooks import WebhookVerifier
 from model_sync.triggers.sqs import SqsTrigger
-from model_sync.watch import Watch
-from sandbox.support import missing
 
 ENDING = 5.0  # seconds for threads to come to an end
 

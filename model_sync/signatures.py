@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from artifacts.manifest import digest
+from bunriwiki.artifacts.manifest import digest
 from model_sync.sources import Offer, RefusedError
 from model_sync.sources.latest_model import digest_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict
 
-from artifacts.manifest import digest
+from bunriwiki.artifacts.manifest import digest
 from model_sync.publishing import PublishError, require_name
 from model_sync.signatures import SignedFile, describe, sign
 from model_sync.sources.local import SIGNATURE

@@ -3,9 +3,9 @@
 python -m runners.evaluation MODEL FOLDER --fd FD
 
 The version is loaded and warmed up with the class that the runner serves with; then the frames are answered that came
-meanwhile and that come (`hop/frames.py`), until the other side closes the connection. A version that cannot be loaded or warmed
-up is refused on standard output (`artifacts/programs.py`). Nothing is judged here: a pyfunc is other people's code and could
-change whatever this process finds.
+meanwhile and that come (`bunriwiki/ipc/frames.py`), until the other side closes the connection. A version that cannot be loaded
+or warmed up is refused on standard output (`bunriwiki/artifacts/programs.py`). Nothing is judged here: a pyfunc is other
+people's code and could change whatever this process finds.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from artifacts.answers import Answers
-from artifacts.inputs import Photo
-from artifacts.manifest import MODELS
-from artifacts.programs import REFUSED, Teller
-from hop.server import Replies, frames
+from bunriwiki.artifacts.answers import Answers
+from bunriwiki.artifacts.inputs import Photo
+from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.artifacts.programs import REFUSED, Teller
+from bunriwiki.ipc.server import Replies, frames
 
 
 class Version(Protocol):

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from artifacts.manifest import DamagedArtifactError
-from model_store.following import Candidate
+from bunriwiki.artifacts.manifest import DamagedArtifactError
+from bunriwiki.model_store.following import Candidate
 from runners.turns import Rest, no_rest
 
 
@@ -26,7 +26,7 @@ ServableT = TypeVar("ServableT", bound=Warmable)
 
 
 class FolderLoader(Generic[ServableT]):
-    """Loads a version from its folder (a `lifecycle.loader.Loader`), taking `rest` between pieces of the work."""
+    """Loads a version from its folder (a `bunriwiki.lifecycle.loader.Loader`), taking `rest` between pieces of the work."""
 
     def __init__(self, open_version: Callable[[Path], ServableT], candidate: Candidate, rest: Rest = no_rest) -> None:
         self._open = open_version

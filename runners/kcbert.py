@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifacts.answers import Answers, Classification, classification
-from artifacts.manifest import DamagedArtifactError, TokensInput
-from artifacts.text import Encoded, TextEncoder
+from bunriwiki.artifacts.answers import Answers, Classification, classification
+from bunriwiki.artifacts.manifest import DamagedArtifactError, TokensInput
+from bunriwiki.artifacts.text import Encoded, TextEncoder
 from runners.engines import open_engine
 from runners.loading import isolating, threads
 from runners.models import TextClassifier

@@ -9,9 +9,9 @@ from typing import Protocol, TypeVar
 
 from loguru import logger
 
-from artifacts.answers import Failure
-from artifacts.manifest import DamagedArtifactError, Manifest
-from settings import settings
+from bunriwiki.artifacts.answers import Failure
+from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest
+from bunriwiki.settings import settings
 
 TRIED_AT_LOAD = 4  # golden samples: enough to notice a model that answers, but wrongly
 
@@ -21,7 +21,7 @@ ResultT_contra = TypeVar("ResultT_contra", contravariant=True)
 
 
 class Golden(Protocol[ResultT_contra]):
-    """A golden sample (see `artifacts.golden`)."""
+    """A golden sample (see `bunriwiki.artifacts.golden`)."""
 
     def differs(self, answer: ResultT_contra) -> str | None: ...
 

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifacts.answers import Answers, Classification
-from artifacts.golden import read_golden_texts
+from bunriwiki.artifacts.answers import Answers, Classification
+from bunriwiki.artifacts.golden import read_golden_texts
 from runners.loading import TRIED_AT_LOAD, hold_to_golden, read_verified
 from runners.turns import Rest, no_rest
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from artifacts.answers import Answers, Classification, classification
+from bunriwiki.artifacts.answers import Answers, Classification, classification
 from runners.engines import open_engine
 from runners.loading import isolating, threads
 from runners.models import TextClassifier

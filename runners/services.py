@@ -5,8 +5,8 @@ What answers, the models' classes, knows no BentoML: the sidecar has a version a
 
 from __future__ import annotations
 
-from artifacts.answers import Classification, Detections
-from artifacts.inputs import Photo
+from bunriwiki.artifacts.answers import Classification, Detections
+from bunriwiki.artifacts.inputs import Photo
 from runners.kcbert import KcBert
 from runners.sentiment import Sentiment
 from runners.worker import Runner, runner

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from artifacts.answers import Answers, Failure
-from model_store.heartbeats import Served
+from bunriwiki.artifacts.answers import Answers, Failure
+from bunriwiki.model_store.heartbeats import Served
 
 InputT = TypeVar("InputT")
 AnswerT = TypeVar("AnswerT")

@@ -12,16 +12,16 @@ from typing import Generic
 
 from loguru import logger
 
-from lifecycle.handle import Handle
-from lifecycle.manager import PARALLEL_LOADS, PAUSES, LoaderFactory, Manager
-from lifecycle.servable import ServableState, State
-from model_store.following import Aspired, Candidate, Follower
-from model_store.heartbeats import EVERY
+from bunriwiki.lifecycle.handle import Handle
+from bunriwiki.lifecycle.manager import PARALLEL_LOADS, PAUSES, LoaderFactory, Manager
+from bunriwiki.lifecycle.servable import ServableState, State
+from bunriwiki.model_store.following import Aspired, Candidate, Follower
+from bunriwiki.model_store.heartbeats import EVERY
+from bunriwiki.settings import settings
+from bunriwiki.telemetry.metrics import LOADED, LOADS, SWAPS
+from bunriwiki.telemetry.vitals import Vitals
 from runners.folder_loader import FolderLoader, ServableT
 from runners.turns import Pace, no_rest, turn
-from settings import settings
-from telemetry.metrics import LOADED, LOADS, SWAPS
-from telemetry.vitals import Vitals
 
 START_SECONDS = 60.0  # within which a worker has to load a version; after half of it, another one than it should
 LINGER = 2.0  # seconds that a version stays after a swap, for gateways that have not noticed yet

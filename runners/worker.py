@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import bentoml
 
-from artifacts.answers import Answers
-from hop.client import READY
-from hop.server import HopServer
-from lifecycle.manager import NotAvailableError
-from model_store.following import Follower
-from model_store.heartbeats import Heartbeats
-from model_store.layout import Layout
-from outer_app import closed_to_requests, put_outside
+from bunriwiki.artifacts.answers import Answers
+from bunriwiki.ipc.client import READY
+from bunriwiki.ipc.server import HopServer
+from bunriwiki.lifecycle.manager import NotAvailableError
+from bunriwiki.model_store.following import Follower
+from bunriwiki.model_store.heartbeats import Heartbeats
+from bunriwiki.model_store.layout import Layout
+from bunriwiki.outer_app import closed_to_requests, put_outside
+from bunriwiki.sandbox.descriptors import HOP_FD
+from bunriwiki.settings import settings
+from bunriwiki.telemetry import logs
+from bunriwiki.telemetry.collector import set_up_collector
+from bunriwiki.telemetry.vitals import Vitals
 from runners.folder_loader import Warmable
 from runners.tally import Tally
 from runners.versions import Versions
-from sandbox.descriptors import HOP_FD
-from settings import settings
-from telemetry import logs
-from telemetry.collector import set_up_collector
-from telemetry.vitals import Vitals
 
 if TYPE_CHECKING:
     from _bentoml_sdk import Service
@@ -55,7 +55,9 @@ class Runner(Generic[InputT, AnswerT]):
     def __init__(self, model: str, inputs: type[InputT], open_version: Callable[[Path], Servable[InputT, AnswerT]]) -> None:
         logs.configure(settings().log_level)
         if HOP_FD not in os.environ:
-            raise RuntimeError(f"the runner of {model} was not started by `supervisor.py`: serve without --development")
+            raise RuntimeError(
+                f"the runner of {model} was not started by `bunriwiki/supervisor.py`: serve without --development"
+            )
         self._model = model
         layout = Layout(settings().model_store)
         follower = Follower(layout, {model: settings().models / model})
@@ -79,7 +81,7 @@ class Runner(Generic[InputT, AnswerT]):
     def take_batches(self) -> None:
         """From now on the gateway finds this worker."""
         # Ctrl-C reaches every process of the terminal at once. A runner waits for the parent's SIGTERM, which comes after the
-        # gateway has ended (see `supervisor.py`), so that no batch loses its runner.
+        # gateway has ended (see `bunriwiki/supervisor.py`), so that no batch loses its runner.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         set_up_collector()
         self._hop.start()

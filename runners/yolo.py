@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from artifacts.answers import DECIMALS, Answers, Detection, Detections, Failure, ImageSize
-from artifacts.golden import read_golden_photos
-from artifacts.image import BadImageError, Floats, Frame, decode
-from artifacts.inputs import Photo
-from artifacts.manifest import DamagedArtifactError, ImageInput
+from bunriwiki.artifacts.answers import DECIMALS, Answers, Detection, Detections, Failure, ImageSize
+from bunriwiki.artifacts.golden import read_golden_photos
+from bunriwiki.artifacts.image import BadImageError, Floats, Frame, decode
+from bunriwiki.artifacts.inputs import Photo
+from bunriwiki.artifacts.manifest import DamagedArtifactError, ImageInput
 from runners.engines import Array, open_engine
 from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, threads
 from runners.models import Loaded

@@ -9,14 +9,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from artifacts.manifest import Manifest, describe_files
-from artifacts.reference import PHOTOS, REFERENCE
+from bunriwiki.artifacts.manifest import Manifest, describe_files
+from bunriwiki.artifacts.reference import PHOTOS, REFERENCE
 from tests.conftest import MODELS as SHIPPED
 from tests.versions import make_version
 
 
 def compiled(model: str, folder: Path, version: str = "v1", *, turn: int = 0) -> Path:
-    """The shipped version in the format of `artifacts/`, without its reference set; `turn` permutes the names of its classes.
+    """The shipped version in the format of `bunriwiki/artifacts/`, without its reference set; `turn` permutes the names of its
+    classes.
 
     Another `version` is another digest, as the manifest has it.
     """
@@ -29,7 +30,8 @@ def compiled(model: str, folder: Path, version: str = "v1", *, turn: int = 0) ->
 
 def untrained_detector(file: Path, size: int = 640) -> Path:
     """A YOLOv8n for squares of `size` pixels with the shipped classes, as ultralytics saves it; it finds nothing right."""
-    import model_sync.importing.torchvision_ops  # noqa: F401, PLC0415, I001  (first: torchvision cannot be imported without)
+    # First: torchvision cannot be imported without.
+    import model_sync.importing.compilers.torchvision_ops  # noqa: F401, PLC0415, I001
     from ultralytics import YOLO  # noqa: PLC0415
 
     with warnings.catch_warnings():
@@ -46,7 +48,7 @@ def untrained_detector(file: Path, size: int = 640) -> Path:
 
 def untrained_classifier(folder: Path, *, tokenizer: bool = True) -> Path:
     """A small BERT with the shipped classes as a Hugging Face folder, with random weights."""
-    import model_sync.importing.torchvision_ops  # noqa: F401, PLC0415, I001
+    import model_sync.importing.compilers.torchvision_ops  # noqa: F401, PLC0415, I001
     from transformers import BertConfig, BertForSequenceClassification  # noqa: PLC0415
 
     labels = [label.name for label in Manifest.read(SHIPPED / "kcbert").labels]

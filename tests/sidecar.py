@@ -18,9 +18,9 @@ import httpx
 import yaml
 
 from benchmarks.load import free_port
-from model_store.history import Event, History
-from model_store.layout import Layout
-from model_store.sync_state import ModelSync, SyncState
+from bunriwiki.model_store.history import Event, History
+from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.sync_state import ModelSync, SyncState
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from bunriwiki.settings import PREFIX, Settings
 from model_sync.cli.settings import CliSettings
 from model_sync.settings import SyncSettings
-from settings import PREFIX, Settings
 from tests.conftest import ROOT
 
 

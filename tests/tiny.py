@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from artifacts.golden import GoldenText, write_golden
-from artifacts.manifest import Manifest, describe_files
-from artifacts.reference import ReferenceText, write_reference
-from model_sync.answering import VersionFolder
+from bunriwiki.artifacts.golden import GoldenText, write_golden
+from bunriwiki.artifacts.manifest import Manifest, describe_files
+from bunriwiki.artifacts.reference import ReferenceText, write_reference
+from model_sync.evaluation.answering import VersionFolder
 from tests.conftest import MODELS
 
 LABELS = ("긍정", "부정", "중립/복합")

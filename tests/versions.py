@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from artifacts.golden import GOLDEN
-from artifacts.manifest import Label, Manifest, describe_files
+from bunriwiki.artifacts.golden import GOLDEN
+from bunriwiki.artifacts.manifest import Label, Manifest, describe_files
 from tests.conftest import MODELS as SHIPPED
 
 TURNS = {"fallback-2": 0, "v1": 1, "v2": 2, "v3": 3}  # by version

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from artifacts.manifest import MODELS
+from bunriwiki.artifacts.manifest import MODELS
 from training import cards, judge_photos
 from training.arguments import add_output, needed, parser
 from training.cards import Report

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 from tqdm import tqdm
 
-from artifacts.answers import Detections, Failure
-from artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
+from bunriwiki.artifacts.answers import Detections, Failure
+from bunriwiki.artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
 from runners.yolo import Yolo
 from training.cards import Report, table
 from training.composites import write_composites

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix, f1_score
 from tqdm import tqdm
 
-from artifacts.answers import Classification
+from bunriwiki.artifacts.answers import Classification
 from runners.kcbert import KcBert
 from runners.models import TextClassifier
 from runners.sentiment import Sentiment

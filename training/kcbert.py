@@ -20,8 +20,8 @@ from sklearn.metrics import f1_score
 from torch.nn import functional
 from transformers import BertForSequenceClassification
 
-from artifacts.manifest import NgramsInput, digest
-from model_sync.importing.ngrams import write_ngrams
+from bunriwiki.artifacts.manifest import NgramsInput, digest
+from model_sync.importing.compilers.ngrams import write_ngrams
 from training.arguments import add_output, add_seed, claim, parser
 from training.bert import Texts, fit, logits, shorten, tokenizer
 from training.comments import LABELS, load_comments

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from artifacts.manifest import NgramsInput
-from artifacts.ngrams import NgramCounter
+from bunriwiki.artifacts.manifest import NgramsInput
+from bunriwiki.artifacts.ngrams import NgramCounter
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -25,9 +25,9 @@ from mlflow.types import ColSpec, DataType, Schema
 from sklearn.metrics import log_loss
 from transformers import AutoModelForSequenceClassification
 
-from artifacts.manifest import TokensInput
-from artifacts.text import TextEncoder
-from model_sync.importing.kcbert import Classifier, export_classifier
+from bunriwiki.artifacts.manifest import TokensInput
+from bunriwiki.artifacts.text import TextEncoder
+from model_sync.importing.compilers.kcbert import Classifier, export_classifier
 from training import sentiment_model as model
 from training.arguments import add_output, add_seed, parser
 from training.linear import Arrays, inverse_document_frequency, logistic

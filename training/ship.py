@@ -15,17 +15,17 @@ from typing import TypeVar
 
 import pandas as pd
 
-from artifacts.manifest import MODELS
-from artifacts.reference import (
+from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.artifacts.reference import (
     PHOTOS,
     ReferenceObject,
     ReferencePhoto,
     ReferenceText,
     write_reference,
 )
-from model_sync.importing.kcbert import compile_kcbert
-from model_sync.importing.sentiment import package_sentiment
-from model_sync.importing.yolo import compile_yolo
+from model_sync.importing.compilers.kcbert import compile_kcbert
+from model_sync.importing.compilers.sentiment import package_sentiment
+from model_sync.importing.compilers.yolo import compile_yolo
 from training.arguments import needed, parser
 from training.comments import LABELS as HATE
 from training.comments import load_comments

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from artifacts.manifest import digest
+from bunriwiki.artifacts.manifest import digest
 from training.arguments import add_output, add_seed, claim, needed, parser
 from training.composites import write_composites
 from training.photos import CLASSES, LabelledPhoto, grounds, load_photos, split_photos

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from artifacts.manifest import MODELS
+from bunriwiki.artifacts.manifest import MODELS
+from model_sync.admin.status import SHOWN
 from model_sync.cli.exits import Exit
 from model_sync.cli.words import LANGUAGES, Words
-from model_sync.standing import SHOWN
 
 PROGRAM = "python -m model_sync"
 

@@ -18,27 +18,27 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from artifacts.manifest import MODELS, DamagedArtifactError, Manifest
-from artifacts.reference import read_reference_photos, read_reference_texts
-from model_store.generation import GenerationError, Generations
-from model_store.history import History
-from model_store.layout import Layout
-from model_store.lock import holder
-from model_store.sync_state import SyncState
+from bunriwiki.artifacts.manifest import MODELS, DamagedArtifactError, Manifest
+from bunriwiki.artifacts.reference import read_reference_photos, read_reference_texts
+from bunriwiki.model_store.generation import GenerationError, Generations
+from bunriwiki.model_store.history import History
+from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.lock import holder
+from bunriwiki.model_store.sync_state import SyncState
+from bunriwiki.sandbox.support import missing
+from bunriwiki.settings import Settings
 from model_sync.cli.exits import CliError
 from model_sync.cli.remote import Remote
 from model_sync.cli.settings import CliSettings, read_settings
 from model_sync.cli.words import Words
-from model_sync.contained import ROOT
+from model_sync.registries import open_sources
+from model_sync.sandbox.run import ROOT
 from model_sync.settings import SyncSettings
 from model_sync.signatures import SignatureError, Signatures, SignedFile
 from model_sync.sources import Offer, RefusedError, RemoteFile, Source, SourceError
-from model_sync.sources.configured import open_sources
 from model_sync.sources.s3 import MISSING, S3Source, code_of
 from model_sync.sources.s3 import connect as s3_client
 from model_sync.triggers.sqs import queue_client
-from sandbox.support import missing
-from settings import Settings
 
 GB = 1_000_000_000
 LEAST_ROOM, LITTLE_ROOM = 1 * GB, 5 * GB  # bytes: what an import needs at most; a few of them
@@ -176,7 +176,7 @@ class Doctor:
         fallback = settings.models / "sentiment"
         manifest = Manifest.read(fallback)
         if manifest.engine == "pyfunc":
-            said, error = _run([python, "-m", "artifacts.requirements", fallback / manifest.entry])
+            said, error = _run([python, "-m", "bunriwiki.artifacts.requirements", fallback / manifest.entry])
             missing = json.loads(said.splitlines()[-1])["missing"] if error is None else []
             if error is not None or missing:
                 yield self._finding("serve_python", "fail", "missing", python=python, error=error or ", ".join(missing))

@@ -17,7 +17,9 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from artifacts.manifest import MODELS
+from bunriwiki.artifacts.manifest import MODELS
+from model_sync.admin.names import CommandError
+from model_sync.api.routes import HistoryAnswer
 from model_sync.cli.arguments import make_parser
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.operators import Operator, Reader, operator, reader
@@ -25,9 +27,7 @@ from model_sync.cli.screen import STYLES, Screen, megabytes
 from model_sync.cli.settings import CliSettings, read_settings
 from model_sync.cli.show import show_history, show_outcomes, show_quarantine, show_status
 from model_sync.cli.words import Words, language
-from model_sync.command_routes import HistoryAnswer
-from model_sync.looks import Outcome, Verdict
-from model_sync.refusals import CommandError
+from model_sync.syncing.requests import Outcome, Verdict
 
 VERDICTS: dict[Verdict, Exit] = {"failed": Exit.FAILED, "refused": Exit.REFUSED, "unreachable": Exit.UNREACHABLE}
 REFUSALS = {"failed": Exit.FAILED, "invalid": Exit.USAGE}  # by the kind of a command's refusal
@@ -103,9 +103,9 @@ def _fail(screen: Screen, sentence: str, code: Exit) -> Exit:
 
 
 def _run(_: Call) -> Exit:
+    from bunriwiki.telemetry import logs
     from model_sync.settings import SyncSettings
     from model_sync.sidecar import run
-    from telemetry import logs
 
     settings = read_settings(SyncSettings)
     logs.configure(settings.log_level)

@@ -8,20 +8,20 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
 
-from model_store.generation import GenerationError
-from model_store.history import Event
-from model_store.layout import Layout
-from model_store.lock import StoreLockedError
-from model_store.quarantine import Quarantined
-from model_store.writer import open_writer
+from bunriwiki.model_store.generation import GenerationError
+from bunriwiki.model_store.history import Event
+from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.lock import StoreLockedError
+from bunriwiki.model_store.quarantine import Quarantined
+from bunriwiki.model_store.writer import open_writer
+from model_sync.admin.commands import Collected, Commands, Pinned, RolledBack, Unpinned
+from model_sync.admin.status import SHOWN, Standing, StoreReader
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.remote import Remote, Tell
 from model_sync.cli.settings import CliSettings, is_here, read_settings
 from model_sync.cli.waiting import while_it_runs
 from model_sync.cli.words import Words
-from model_sync.commands import Collected, Commands, Pinned, RolledBack, Unpinned
-from model_sync.looks import Outcome
-from model_sync.standing import SHOWN, Standing, StoreReader
+from model_sync.syncing.requests import Outcome
 
 
 class Reader(Protocol):
@@ -67,10 +67,10 @@ class Local(Commands):
     ) -> dict[str, Outcome] | None:
         """One look by this process itself, which waits for it in any case."""
         # Here, because only this needs them: all libraries of the sidecar.
-        from model_sync.report import Report  # noqa: PLC0415
+        from model_sync.registries import describe  # noqa: PLC0415
         from model_sync.settings import SyncSettings  # noqa: PLC0415
         from model_sync.sidecar import followers  # noqa: PLC0415
-        from model_sync.sources.configured import describe  # noqa: PLC0415
+        from model_sync.syncing.report import Report  # noqa: PLC0415
 
         settings = read_settings(SyncSettings)
         places = {model: describe(choice, settings) for model, choice in settings.choices.items()}

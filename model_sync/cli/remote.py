@@ -9,18 +9,18 @@ from typing import Any, Literal, TypeVar
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from model_store.history import Event
-from model_store.quarantine import Quarantined
-from model_store.sync_state import SyncState
+from bunriwiki.model_store.history import Event
+from bunriwiki.model_store.quarantine import Quarantined
+from bunriwiki.model_store.sync_state import SyncState
+from model_sync.admin.commands import Collected, Pinned, RolledBack, Unpinned
+from model_sync.admin.names import checked_version
+from model_sync.admin.status import SHOWN, Standing
+from model_sync.api.routes import HistoryAnswer
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.settings import is_here
 from model_sync.cli.waiting import while_it_runs
 from model_sync.cli.words import Words
-from model_sync.command_routes import HistoryAnswer
-from model_sync.commands import Collected, Pinned, RolledBack, Unpinned
-from model_sync.looks import Outcome
-from model_sync.refusals import checked_version
-from model_sync.standing import SHOWN, Standing
+from model_sync.syncing.requests import Outcome
 
 CONNECT = 3.0  # seconds
 ANSWER = 10.0  # seconds for what is only read

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.table import Table
 from rich.text import Text
 
-from model_store.sync_state import SyncState
+from bunriwiki.model_store.sync_state import SyncState
 from model_sync.cli.words import Words
 
 WIDE = 200  # characters of a line that goes to a file: nobody sees its end otherwise

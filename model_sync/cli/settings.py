@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from bunriwiki.settings import CommonSettings, read
 from model_sync.cli.exits import CliError, Exit
-from settings import CommonSettings, read
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from model_store.history import Event
-from model_store.quarantine import Quarantined
+from bunriwiki.model_store.history import Event
+from bunriwiki.model_store.quarantine import Quarantined
+from model_sync.admin.status import ModelStanding, Standing
 from model_sync.cli.screen import Screen, details, local_time, megabytes
-from model_sync.looks import Outcome
-from model_sync.standing import ModelStanding, Standing
+from model_sync.syncing.requests import Outcome
 
 IN_MORE = ("generation", "previous", "source", "workers", "forced", "reason")  # what a line of the history has no column for
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from artifacts.manifest import MODELS
+from bunriwiki.artifacts.manifest import MODELS
 from model_sync.sources import SourceError
 
 LATEST_MODEL = "latest_model.yaml"

@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Collection
 
-from model_sync.looks import LATER, Asked, Looks
+from model_sync.syncing.requests import LATER, Asked, Looks
 
 SOONEST = 5.0  # seconds to the next look after the first one that another may mend
 JITTER = 0.1  # replicas that start together do not ask the registries together

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from loguru import logger
 from pydantic import BaseModel, ConfigDict, Field, Json, TypeAdapter, ValidationError
 
-from model_sync.looks import LATER, Asked, Looks
+from model_sync.syncing.requests import LATER, Asked, Looks
 
 if TYPE_CHECKING:  # stubs, for checks only
     from types_boto3_sqs import SQSClient

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from artifacts.manifest import Manifest
+from bunriwiki.artifacts.manifest import Manifest
 
 Array = npt.NDArray[Any]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from artifacts.manifest import DamagedArtifactError
+from bunriwiki.artifacts.manifest import DamagedArtifactError
 from runners.engines import Array
 
 

@@ -10,7 +10,7 @@ import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 
-from artifacts.manifest import DamagedArtifactError
+from bunriwiki.artifacts.manifest import DamagedArtifactError
 from runners.engines import Array
 
 TEXT = "text"

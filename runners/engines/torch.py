@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-import artifacts.suppression  # noqa: F401  (registers the operator that a detector's program calls)
-from artifacts.manifest import DamagedArtifactError
+import bunriwiki.artifacts.suppression  # noqa: F401  (registers the operator that a detector's program calls)
+from bunriwiki.artifacts.manifest import DamagedArtifactError
 from runners.engines import Array
 
 NAMES = "names.json"  # in the program's archive: its "inputs" and "outputs", in order

@@ -17,9 +17,9 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from artifacts.manifest import MODELS
 from benchmarks.load import free_port
-from model_store.writer import StoreWriter, open_writer
+from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.model_store.writer import StoreWriter, open_writer
 from tests.conftest import ROOT
 from tests.versions import TURNS, make_version
 

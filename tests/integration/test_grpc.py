@@ -24,10 +24,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from benchmarks.load import Call, free_port, run_load
-from model_store.rollover import roll_over
-from model_store.writer import StoreWriter
-from protocols.grpc import open_inference_pb2 as pb
-from protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.writer import StoreWriter
+from bunriwiki.protocols.grpc import open_inference_pb2 as pb
+from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.conftest import ROOT
 from tests.integration.conftest import FULL, Server
 

@@ -19,11 +19,11 @@ import httpx
 import psutil
 import pytest
 
-from artifacts.manifest import MODELS, Manifest, describe_files
 from benchmarks.load import free_port
-from hop.frames import LENGTH
-from model_store.rollover import roll_over
-from model_store.writer import open_writer
+from bunriwiki.artifacts.manifest import MODELS, Manifest, describe_files
+from bunriwiki.ipc.frames import LENGTH
+from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.writer import open_writer
 from tests.conftest import ROOT
 from tests.integration.conftest import Bento, Server
 from tests.sidecar import Sidecar

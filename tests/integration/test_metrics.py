@@ -12,8 +12,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from artifacts.manifest import MODELS
 from benchmarks.load import Outcome, mixed_calls, run_load
+from bunriwiki.artifacts.manifest import MODELS
 from tests.integration.conftest import Server
 
 TYPES = {

@@ -17,8 +17,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.load import free_port
-from protocols.grpc import open_inference_pb2 as pb
-from protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from bunriwiki.protocols.grpc import open_inference_pb2 as pb
+from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.conftest import PHOTOS, ROOT
 from tests.integration.conftest import Server
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import httpx
 
-from model_store.rollover import roll_over
-from model_store.writer import StoreWriter
+from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.writer import StoreWriter
 from tests.integration.conftest import Server
 
 AGREED = 1.0  # seconds after which no gateway answers with the old version any more

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from benchmarks.load import free_port
-from model_store.generation import Generations, ModelGeneration
-from model_store.rollover import roll_over
-from model_store.writer import open_writer
+from bunriwiki.model_store.generation import Generations, ModelGeneration
+from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.writer import open_writer
 from model_sync.cli.exits import Exit
 from model_sync.sources.local import LocalSource
 from tests.conftest import ROOT

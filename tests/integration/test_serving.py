@@ -12,8 +12,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from artifacts.manifest import Manifest
-from disposal.advice import Guide
+from bunriwiki.artifacts.manifest import Manifest
+from bunriwiki.disposal.advice import Guide
 from tests.conftest import MODELS, PHOTOS
 from tests.integration.conftest import SERVE_ENV, Server
 

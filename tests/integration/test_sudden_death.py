@@ -14,12 +14,12 @@ from pathlib import Path
 
 from bentoml._internal.models import ModelStore
 
-from artifacts.manifest import MODELS, Manifest
-from model_store.generation import Generations
-from model_store.history import History
-from model_store.layout import Layout
-from model_store.rollover import roll_over
-from model_store.writer import open_writer
+from bunriwiki.artifacts.manifest import MODELS, Manifest
+from bunriwiki.model_store.generation import Generations
+from bunriwiki.model_store.history import History
+from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.writer import open_writer
 from tests.conftest import MODELS as SHIPPED
 from tests.integration.conftest import FULL
 

@@ -15,10 +15,10 @@ from typing import Any
 import aiohttp
 import httpx
 
-from artifacts.manifest import MODELS
 from benchmarks.load import Call, mixed_calls
-from model_store.rollover import roll_over
-from model_store.writer import StoreWriter
+from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.writer import StoreWriter
 from tests.integration.conftest import FULL, Server
 from tests.versions import TURNS, agree, turned_answer
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psutil
 
-from artifacts.manifest import Manifest, describe_files
 from benchmarks.load import Outcome, mixed_calls, run_load
-from model_store.rollover import roll_over
-from model_store.writer import StoreWriter
+from bunriwiki.artifacts.manifest import Manifest, describe_files
+from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.writer import StoreWriter
 from tests.integration.conftest import FULL, Server
 
 PHASES = ("preparing", "loading", "prepared", "flipped")

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
 
-from artifacts.manifest import MODELS
+from bunriwiki.artifacts.manifest import MODELS
 from tests.integration.conftest import FULL, Server
 from tests.mlflow_models import Registrar
 from tests.probe import probing

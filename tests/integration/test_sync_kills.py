@@ -7,9 +7,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from artifacts.manifest import Manifest
-from model_store.generation import Generations
-from model_store.layout import Layout
+from bunriwiki.artifacts.manifest import Manifest
+from bunriwiki.model_store.generation import Generations
+from bunriwiki.model_store.layout import Layout
 from tests.integration.conftest import FULL
 from tests.published import compiled, untrained_classifier
 from tests.registries import SeaweedFS

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model_sync.importer import Imported
+from model_sync.importing.importer import Imported
 from model_sync.sources import Offer, RefusedError, RemoteFile, Source
 
 URI = "fake://bucket"

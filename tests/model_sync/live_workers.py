@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
-from model_store.following import Follower
-from model_store.heartbeats import Heartbeat, Served, Shadowed
-from model_store.writer import StoreWriter
+from bunriwiki.model_store.following import Follower
+from bunriwiki.model_store.heartbeats import Heartbeat, Served, Shadowed
+from bunriwiki.model_store.writer import StoreWriter
 from tests.conftest import MODELS
 
 GOOD = Served(inputs=10, batches=10, seconds=0.1)

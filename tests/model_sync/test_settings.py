@@ -6,11 +6,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from model_store.generation import Canary
-from model_sync.contained import Limits
-from model_sync.live import LiveLimits
+from bunriwiki.model_store.generation import Canary
+from bunriwiki.settings import Settings, SourceChoice, read
+from model_sync.live.analysis import LiveLimits
+from model_sync.sandbox.run import Limits
 from model_sync.settings import SyncSettings
-from settings import Settings, SourceChoice, read
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from artifacts.answers import Classification, Detections
-from artifacts.golden import read_golden_photos, read_golden_texts
-from artifacts.inputs import Photo
-from artifacts.programs import REFUSED
-from hop.frames import PROBE, AnswersDecoder, batch_frame, receive
+from bunriwiki.artifacts.answers import Classification, Detections
+from bunriwiki.artifacts.golden import read_golden_photos, read_golden_texts
+from bunriwiki.artifacts.inputs import Photo
+from bunriwiki.artifacts.programs import REFUSED
+from bunriwiki.ipc.frames import PROBE, AnswersDecoder, batch_frame, receive
 from tests.conftest import MODELS, ROOT
 from tests.tiny import tiny
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from artifacts.manifest import DamagedArtifactError
-from model_store.following import Candidate
+from bunriwiki.artifacts.manifest import DamagedArtifactError
+from bunriwiki.model_store.following import Candidate
+from bunriwiki.telemetry.vitals import resident_memory
 from runners.folder_loader import FolderLoader
 from runners.kcbert import KcBert
 from runners.sentiment import Sentiment
 from runners.yolo import Yolo
-from telemetry.vitals import resident_memory
 from tests.conftest import MODELS
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from artifacts.answers import Classification, Failure
-from artifacts.golden import GoldenText
-from artifacts.manifest import DamagedArtifactError
+from bunriwiki.artifacts.answers import Classification, Failure
+from bunriwiki.artifacts.golden import GoldenText
+from bunriwiki.artifacts.manifest import DamagedArtifactError
 from runners.loading import hold_to_golden, isolating, read_verified
 from tests.conftest import MODELS
 

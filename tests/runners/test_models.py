@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from artifacts.answers import Classification, Detections, Failure
-from artifacts.golden import read_golden_photos, read_golden_texts
-from artifacts.inputs import Photo
-from artifacts.manifest import DamagedArtifactError, Manifest, describe_files
+from bunriwiki.artifacts.answers import Classification, Detections, Failure
+from bunriwiki.artifacts.golden import read_golden_photos, read_golden_texts
+from bunriwiki.artifacts.inputs import Photo
+from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest, describe_files
 from runners.kcbert import KcBert
 from runners.sentiment import Sentiment
 from runners.yolo import Yolo

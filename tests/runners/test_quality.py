@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from artifacts.answers import Classification, Detections
-from artifacts.inputs import Photo
-from artifacts.reference import read_reference_photos, read_reference_texts
+from bunriwiki.artifacts.answers import Classification, Detections
+from bunriwiki.artifacts.inputs import Photo
+from bunriwiki.artifacts.reference import read_reference_photos, read_reference_texts
 from runners.kcbert import KcBert
 from runners.models import TextClassifier
 from runners.sentiment import Sentiment

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from artifacts.answers import Answers, Failure
-from model_store.heartbeats import Served
+from bunriwiki.artifacts.answers import Answers, Failure
+from bunriwiki.model_store.heartbeats import Served
 from runners.tally import Tally
 
 BROKEN = Failure(kind="broken", message="The image is damaged.")

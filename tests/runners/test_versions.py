@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.manager import NotAvailableError
-from model_store.following import Follower
-from model_store.generation import Generations, Target
-from model_store.heartbeats import Heartbeat, Heartbeats
-from model_store.layout import Layout
+from bunriwiki.lifecycle.manager import NotAvailableError
+from bunriwiki.model_store.following import Follower
+from bunriwiki.model_store.generation import Generations, Target
+from bunriwiki.model_store.heartbeats import Heartbeat, Heartbeats
+from bunriwiki.model_store.layout import Layout
+from bunriwiki.settings import VitalLimits
+from bunriwiki.telemetry.vitals import Vitals
 from runners import versions
 from runners.turns import Rest
 from runners.versions import NoVersionError, Versions
-from settings import VitalLimits
-from telemetry.vitals import Vitals
 from tests.conftest import MODELS
 
 SECONDS = 20.0

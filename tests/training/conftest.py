@@ -1,1 +1,1 @@
-import model_sync.importing.torchvision_ops  # noqa: F401  (before transformers: it makes torchvision importable)
+import model_sync.importing.compilers.torchvision_ops  # noqa: F401  (before transformers: it makes torchvision importable)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from artifacts.manifest import MODELS as NAMES
-from artifacts.manifest import Manifest
+from bunriwiki.artifacts.manifest import MODELS as NAMES
+from bunriwiki.artifacts.manifest import Manifest
 from tests.conftest import MODELS
 from training import cards
 from training.cards import Report

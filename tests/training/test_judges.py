@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from artifacts.reference import read_reference_photos
+from bunriwiki.artifacts.reference import read_reference_photos
 from tests.conftest import MODELS, PHOTOS
 from tests.training.test_texts import write_comments
 from training import cards, evaluate, judge_photos

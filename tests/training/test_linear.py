@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from artifacts.manifest import NgramsInput
-from model_sync.importing.sentiment import LABELS as LABELS_OF_THE_IMPORTER
+from bunriwiki.artifacts.manifest import NgramsInput
+from model_sync.importing.compilers.sentiment import LABELS as LABELS_OF_THE_IMPORTER
 from training import sentiment_model
 from training.linear import count_ngrams, inverse_document_frequency, logistic
 from training.reviews import LABELS as LABELS_OF_REVIEWS

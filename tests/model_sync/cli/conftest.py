@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load import free_port
-from tests.model_store.conftest import make_version, writer
+from tests.bunriwiki.model_store.conftest import make_version, writer
 
 __all__ = ["make_version", "writer"]  # fixtures
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from artifacts.manifest import MODELS
 from benchmarks.load import free_port
-from model_store.layout import Layout
-from model_store.rollover import roll_over
-from model_store.sync_state import SyncState
-from model_store.writer import open_writer
+from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.sync_state import SyncState
+from bunriwiki.model_store.writer import open_writer
 from model_sync.cli import doctor as doctor_module
 from model_sync.cli.doctor import Doctor, Finding
 from model_sync.cli.exits import Exit
@@ -206,12 +206,12 @@ def test_a_generation_file_that_is_broken(layout: Layout, text: str | None, word
 
 
 def test_a_kernel_without_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandbox.landlock.landlockpy.supported", lambda: False)
+    monkeypatch.setattr("bunriwiki.sandbox.landlock.landlockpy.supported", lambda: False)
     only("sandbox", "warn", "this kernel has no Landlock")
 
 
 def test_a_kernel_without_a_filter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandbox.seccomp.AUDIT", {})
+    monkeypatch.setattr("bunriwiki.sandbox.seccomp.AUDIT", {})
     only("sandbox", "warn", "no seccomp filter for this kernel")
 
 

@@ -13,22 +13,22 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from model_store.generation import Target
-from model_store.history import Event
-from model_store.quarantine import Quarantined
-from model_store.sync_state import ModelSync
+from bunriwiki.model_store.generation import Target
+from bunriwiki.model_store.history import Event
+from bunriwiki.model_store.quarantine import Quarantined
+from bunriwiki.model_store.sync_state import ModelSync
+from model_sync.admin.commands import Collected, Pinned, Removed, RolledBack, Unpinned
+from model_sync.admin.names import CommandError
+from model_sync.admin.status import ModelStanding, SidecarStanding, Standing, StoredVersion, Worker
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.main import main
 from model_sync.cli.operators import Operator, Reader
 from model_sync.cli.remote import Tell
 from model_sync.cli.settings import CliSettings
 from model_sync.cli.words import Words
-from model_sync.commands import Collected, Pinned, Removed, RolledBack, Unpinned
-from model_sync.looks import Outcome, Verdict
 from model_sync.publishing import Published, Publisher, PublishError
-from model_sync.refusals import CommandError
 from model_sync.signing import Signed
-from model_sync.standing import ModelStanding, SidecarStanding, Standing, StoredVersion, Worker
+from model_sync.syncing.requests import Outcome, Verdict
 from tests.keys import make_keys
 
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -341,7 +341,7 @@ def test_an_interrupted_command_ends_with_130(fake: Fake, capsys: Capture, monke
 def test_run_is_the_sidecar(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[object] = []
     monkeypatch.setattr("model_sync.sidecar.run", ran.append)
-    monkeypatch.setattr("telemetry.logs.configure", ran.append)
+    monkeypatch.setattr("bunriwiki.telemetry.logs.configure", ran.append)
     assert main(["run"], fake) == Exit.DONE
     assert ran[0] == "INFO"
     assert type(ran[1]).__name__ == "SyncSettings"

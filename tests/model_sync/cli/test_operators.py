@@ -20,18 +20,18 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from benchmarks.load import free_port
-from model_store.layout import Layout
-from model_store.rollover import roll_over
-from model_store.sync_state import ModelSync, SyncState
-from model_store.writer import StoreWriter, open_writer
-from model_sync.api import make_app
+from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.sync_state import ModelSync, SyncState
+from bunriwiki.model_store.writer import StoreWriter, open_writer
+from model_sync.admin.commands import Commands
+from model_sync.api.app import make_app
 from model_sync.cli import remote as remote_module
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.main import main
 from model_sync.cli.remote import Remote
 from model_sync.cli.settings import is_here
 from model_sync.cli.words import Words
-from model_sync.commands import Commands
 from tests.conftest import ROOT
 from tests.model_sync.triggers.fakes import FakeLooks
 from tests.published import compiled

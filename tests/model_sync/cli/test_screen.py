@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from model_store.sync_state import ModelSync, SyncState
+from bunriwiki.model_store.sync_state import ModelSync, SyncState
 from model_sync.cli.screen import Screen, plain
 from model_sync.cli.words import Words
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 from loguru import logger
 
-from artifacts.manifest import MODELS
-from model_store.generation import Asker
-from model_sync.looks import Outcome, Verdict
+from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.model_store.generation import Asker
+from model_sync.syncing.requests import Outcome, Verdict
 
 
 class FakeAsked:

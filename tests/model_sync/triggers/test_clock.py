@@ -6,7 +6,7 @@ from itertools import repeat
 
 import pytest
 
-from model_sync.looks import Verdict
+from model_sync.syncing.requests import Verdict
 from model_sync.triggers.clock import Clock
 from tests.model_sync.triggers.fakes import FakeLooks, eventually, running
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, save
 
-from artifacts.manifest import DamagedArtifactError
+from bunriwiki.artifacts.manifest import DamagedArtifactError
 from runners.engines.onnx import OnnxEngine
 
 

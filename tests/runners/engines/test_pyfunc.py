@@ -8,7 +8,7 @@ import pytest
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
-from artifacts.manifest import DamagedArtifactError
+from bunriwiki.artifacts.manifest import DamagedArtifactError
 from runners.engines.pyfunc import PyfuncEngine
 
 CODE = """

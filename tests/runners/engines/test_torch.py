@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from artifacts.manifest import DamagedArtifactError
-from artifacts.suppression import nms
+from bunriwiki.artifacts.manifest import DamagedArtifactError
+from bunriwiki.artifacts.suppression import nms
 from runners.engines.torch import NAMES, TorchEngine
 
 

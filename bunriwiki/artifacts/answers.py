@@ -1,0 +1,90 @@
+"""The answers: what a runner gives back for a batch, and how tensors become it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Generic, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from bunriwiki.artifacts.manifest import Label
+
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the upright photo
+Score = float  # a probability, 0..1, rounded to DECIMALS
+DECIMALS = 6
+
+AnswerT = TypeVar("AnswerT")
+
+
+# Plain dataclasses: they cross the hop (bunriwiki/ipc/frames.py) and are fields of pydantic models (samples, schemas) without a
+# copy.
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One object in a photo; `box` is x1, y1, x2, y2 in pixels of the upright photo."""
+
+    label: Annotated[str, Field(description="The model's own class name.", examples=["plastic"])]
+    label_ko: Annotated[str, Field(description="The class name in Korean.", examples=["플라스틱"])]
+    score: Annotated[Score, Field(ge=0, le=1, description="The confidence.")]
+    box: Annotated[Box, Field(description="x1, y1, x2, y2 in pixels of the upright photo.")]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSize:
+    """The size of the photo in pixels, after its EXIF orientation was applied."""
+
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """The recyclables in a photo, the surest first."""
+
+    detections: tuple[Detection, ...]
+    image: ImageSize
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The winning class of a text, and every class's score; they sum to 1."""
+
+    label: str
+    score: Score
+    details: dict[str, Score]
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one input of a batch has no answer: a sentence for the client, and what kind of mistake it was."""
+
+    kind: Literal["broken", "unsupported", "too_large", "internal"]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answers(Generic[AnswerT]):
+    """One result per input of the batch, in its order, and the version that gave them.
+
+    `results` is empty when the version that was asked for is not in the runner's memory; then `version` names one that is.
+    """
+
+    model: str
+    version: str
+    results: tuple[AnswerT | Failure, ...]
+
+
+def classification(scores: npt.NDArray[np.float32], labels: Sequence[Label], truncated: bool = False) -> Classification:
+    """The answer for one row of class scores, [classes], which need not be normalised exactly."""
+    shares = np.clip(scores.astype(np.float64), 0, None)
+    rounded = [round(float(share), DECIMALS) for share in shares / shares.sum()]
+    winner = int(np.argmax(shares))
+    return Classification(
+        label=labels[winner].name,
+        score=rounded[winner],
+        details={label.name: share for label, share in zip(labels, rounded, strict=True)},
+        truncated=truncated,
+    )

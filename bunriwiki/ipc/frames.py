@@ -1,0 +1,176 @@
+"""The frames of the hop: four bytes of length (little endian), then MessagePack.
+
+A frame carries data only: it is decoded into the typed structures below, and nothing in it names a class or runs code. One
+that is longer than `MAX_BYTES`, or holds anything else, ends the connection. An empty frame asks whether the other side is
+alive and is answered by an empty frame.
+
+    gateway ── Batch ──► runner
+            ◄─ Results ──
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from bunriwiki.artifacts.answers import Answers, Failure
+
+LENGTH = struct.Struct("<I")
+MAX_BYTES = 256 * 2**20  # a batch of eight photos takes 80 MB at most
+CHUNK = 64 * 2**10  # most frames are read in a single call
+
+Content = bytes | memoryview
+
+InputT = TypeVar("InputT")
+AnswerT = TypeVar("AnswerT")
+
+
+class BrokenFrameError(Exception):
+    """What came is no frame of the expected type."""
+
+
+class CutFrameError(BrokenFrameError):
+    """The connection ended within a frame: the other side died, or gave up."""
+
+
+class Readable(Protocol):
+    """What a frame is read from, which is a socket or reads from one."""
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def recv_into(self, buffer: memoryview, /) -> int: ...
+
+
+class Batch(msgspec.Struct, Generic[InputT], array_like=True, frozen=True):
+    """The inputs that are to be answered, together, by exactly `version`."""
+
+    version: str
+    inputs: list[InputT]
+
+
+class Results(msgspec.Struct, Generic[AnswerT], array_like=True, frozen=True):
+    """The answers, in the order of the inputs; None for an input whose failure stands in `failures`, by its position.
+
+    `error` says that the whole batch failed, through no fault of its inputs.
+    """
+
+    model: str
+    version: str
+    answers: list[AnswerT | None]
+    failures: dict[int, Failure]
+    error: str = ""
+
+
+PROBE = LENGTH.pack(0)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def batch_frame(version: str, inputs: Sequence[Any]) -> bytearray:
+    """The frame of a batch. Raises BrokenFrameError when it is too long."""
+    return _frame(Batch(version, list(inputs)))
+
+
+def answers_frame(answers: Answers[Any]) -> bytearray:
+    """The frame of the answers to a batch. Raises BrokenFrameError when it is too long."""
+    failures = {position: one for position, one in enumerate(answers.results) if isinstance(one, Failure)}
+    results = [None if position in failures else one for position, one in enumerate(answers.results)]
+    return _frame(Results(answers.model, answers.version, results, failures))
+
+
+def error_frame(model: str, version: str, error: str) -> bytearray:
+    """The frame that says that a batch failed as a whole. Where `error` cannot be encoded, it is replaced by question marks."""
+    return _frame(Results(model, version, [], {}, error.encode("utf-8", "replace").decode()))
+
+
+def _frame(content: Batch[Any] | Results[Any]) -> bytearray:
+    buffer = bytearray(LENGTH.size)
+    _encoder.encode_into(content, buffer, LENGTH.size)
+    length = len(buffer) - LENGTH.size
+    if length > MAX_BYTES:
+        raise BrokenFrameError(f"a frame of {length} bytes; at most {MAX_BYTES} are sent")
+    LENGTH.pack_into(buffer, 0, length)
+    return buffer
+
+
+class BatchDecoder(Generic[InputT]):
+    """Reads batches of inputs of the type `inputs`."""
+
+    def __init__(self, inputs: type[InputT]) -> None:
+        self._decoder = msgspec.msgpack.Decoder(Batch[inputs])  # type: ignore[valid-type]
+
+    def decode(self, content: Content) -> Batch[InputT]:
+        """Raises BrokenFrameError."""
+        try:
+            return self._decoder.decode(content)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise BrokenFrameError(f"not a batch: {error}") from None
+
+
+class BatchError(Exception):
+    """The runner could not answer a batch, through no fault of its inputs."""
+
+
+class AnswersDecoder(Generic[AnswerT]):
+    """Reads answers of the type `answers`."""
+
+    def __init__(self, answers: type[AnswerT]) -> None:
+        self._decoder = msgspec.msgpack.Decoder(Results[answers])  # type: ignore[valid-type]
+
+    def decode(self, content: Content) -> Answers[AnswerT]:
+        """Raises BrokenFrameError, and BatchError where the whole batch failed."""
+        try:
+            results: Results[AnswerT] = self._decoder.decode(content)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise BrokenFrameError(f"not the answers to a batch: {error}") from None
+        if results.error:
+            raise BatchError(results.error)
+        merged: list[AnswerT | Failure] = []
+        for position, answer in enumerate(results.answers):
+            one = results.failures.get(position) if answer is None else answer
+            if one is None:
+                raise BrokenFrameError(f"input {position} has neither an answer nor a failure")
+            merged.append(one)
+        return Answers(results.model, results.version, tuple(merged))
+
+
+def content_length(start: bytes | bytearray, most: int = MAX_BYTES) -> int:
+    """The length that a frame's first four bytes state. Raises BrokenFrameError when it is more than `most`."""
+    (length,) = LENGTH.unpack_from(start)
+    if length > most:
+        raise BrokenFrameError(f"a frame of {length} bytes is announced; at most {most} are accepted")
+    return int(length)
+
+
+def receive(connection: Readable, most: int = MAX_BYTES) -> Content | None:
+    """The content of the next frame, of at most so many bytes; None where the other side has closed the connection between two
+    frames.
+
+    To be used where each side waits for the other's frame before it sends its next: what came with a frame belongs to it.
+    Raises BrokenFrameError (CutFrameError), and OSError (TimeoutError where the socket has a timeout).
+    """
+    received = connection.recv(CHUNK)
+    if not received:
+        return None
+    while len(received) < LENGTH.size:
+        more = connection.recv(CHUNK)
+        if not more:
+            raise CutFrameError("the connection ended within a frame")
+        received += more
+    length = content_length(received, most)
+    content = memoryview(received)[LENGTH.size :]
+    if len(content) == length:
+        return content
+    if len(content) > length:
+        raise BrokenFrameError("more came than the frame's length")
+    whole = bytearray(length)
+    whole[: len(content)] = content
+    rest = memoryview(whole)[len(content) :]
+    while rest:
+        read = connection.recv_into(rest)
+        if not read:
+            raise CutFrameError("the connection ended within a frame")
+        rest = rest[read:]
+    return memoryview(whole)

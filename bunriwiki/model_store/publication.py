@@ -1,0 +1,109 @@
+"""How a version gets into the store: staged beside it, made durable, and then renamed into place in one step."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from bentoml._internal.models.model import ModelContext, ModelInfo
+from bentoml._internal.tag import Tag
+
+from bunriwiki.artifacts.manifest import MANIFEST, Manifest, digest
+from bunriwiki.model_store.files import sync_folder, sync_tree
+from bunriwiki.model_store.layout import Layout
+
+MODEL_YAML = "model.yaml"  # what makes a folder a model to BentoML
+
+Progress = Callable[[str], None]
+
+
+class VersionExistsError(Exception):
+    """The store has another version under this name."""
+
+
+def publish(
+    layout: Layout,
+    folder: Path,
+    source: str,
+    progress: Progress = lambda _: None,
+    *,
+    digest_there: str | None = None,
+    forced_past: str | None = None,
+) -> Manifest:
+    """Copy the version in `folder` into the store; `source` says where it came from. Only for the writer.
+
+    `digest_there` is of what the registry offered, to know it again (`registry_digest`); `forced_past` are the gates that it
+    did not pass.
+
+    A reader sees all of it or nothing, at whatever instant this ends. The same version twice is done once. `progress` is told
+    each step when it is done: copied, verified, described, synced, renamed, published. Raises DamagedArtifactError,
+    VersionExistsError and OSError.
+    """
+    manifest = Manifest.read(folder)
+    place = layout.version(manifest.model, manifest.version)
+    if place.exists():
+        if digest(place / MANIFEST) != digest(folder / MANIFEST):
+            raise VersionExistsError(f"the store has another {manifest.model}:{manifest.version}; publish under a new name")
+    else:
+        _copy(layout, folder, manifest, _model_yaml(manifest, source, digest=digest_there, forced_past=forced_past), progress)
+    sync_folder(place.parent)  # also where a predecessor died before it
+    sync_folder(layout.models)
+    progress("published")
+    return manifest
+
+
+def registry_digest(folder: Path) -> str | None:
+    """The digest of what the registry offered for the published version in `folder`; None where it is not known."""
+    return _metadata(folder, "digest")
+
+
+def forced_past(folder: Path) -> str | None:
+    """The gates that a person forced the published version in `folder` past; None where it passed."""
+    return _metadata(folder, "forced_past")
+
+
+def _metadata(folder: Path, name: str) -> str | None:
+    try:
+        found = yaml.safe_load((folder / MODEL_YAML).read_text(encoding="utf-8"))["metadata"].get(name)
+    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        return None
+    return None if found is None else str(found)
+
+
+def _copy(layout: Layout, folder: Path, manifest: Manifest, model_yaml: str, progress: Progress) -> None:
+    place = layout.version(manifest.model, manifest.version)
+    staged = layout.staging / f"{manifest.model}-{manifest.version}-{uuid.uuid4().hex}"
+    try:
+        for path in (MANIFEST, *(file.path for file in manifest.files)):
+            (staged / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / path, staged / path)
+        progress("copied")
+        manifest.verify(staged)  # the copy, not the original: this is what will be served
+        progress("verified")
+        (staged / MODEL_YAML).write_text(model_yaml, encoding="utf-8")
+        progress("described")
+        sync_tree(staged)
+        progress("synced")
+        place.parent.mkdir(exist_ok=True)
+        staged.rename(place)
+        progress("renamed")
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+
+
+def _model_yaml(manifest: Manifest, source: str, **known: str | None) -> str:
+    info = ModelInfo(
+        tag=Tag(manifest.model, manifest.version),
+        module="",  # BentoML does not load it, the runners do
+        labels={"project": "bunriwiki"},
+        options={},
+        metadata={"source": source, "engine": manifest.engine, **{name: told for name, told in known.items() if told}},
+        context=ModelContext(framework_name=manifest.engine, framework_versions={}),
+        signatures={},
+        api_version="v1",
+    )
+    return str(info.dump())

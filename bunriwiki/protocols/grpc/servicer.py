@@ -1,0 +1,183 @@
+"""The calls of `inference.GRPCInferenceService`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+import grpc
+from loguru import logger
+
+from bunriwiki.protocols.grpc import messages
+from bunriwiki.protocols.grpc import open_inference_pb2 as pb
+from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceServicer
+from bunriwiki.protocols.handlers import errors
+from bunriwiki.protocols.handlers.memory import Memory
+from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, VERSION, OpenInference
+from bunriwiki.telemetry.metrics import begin_with_routes, count_request
+
+LEAVING = 0.1  # seconds for the last answers to leave
+DOOR = "grpc"  # its name in the metrics
+SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+AnswerT = TypeVar("AnswerT")
+
+
+class Servicer(GRPCInferenceServiceServicer):
+    """Thin: messages in, handlers asked, messages out; a RequestError becomes its status."""
+
+    def __init__(self, handlers: OpenInference, memory: Memory) -> None:
+        self._handlers = handlers
+        self._memory = memory
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        begin_with_routes([("POST", f"/{SERVICE.full_name}/{method.name}") for method in SERVICE.methods], DOOR, "OK")
+
+    async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
+        async def answer() -> pb.ServerLiveResponse:
+            return pb.ServerLiveResponse(live=True)
+
+        return await self._counted("ServerLive", context, answer)
+
+    async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
+        async def answer() -> pb.ServerReadyResponse:
+            return pb.ServerReadyResponse(ready=await self._handlers.server_ready())
+
+        return await self._counted("ServerReady", context, answer)
+
+    async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
+        async def answer() -> pb.ModelReadyResponse:
+            return pb.ModelReadyResponse(ready=await self._handlers.model_ready(request.name, request.version))
+
+        return await self._counted("ModelReady", context, answer)
+
+    async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
+        async def answer() -> pb.ServerMetadataResponse:
+            return pb.ServerMetadataResponse(name=NAME, version=VERSION, extensions=EXTENSIONS)
+
+        return await self._counted("ServerMetadata", context, answer)
+
+    async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
+        async def answer() -> pb.ModelMetadataResponse:
+            return messages.write_metadata(await self._handlers.model_metadata(request.name, request.version))
+
+        return await self._counted("ModelMetadata", context, answer)
+
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+        return await self._counted("ModelInfer", context, lambda: self._infer(request, context))
+
+    async def ModelStreamInfer(
+        self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """Each request is answered when it comes; one that fails gets its error and does not end the stream."""
+        started = time.perf_counter()
+        status = "CANCELLED"
+        try:
+            async for request in request_iterator:
+                try:
+                    yield pb.ModelStreamInferResponse(infer_response=await self._infer(request, context))
+                except Exception as error:
+                    refused = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
+                    yield pb.ModelStreamInferResponse(error_message=_said(error), infer_response=refused)
+            status = "OK"
+        finally:
+            count_request("POST", f"/{SERVICE.full_name}/ModelStreamInfer", status, DOOR, time.perf_counter() - started)
+
+    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
+        async def answer() -> pb.ModelStatisticsResponse:
+            found = self._handlers.statistics(request.name, request.version)
+            return pb.ModelStatisticsResponse(model_stats=[messages.write_statistics(*one) for one in found])
+
+        return await self._counted("ModelStatistics", context, answer)
+
+    async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
+        async def answer() -> pb.RepositoryIndexResponse:
+            entry = pb.RepositoryIndexResponse.ModelIndex
+            found = await self._handlers.index(ready_only=request.ready)
+            return pb.RepositoryIndexResponse(
+                models=[entry(name=one.name, version=one.version, state=one.state, reason=one.reason) for one in found]
+            )
+
+        return await self._counted("RepositoryIndex", context, answer)
+
+    async def RepositoryModelLoad(
+        self, request: pb.RepositoryModelLoadRequest, context: Context
+    ) -> pb.RepositoryModelLoadResponse:
+        async def answer() -> pb.RepositoryModelLoadResponse:
+            await self._handlers.load(request.model_name, _authorization(context))
+            return pb.RepositoryModelLoadResponse()
+
+        return await self._counted("RepositoryModelLoad", context, answer)
+
+    async def RepositoryModelUnload(
+        self, request: pb.RepositoryModelUnloadRequest, context: Context
+    ) -> pb.RepositoryModelUnloadResponse:
+        async def answer() -> pb.RepositoryModelUnloadResponse:
+            await self._handlers.unload(request.model_name, _authorization(context))
+            return pb.RepositoryModelUnloadResponse()
+
+        return await self._counted("RepositoryModelUnload", context, answer)
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until every call that has begun is answered, but no longer than `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        await asyncio.sleep(LEAVING)
+
+    async def _infer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            with self._memory.holding() as take:
+                take(request.ByteSize())
+                call = messages.read_request(request)
+                answer = await self._handlers.infer(call, context.time_remaining())
+                return messages.write_response(answer, raw=bool(request.raw_input_contents))
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def _counted(self, method: str, context: Context, answer: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
+        started = time.perf_counter()
+        status = "CANCELLED"
+        try:
+            answered = await answer()
+            status = "OK"
+            return answered
+        except errors.RequestError as error:
+            status = messages.CODES.get(error.status, grpc.StatusCode.INTERNAL).name
+            await _abort(context, error)
+        except Exception:
+            status = "INTERNAL"
+            logger.exception("{} failed", method)
+            await _abort(context, errors.internal("Something went wrong here. It was logged."))
+        finally:
+            count_request("POST", f"/{SERVICE.full_name}/{method}", status, DOOR, time.perf_counter() - started)
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, errors.RequestError):
+        return error.detail
+    logger.opt(exception=error).error("a request of a stream failed")
+    return "Something went wrong here. It was logged."
+
+
+def _authorization(context: Context) -> str | None:
+    for name, value in context.invocation_metadata() or ():
+        if name == "authorization":
+            return str(value)
+    return None
+
+
+async def _abort(context: Context, error: errors.RequestError) -> NoReturn:
+    """End the call with its code, and with a hint where trying again makes sense."""
+    seconds = error.headers.get("Retry-After")
+    hint = (("retry-after", seconds), ("grpc-retry-pushback-ms", str(int(seconds) * 1000))) if seconds else ()
+    await context.abort(messages.CODES.get(error.status, grpc.StatusCode.INTERNAL), error.detail, hint)
+    raise AssertionError("abort raises")

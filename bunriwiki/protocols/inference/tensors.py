@@ -1,0 +1,85 @@
+"""Tensors as the protocol means them, whichever way they came over the wire."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from bunriwiki.protocols.handlers import errors
+
+LENGTH = struct.Struct("<I")  # before each element of a BYTES tensor in its raw form
+MOST_DIMENSIONS = 8
+MOST_ELEMENTS = 128
+MOST_INPUTS = 8
+
+Data = Sequence[bytes] | npt.NDArray[np.float32] | npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """What a model takes or gives: -1 in the shape stands for any number."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor; `data` is flat, in row-major order, one element after the other."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: Data
+    parameters: dict[str, str] = field(default_factory=dict)
+
+
+def elements(name: str, shape: Sequence[int]) -> int:
+    """How many elements a tensor of this shape has. Raises RequestError for a shape that no input can have."""
+    if len(shape) > MOST_DIMENSIONS:
+        raise errors.broken(f"The shape of input {name[:40]!r} has {len(shape)} dimensions.")
+    if any(size < 0 for size in shape):
+        raise errors.broken(f"The shape of input {name[:40]!r} has a negative size.")
+    if 0 in shape:
+        return 0
+    count = 1
+    for size in shape:
+        count *= size
+        if count > MOST_ELEMENTS:
+            raise errors.too_large(f"Input {name[:40]!r} is too long: at most {MOST_ELEMENTS} elements go in one call.")
+    return count
+
+
+def split_bytes(name: str, raw: bytes | memoryview, count: int) -> list[bytes]:
+    """The `count` elements of a BYTES tensor in its raw form: four bytes of length before each. Raises RequestError."""
+    found: list[bytes] = []
+    place = 0
+    while place < len(raw) and len(found) < count:
+        if len(raw) - place < LENGTH.size:
+            break
+        (size,) = LENGTH.unpack_from(raw, place)
+        place += LENGTH.size
+        if size > len(raw) - place:
+            raise errors.broken(f"An element of input {name[:40]!r} says it has {size} bytes, {len(raw) - place} are left.")
+        found.append(bytes(raw[place : place + size]))
+        place += size
+    if len(found) != count or place != len(raw):
+        raise errors.broken(f"The bytes of input {name[:40]!r} are not the {count} elements that its shape says.")
+    return found
+
+
+def join_bytes(items: Sequence[bytes]) -> bytes:
+    """A BYTES tensor in its raw form."""
+    return b"".join(LENGTH.pack(len(item)) + item for item in items)
+
+
+def to_raw(tensor: Tensor) -> bytes:
+    """A tensor in its raw form: little-endian, row-major."""
+    if isinstance(tensor.data, np.ndarray):
+        return tensor.data.astype(tensor.data.dtype.newbyteorder("<")).tobytes()
+    return join_bytes(tensor.data)

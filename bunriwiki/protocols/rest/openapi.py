@@ -1,0 +1,185 @@
+"""The OpenAPI document of the REST door, from the same models that it parses and answers with."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from bunriwiki.artifacts.inputs import THRESHOLDS
+from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.protocols.handlers.status import ModelStates
+from bunriwiki.protocols.rest.bodies import ADVICE, IMAGE_TYPES
+from bunriwiki.protocols.rest.schemas import HateSpeech, Problem, Recyclables, Sentiment, TextRequest
+
+REFERENCE = "#/components/schemas/{model}"
+THRESHOLD = {"type": "number", "minimum": 0, "maximum": 1}
+SWITCH = {"type": "boolean"}
+OPTIONS: dict[str, dict[str, Any]] = {
+    **{name: {**THRESHOLD, "default": default} for name, default in THRESHOLDS.items()},
+    ADVICE: {**SWITCH, "default": False},
+}
+PROBLEMS = {
+    400: "The body cannot be read: broken JSON, a broken multipart body, a damaged image.",
+    408: "The body did not arrive in time.",
+    413: "The body has over 10 MB (128 KB for text), the text over 10,000 characters, or the image over 50 megapixels.",
+    415: "The body is of a type that this call does not take.",
+    422: "A field or a query parameter is missing, empty, unknown, or of a wrong type.",
+    503: "Too many requests are waiting, or a model is being restarted. `Retry-After` says when to try again.",
+    504: "The deadline passed.",
+}
+HEADERS = {
+    "X-Model-Name": "The model that answered.",
+    "X-Model-Version": "The version that answered.",
+    "X-Request-Id": "The request's own id where it sent one, else a new one.",
+}
+
+
+RELOAD: dict[str, Any] = {
+    "models": {"type": "array", "items": {"enum": list(MODELS)}, "minItems": 1},
+    "force": {"type": "boolean", "default": False, "description": "Take what the gates say for a warning."},
+    "wait": {"type": "boolean", "default": True, "description": "Answer when it is done, not at once."},
+    "timeout": {"type": "number", "exclusiveMinimum": 0},
+}
+TO: dict[str, Any] = {"version": {"type": "string"}}
+REFUSALS = {
+    400: "The body is no JSON.",
+    401: "The token is wrong.",
+    403: "No token is set here.",
+    404: "There is no such model or version.",
+    408: "The body took too long.",
+    409: "It cannot be done now; the sentence says why.",
+    413: "The body is too large.",
+    422: "Not what the schema says.",
+    429: "Too many wrong tokens.",
+    500: "Something went wrong, and was logged.",
+    503: "No sidecar runs.",
+    504: "It takes longer, and goes on.",
+}
+
+
+@lru_cache(maxsize=1)
+def document() -> bytes:
+    """The document as JSON."""
+    models: list[type[BaseModel]] = [TextRequest, Recyclables, HateSpeech, Sentiment, ModelStates, Problem]
+    _, schemas = models_json_schema([(model, "serialization") for model in models], ref_template=REFERENCE)
+    text = {"application/json": {"schema": _reference(TextRequest)}}
+    return json.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Bunriwiki model service",
+                "version": "1",
+                "description": "Recyclables in photos, hate speech and sentiment in Korean text.",
+                "license": {"name": "AGPL-3.0-or-later", "identifier": "AGPL-3.0-or-later"},
+            },
+            "servers": [{"url": "."}],
+            "tags": [{"name": "Models"}, {"name": "Infrastructure"}, {"name": "Administration"}],
+            "components": {
+                "schemas": schemas["$defs"],
+                "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            },
+            "paths": {
+                "/yolo/prediction": _call("yolo_prediction", "Recyclables in a photo", _image_body(), Recyclables, OPTIONS),
+                "/kcbert/prediction": _call("kcbert_prediction", "Hate speech in a Korean comment", text, HateSpeech),
+                "/predict": _call("predict", "Sentiment of a Korean sentence", text, Sentiment),
+                "/livez": _probe("Whether the process lives."),
+                "/readyz": _probe("Whether every model is loaded and warm.", not_ready=True),
+                "/metrics": _probe("Prometheus metrics."),
+                "/v1/models": _state(),
+                "/reload_model": _command("Look at the registries now: what changed of each model, or why not.", RELOAD),
+                "/v1/models/{model}/rollback": _command("Go back to the version before, or to the one that is named.", TO),
+                "/v1/models/{model}/pin": _command("Hold a model at what serves, or at the version that is named.", TO),
+                "/v1/models/{model}/unpin": _command("Let a model follow its registry again.", {}),
+            },
+        },
+        ensure_ascii=False,
+    ).encode()
+
+
+def _reference(model: type[BaseModel]) -> dict[str, Any]:
+    return {"$ref": REFERENCE.format(model=model.__name__)}
+
+
+def _call(
+    name: str,
+    summary: str,
+    content: dict[str, Any],
+    answer: type[BaseModel],
+    options: dict[str, dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    answered = {
+        "description": "The answer.",
+        "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS.items()},
+        "content": {"application/json": {"schema": _reference(answer)}},
+    }
+    return {
+        "post": {
+            "operationId": name,
+            "tags": ["Models"],
+            "summary": summary,
+            "parameters": [_option(name, schema) for name, schema in (options or {}).items()],
+            "requestBody": {"required": True, "content": content},
+            "responses": {"200": answered, **{str(status): _problem(text) for status, text in PROBLEMS.items()}},
+        }
+    }
+
+
+def _option(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "schema": schema}
+
+
+def _image_body() -> dict[str, Any]:
+    file = {"type": "string", "format": "binary", "contentMediaType": "image/*"}
+    form = {
+        "type": "object",
+        "required": ["image"],
+        "additionalProperties": False,
+        "properties": {"image": file, **dict.fromkeys(THRESHOLDS, THRESHOLD), ADVICE: SWITCH},
+    }
+    raw = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in IMAGE_TYPES}
+    return {"multipart/form-data": {"schema": form}, **raw}
+
+
+def _problem(text: str) -> dict[str, Any]:
+    return {"description": text, "content": {"application/problem+json": {"schema": _reference(Problem)}}}
+
+
+def _state() -> dict[str, Any]:
+    answered = {"description": "Every model.", "content": {"application/json": {"schema": _reference(ModelStates)}}}
+    summary = "What serves of each model, since when and from where, and how its workers are."
+    return {
+        "get": {
+            "operationId": "models",
+            "tags": ["Infrastructure"],
+            "summary": summary,
+            "responses": {"200": answered, "503": _problem("The service is starting.")},
+        }
+    }
+
+
+def _command(summary: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """A call that the sidecar answers."""
+    schema = {"type": "object", "additionalProperties": False, "properties": properties}
+    model = {"name": "model", "in": "path", "required": True, "schema": {"enum": list(MODELS)}}
+    done = {"description": "Done.", "content": {"application/json": {"schema": {"type": "object"}}}}
+    return {
+        "post": {
+            "tags": ["Administration"],
+            "summary": summary,
+            "parameters": [] if properties is RELOAD else [model],
+            "security": [{"token": []}],
+            "requestBody": {"required": False, "content": {"application/json": {"schema": schema}}},
+            "responses": {"200": done, "202": done, **{str(status): _problem(text) for status, text in REFUSALS.items()}},
+        }
+    }
+
+
+def _probe(summary: str, *, not_ready: bool = False) -> dict[str, Any]:
+    responses: dict[str, Any] = {"200": {"description": "Yes.", "content": {"text/plain": {"schema": {"type": "string"}}}}}
+    if not_ready:
+        responses["503"] = _problem("No; the sentence says why.")
+    return {"get": {"tags": ["Infrastructure"], "summary": summary, "responses": responses}}

@@ -1,0 +1,133 @@
+"""The routes of the sidecar's API for a person's commands. Reading needs no token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from bunriwiki.model_store.history import Event
+from model_sync.admin.commands import Commands
+from model_sync.admin.names import CommandError
+from model_sync.admin.status import SHOWN
+from model_sync.api.web import ProblemError, TokenGate, parse, read
+
+LONGEST_HISTORY = 10_000  # events in an answer
+STATUS = {"invalid": 422, "unknown": 404, "failed": 500}  # by the kind of a refusal; the others are conflicts
+
+ResultT = TypeVar("ResultT")
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class VersionRequest(_Body):
+    """The body of `POST /models/{model}/rollback` and `.../pin`: the version to go to."""
+
+    version: str | None = None
+
+
+class QuarantineRequest(_Body):
+    """The body of `POST /quarantine`."""
+
+    model: str
+    version: str
+    reason: str = Field(min_length=1, max_length=500)
+
+
+class HistoryRequest(BaseModel):
+    """The query of `GET /history`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = None
+    last: int = Field(default=SHOWN, ge=1, le=LONGEST_HISTORY)
+
+
+class HistoryAnswer(BaseModel):
+    """What `GET /history` answers, the oldest event first."""
+
+    events: list[Event]
+
+
+class CommandRoutes:
+    """`gate` lets through who may change something. The commands run in threads, and are answered when they are done."""
+
+    def __init__(self, commands: Commands, gate: TokenGate) -> None:
+        self._commands = commands
+        self._gate = gate
+
+    def routes(self) -> list[Route]:
+        """The routes."""
+        return [
+            Route("/status", self.status),
+            Route("/history", self.history),
+            Route("/models/{model}/rollback", self.rollback, methods=["POST"]),
+            Route("/models/{model}/pin", self.pin, methods=["POST"]),
+            Route("/models/{model}/unpin", self.unpin, methods=["POST"]),
+            Route("/quarantine", self.quarantine, methods=["POST"]),
+            Route("/quarantine/{model}/{version}", self.release, methods=["DELETE"]),
+            Route("/gc", self.gc, methods=["POST"]),
+        ]
+
+    async def status(self, _: Request) -> Response:
+        return _json(await _do(self._commands.status))
+
+    async def history(self, request: Request) -> Response:
+        wanted = _parse_query(request.query_params)
+        return _json(HistoryAnswer(events=await _do(self._commands.history, wanted.model, wanted.last)))
+
+    async def rollback(self, request: Request) -> Response:
+        await self._gate.check(request)
+        wanted = parse(await read(request), VersionRequest, '{"version": "v1"}')
+        return _json(await _do(self._commands.rollback, request.path_params["model"], wanted.version))
+
+    async def pin(self, request: Request) -> Response:
+        await self._gate.check(request)
+        wanted = parse(await read(request), VersionRequest, '{"version": "v1"}')
+        return _json(await _do(self._commands.pin, request.path_params["model"], wanted.version))
+
+    async def unpin(self, request: Request) -> Response:
+        await self._gate.check(request)
+        return _json(await _do(self._commands.unpin, request.path_params["model"]))
+
+    async def quarantine(self, request: Request) -> Response:
+        await self._gate.check(request)
+        wanted = parse(await read(request), QuarantineRequest, '{"model": "yolo", "version": "v1", "reason": "it is slow"}')
+        return _json(await _do(self._commands.quarantine, wanted.model, wanted.version, wanted.reason), 201)
+
+    async def release(self, request: Request) -> Response:
+        await self._gate.check(request)
+        model, version = request.path_params["model"], request.path_params["version"]
+        await _do(self._commands.release, model, version, status={**STATUS, "invalid": 404})  # it is a part of the address
+        return Response(status_code=204)
+
+    async def gc(self, request: Request) -> Response:
+        await self._gate.check(request)
+        return _json(await _do(self._commands.gc))
+
+
+async def _do(command: Callable[..., ResultT], *arguments: object, status: Mapping[str, int] = STATUS) -> ResultT:
+    """What `command` returns, from a thread. Raises ProblemError for what it refuses."""
+    try:
+        return await run_in_threadpool(command, *arguments)
+    except CommandError as error:
+        raise ProblemError(status.get(error.kind, 409), error.sentence) from None
+
+
+def _json(what: BaseModel, status: int = 200) -> Response:
+    return JSONResponse(what.model_dump(mode="json"), status)
+
+
+def _parse_query(query: Mapping[str, Any]) -> HistoryRequest:
+    try:
+        return HistoryRequest.model_validate(dict(query))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ProblemError(422, f"{'.'.join(map(str, first['loc']))[:60]}: {first['msg']}.") from None

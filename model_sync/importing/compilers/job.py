@@ -1,0 +1,170 @@
+"""Make a version folder of what was published, in a process of its own.
+
+    python -m model_sync.importing.compilers.job MODEL FOLDER OUTPUT --version V --source URI --reference DIR
+
+Says on standard output, as JSON lines, what it is at: `{"phase": "load", "seconds": 1.2}` when a part is over, and at the end
+`{"done": true}` or `{"refused": "why"}` (exit code 3; `bunriwiki/artifacts/programs.py`). OUTPUT, which must not be there
+before, is there after `done` only. It writes below OUTPUT's parent folder and asks no network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bunriwiki.artifacts.manifest import MODELS, DamagedArtifactError
+from bunriwiki.artifacts.programs import REFUSED, UNFIT, Teller
+from bunriwiki.artifacts.reference import REFERENCE, ReferencePhoto, ReferenceText
+from bunriwiki.artifacts.samples import read_samples
+from model_sync.importing.compilers.golden_inputs import golden_photos, golden_texts
+from model_sync.importing.compilers.phases import Phase
+from model_sync.importing.compilers.precompiled import take_over
+from model_sync.importing.published import (
+    ClassifierFolder,
+    ClassifierGraph,
+    Compiled,
+    DetectorGraph,
+    DetectorWeights,
+    Pyfunc,
+    find_artifact,
+)
+from model_sync.sources import RefusedError
+
+ALONE = {  # nothing is fetched, installed or reported by the libraries
+    "HF_HUB_OFFLINE": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_OFFLINE": "1",
+    "ULTRALYTICS_SAFE_LOAD": "1",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_OFFLINE": "true",
+}
+SCRATCH = ("HF_HOME", "MPLCONFIGDIR", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "YOLO_CONFIG_DIR")  # where libraries put their files
+
+
+# The compilers are imported when one is needed: each brings large libraries, and what is compiled already needs none.
+# ruff: noqa: PLC0415
+def make_version(model: str, folder: Path, output: Path, *, version: str, source: str, reference: Path, phase: Phase) -> None:
+    """Turn what was published for `model` in `folder` into the version folder `output`.
+
+    Golden samples are made of inputs of the reference set in the folder `reference`, where the artifact brings none. Raises
+    RefusedError, DamagedArtifactError, and anything else: it is other people's code and files.
+    """
+    match find_artifact(model, folder):
+        case Compiled(compiled):
+            with phase("take over"):
+                take_over(compiled, output, model=model, version=version, source=source)
+        case DetectorWeights(file, architecture):
+            with phase("import"):
+                from model_sync.importing.compilers.yolo import compile_yolo
+
+                _limit_threads()
+            photos = golden_photos(reference)
+            compile_yolo(file, output, version=version, source=source, golden=photos, architecture=architecture, phase=phase)
+        case DetectorGraph(file):
+            with phase("import"):
+                from model_sync.importing.compilers.yolo_onnx import compile_yolo_onnx
+
+                _limit_threads()
+            photos = golden_photos(reference)
+            compile_yolo_onnx(file, output, version=version, source=source, golden=photos, phase=phase)
+        case ClassifierFolder(weights, tokenizer):
+            with phase("import"):
+                from model_sync.importing.compilers.kcbert import compile_kcbert
+
+                _limit_threads()
+            texts = golden_texts(reference)
+            compile_kcbert(weights, output, version=version, source=source, golden=texts, tokenizer=tokenizer, phase=phase)
+        case ClassifierGraph(file, config, tokenizer):
+            with phase("import"):
+                from model_sync.importing.compilers.kcbert_onnx import compile_kcbert_onnx
+
+                _limit_threads()
+            texts = golden_texts(reference)
+            compile_kcbert_onnx(
+                file, output, config=config, tokenizer=tokenizer, version=version, source=source, golden=texts, phase=phase
+            )
+        case Pyfunc(pyfunc):
+            with phase("import"):
+                from model_sync.importing.compilers.sentiment import package_sentiment
+            texts = golden_texts(reference)
+            package_sentiment(pyfunc, output, version=version, source=source, golden=texts, phase=phase)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m model_sync.importing.compilers.job", description="Make a version folder.")
+    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("folder", type=Path, help="what was published")
+    parser.add_argument("output", type=Path, help="the version folder to make")
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--source", required=True, help="where it was published")
+    parser.add_argument("--reference", type=Path, required=True, help="a folder with a reference set")
+    given = parser.parse_args()
+    if given.output.exists():
+        parser.error(f"{given.output} is there already")
+    teller = Teller()
+    try:
+        read_samples(given.reference / REFERENCE, ReferencePhoto if given.model == "yolo" else ReferenceText)
+    except DamagedArtifactError as error:
+        teller.tell(unfit=str(error))
+        return UNFIT
+    with tempfile.TemporaryDirectory(prefix=".import-", dir=given.output.parent) as scratch:
+        os.environ |= ALONE | dict.fromkeys(SCRATCH, scratch)
+        tempfile.tempdir = None  # it was asked for already
+        sys.dont_write_bytecode = True  # in a pyfunc's folder it would be a file of the version
+        try:
+            make_version(
+                given.model,
+                given.folder,
+                given.output,
+                version=given.version,
+                source=given.source,
+                reference=given.reference,
+                phase=_telling(teller),
+            )
+        except (Exception, SystemExit) as error:  # other people's code may raise anything
+            traceback.print_exc()
+            shutil.rmtree(given.output, ignore_errors=True)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                teller.tell(unfit=os.strerror(errno.ENOSPC))
+                return UNFIT
+            teller.tell(refused=_reason(error))
+            return REFUSED
+    teller.tell(done=True)
+    return 0
+
+
+def _reason(error: BaseException) -> str:
+    ours = isinstance(error, RefusedError | DamagedArtifactError | pickle.UnpicklingError)
+    return str(error) if ours else f"{type(error).__name__}: {error}"
+
+
+def _telling(teller: Teller) -> Phase:
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        teller.tell(phase=name, seconds=round(time.monotonic() - began, 3))
+
+    return phase
+
+
+def _limit_threads() -> None:
+    import torch
+
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(int(threads))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

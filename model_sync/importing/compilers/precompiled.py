@@ -1,0 +1,43 @@
+"""Take over a folder that is a version of the data plane already: verified, under the name that the registry gives it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from bunriwiki.artifacts.golden import GOLDEN, read_golden_photos, read_golden_texts
+from bunriwiki.artifacts.manifest import ImageInput, Manifest
+from model_sync.sources import RefusedError
+
+
+def take_over(folder: Path, output: Path, *, model: str, version: str, source: str) -> Manifest:
+    """Put the version in `folder` into the folder `output`, as `version` from `source`. Its files are linked where possible.
+
+    Raises DamagedArtifactError and RefusedError.
+    """
+    manifest = Manifest.read(folder)
+    if manifest.model != model:
+        raise RefusedError(f"it is a version of {manifest.model}, not of {model}")
+    if manifest.engine == "pyfunc" and model != "sentiment":
+        raise RefusedError(f"its engine is pyfunc, which runs code: for {model} it has to be onnx")
+    manifest.verify(folder)
+    if GOLDEN not in {file.path for file in manifest.files}:
+        raise RefusedError(f"it has no golden samples: {GOLDEN} says what the original model answered")
+    read = read_golden_photos if isinstance(manifest.input, ImageInput) else read_golden_texts
+    if not read(folder):
+        raise RefusedError(f"it has no golden samples: {GOLDEN} is empty")
+    for file in manifest.files:
+        target = output / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _link(folder / file.path, target)
+    renamed = manifest.model_copy(update={"version": version, "source": source})
+    renamed.write(output)
+    return renamed
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another disk, or not allowed here
+        shutil.copyfile(source, target)

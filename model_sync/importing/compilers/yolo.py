@@ -1,0 +1,172 @@
+"""Compile an ultralytics detector into a version that the data plane serves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from model_sync.importing.compilers import torchvision_ops  # noqa: F401  (first: ultralytics needs what it declares)
+
+# isort: split
+
+import onnx
+import torch
+from onnxscript import opset18 as op
+from torch import Tensor
+from ultralytics.utils.nms import TorchNMS
+from ultralytics.utils.ops import xywh2xyxy
+
+from bunriwiki.artifacts.answers import DECIMALS, Detection
+from bunriwiki.artifacts.golden import GoldenPhoto, write_golden
+from bunriwiki.artifacts.image import decode
+from bunriwiki.artifacts.manifest import ImageInput, Label, Manifest, describe_files
+from bunriwiki.artifacts.reference import copy_reference
+from bunriwiki.artifacts.suppression import nms
+from model_sync.importing.compilers.checkpoints import load_detector
+from model_sync.importing.compilers.onnx_files import forget_origin, store_in_half
+from model_sync.importing.compilers.phases import Phase, untold
+
+KOREAN = {
+    "cardboard": "골판지",
+    "glass": "유리",
+    "metal": "금속",
+    "paper": "종이",
+    "plastic": "플라스틱",
+    "trash": "일반쓰레기",
+}
+MOST_BOXES = 300  # per photo
+GOLDEN_CONFIDENCE = 0.25
+GOLDEN_IOU = 0.5
+
+
+class Detector(torch.nn.Module):
+    """The network with non-maximum suppression behind it, as one graph.
+
+    Takes `images` [batch, 3, size, size], `iou` [1] and `confidence` [1]; gives `boxes` [kept, 4] (x1, y1, x2, y2 in the
+    square), `scores` [kept], `classes` [kept] and `images_index` [kept], which says whose photo a box is. As in
+    ultralytics, each anchor counts for its best class only. Classes suppress each other (`agnostic_nms` there): who asks
+    how to sort one bottle is not helped by two boxes around it that say glass and plastic.
+    """
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor, iou: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        raw = self.network(images)
+        centres, sides = raw[:, :2].transpose(1, 2), raw[:, 2:4].transpose(1, 2)
+        boxes = torch.cat([centres - sides / 2, centres + sides / 2], dim=2)
+        scores, classes = raw[:, 4:].max(dim=1)
+        kept = nms(boxes, scores[:, None], MOST_BOXES, iou, confidence)
+        image, box = kept[:, 0], kept[:, 2]
+        return boxes[image, box], scores[image, box], classes[image, box], image
+
+
+def compile_yolo(
+    weights: Path,
+    output: Path,
+    *,
+    version: str,
+    source: str,
+    golden: Sequence[Path],
+    size: int | None = None,
+    architecture: Path | None = None,
+    reference: Path | None = None,
+    phase: Phase = untold,
+) -> Manifest:
+    """Compile `weights`, a checkpoint of ultralytics or a state dict with its YAML `architecture`, into the folder `output`.
+
+    `size` is the side of the square in pixels; None is what the detector was trained with. The photos `golden` are stored with
+    what the original finds in them; the reference set in the folder `reference` is taken over. Half-precision weights in the
+    file, single precision in the computation. Raises RefusedError.
+    """
+    with phase("load"):
+        detector = load_detector(weights, architecture)
+    network, names, size = detector.network, detector.names, size or detector.size
+    output.mkdir(parents=True)
+    with phase("record"):
+        network.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
+        record_golden(lambda squares: network(squares)[0], names, size, golden, output)
+        network.to(memory_format=torch.contiguous_format)
+
+    if reference:
+        copy_reference(reference, output)
+    with phase("compile"):
+        program = _export(network.fuse(verbose=False), size)
+        return write_detector(forget_origin(program.model_proto), output, names, size, version=version, source=source)
+
+
+def write_detector(model: onnx.ModelProto, output: Path, names: list[str], size: int, *, version: str, source: str) -> Manifest:
+    """Put the graph `model`, in which suppression is, and the manifest into `output`, beside what lies there already."""
+    onnx.save(store_in_half(model), output / "model.onnx")
+    manifest = Manifest(
+        model="yolo",
+        version=version,
+        engine="onnx",
+        entry="model.onnx",
+        input=ImageInput(size=size),
+        labels=tuple(Label(name=name, ko=KOREAN.get(name, name)) for name in names),
+        source=source,
+        license="AGPL-3.0-or-later",
+        files=describe_files(output),
+    )
+    manifest.write(output)
+    return manifest
+
+
+def _export(network: torch.nn.Module, size: int) -> Any:
+    for module in network.modules():
+        if hasattr(module, "export") and hasattr(module, "dynamic"):  # ultralytics' heads: give raw predictions
+            module.export, module.format, module.dynamic = True, "onnx", True
+
+    def suppress(boxes: Any, scores: Any, at_most: int, iou: Any, confidence: Any) -> Any:
+        return op.NonMaxSuppression(boxes, scores, op.Constant(value_ints=[at_most]), iou, confidence)
+
+    example = (torch.rand(2, 3, size, size), torch.tensor([GOLDEN_IOU]), torch.tensor([GOLDEN_CONFIDENCE]))
+    with torch.no_grad():
+        return torch.onnx.export(
+            Detector(network).eval(),
+            example,
+            input_names=["images", "iou", "confidence"],
+            output_names=["boxes", "scores", "classes", "images_index"],
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC}, None, None),
+            custom_translation_table={torch.ops.bunriwiki.nms.default: suppress},
+            opset_version=18,
+            dynamo=True,
+            verbose=False,
+        )
+
+
+def record_golden(
+    network: Callable[[Tensor], Tensor], names: list[str], size: int, photos: Sequence[Path], output: Path
+) -> None:
+    """Store in `output` the photos `photos`, and what the untouched `network` and ultralytics' own suppression say about them.
+
+    `network` takes squares [1, 3, size, size] and gives [1, 4 + classes, anchors]. One photo at a time: on one core a batch
+    takes longer than its photos one by one.
+    """
+    (output / "golden").mkdir()
+    samples = []
+    for photo in photos:
+        stored = shutil.copyfile(photo, output / "golden" / photo.name)
+        square, frame = decode(stored.read_bytes(), size)
+        with torch.inference_mode():
+            raw = network(torch.from_numpy(square[None]))[0].T
+        scores, classes = raw[:, 4:].max(dim=1)
+        sure = scores > GOLDEN_CONFIDENCE
+        corners, scores, classes = xywh2xyxy(raw[sure, :4]), scores[sure], classes[sure]
+        kept = TorchNMS.nms(corners, scores, GOLDEN_IOU)
+        boxes = frame.to_pixels(corners[kept].numpy())
+        detections = tuple(
+            Detection(
+                label=names[category],
+                label_ko=KOREAN.get(names[category], names[category]),
+                score=round(score, DECIMALS),
+                box=tuple(round(edge, 1) for edge in box),
+            )
+            for category, score, box in zip(classes[kept].tolist(), scores[kept].tolist(), boxes.tolist(), strict=True)
+        )
+        samples.append(GoldenPhoto(image=f"golden/{photo.name}", confidence=GOLDEN_CONFIDENCE, detections=detections))
+    write_golden(output, samples)

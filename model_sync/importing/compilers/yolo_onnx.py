@@ -1,0 +1,123 @@
+"""Take a detector that ultralytics exported to ONNX: put non-maximum suppression behind it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import TensorProto
+from torch import Tensor
+
+from bunriwiki.artifacts.manifest import Manifest
+from model_sync.importing.compilers.detector_facts import class_names, square_size
+from model_sync.importing.compilers.onnx_files import forget_origin, read_graph, shape_of
+from model_sync.importing.compilers.phases import Phase, untold
+from model_sync.importing.compilers.yolo import MOST_BOXES, record_golden, write_detector
+from model_sync.sources import RefusedError
+
+# What `model_sync.importing.compilers.yolo.Detector` does behind the network, in ONNX. With the operators as they are since
+# opset 13.
+LEAST_OPSET = 13
+SUPPRESSION = f"""
+<ir_version: 8, opset_import: ["" : {LEAST_OPSET}]>
+suppression (float[batch, rows, anchors] raw, float[1] iou, float[1] confidence)
+    => (float[kept, 4] boxes, float[kept] scores, int64[kept] classes, int64[kept] images_index)
+<
+    int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] four = {{4}}, int64[1] all = {{{2**31}}},
+    int64[1] most = {{{MOST_BOXES}}}, int64 first = {{0}}, int64[2] image_and_anchor = {{0, 2}}, float half = {{0.5}}
+>
+{{
+    anchors_first = Transpose <perm = [0, 2, 1]> (raw)
+    centres = Slice (anchors_first, zero, two, two)
+    sides = Slice (anchors_first, two, four, two)
+    reach = Mul (sides, half)
+    upper = Sub (centres, reach)
+    lower = Add (centres, reach)
+    corners = Concat <axis = 2> (upper, lower)
+    each = Slice (anchors_first, four, all, two)
+    best, category = TopK <axis = 2> (each, one)
+    one_class = Transpose <perm = [0, 2, 1]> (best)
+    kept_at = NonMaxSuppression (corners, one_class, most, iou, confidence)
+    place = Gather <axis = 1> (kept_at, image_and_anchor)
+    images_index = Gather <axis = 1> (kept_at, first)
+    boxes = GatherND (corners, place)
+    best_there = GatherND (best, place)
+    scores = Squeeze (best_there, one)
+    category_there = GatherND (category, place)
+    classes = Squeeze (category_there, one)
+}}
+"""
+
+
+def compile_yolo_onnx(
+    file: Path, output: Path, *, version: str, source: str, golden: Sequence[Path], phase: Phase = untold
+) -> Manifest:
+    """Make a version in the folder `output` of the ONNX export `file`, with its metadata as ultralytics writes it.
+
+    The photos `golden` are stored with what the export finds in them. Raises RefusedError.
+    """
+    with phase("load"):
+        model = read_graph(file)
+        said = {entry.key: entry.value for entry in model.metadata_props}
+        _check(file.name, model, said)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        size = square_size(_literal(said.get("imgsz")))
+        rows = session.run(None, {"images": np.zeros((2, 3, size, size), dtype=np.float32)})[0].shape
+        if len(rows) != 3 or rows[0] != 2 or rows[1] <= 4:
+            raise RefusedError(f"{file.name} gives {rows} for two photos instead of (2, 4 + classes, anchors)")
+        names = class_names(_literal(said["names"]), rows[1] - 4)
+    output.mkdir(parents=True)
+
+    def network(squares: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {"images": squares.numpy()})[0])
+
+    with phase("record"):
+        record_golden(network, names, size, golden, output)
+    with phase("compile"):
+        return write_detector(suppress(forget_origin(model)), output, names, size, version=version, source=source)
+
+
+def suppress(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model`, which gives [batch, 4 + classes, anchors], with suppression behind it."""
+    raw = model.graph.output[0].name
+    network = onnx.compose.add_prefix(model, "network/", rename_inputs=False)  # or its names might be ours
+    tail = onnx.parser.parse_model(SUPPRESSION)
+    tail.ir_version = network.ir_version
+    tail.opset_import[0].version = _opset(model)
+    return onnx.compose.merge_models(network, tail, io_map=[(f"network/{raw}", "raw")])
+
+
+def _check(name: str, model: onnx.ModelProto, said: dict[str, str]) -> None:
+    if "names" not in said or said.get("task") != "detect":
+        raise RefusedError(f"{name} does not say that it is a detector, and its names: ultralytics' export writes both")
+    if said.get("end2end") == "True" or "'nms': True" in said.get("args", ""):
+        raise RefusedError(f"{name} chooses among its boxes itself: export it with nms=False and end2end=False")
+    inputs, outputs = list(model.graph.input), list(model.graph.output)
+    if [one.name for one in inputs] != ["images"] or len(outputs) != 1:
+        raise RefusedError(f"{name} has other inputs and outputs than ultralytics' exports: one, called images, and one")
+    if any(one.type.tensor_type.elem_type != TensorProto.FLOAT for one in (*inputs, *outputs)):
+        raise RefusedError(f"{name} does not compute in float32: export it with half=False")
+    if shape_of(inputs[0])[0] is not None:
+        raise RefusedError(f"{name} takes {shape_of(inputs[0])[0]} photo at a time: export it with dynamic=True")
+    if _opset(model) < LEAST_OPSET:
+        raise RefusedError(f"{name} is of opset {_opset(model)}: export it with opset={LEAST_OPSET} or a later one")
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next(one.version for one in model.opset_import if one.domain in {"", "ai.onnx"})
+
+
+def _literal(said: str | None) -> Any:
+    """A value as ultralytics writes it into metadata: as Python does."""
+    try:
+        return None if said is None else ast.literal_eval(said)
+    except (ValueError, SyntaxError) as error:
+        raise RefusedError(f"its metadata cannot be understood: {said}") from error

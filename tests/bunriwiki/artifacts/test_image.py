@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from bunriwiki.artifacts.image import BadImageError, Frame, check, decode
+from tests.conftest import ROOT
+
+MakeImage = Callable[..., bytes]
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_a_wide_photo_lies_in_the_middle_of_a_grey_square(make_image: MakeImage, file_format: str) -> None:
+    tensor, frame = decode(make_image(file_format, (64, 32), colour=(255, 0, 0)), 32)
+    assert tensor.shape == (3, 32, 32)
+    assert tensor.dtype == np.float32
+    assert frame == Frame(64, 32, 0.5, 0, 8)
+    assert np.allclose(tensor[:, 16, 16], [1, 0, 0], atol=0.02)
+    assert np.allclose(tensor[:, 2, 16], 114 / 255, atol=0.01)
+
+
+@given(st.integers(1, 4000), st.integers(1, 4000), st.sampled_from([64, 288, 640]))
+def test_boxes_come_back_to_where_they_were(width: int, height: int, size: int) -> None:
+    frame = Frame.of(width, height, size)
+    box = np.array([[0.25 * width, 0.25 * height, 0.75 * width, 0.75 * height]], dtype=np.float32)
+    in_square = box * frame.scale + np.array([frame.left, frame.top] * 2)
+    assert np.allclose(frame.to_pixels(in_square.astype(np.float32)), box, atol=0.01 * max(width, height))
+
+
+def test_boxes_are_cut_at_the_borders() -> None:
+    frame = Frame.of(100, 50, 100)
+    assert frame.to_pixels(np.array([[-9, 0, 130, 100]], dtype=np.float32)).tolist() == [[0, 0, 100, 50]]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_respected(orientation: int, mode: str) -> None:
+    white: Any = {"RGB": (255, 255, 255), "RGBA": (255, 255, 255, 255), "L": 255, "I;16": 65535}[mode]
+    black: Any = {"RGBA": (0, 0, 0, 255)}.get(mode, 0)
+    upright = Image.new(mode, (40, 20), black)
+    upright.paste(white, (0, 0, 10, 10))  # the upper left corner, once it stands upright
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation in undo else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    stored.save(stream, "PNG", exif=exif)
+    tensor, frame = decode(stream.getvalue(), 32)
+    assert (frame.width, frame.height) == (40, 20)
+    assert tensor[0, frame.top + 3, 3] > 0.9
+    assert tensor[0, frame.top + 12, 28] < 0.1
+
+
+def test_a_large_jpeg_is_decoded_small_and_gives_the_same_picture() -> None:
+    gradient = Image.linear_gradient("L").resize((3000, 2000)).convert("RGB")
+    stream = io.BytesIO()
+    gradient.save(stream, "JPEG", quality=95)
+    fast, frame = decode(stream.getvalue(), 288)
+    slow = np.asarray(gradient.resize((288, 192)), dtype=np.float32).transpose(2, 0, 1) / 255
+    assert (frame.width, frame.height) == (3000, 2000)
+    assert np.abs(fast[:, 48:240] - slow).max() < 0.03
+
+
+@pytest.mark.parametrize(
+    ("file_format", "mode", "colour", "expected"),
+    [
+        ("PNG", "L", 255, (1, 1, 1)),
+        ("PNG", "1", 1, (1, 1, 1)),
+        ("PNG", "P", 0, (0, 0, 0)),
+        ("PNG", "I;16", 65535, (1, 1, 1)),
+        ("PNG", "RGBA", (255, 0, 0, 0), (1, 1, 1)),
+        ("PNG", "LA", (0, 0), (1, 1, 1)),
+        ("JPEG", "CMYK", (0, 0, 0, 0), (1, 1, 1)),
+        ("WEBP", "RGBA", (0, 0, 255, 255), (0, 0, 1)),
+    ],
+)
+def test_every_mode_becomes_rgb_on_white(
+    make_image: MakeImage, file_format: str, mode: str, colour: object, expected: tuple[int, int, int]
+) -> None:
+    tensor, _ = decode(make_image(file_format, (32, 32), mode=mode, colour=colour), 32)
+    assert np.allclose(tensor[:, 16, 16], expected, atol=0.02)
+
+
+def test_odd_exif_is_no_reason_to_refuse_a_photo() -> None:
+    orientation = struct.pack("<HHLHH", 0x0112, 3, 1, 6, 0)
+    software = struct.pack("<HHLf", 0x0131, 11, 1, 1.5)  # a number where a text should be
+    exif = b"Exif\0\0II*\0" + struct.pack("<LH", 8, 2) + orientation + software + bytes(4)
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 20)).save(stream, "JPEG", exif=exif)
+    _, frame = decode(stream.getvalue(), 32)
+    assert (frame.width, frame.height) == (20, 40)
+
+
+def test_a_long_header_is_left_to_the_decoder(make_image: MakeImage) -> None:
+    photo = make_image("JPEG")
+    long = photo[:2] + b"\xff\xfe\x00\x02" * 40_000 + photo[2:]
+    check(long)
+    assert decode(long, 32)[1].width == 40
+
+
+def test_a_small_file_does_not_take_much_memory() -> None:
+    code = """
+import io
+from pathlib import Path
+from PIL import Image
+from bunriwiki.artifacts.image import decode
+stream = io.BytesIO()
+Image.new("P", (7000, 7000)).save(stream, "PNG", transparency=0)
+decode(stream.getvalue(), 64)
+[peak] = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+print(peak)  # not ru_maxrss, which keeps what the parent had
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 700_000  # kilobytes; the picture itself has 49 megapixels of four bytes, and is copied once
+
+
+def test_one_pixel_and_a_very_thin_photo(make_image: MakeImage) -> None:
+    for size in ((1, 1), (3000, 1), (1, 3000)):
+        assert decode(make_image("PNG", size), 64)[0].shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", "unsupported"),
+        (b"hello", "unsupported"),
+        (b"http://127.0.0.1/photo.jpg", "unsupported"),
+        (b"GIF89a" + bytes(20), "unsupported"),
+        (b"\xff\xd8\xff", "broken"),
+        (b"\x89PNG\r\n\x1a\n", "broken"),
+    ],
+)
+def test_what_is_no_photo_is_refused_by_its_header(data: bytes, kind: str) -> None:
+    with pytest.raises(BadImageError) as caught:
+        check(data)
+    assert caught.value.kind == kind
+
+
+def test_too_many_pixels_are_refused_before_decoding() -> None:
+    header_only = io.BytesIO()
+    Image.new("1", (10_001, 5_000)).save(header_only, "PNG")
+    with pytest.raises(BadImageError, match="50 megapixels") as caught:
+        check(header_only.getvalue()[:64])
+    assert caught.value.kind == "too_large"
+
+
+def test_every_cut_of_a_photo_is_broken_or_unsupported(bottle: bytes) -> None:
+    for length in range(0, len(bottle) - 2, 509):
+        with pytest.raises(BadImageError):
+            decode(bottle[:length], 64)
+
+
+@given(position=st.integers(2, 5000), garbage=st.binary(min_size=1, max_size=64))
+def test_garbage_in_a_photo_never_escapes_as_another_error(position: int, garbage: bytes) -> None:
+    stream = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(stream, "JPEG")
+    data = bytearray(stream.getvalue())
+    data[position : position + len(garbage)] = garbage
+    with contextlib.suppress(BadImageError):
+        decode(bytes(data), 64)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest
+from bunriwiki.artifacts.reference import (
+    PHOTOS,
+    ReferenceObject,
+    ReferencePhoto,
+    ReferenceText,
+    copy_reference,
+    read_reference_photos,
+    read_reference_texts,
+    write_reference,
+)
+from tests.conftest import MODELS
+
+LEAST = 200  # samples
+
+
+def test_texts_come_back(tmp_path: Path) -> None:
+    samples = [ReferenceText(text="좋아요", label="긍정"), ReferenceText(text="한 줄\n두 줄", label="부정")]
+    write_reference(tmp_path, samples)
+    assert read_reference_texts(tmp_path) == samples
+
+
+def test_photos_travel_with_their_labels(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / PHOTOS).mkdir(parents=True)
+    target.mkdir()
+    (source / PHOTOS / "can.jpg").write_bytes(b"photo")
+    sample = ReferencePhoto(image="reference/can.jpg", objects=(ReferenceObject(label="metal", box=(1, 2, 3, 4)),))
+    write_reference(source, [sample])
+    copy_reference(source, target)
+    assert read_reference_photos(target) == [sample]
+    assert (target / sample.image).read_bytes() == b"photo"
+
+
+@pytest.mark.parametrize("content", [None, "no json\n", '{"text": "no label"}\n'])
+def test_a_damaged_set_is_refused(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "reference.jsonl").write_text(content, encoding="utf-8")
+    with pytest.raises(DamagedArtifactError, match=r"reference\.jsonl"):
+        read_reference_texts(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["kcbert", "sentiment"])
+def test_the_shipped_texts(name: str) -> None:
+    samples = read_reference_texts(MODELS / name)
+    labels = {label.name for label in Manifest.read(MODELS / name).labels}
+    assert len({sample.text for sample in samples}) >= LEAST
+    assert {sample.label for sample in samples} == labels
+
+
+def test_the_shipped_photos() -> None:
+    samples = read_reference_photos(MODELS / "yolo")
+    labels = {label.name for label in Manifest.read(MODELS / "yolo").labels}
+    assert len({sample.image for sample in samples}) >= LEAST
+    assert {one.label for sample in samples for one in sample.objects} == labels
+    assert all((MODELS / "yolo" / sample.image).is_file() for sample in samples)

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bunriwiki.batching.batcher import Batcher, DeadlineExceededError, OverloadedError
+
+pytestmark = pytest.mark.anyio
+
+
+class SlowCall:
+    """Doubles numbers, one gate per call, and remembers the batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+
+    async def __call__(self, batch: list[int]) -> list[int]:
+        self.batches.append(batch)
+        await self.gate.wait()
+        return [2 * item for item in batch]
+
+
+def batcher(call: Callable[[list[int]], object], **options: int) -> Batcher[int, int]:
+    return Batcher(call, **{"most_at_once": 4, "most_waiting": 8, **options})  # type: ignore[arg-type]
+
+
+async def submit(batcher: Batcher[int, int], item: int, seconds: float) -> int:
+    """The result of one item."""
+    [result] = await batcher.submit([item], seconds)
+    return result
+
+
+async def test_a_group_goes_together_as_far_as_a_call_takes_it() -> None:
+    call = SlowCall()
+    call.gate.set()
+    assert await batcher(call).submit([1, 2, 3, 4, 5, 6], 1) == [2, 4, 6, 8, 10, 12]
+    assert call.batches == [[1, 2, 3, 4], [5, 6]]
+
+
+async def test_a_group_that_does_not_find_room_is_refused_as_a_whole() -> None:
+    call = SlowCall()
+    with pytest.raises(OverloadedError):
+        await batcher(call).submit(list(range(9)), 1)
+    assert call.batches == []
+
+
+async def test_a_group_that_is_cancelled_is_dropped() -> None:
+    call = SlowCall()
+    one = batcher(call)
+    first = asyncio.create_task(submit(one, 1, 5))
+    await asyncio.sleep(0)
+    group = asyncio.create_task(one.submit([2, 3], 5))
+    await asyncio.sleep(0)
+    group.cancel()
+    call.gate.set()
+    assert await first == 2
+    assert call.batches == [[1]]
+
+
+async def test_a_lone_item_goes_at_once_and_alone() -> None:
+    call = SlowCall()
+    call.gate.set()
+    assert await submit(batcher(call), 3, 1) == 6
+    assert call.batches == [[3]]
+
+
+async def test_what_waits_goes_together_in_order_and_at_most_so_many() -> None:
+    call = SlowCall()
+    one = batcher(call)
+    tasks = [asyncio.create_task(submit(one, item, 5)) for item in range(7)]
+    await asyncio.sleep(0)
+    call.gate.set()
+    assert await asyncio.gather(*tasks) == [0, 2, 4, 6, 8, 10, 12]
+    assert call.batches == [[0], [1, 2, 3, 4], [5, 6]]
+
+
+async def test_parallel_calls() -> None:
+    call = SlowCall()
+    one = batcher(call, parallel=2)
+    tasks = [asyncio.create_task(submit(one, item, 5)) for item in range(4)]
+    await asyncio.sleep(0.01)
+    assert call.batches == [[0], [1]]
+    call.gate.set()
+    await asyncio.gather(*tasks)
+    assert call.batches == [[0], [1], [2, 3]]
+
+
+async def test_a_full_queue_refuses() -> None:
+    call = SlowCall()
+    one = batcher(call, most_waiting=2)
+    tasks = [asyncio.create_task(submit(one, item, 5)) for item in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError) as caught:
+        await submit(one, 9, 5)
+    assert caught.value.retry_after >= 1
+    call.gate.set()
+    assert await asyncio.gather(*tasks) == [0, 2, 4]
+
+
+async def test_room_left_by_the_gone_is_used() -> None:
+    call = SlowCall()
+    one = batcher(call, most_waiting=2)
+    tasks = [asyncio.create_task(submit(one, item, 5)) for item in range(3)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    await asyncio.sleep(0)
+    late = asyncio.create_task(submit(one, 9, 5))
+    await asyncio.sleep(0)
+    call.gate.set()
+    assert await late == 18
+
+
+async def test_a_cancelled_item_costs_no_call() -> None:
+    call = SlowCall()
+    one = batcher(call)
+    tasks = [asyncio.create_task(submit(one, item, 5)) for item in range(3)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    await asyncio.sleep(0)
+    call.gate.set()
+    assert await tasks[2] == 4
+    assert call.batches == [[0], [2]]
+
+
+async def test_an_item_past_its_deadline_costs_no_call() -> None:
+    call = SlowCall()
+    one = batcher(call)
+    first = asyncio.create_task(submit(one, 0, 5))
+    late = asyncio.create_task(submit(one, 1, 0.01))
+    with pytest.raises(DeadlineExceededError):
+        await late
+    call.gate.set()
+    assert await first == 0
+    assert call.batches == [[0]]
+
+
+async def test_a_failing_call_fails_its_own_items_only() -> None:
+    calls: list[list[int]] = []
+
+    async def call(batch: list[int]) -> list[int]:
+        calls.append(batch)
+        await asyncio.sleep(0)
+        if 1 in batch:
+            raise RuntimeError("no")
+        return batch
+
+    one = batcher(call, most_at_once=2)
+    results = await asyncio.gather(*(submit(one, item, 5) for item in range(5)), return_exceptions=True)
+    assert [type(result) for result in results] == [int, RuntimeError, RuntimeError, int, int]
+    assert await submit(one, 7, 5) == 7
+
+
+async def test_a_call_that_gives_too_few_results_fails_its_items() -> None:
+    async def call(batch: list[int]) -> list[int]:
+        return batch[1:]
+
+    with pytest.raises(ValueError, match="shorter"):
+        await submit(batcher(call), 1, 5)
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["wait", "cancel", "expire"])), max_size=30),
+    st.integers(1, 5),
+    st.integers(1, 3),
+)
+def test_every_item_gets_its_own_answer_whatever_the_others_do(
+    plan: list[tuple[int, str]], most_at_once: int, parallel: int
+) -> None:
+    async def run() -> None:
+        seen: list[int] = []
+
+        async def call(batch: list[int]) -> list[int]:
+            assert 0 < len(batch) <= most_at_once
+            seen.extend(batch)
+            await asyncio.sleep(0.001)
+            return [2 * item for item in batch]
+
+        one = batcher(call, most_at_once=most_at_once, most_waiting=100, parallel=parallel)
+        tasks = []
+        for number, (pause, fate) in enumerate(plan):
+            tasks.append(asyncio.create_task(submit(one, number, 0 if fate == "expire" else 30)))
+            for _ in range(pause):
+                await asyncio.sleep(0)
+            if fate == "cancel":
+                tasks[-1].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for number, ((_, fate), result) in enumerate(zip(plan, results, strict=True)):
+            assert result == 2 * number or (fate != "wait" and isinstance(result, BaseException))
+        assert len(seen) == len(set(seen))
+
+    asyncio.run(run())

@@ -1,0 +1,267 @@
+"""The manager, with loaders that are slow, that fail and that leak."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bunriwiki.lifecycle.manager import Manager, NotAvailableError
+from bunriwiki.lifecycle.servable import ServableState, State
+from tests.bunriwiki.lifecycle.fakes import FailingModel, FakeLoader, LeakyModel, Servable, SlowModel, plain
+
+SECONDS = 10  # within which everything here happens, even on a busy machine
+
+MakeManager = Callable[..., Manager[Servable]]
+
+
+@pytest.fixture
+def events() -> list[ServableState]:
+    return []
+
+
+@pytest.fixture
+def make_manager(events: list[ServableState]) -> Iterator[MakeManager]:
+    managers: list[Manager[Servable]] = []
+
+    def make(pauses: tuple[float, ...] = (0.0, 0.0), parallel_loads: int = 2) -> Manager[Servable]:
+        managers.append(Manager("m", listener=events.append, pauses=pauses, parallel_loads=parallel_loads))
+        return managers[-1]
+
+    yield make
+    for manager in managers:
+        assert manager.stop(SECONDS)
+
+
+def state(version: str, *states: State) -> Callable[[Manager[Servable]], bool]:
+    """Whether `version` is in one of `states`; gone counts as END."""
+
+    def check(manager: Manager[Servable]) -> bool:
+        found = manager.states().get(version)
+        return (found.state if found else State.END) in states
+
+    return check
+
+
+def serving(manager: Manager[Servable], version: str) -> None:
+    """Bring `manager` to serve `version`, and nothing else."""
+    manager.aspire({version: plain(version)})
+    assert manager.wait(state(version, State.AVAILABLE), SECONDS)
+    manager.serve(version)
+
+
+def answer(manager: Manager[Servable], version: str | None = None) -> str:
+    with manager.handle(version) as handle:
+        return handle.servable.answer()
+
+
+def test_a_version_lives_and_ends(make_manager: MakeManager, events: list[ServableState]) -> None:
+    manager = make_manager()
+    calls: list[str] = []
+    manager.aspire({"1": plain("1", calls)})
+    assert manager.wait(state("1", State.AVAILABLE), SECONDS)
+    manager.serve("1")
+    assert answer(manager) == answer(manager, "1") == "1"
+    manager.aspire({})
+    assert manager.wait(state("1", State.END), SECONDS)
+    assert calls == ["load", "warm_up", "unload"]
+    assert [event.state for event in events] == [State.LOADING, State.AVAILABLE, State.UNLOADING, State.END]
+    assert manager.serving is None
+    for version in (None, "1"):
+        with pytest.raises(NotAvailableError):
+            manager.handle(version)
+
+
+def test_nothing_serves_before_it_is_told_to(make_manager: MakeManager) -> None:
+    manager = make_manager()
+    manager.aspire({"1": plain("1")})
+    assert manager.wait(state("1", State.AVAILABLE), SECONDS)
+    with pytest.raises(NotAvailableError, match="no version of m serves"):
+        manager.handle()
+    with pytest.raises(NotAvailableError, match="m:2 is not available"):
+        manager.serve("2")
+
+
+def test_a_swap(make_manager: MakeManager) -> None:
+    manager = make_manager()
+    serving(manager, "1")
+    before = manager.handle()
+    manager.aspire({"2": plain("2")})
+    assert manager.wait(state("2", State.AVAILABLE), SECONDS)
+    assert answer(manager) == "1"
+    manager.serve("2")
+    assert answer(manager) == "2"
+    assert before.servable.answer() == "1"  # a call that began before finishes on what it began with
+    assert manager.wait(lambda _: _withdrawn(manager, "1"), SECONDS)
+    assert manager.states()["1"].state is State.UNLOADING
+    before.close()
+    assert manager.wait(state("1", State.END), SECONDS)
+
+
+def _withdrawn(manager: Manager[Servable], version: str) -> bool:
+    try:
+        manager.handle(version).close()
+    except NotAvailableError:
+        return True
+    return False
+
+
+def test_what_serves_is_kept_while_its_successor_loads_or_fails(make_manager: MakeManager) -> None:
+    manager = make_manager()
+    serving(manager, "1")
+    may_load = threading.Event()
+    manager.aspire({"2": lambda: SlowModel("2", [], may_load)})
+    assert answer(manager) == "1"
+    manager.aspire({"3": lambda: FailingModel("3", [], [ValueError("broken")] * 3)})
+    assert manager.wait(state("3", State.END), SECONDS)
+    assert answer(manager) == "1"
+    may_load.set()
+    assert manager.wait(state("2", State.END), SECONDS)
+    assert answer(manager) == "1"
+
+
+@pytest.mark.parametrize("at", ["load", "warm_up"])
+def test_a_load_is_tried_again(make_manager: MakeManager, events: list[ServableState], at: str) -> None:
+    manager = make_manager()
+    calls: list[str] = []
+    failures: list[Exception] = [OSError("disk"), OSError("disk again")]
+    manager.aspire({"1": lambda: FailingModel("1", calls, failures, at=at)})
+    assert manager.wait(state("1", State.AVAILABLE), SECONDS)
+    assert calls.count("load") == 3
+    assert [(event.state, event.error) for event in events] == [
+        (State.LOADING, None),
+        (State.LOADING, "OSError: disk"),
+        (State.LOADING, "OSError: disk again"),
+        (State.AVAILABLE, None),
+    ]
+
+
+def test_a_load_that_fails_three_times_is_reported_and_left_alone(make_manager: MakeManager) -> None:
+    manager = make_manager()
+    calls: list[str] = []
+    failures: list[Exception] = [OSError("disk")] * 3
+    aspired = {"1": lambda: FailingModel("1", calls, failures)}
+    manager.aspire(aspired)
+    assert manager.wait(state("1", State.END), SECONDS)
+    assert manager.states()["1"].error == "OSError: disk"
+    manager.aspire(aspired)
+    assert calls == ["load"] * 3
+    manager.aspire({})
+    assert manager.states() == {}
+    manager.aspire(aspired)  # aspired anew, it is tried anew
+    assert manager.wait(state("1", State.AVAILABLE), SECONDS)
+
+
+def test_a_version_no_longer_wanted_is_not_tried_again(make_manager: MakeManager) -> None:
+    manager = make_manager(pauses=(SECONDS * 10,))
+    calls: list[str] = []
+    manager.aspire({"1": lambda: FailingModel("1", calls, [OSError("disk")])})
+    assert manager.wait(lambda it: it.states()["1"].error is not None, SECONDS)
+    manager.aspire({})
+    assert manager.wait(lambda it: not it.states(), SECONDS)
+    assert calls == ["load"]
+
+
+def test_a_version_aspired_again_while_it_is_unloaded_is_loaded_again(make_manager: MakeManager) -> None:
+    manager = make_manager()
+    serving(manager, "1")
+    handle = manager.handle()
+    manager.aspire({"2": plain("2")})
+    assert manager.wait(state("2", State.AVAILABLE), SECONDS)
+    manager.serve("2")
+    assert manager.wait(lambda _: _withdrawn(manager, "1"), SECONDS)
+    manager.aspire({"2": plain("2"), "1": plain("1")})
+    with pytest.raises(NotAvailableError):
+        manager.serve("1")
+    handle.close()
+    assert manager.wait(state("1", State.AVAILABLE), SECONDS)
+    manager.serve("1")
+    assert answer(manager) == "1"
+
+
+def test_a_stuck_load_does_not_keep_a_newer_version_out(make_manager: MakeManager) -> None:
+    manager = make_manager()
+    serving(manager, "1")
+    may_load = threading.Event()
+    manager.aspire({"1": plain("1"), "2": lambda: SlowModel("2", [], may_load)})
+    assert manager.unwanted_loads == 0
+    manager.aspire({"1": plain("1"), "3": plain("3")})
+    assert manager.wait(state("3", State.AVAILABLE), SECONDS)
+    assert manager.unwanted_loads == 1
+    may_load.set()
+    assert manager.wait(lambda it: it.unwanted_loads == 0, SECONDS)
+
+
+def test_loads_are_limited_and_in_order(make_manager: MakeManager) -> None:
+    manager = make_manager(parallel_loads=1)
+    gates = {version: threading.Event() for version in "123"}
+    manager.aspire({version: lambda v=version, gate=gate: SlowModel(v, [], gate) for version, gate in gates.items()})  # type: ignore[misc]
+    for loading, waiting in (("1", "23"), ("2", "3"), ("3", "")):
+        assert manager.wait(state(loading, State.LOADING), SECONDS)
+        assert all(manager.states()[version].state is State.START for version in waiting)
+        gates[loading].set()
+        assert manager.wait(state(loading, State.AVAILABLE), SECONDS)
+
+
+def test_nothing_of_an_unloaded_version_stays(make_manager: MakeManager) -> None:
+    manager = make_manager()
+    serving(manager, "1")
+    handle = manager.handle()
+    servable = weakref.ref(handle.servable)
+    handle.close()
+    manager.aspire({})
+    assert manager.wait(state("1", State.END), SECONDS)
+    gc.collect()
+    assert servable() is None
+
+
+def test_a_leak_is_the_loaders_alone(make_manager: MakeManager, events: list[ServableState]) -> None:
+    manager = make_manager()
+    held: list[Servable] = []
+    manager.aspire({"1": lambda: LeakyModel("1", [], held)})
+    assert manager.wait(state("1", State.AVAILABLE), SECONDS)
+    servable = weakref.ref(held[0])
+    manager.aspire({"2": plain("2")})
+    assert manager.wait(lambda it: set(it.states()) == {"2"}, SECONDS)
+    ending = [(event.state, event.error) for event in events if event.id.version == "1"][-3:]
+    assert ending == [(State.UNLOADING, None), (State.UNLOADING, "OSError: could not give everything back"), (State.END, None)]
+    gc.collect()
+    assert servable() is not None
+    held.clear()
+    gc.collect()
+    assert servable() is None
+
+
+def test_swaps_under_calls_from_many_threads(make_manager: MakeManager) -> None:
+    manager = make_manager()
+    serving(manager, "0")
+    over = threading.Event()
+    seen: list[list[int]] = [[] for _ in range(8)]
+    failures: list[BaseException] = []
+
+    def call(mine: list[int]) -> None:
+        try:
+            while not over.is_set():
+                mine.append(int(answer(manager)))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=call, args=(mine,)) for mine in seen]
+    for thread in threads:
+        thread.start()
+    calls: dict[int, list[str]] = {}
+    for number in range(1, 51):
+        version = str(number)
+        manager.aspire({version: lambda v=version: FakeLoader(v, calls.setdefault(int(v), []))})  # type: ignore[misc]
+        assert manager.wait(state(version, State.AVAILABLE), SECONDS)
+        manager.serve(version)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert all(mine == sorted(mine) for mine in seen)  # once the new one was seen, the old one never was
+    assert manager.wait(lambda it: set(it.states()) == {"50"}, SECONDS)
+    assert all(calls[number] == ["load", "warm_up", "unload"] for number in range(1, 50))

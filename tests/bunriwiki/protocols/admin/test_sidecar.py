@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from bunriwiki.protocols.admin.sidecar import Sidecar
+from bunriwiki.protocols.admin.tokens import AdminGate
+from bunriwiki.protocols.handlers.errors import RequestError
+
+RIGHT = "Bearer secret"
+
+pytestmark = pytest.mark.anyio
+
+
+def sidecar(answer: Callable[[httpx.Request], httpx.Response]) -> Sidecar:
+    return Sidecar("http://sidecar/", AdminGate(["secret"]), 7, httpx.MockTransport(answer))
+
+
+def refusing(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
+    def answer(_: httpx.Request) -> httpx.Response:
+        raise error
+
+    return answer
+
+
+def looking(verdict: str) -> Callable[[httpx.Request], httpx.Response]:
+    outcome = {"model": "yolo", "verdict": verdict, "version": "v2", "reason": "it is slow"}
+    return lambda _: httpx.Response(200, json={"looked": True, "outcomes": {"yolo": outcome}})
+
+
+async def test_a_reload_is_a_look_that_is_waited_for_unless_said_otherwise() -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(202, json={"looked": True})
+
+    one = sidecar(answer)
+    passed = await one.reload(RIGHT, b"")
+    await one.reload(RIGHT, b'{"models": ["yolo"], "wait": false}')
+    await one.close()
+    assert (passed.status, json.loads(passed.body)) == (202, {"looked": True})
+    assert [str(request.url) for request in asked] == ["http://sidecar/sync"] * 2
+    assert asked[0].headers["authorization"] == RIGHT
+    assert json.loads(asked[0].content) == {"wait": True, "timeout": 7}
+    assert json.loads(asked[1].content) == {"models": ["yolo"], "wait": False, "timeout": 7}
+
+
+async def test_a_command_and_its_answer_pass_as_they_are() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        problem = httpx.Response(409, json={"detail": "There is no earlier version."})
+        return (
+            problem
+            if request.content == b'{"version": "v1"}' and request.url.path == "/models/yolo/rollback"
+            else httpx.Response(500)
+        )
+
+    passed = await sidecar(answer).command(RIGHT, "yolo", "rollback", b'{"version": "v1"}')
+    assert (passed.status, json.loads(passed.body)) == (409, {"detail": "There is no earlier version."})
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(httpx.ConnectError("refused"), 503), (httpx.ReadError("gone"), 503), (httpx.ReadTimeout("late"), 504)],
+)
+async def test_a_sidecar_that_does_not_answer(error: Exception, status: int) -> None:
+    with pytest.raises(RequestError) as refused:
+        await sidecar(refusing(error)).reload(RIGHT, b"")
+    assert refused.value.status == status
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"{", 400), (b"[]", 422)])
+async def test_a_body_that_is_no_object_is_not_passed_on(body: bytes, status: int) -> None:
+    with pytest.raises(RequestError) as refused:
+        await sidecar(refusing(AssertionError())).reload(RIGHT, body)
+    assert refused.value.status == status
+
+
+@pytest.mark.parametrize("verdict", ["swapped", "unchanged"])
+async def test_a_model_is_loaded_when_its_newest_version_serves(verdict: str) -> None:
+    await sidecar(looking(verdict)).load(RIGHT, "yolo")
+
+
+async def test_a_version_that_was_refused_is_not_loaded() -> None:
+    with pytest.raises(RequestError, match=r"yolo was not loaded\. refused: it is slow\."):
+        await sidecar(looking("refused")).load(RIGHT, "yolo")
+    late = httpx.Response(504, json={"detail": "The look goes on."})
+    with pytest.raises(RequestError, match="The look goes on"):
+        await sidecar(lambda _: late).load(RIGHT, "yolo")
+
+
+async def test_no_model_is_unloaded() -> None:
+    with pytest.raises(RequestError, match="every model serves at all times"):
+        await sidecar(refusing(AssertionError())).unload(RIGHT, "yolo")
+
+
+async def test_nothing_is_passed_on_without_the_right_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bunriwiki.protocols.admin.tokens.DELAY", 0)
+    one = sidecar(refusing(AssertionError()))
+    for call in (
+        one.reload("Bearer x", b""),
+        one.command(None, "yolo", "pin", b""),
+        one.load("", "yolo"),
+        one.unload("", "yolo"),
+    ):
+        with pytest.raises(RequestError) as refused:
+            await call
+        assert refused.value.status == 401

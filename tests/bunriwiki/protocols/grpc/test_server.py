@@ -1,0 +1,196 @@
+"""The gRPC server in this process, with runners that need none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from benchmarks.load import free_port
+from bunriwiki.protocols.grpc import door
+from bunriwiki.protocols.grpc import open_inference_pb2 as pb
+from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from bunriwiki.protocols.grpc.port import reserve
+from bunriwiki.protocols.grpc.server import GrpcDoor
+from bunriwiki.protocols.handlers.memory import Memory
+from bunriwiki.protocols.inference.handlers import EXTENSIONS
+from bunriwiki.protocols.inference.tensors import join_bytes
+from tests.bunriwiki.protocols.fakes import FakeService
+
+pytestmark = pytest.mark.anyio
+
+SECONDS = 10
+
+
+@dataclass
+class Open:
+    """An open door, what stands behind it, and a client in front of it."""
+
+    door: GrpcDoor
+    service: FakeService
+    channel: Any
+    stub: Any
+
+    async def health(self, name: str = "") -> int:
+        checked = await health_pb2_grpc.HealthStub(self.channel).Check(health_pb2.HealthCheckRequest(service=name))  # type: ignore[attr-defined]
+        return int(checked.status)
+
+    async def until_health_is(self, status: int) -> None:
+        async with asyncio.timeout(SECONDS):
+            while await self.health() != status:
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def there(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Open]:
+    monkeypatch.setattr(door, "LOOK_EVERY", 0.02)
+    service, port = FakeService("fallback-2"), free_port()
+    opened = GrpcDoor(service.handlers, Memory())
+    await opened.open("127.0.0.1", port)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield Open(opened, service, channel, GRPCInferenceServiceStub(channel))
+    await opened.close(0)
+
+
+def call(model: str = "kcbert", *texts: bytes, raw: bool = False) -> pb.ModelInferRequest:
+    request = pb.ModelInferRequest(model_name=model, id="7")
+    texts = texts or ("가".encode(),)
+    tensor = request.inputs.add(name="image" if model == "yolo" else "text", datatype="BYTES", shape=[len(texts)])
+    if raw:
+        request.raw_input_contents.append(join_bytes(texts))
+    else:
+        tensor.contents.bytes_contents.extend(texts)
+    return request
+
+
+async def code_of(work: Any) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await work
+    assert caught.value.details()
+    return str(caught.value.code().name)
+
+
+async def test_what_the_server_says_of_itself(there: Open) -> None:
+    assert (await there.stub.ServerLive(pb.ServerLiveRequest())).live
+    assert (await there.stub.ServerReady(pb.ServerReadyRequest())).ready
+    assert (await there.stub.ModelReady(pb.ModelReadyRequest(name="kcbert", version="v6"))).ready
+    assert not (await there.stub.ModelReady(pb.ModelReadyRequest(name="kcbert", version="v8"))).ready
+    assert list((await there.stub.ServerMetadata(pb.ServerMetadataRequest())).extensions) == list(EXTENSIONS)
+    yolo = await there.stub.ModelMetadata(pb.ModelMetadataRequest(name="yolo"))
+    assert [(one.name, one.datatype, list(one.shape)) for one in yolo.inputs] == [("image", "BYTES", [-1])]
+    index = await there.stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True))
+    assert {one.state for one in index.models} == {"READY"}
+
+
+async def test_texts_typed_and_raw(there: Open) -> None:
+    texts = ("가".encode(), "나".encode())
+    typed = await there.stub.ModelInfer(call("kcbert", *texts))
+    assert (typed.model_name, typed.model_version, typed.id) == ("kcbert", "fallback-2", "7")
+    assert list(typed.outputs[0].contents.bytes_contents) == [b"none", b"none"]
+    assert list(typed.outputs[2].contents.fp32_contents) == [0.75, 0.25, 0.75, 0.25]
+    raw = await there.stub.ModelInfer(call("kcbert", *texts, raw=True))
+    assert raw.raw_output_contents[0] == join_bytes([b"none", b"none"])
+    assert there.service.runners["kcbert"].batches == [["가", "나"]] * 2
+    stats = (await there.stub.ModelStatistics(pb.ModelStatisticsRequest(name="kcbert"))).model_stats[0]
+    assert (stats.version, stats.inference_count, stats.execution_count) == ("fallback-2", 4, 2)
+
+
+async def test_photos(there: Open, bottle: bytes) -> None:
+    answer = await there.stub.ModelInfer(call("yolo", bottle))
+    found = {one.name: one.contents for one in answer.outputs}
+    assert list(found["labels"].bytes_contents) == [b"plastic", b"plastic"]
+    assert list(found["num_detections"].int_contents) == [2]
+
+
+async def test_a_stream_answers_one_by_one_and_survives_errors(there: Open) -> None:
+    there.service.runners["sentiment"].failures = [RuntimeError("secret")]
+
+    async def requests() -> AsyncIterator[pb.ModelInferRequest]:
+        for request in (call("kcbert"), call("nobody"), call("sentiment"), call("sentiment")):
+            yield request
+
+    answers = [answer async for answer in there.stub.ModelStreamInfer(requests())]
+    assert [bool(answer.error_message) for answer in answers] == [False, True, True, False]
+    assert "no model" in answers[1].error_message
+    assert "secret" not in answers[2].error_message
+    assert all(answer.infer_response.id == "7" for answer in answers)
+
+
+async def test_errors_have_their_codes(there: Open) -> None:
+    stub, runner = there.stub, there.service.runners["kcbert"]
+    assert await code_of(stub.ModelInfer(call("nobody"))) == "NOT_FOUND"
+    assert await code_of(stub.ModelInfer(call("kcbert", b"\xff"))) == "INVALID_ARGUMENT"
+    assert await code_of(stub.ModelInfer(call("kcbert", b" "))) == "INVALID_ARGUMENT"
+    runner.failures = [RuntimeError("secret")]
+    assert await code_of(stub.ModelInfer(call())) == "INTERNAL"
+    runner.failures = [TimeoutError()]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.ModelInfer(call())
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert dict(caught.value.trailing_metadata())["retry-after"] == "1"
+    junk = there.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    assert await code_of(junk(b"\xff")) == "INVALID_ARGUMENT"
+    stream = there.channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+    assert await code_of(stream(iter([b"\xff"])).read()) == "INVALID_ARGUMENT"
+
+
+async def test_control_needs_a_token_and_a_sidecar(there: Open) -> None:
+    for work, request, code in (
+        (there.stub.RepositoryModelLoad, pb.RepositoryModelLoadRequest(model_name="yolo"), "UNAVAILABLE"),
+        (there.stub.RepositoryModelUnload, pb.RepositoryModelUnloadRequest(model_name="yolo"), "INVALID_ARGUMENT"),
+    ):
+        assert await code_of(work(request)) == "UNAUTHENTICATED"
+        assert await code_of(work(request, metadata=(("authorization", "Bearer secret"),))) == code
+
+
+async def test_health_follows_readiness(there: Open) -> None:
+    serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    await there.until_health_is(serving)
+    there.service.runners["yolo"].warm = False
+    await there.until_health_is(not_serving)
+    assert (await there.health("yolo"), await there.health("kcbert")) == (not_serving, serving)
+    there.service.runners["yolo"].warm = True
+    await there.until_health_is(serving)
+    there.service.runners["kcbert"].warm = ValueError("broken")  # type: ignore[assignment]
+    there.service.dataplane.draining = True
+    await there.until_health_is(not_serving)
+
+
+async def test_closing_answers_what_is_in_flight_and_waits_for_nothing_else(there: Open) -> None:
+    watch = health_pb2_grpc.HealthStub(there.channel).Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
+    await watch.read()
+    there.service.runners["kcbert"].seconds = 0.3
+    busy = asyncio.ensure_future(there.stub.ModelInfer(call()))
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(SECONDS):
+        await there.door.close(60)
+    assert (await busy).id == "7"
+    assert await code_of(there.stub.ServerLive(pb.ServerLiveRequest())) == "UNAVAILABLE"
+
+
+@pytest.fixture
+def held() -> Iterator[tuple[socket.socket, int]]:
+    port = free_port()
+    holder = reserve("127.0.0.1", port)
+    yield holder, port
+    with contextlib.suppress(OSError):
+        holder.close()
+
+
+def test_a_port_is_taken_once(held: tuple[socket.socket, int]) -> None:
+    holder, port = held
+    with pytest.raises(SystemExit, match=f"Port {port} for gRPC cannot be had"):
+        reserve("127.0.0.1", port)
+    with socket.socket() as worker:  # a worker of the service joins
+        worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        worker.bind(("127.0.0.1", port))
+    holder.close()
+    reserve("127.0.0.1", port).close()
+    reserve("::1", port).close()

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bunriwiki.model_store.following import Follower
+from bunriwiki.model_store.generation import Canary, Generations, Target
+from bunriwiki.model_store.layout import Layout
+from bunriwiki.protocols.handlers import routing
+from bunriwiki.protocols.handlers.routing import Route
+from tests.conftest import MODELS
+
+pytestmark = pytest.mark.anyio
+
+
+class Store:
+    """A store that one route follows, and a clock."""
+
+    def __init__(self, root: Path) -> None:
+        self.layout = Layout(root)
+        follower = Follower(self.layout, {"yolo": MODELS / "yolo"})
+        chances = itertools.cycle(number / 100 for number in range(100))
+        self.route = Route("yolo", follower, lambda: next(chances))
+        self.now = 100.0
+
+    def flip(self, version: str) -> None:
+        target = Target(version=version, since=datetime.now(UTC), source="a test", by="person")
+        Generations.read(self.layout.generation).flip("yolo", target).write(self.layout.generation)
+
+    def try_on(self, canary: Canary | None) -> None:
+        """Prepare v2, and try it."""
+        target = Target(version="v2", since=datetime.now(UTC), source="a test", by="person")
+        now = Generations.read(self.layout.generation).prepare("yolo", target)
+        now.try_on("yolo", canary).write(self.layout.generation)
+        self.route._follower.look()
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    store = Store(tmp_path)
+    monkeypatch.setattr(routing, "time", store)
+    return store
+
+
+async def test_a_gateway_that_is_behind_looks_again(store: Store) -> None:
+    assert store.route.version() == "fallback-2"
+    store.flip("v1")
+    assert await store.route.instead("v1") == "v1"
+    assert store.route.version() == "v1"
+
+
+async def test_a_batch_waits_for_its_version_and_then_takes_another(store: Store) -> None:
+    store.flip("v1")
+    for _ in range(3):
+        assert await store.route.instead("fallback-2") == "v1"
+        store.now += routing.PATIENCE / 3
+    assert await store.route.instead("fallback-2") == "fallback-2"
+    store.route.answered("fallback-2")
+    # The next batch asks for what it should again, and does not wait for it again.
+    assert store.route.version() == "v1"
+    assert await store.route.instead("fallback-2") == "fallback-2"
+    store.route.answered("v1")
+    assert await store.route.instead("fallback-2") == "v1"
+
+
+async def test_a_runner_with_nothing_to_offer_is_waited_for(store: Store) -> None:
+    store.flip("v1")
+    await store.route.instead("")
+    store.now += 10 * routing.PATIENCE
+    assert await store.route.instead("") == "v1"
+
+
+async def test_a_canary_gets_its_share_of_the_batches(store: Store) -> None:
+    store.flip("v1")
+    store.try_on(Canary(share=0.25))
+    drawn = [store.route.draw() for _ in range(100)]
+    assert drawn.count("v2") == 25
+    assert set(drawn) == {"v1", "v2"}
+    assert store.route.shadow() is None
+    assert store.route.version() == "v1"
+
+
+async def test_a_shadow_gets_its_share_of_copies_and_no_batch(store: Store) -> None:
+    store.flip("v1")
+    store.try_on(Canary(share=0.25, shadow=True))
+    assert [store.route.shadow() for _ in range(100)].count("v2") == 25
+    assert {store.route.draw() for _ in range(100)} == {"v1"}
+
+
+async def test_what_is_only_prepared_gets_nothing(store: Store) -> None:
+    store.flip("v1")
+    store.try_on(None)
+    assert {store.route.draw() for _ in range(100)} == {"v1"}
+    assert {store.route.shadow() for _ in range(100)} == {None}
+
+
+async def test_no_batch_waits_for_a_canary(store: Store) -> None:
+    store.flip("v1")
+    store.try_on(Canary(share=1))
+    assert store.route.draw() == "v2"
+    assert await store.route.instead("v1") == "v1"
+
+
+async def test_each_version_has_its_own_patience(store: Store) -> None:
+    store.flip("v1")
+    await store.route.instead("fallback-2")
+    store.now += 10 * routing.PATIENCE
+    store.flip("v2")
+    assert await store.route.instead("fallback-2") == "v2"

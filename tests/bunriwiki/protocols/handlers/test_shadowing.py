@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from bunriwiki.artifacts.answers import Answers, Detection, Detections, Failure, ImageSize
+from bunriwiki.model_store.heartbeats import Shadowed
+from bunriwiki.protocols.handlers import shadowing
+from bunriwiki.protocols.handlers.shadowing import Comparisons, Shadow, differing
+from tests.bunriwiki.protocols.fakes import classified
+
+pytestmark = pytest.mark.anyio
+
+SIZE = ImageSize(width=4, height=3)
+
+
+def found(*labels: str, score: float = 0.5) -> Detections:
+    boxes = [Detection(label=label, label_ko="가", score=score, box=(0, 0, 1, 1)) for label in labels]
+    return Detections(detections=tuple(boxes), image=SIZE)
+
+
+def failure(kind: Any = "internal") -> Failure:
+    return Failure(kind=kind, message="No.")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differs"),
+    [
+        (classified("a"), classified("a"), False),
+        (classified("a"), classified("b"), True),
+        (found("can", "paper"), found("paper", "can", score=0.9), False),
+        (found("can", "can"), found("can"), True),
+        (found("can"), found("paper"), True),
+        (failure("broken"), failure("broken"), False),
+        (classified("a"), failure(), True),
+        (failure(), found(), True),
+    ],
+)
+def test_answers_differ_in_what_they_say(one: Any, other: Any, differs: bool) -> None:
+    assert differing([one, one], [other, one]) == int(differs)
+
+
+class Copied:
+    """A model whose copies `answer` answers."""
+
+    def __init__(self, answer: Answers[Any] | Exception, seconds: float = 0, deadline: float = 5) -> None:
+        self.asked: list[tuple[list[str], str]] = []
+        self.comparisons = Comparisons()
+        self.answer = answer
+        self.seconds = seconds
+        self.shadow = Shadow[str]("kcbert", self.ask, self.comparisons, deadline)
+
+    async def ask(self, batch: list[str], version: str) -> Answers[Any]:
+        self.asked.append((batch, version))
+        await asyncio.sleep(self.seconds)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    async def copy(self, *texts: str) -> None:
+        answers = Answers(model="kcbert", version="v1", results=(classified("a"),) * len(texts))
+        self.shadow.copy(list(texts), answers, "v2")
+        await asyncio.sleep(0)
+
+    async def until_all_is_done(self) -> Shadowed | None:
+        await asyncio.sleep(shadowing.LATER + 2 * self.seconds + 0.02)
+        return self.comparisons.figures()["shadowed"].get("kcbert:v2")
+
+
+def answers(*labels: str, version: str = "v2") -> Answers[Any]:
+    return Answers(model="kcbert", version=version, results=tuple(classified(label) for label in labels))
+
+
+async def test_comparisons_add_up() -> None:
+    one = Copied(answers("a", "b"))
+    for _ in range(2):
+        await one.copy("가", "나")
+        await one.until_all_is_done()
+    assert await one.until_all_is_done() == Shadowed(inputs=4, differing=2)
+
+
+async def test_one_copy_at_a_time() -> None:
+    one = Copied(answers("a"), seconds=0.05)
+    for text in "가나다":
+        await one.copy(text)
+    assert await one.until_all_is_done() == Shadowed(inputs=1, differing=0)
+    assert one.asked == [(["가"], "v2")]
+    await one.copy("라")
+    await one.until_all_is_done()
+    assert len(one.asked) == 2
+
+
+@pytest.mark.parametrize("answer", [OSError("closed"), answers(version="v1")])
+async def test_a_copy_that_is_not_answered_is_not_compared(answer: Any) -> None:
+    one = Copied(answer)
+    await one.copy("가")
+    assert await one.until_all_is_done() is None
+    assert len(one.asked) == 1
+
+
+async def test_a_copy_that_is_stuck_is_given_up() -> None:
+    one = Copied(answers("a"), seconds=5, deadline=0.01)
+    await one.copy("가")
+    await asyncio.sleep(0.1)
+    assert one.comparisons.figures() == {"shadowed": {}}
+    await one.copy("나")
+    await asyncio.sleep(0.02)
+    assert len(one.asked) == 2
+
+
+def test_versions_of_long_ago_are_forgotten() -> None:
+    comparisons = Comparisons()
+    for number in range(Comparisons.MOST + 2):
+        comparisons.add("kcbert", f"v{number}", 1, 0)
+    assert len(comparisons.figures()["shadowed"]) == Comparisons.MOST
+    assert "kcbert:v1" not in comparisons.figures()["shadowed"]

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from bunriwiki.protocols.handlers.statistics import StatisticsByVersion
+
+
+def test_calls_and_executions_by_version() -> None:
+    of = StatisticsByVersion()
+    of.of("v1").answered(3, 100)
+    of.of("v1").infer.add(60)
+    of.of("v2").fail.add(5)
+    one = of.all()["v1"]
+    assert (one.success.count, one.success.ns, one.inferences, one.infer.count, one.infer.ns) == (1, 100, 3, 1, 60)
+    assert one.last_ms > 0
+    assert of.all()["v2"].fail.count == 1
+
+
+def test_old_versions_are_forgotten() -> None:
+    of = StatisticsByVersion()
+    for number in range(100):
+        of.of(f"v{number}").answered(1, 1)
+    assert list(of.all()) == [f"v{number}" for number in range(84, 100)]

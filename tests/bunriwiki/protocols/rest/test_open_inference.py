@@ -1,0 +1,243 @@
+"""Open Inference over REST, with runners that need no process."""
+
+from __future__ import annotations
+
+import base64
+import json
+import tomllib
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bunriwiki.protocols.handlers.errors import RequestError
+from bunriwiki.protocols.inference.handlers import EXTENSIONS, VERSION
+from bunriwiki.protocols.inference.tensors import join_bytes, split_bytes
+from bunriwiki.protocols.rest.open_inference import Answer, Call, OpenInferenceRoutes
+from tests.bunriwiki.protocols.fakes import FakeService
+from tests.conftest import MODELS as SHIPPED
+
+JSONS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+class Service(FakeService):
+    """The routes over it."""
+
+    def __init__(self, serving: str = "v7") -> None:
+        super().__init__(serving)
+        self.routes = OpenInferenceRoutes(self.handlers)
+
+    def get(self, path: str) -> Answer:
+        return self.ask("GET", path)
+
+    def ask(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
+        async def ask() -> Answer:
+            handler, names = self.routes.find(method, path)
+            return await handler(Call(names, headers or {}, body))
+
+        return anyio.run(ask)
+
+    def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Answer:
+        return self.ask("POST", path, body, headers)
+
+    def infer(self, name: str, content: Any, path: str = "") -> dict[str, Any]:
+        answer = self.post(f"/v2/models/{name}{path}/infer", json.dumps(content).encode())
+        return dict(json.loads(answer.body))
+
+
+def tensor(name: str, *data: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "datatype": "BYTES", "shape": [len(data)], "data": list(data), **more}
+
+
+def test_many_texts_are_one_batch() -> None:
+    service = Service()
+    answer = service.infer("kcbert", {"inputs": [tensor("text", "가", "나")], "id": "7"})
+    assert service.runners["kcbert"].batches == [["가", "나"]]
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == ("kcbert", "v7", "7")
+    assert [(one["name"], one["datatype"], one["shape"]) for one in answer["outputs"]] == [
+        ("label", "BYTES", [2]), ("score", "FP32", [2]), ("scores", "FP32", [2, 2]),
+    ]  # fmt: skip
+    assert answer["outputs"][2]["data"] == [0.75, 0.25, 0.75, 0.25]
+    assert answer["outputs"][2]["parameters"] == {"labels": "none,other"}
+
+
+def test_photos_and_their_thresholds(bottle: bytes) -> None:
+    service = Service()
+    photo = base64.b64encode(bottle).decode()
+    image = tensor("image", photo, photo, parameters={"content_type": "base64"})
+    answer = service.infer("yolo", {"inputs": [image], "parameters": {"confidence": 0.5}})
+    [batch] = service.runners["yolo"].batches
+    assert [(one.data, one.confidence, one.iou) for one in batch] == [(bottle, 0.5, 0.5)] * 2
+    outputs = {one["name"]: one for one in answer["outputs"]}
+    assert outputs["num_detections"]["data"] == [2, 2]
+    assert outputs["boxes"]["shape"] == [4, 4]
+    assert outputs["labels"]["data"] == ["plastic"] * 4
+
+
+def test_raw_tensors_both_ways(bottle: bytes) -> None:
+    raw = join_bytes([bottle])
+    image = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(raw)}}
+    head = json.dumps({"inputs": [image], "parameters": {"binary_data_output": True}}).encode()
+    answer = Service().post("/v2/models/yolo/infer", head + raw, {"inference-header-content-length": str(len(head))})
+    assert answer.json_length
+    content, behind = json.loads(answer.body[: answer.json_length]), answer.body[answer.json_length :]
+    sizes = {one["name"]: one["parameters"]["binary_data_size"] for one in content["outputs"]}
+    assert sizes == {"boxes": 32, "scores": 8, "labels": 22, "num_detections": 4}
+    assert split_bytes("labels", behind[40:62], 2) == [b"plastic", b"plastic"]
+
+
+def test_a_version_in_memory_answers_and_another_does_not() -> None:
+    service = Service()
+    body = {"inputs": [tensor("text", "가")]}
+    assert service.infer("kcbert", body, "/versions/v7")["model_version"] == "v7"
+    assert service.infer("kcbert", body, "/versions/v6")["model_version"] == "v6"
+    service.runners["kcbert"].versions = ["v7"]
+    for version in ("v6", "v5"):
+        with pytest.raises(RequestError) as caught:
+            service.infer("kcbert", body, f"/versions/{version}")
+        assert caught.value.status == 404
+
+
+def refused(service: Service, content: Any, headers: dict[str, str] | None = None) -> int:
+    with pytest.raises(RequestError) as caught:
+        service.post("/v2/models/kcbert/infer", json.dumps(content).encode(), headers)
+    return caught.value.status
+
+
+def test_the_parameters_of_tritons_clients() -> None:
+    service = Service()
+    text = {"inputs": [tensor("text", "가")]}
+    assert service.infer("kcbert", {**text, "parameters": {"timeout": 5_000_000, "priority": 1}})["model_version"] == "v7"
+    service.runners["kcbert"].seconds = 0.2
+    assert refused(service, {**text, "parameters": {"timeout": 10_000}}) == 504
+    for timeout in (0, -1, "soon", True, 1.5):
+        assert refused(service, {**text, "parameters": {"timeout": timeout}}) == 400
+    assert refused(service, {**text, "outputs": [{"name": "label", "parameters": {"classification": 2}}]}) == 400
+    assert refused(service, text, {"content-encoding": "gzip"}) == 415
+
+
+def test_the_server_has_the_projects_version() -> None:
+    project = tomllib.loads((SHIPPED.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == VERSION
+
+
+def test_one_bad_input_fails_the_call() -> None:
+    service = Service()
+    with pytest.raises(RequestError) as caught:
+        service.infer("kcbert", {"inputs": [tensor("text", "가", " ")]})
+    assert caught.value.status == 422
+    assert service.runners["kcbert"].batches == []
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/v2", {"name": "bunriwiki", "version": VERSION, "extensions": list(EXTENSIONS)}),
+        ("/v2/health/live", {"live": True}),
+        ("/v2/health/ready", {"ready": True}),
+        ("/v2/models/kcbert/ready", {"name": "kcbert", "ready": True}),
+        ("/v2/models/kcbert/versions/v6/ready", {"name": "kcbert", "ready": True}),
+        ("/v2/models/kcbert/versions/v8/ready", {"name": "kcbert", "ready": False}),
+    ],
+)
+def test_what_the_server_says_of_itself(path: str, says: dict[str, Any]) -> None:
+    answer = Service("fallback-2").get(path)
+    assert json.loads(answer.body) == says
+    assert answer.status == (503 if says.get("ready") is False else 200)
+
+
+def test_metadata() -> None:
+    service = Service("fallback-2")
+    yolo = json.loads(service.get("/v2/models/yolo").body)
+    assert (yolo["versions"], yolo["platform"]) == (["fallback-2", "v6"], "onnxruntime_onnx")
+    assert [one["name"] for one in yolo["outputs"]] == ["boxes", "scores", "labels", "num_detections"]
+    sentiment = json.loads(service.get("/v2/models/sentiment/versions/fallback-2").body)
+    assert sentiment["platform"] == "mlflow_pyfunc"
+    assert sentiment["outputs"][2]["shape"] == [-1, 3]
+    for path, status in (
+        ("/v2/models/yolo/versions/v9", 404),
+        ("/v2/models/nobody", 404),
+        ("/v2/models/yolo/versions/v6", 503),
+    ):
+        with pytest.raises(RequestError) as caught:  # v6 is in memory, but its folder is gone
+            service.get(path)
+        assert caught.value.status == status
+
+
+def test_the_index_and_the_statistics() -> None:
+    service = Service("fallback-2")
+    found = json.loads(service.post("/v2/repository/index", b"").body)
+    assert {(one["version"], one["state"]) for one in found if one["name"] == "yolo"} == {
+        ("fallback-2", "READY"), ("v6", "READY"), ("v8", "LOADING"),
+    }  # fmt: skip
+    ready = json.loads(service.post("/v2/repository/index", b'{"ready": true}').body)
+    assert {one["state"] for one in ready} == {"READY"}
+    service.infer("kcbert", {"inputs": [tensor("text", "가", "나")]})
+    [one] = json.loads(service.get("/v2/models/kcbert/stats").body)["model_stats"]
+    assert (one["version"], one["inference_count"], one["execution_count"]) == ("fallback-2", 2, 1)
+    assert one["inference_stats"]["success"]["count"] == 1
+    assert {one["name"] for one in json.loads(service.get("/v2/models/stats").body)["model_stats"]} == set(service.runners)
+    with pytest.raises(RequestError) as caught:
+        service.get("/v2/models/kcbert/versions/v9/stats")
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v2/nowhere", 404), ("POST", "/v2/models/yolo", 405)])
+def test_routes_that_are_not_there(method: str, path: str, status: int) -> None:
+    with pytest.raises(RequestError) as caught:
+        Service().ask(method, path)
+    assert caught.value.status == status
+
+
+def test_control_needs_a_token_and_a_sidecar() -> None:
+    service = Service()
+    for headers, status in (({}, 401), ({"authorization": "Bearer x"}, 401), ({"authorization": "Bearer secret"}, 503)):
+        with pytest.raises(RequestError) as caught:
+            service.post("/v2/repository/models/yolo/load", b"", headers)
+        assert caught.value.status == status
+
+
+@given(JSONS)
+def test_any_json_is_answered_or_refused(content: Any) -> None:
+    with pytest.raises(RequestError) as caught:
+        Service().infer("kcbert", content)
+    assert caught.value.status in (400, 413)
+
+
+TENSORS = st.fixed_dictionaries({"name": st.just("text"), "datatype": st.just("BYTES"), "shape": JSONS})
+
+
+@given(
+    st.fixed_dictionaries(
+        {"inputs": st.lists(TENSORS, max_size=2)}, optional={"id": JSONS, "parameters": JSONS, "outputs": JSONS}
+    ),
+    st.lists(JSONS, max_size=2),
+)
+def test_nearly_right_json_is_answered_or_refused(content: dict[str, Any], data: list[Any]) -> None:
+    for one in content["inputs"]:
+        one["data"] = data
+    try:
+        answer = Service().infer("kcbert", content)
+    except RequestError as error:
+        assert error.status in (400, 413, 422)
+    else:
+        assert answer["model_version"] == "v7"
+
+
+@given(st.binary(max_size=60), st.integers(0, 70), st.integers(-1, 70))
+def test_any_bytes_are_answered_or_refused(body: bytes, stated: int, size: int) -> None:
+    text = {"name": "text", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": size}}
+    head = json.dumps({"inputs": [text]}).encode()
+    for length in (stated, len(head)):
+        try:
+            answer = Service().post("/v2/models/kcbert/infer", head + body, {"inference-header-content-length": str(length)})
+        except RequestError as error:
+            assert error.status in (400, 413, 422)
+        else:
+            assert answer.served == ("kcbert", "v7")

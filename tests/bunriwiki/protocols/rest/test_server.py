@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from loguru import logger
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, Router
+from starlette.types import Message
+
+from bunriwiki.artifacts.answers import Detections
+from bunriwiki.disposal.advice import Guide
+from bunriwiki.protocols.handlers import memory
+from bunriwiki.protocols.rest.server import RestDoor
+from tests.bunriwiki.protocols.fakes import BOX, DETECTIONS, FOUND, FakeRunner, classified, plane
+
+pytestmark = pytest.mark.anyio
+
+GUIDE = Guide.read()
+TEXT = {"text": "정말 재미있어요"}
+JSON = {"Content-Type": "application/json"}
+
+
+async def behind(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("alive")
+
+
+async def raising(request: Request) -> PlainTextResponse:
+    raise ValueError("secret")
+
+
+async def missing(request: Request) -> PlainTextResponse:
+    raise HTTPException(503, "secret")
+
+
+async def broken(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("Traceback: secret", status_code=500)
+
+
+@pytest.fixture
+def door() -> RestDoor:
+    door = RestDoor(guide=GUIDE, log_requests=True, read_seconds=0.5)
+    door.dataplane = plane()
+    return door
+
+
+@pytest.fixture
+async def client(door: RestDoor) -> AsyncIterator[httpx.AsyncClient]:
+    endpoints = {"/livez": behind, "/schema.json": broken, "/": raising, "/healthz": missing}
+    app = door.application(Router([Route(path, endpoint) for path, endpoint in endpoints.items()]))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        yield client
+
+
+async def test_a_comment(client: httpx.AsyncClient) -> None:
+    response = await client.post("/kcbert/prediction", json=TEXT)
+    assert response.status_code == 200
+    assert response.json() == {
+        "label": "none", "score": 0.75, "details": {"none": 0.75, "other": 0.25}, "truncated": False,
+    }  # fmt: skip
+    assert response.headers["x-model-name"] == "fake"
+    assert response.headers["x-model-version"] == "v7"
+
+
+async def test_a_review(client: httpx.AsyncClient) -> None:
+    response = await client.post("/predict", json=TEXT)
+    assert response.json() == {"sentiment": "긍정", "score": 0.75, "details": {"긍정": 0.75, "other": 0.25}}
+
+
+@pytest.mark.parametrize("media_type", ["image/jpeg", "image/png", "image/webp", "IMAGE/JPEG; q=1"])
+async def test_a_raw_photo(client: httpx.AsyncClient, bottle: bytes, media_type: str) -> None:
+    response = await client.post("/yolo/prediction", content=bottle, headers={"Content-Type": media_type})
+    assert response.json() == json.loads(msgspec.json.encode(DETECTIONS))
+
+
+async def test_a_photo_in_a_form_and_its_thresholds(client: httpx.AsyncClient, door: RestDoor, bottle: bytes) -> None:
+    runner = FakeRunner(DETECTIONS)
+    door.dataplane = plane(yolo=runner)
+    url = "/yolo/prediction?confidence=0.5"
+    response = await client.post(url, files={"image": ("a.jpg", bottle)}, data={"iou": "0.25"})
+    assert response.status_code == 200
+    [[photo]] = runner.batches
+    assert (photo.data, photo.confidence, photo.iou) == (bottle, 0.5, 0.25)
+
+
+async def test_advice_comes_once_for_each_class_found(client: httpx.AsyncClient, door: RestDoor, bottle: bytes) -> None:
+    boxes = (*FOUND.detections, replace(BOX, label="battery"), replace(BOX, label="glass"))
+    door.dataplane = plane(yolo=FakeRunner(Detections(detections=boxes, image=FOUND.image)))
+    headers = {"Content-Type": "image/jpeg"}
+    plain = await client.post("/yolo/prediction", content=bottle, headers=headers)
+    advised = await client.post("/yolo/prediction?advice=true", content=bottle, headers=headers)
+    answer = advised.json()
+    advice = answer.pop("advice")
+    assert answer == plain.json()
+    assert advice == {
+        "plastic": GUIDE.classes["plastic"].model_dump(mode="json"),
+        "battery": None,
+        "glass": GUIDE.classes["glass"].model_dump(mode="json"),
+    }
+    assert list(advice) == ["plastic", "battery", "glass"]
+    assert advised.headers["x-model-version"] == "v7"
+
+
+async def test_a_photo_with_nothing_in_it_gets_no_advice(client: httpx.AsyncClient, bottle: bytes) -> None:
+    response = await client.post("/yolo/prediction", files={"image": bottle}, data={"advice": "true"})
+    assert response.json() == {**json.loads(msgspec.json.encode(DETECTIONS)), "advice": {}}
+
+
+@pytest.mark.parametrize("query", ["", "?advice=false"])
+async def test_without_advice_the_answer_is_the_runners(
+    client: httpx.AsyncClient, door: RestDoor, bottle: bytes, query: str
+) -> None:
+    door.dataplane = plane(yolo=FakeRunner(FOUND))
+    response = await client.post(f"/yolo/prediction{query}", content=bottle, headers={"Content-Type": "image/jpeg"})
+    assert response.content == msgspec.json.encode(FOUND)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"", 400, "no valid JSON"),
+        (b"{", 400, "no valid JSON"),
+        (b'{"text": "\xff"}', 400, "no valid JSON"),
+        (b'{"text": "\\ud800"}', 400, "no valid JSON"),
+        (b"{}", 422, "`text` is missing"),
+        (b"[]", 422, "JSON object"),
+        (b"null", 422, "JSON object"),
+        (b'{"text": ""}', 422, "empty"),
+        (b'{"text": "  "}', 422, "empty"),
+        (b'{"text": 3}', 422, "must be a string"),
+        (b'{"text": null}', 422, "must be a string"),
+        (b'{"text": ["a"]}', 422, "must be a string"),
+        (b'{"text": "a", "more": 1}', 422, "'more' is not known"),
+        (json.dumps({"text": "a" * 10_001}).encode(), 413, "10000 characters"),
+    ],
+)
+async def test_bad_texts(client: httpx.AsyncClient, body: bytes, status: int, words: str) -> None:
+    response = await client.post("/predict", content=body, headers=JSON)
+    assert_problem(response, status, words)
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("confidence=2", "number from 0 to 1"),
+        ("confidence=nan", "number from 0 to 1"),
+        ("confidence=0_1", "number from 0 to 1"),
+        ("confidence=%200.5", "number from 0 to 1"),
+        ("confidence=%D9%A0", "number from 0 to 1"),
+        ("confidence=-0", "number from 0 to 1"),
+        ("confidence=", "number from 0 to 1"),
+        ("iou=x", "number from 0 to 1"),
+        ("confidense=0.5", "not known"),
+        ("iou=0.5&iou=0.6", "more than once"),
+        ("advice=maybe", "true or false"),
+        ("advice=True", "true or false"),
+        ("advice=1", "true or false"),
+        ("advice=", "true or false"),
+        ("advice=true&advice=true", "more than once"),
+    ],
+)
+async def test_bad_queries(client: httpx.AsyncClient, bottle: bytes, query: str, words: str) -> None:
+    headers = {"Content-Type": "image/jpeg"}
+    response = await client.post(f"/yolo/prediction?{query}", content=bottle, headers=headers)
+    assert_problem(response, 422, words)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/kcbert/prediction"])
+@pytest.mark.parametrize("query", ["confidence=0.5", "advice=true"])
+async def test_text_calls_take_no_query(client: httpx.AsyncClient, path: str, query: str) -> None:
+    assert_problem(await client.post(f"{path}?{query}", json=TEXT), 422, "not known")
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "words"),
+    [
+        ({"files": {"photo": ("a.jpg", b"x")}}, 422, "field `image`"),
+        ({"files": [("image", ("a.jpg", b"x")), ("image", ("b.jpg", b"y"))]}, 422, "exactly one"),
+        ({"files": {"other": ("", b"x")}, "data": {"image": "http://127.0.0.1:1/a.jpg"}}, 422, "never fetched"),
+        ({"files": {"image": ("a.jpg", b"")}}, 422, "image is empty"),
+        ({"files": {"image": ("a.jpg", b"x")}, "data": {"size": "3"}}, 422, "'size' is not known"),
+        ({"files": {"image": ("a.jpg", b"x")}, "data": {"advice": "maybe"}}, 422, "field 'advice' must be true or false"),
+        ({"files": {"image": ("a.jpg", b"plain text")}}, 415, "no JPEG, PNG or WebP"),
+    ],
+)
+async def test_bad_forms(client: httpx.AsyncClient, form: dict[str, Any], status: int, words: str) -> None:
+    assert_problem(await client.post("/yolo/prediction", **form), status, words)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ({"Content-Type": "multipart/form-data"}, b"x", 400),
+        ({"Content-Type": "multipart/form-data; boundary=a"}, b"--b\r\n", 400),
+        ({"Content-Type": "text/plain"}, b"x", 415),
+        ({}, b"x", 415),
+        ({"Content-Type": "image/jpeg"}, b"", 422),
+        ({"Content-Type": "image/jpeg"}, b"\xff\xd8\xff", 400),
+        ({"Content-Type": "application/vnd.bentoml+pickle"}, b"x", 415),
+    ],
+)
+async def test_bad_photo_bodies(client: httpx.AsyncClient, headers: dict[str, str], body: bytes, status: int) -> None:
+    assert_problem(await client.post("/yolo/prediction", content=body, headers=headers), status)
+
+
+async def test_json_is_asked_for(client: httpx.AsyncClient) -> None:
+    assert_problem(await client.post("/predict", data={"text": "a"}), 415, "Content-Type: application/json")
+
+
+@pytest.mark.parametrize(("method", "path", "allow"), [("GET", "/predict", "POST"), ("POST", "/readyz", "GET, HEAD")])
+async def test_other_methods(client: httpx.AsyncClient, method: str, path: str, allow: str) -> None:
+    response = await client.request(method, path)
+    assert_problem(response, 405)
+    assert response.headers["allow"] == allow
+
+
+async def test_a_large_body_is_refused_by_its_announcement_and_by_its_length(client: httpx.AsyncClient) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(12):
+            yield bytes(2**20)
+
+    for content in (bytes(11 * 2**20), endless()):
+        response = await client.post("/yolo/prediction", content=content, headers={"Content-Type": "image/jpeg"})
+        assert_problem(response, 413, "more than 10 MB")
+        assert response.headers["connection"] == "close"
+
+
+async def test_a_text_body_is_refused_before_it_costs_anything(client: httpx.AsyncClient) -> None:
+    body = b'{"text": "a"' + b"".join(b',"%d":0' % number for number in range(20_000)) + b"}"
+    assert_problem(await client.post("/predict", content=body, headers=JSON), 413, "128 KB")
+    longest = json.dumps({"text": "😭" * 10_000}).encode()
+    assert (await client.post("/predict", content=longest, headers=JSON)).status_code == 200
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(client: httpx.AsyncClient) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(30)
+
+    assert_problem(await client.post("/predict", content=slow(), headers=JSON), 408, "within 0.5 s")
+
+
+async def test_bodies_have_a_bounded_share_of_memory(
+    client: httpx.AsyncClient, door: RestDoor, bottle: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "MOST_HELD_BYTES", 2 * len(bottle) + 10)
+    door.dataplane = plane(yolo=FakeRunner(DETECTIONS, seconds=0.05))
+    headers = {"Content-Type": "image/jpeg"}
+    posts = (client.post("/yolo/prediction", content=bottle, headers=headers) for _ in range(3))
+    responses = await asyncio.gather(*posts)
+    assert sorted(response.status_code for response in responses) == [200, 200, 503]
+    assert (await client.post("/yolo/prediction", content=bottle, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/predict%0A", "/yolo/prediction%0A", "/predict/", "/schema.json", "/", "/nowhere"])
+async def test_nothing_behind_the_door_is_written_to(client: httpx.AsyncClient, path: str) -> None:
+    assert_problem(await client.post(path, data={"image": "http://127.0.0.1:1/a.jpg"}), 404)
+
+
+async def test_what_is_not_ours_is_passed_on(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/livez")).text == "alive"
+    assert_problem(await client.get("/nothing"), 404, "/nothing")
+    for path, status in (("/schema.json", 500), ("/", 500), ("/healthz", 503), ("/metrics", 404)):
+        response = await client.get(path)
+        assert_problem(response, status)
+        assert "secret" not in response.text
+
+
+async def test_before_the_start_nothing_is_ready(client: httpx.AsyncClient, door: RestDoor) -> None:
+    door.dataplane = None
+    assert_problem(await client.get("/readyz"), 503, "starting")
+    assert_problem(await client.post("/predict", json=TEXT), 503, "starting")
+
+
+async def test_readiness(client: httpx.AsyncClient, door: RestDoor) -> None:
+    assert (await client.get("/readyz")).status_code == 200
+    assert door.dataplane is not None
+    door.dataplane.draining = True
+    assert_problem(await client.get("/readyz"), 503, "shutting down")
+
+
+async def test_while_draining_requests_are_answered_and_connections_closed(client: httpx.AsyncClient, door: RestDoor) -> None:
+    assert door.dataplane is not None
+    assert "connection" not in (await client.post("/predict", json=TEXT)).headers
+    door.dataplane.draining = True
+    response = await client.post("/predict", json=TEXT)
+    assert (response.status_code, response.headers["connection"]) == (200, "close")
+
+
+@pytest.mark.parametrize(("given", "kept"), [("abc-1.2:3_4", True), ("a b", False), ("", False), ("a" * 129, False)])
+async def test_request_ids(client: httpx.AsyncClient, given: str, kept: bool) -> None:
+    response = await client.post("/predict", json=TEXT, headers={"X-Request-Id": given})
+    assert (response.headers["x-request-id"] == given) is kept
+    problem = await client.post("/predict", json={}, headers={"X-Request-Id": given})
+    assert problem.headers["x-request-id"] == problem.json()["request_id"]
+
+
+async def test_an_unforeseen_error_shows_nothing_of_itself(client: httpx.AsyncClient, door: RestDoor) -> None:
+    runner = FakeRunner(classified(), failures=[RuntimeError("secret")])
+    door.dataplane = plane(sentiment=runner)
+    response = await client.post("/predict", json=TEXT)
+    assert_problem(response, 500)
+    assert "secret" not in response.text
+
+
+async def test_a_request_is_logged_without_its_payload(client: httpx.AsyncClient) -> None:
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{message}")
+    await client.post("/predict", json=TEXT, headers={"X-Request-Id": "id-1"})
+    logger.remove(sink)
+    [line] = [line for line in lines if "/predict" in line]
+    assert line.startswith("POST /predict 200 in ")
+    assert line.endswith("by fake v7 | request id-1\n")
+    assert TEXT["text"] not in line
+
+
+async def test_a_client_that_leaves_costs_no_forward_pass(door: RestDoor) -> None:
+    runner = FakeRunner(classified(), seconds=0.05)
+    door.dataplane = plane(sentiment=runner)
+    sent: list[Message] = []
+    app = door.application(Router())
+    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
+
+    async def call(*, leaves: bool) -> None:
+        messages = [{"type": "http.request", "body": json.dumps(TEXT).encode()}]
+
+        async def receive() -> Message:
+            if messages:
+                return messages.pop()
+            await asyncio.sleep(0 if leaves else 60)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await app(scope, receive, send)
+
+    await asyncio.gather(call(leaves=False), call(leaves=True), call(leaves=True))
+    assert [len(batch) for batch in runner.batches] == [1]
+    # Those who left are answered too: that is what the metrics count.
+    assert sorted(message["status"] for message in sent if message["type"] == "http.response.start") == [200, 499, 499]
+
+
+def assert_problem(response: httpx.Response, status: int, words: str = "") -> None:
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert words in problem["detail"]
+    assert problem["request_id"] == response.headers["x-request-id"]
+    if status == 503:
+        assert int(response.headers["retry-after"]) >= 1

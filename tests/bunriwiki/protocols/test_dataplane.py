@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from bunriwiki.artifacts.inputs import Photo
+from bunriwiki.ipc.client import ConnectionLostError
+from bunriwiki.ipc.frames import BatchError, BrokenFrameError
+from bunriwiki.model_store.heartbeats import Shadowed
+from bunriwiki.protocols.handlers.dataplane import BETWEEN_TRIES, MOST_CHARACTERS
+from bunriwiki.protocols.handlers.errors import RequestError
+from bunriwiki.protocols.handlers.shadowing import Comparisons
+from tests.bunriwiki.protocols.fakes import DETECTIONS, FakeRoute, FakeRunner, FakeStatus, classified, failing, model, plane
+
+pytestmark = pytest.mark.anyio
+
+
+async def status_of(work: Any) -> int:
+    with pytest.raises(RequestError) as caught:
+        await work
+    assert caught.value.detail.endswith((".", "again."))
+    return caught.value.status
+
+
+async def test_an_answer_names_what_gave_it(bottle: bytes) -> None:
+    [served] = await plane().detect(Photo(data=bottle))
+    assert (served.model, served.version, served.answer) == ("fake", "v7", DETECTIONS)
+
+
+async def test_texts_reach_their_own_model() -> None:
+    kcbert, sentiment = FakeRunner(classified()), FakeRunner(classified("긍정"))
+    one = plane(kcbert=kcbert, sentiment=sentiment)
+    assert (await one.classify_comment("가"))[0].answer.label == "none"
+    assert (await one.classify_sentiment("나"))[0].answer.label == "긍정"
+    assert (kcbert.batches, sentiment.batches) == ([["가"]], [["나"]])
+
+
+@pytest.mark.parametrize(("text", "status"), [("", 422), (" \n", 422), ("가" * (MOST_CHARACTERS + 1), 413)])
+async def test_a_bad_text_costs_no_call(text: str, status: int) -> None:
+    runner = FakeRunner(classified())
+    assert await status_of(plane(kcbert=runner).classify_comment(text)) == status
+    assert runner.batches == []
+
+
+async def test_the_longest_text_is_accepted() -> None:
+    assert await plane().classify_comment("가" * MOST_CHARACTERS)
+
+
+@pytest.mark.parametrize(("data", "status"), [(b"no image", 415), (b"\x89PNG", 400)])
+async def test_a_bad_image_costs_no_call(data: bytes, status: int) -> None:
+    runner = FakeRunner(DETECTIONS)
+    assert await status_of(plane(yolo=runner).detect(Photo(data=data))) == status
+    assert runner.batches == []
+
+
+async def test_a_failure_of_one_input_is_its_own() -> None:
+    one = model(FakeRunner(lambda text: failing(text) if text == "bad" else classified(text)))
+    results: list[Any] = await asyncio.gather(one.infer(["good"]), one.infer(["bad"]), return_exceptions=True)
+    good, bad = results
+    assert good[0].answer.label == "good"
+    assert isinstance(bad, RequestError)
+    assert bad.status == 400
+
+
+async def test_a_lost_connection_is_tried_once_more() -> None:
+    runner = FakeRunner(classified(), failures=[ConnectionLostError("it died")])
+    assert (await model(runner).infer(["가"]))[0].version == "v7"
+    assert len(runner.batches) == 2
+
+
+async def test_a_batch_waits_for_a_worker_that_has_its_version() -> None:
+    runner, route = FakeRunner(classified()), FakeRoute("v8", patience=3)
+    waiting = asyncio.create_task(model(runner, route).infer(["가"]))
+    await asyncio.sleep(BETWEEN_TRIES)
+    runner.versions = ["v7", "v8"]
+    assert (await waiting)[0].version == "v8"
+    assert route.answers == ["v8"]
+
+
+async def test_a_version_that_nobody_has_is_replaced_by_one_that_is_there() -> None:
+    runner, route = FakeRunner(classified()), FakeRoute("v8", patience=2)
+    assert (await model(runner, route).infer(["가"]))[0].version == "v7"
+    assert len(runner.batches) == 4
+    assert route.answers == ["v7"]
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        [ConnectionLostError("it died"), ConnectionLostError("it died")],
+        [BrokenFrameError("not answers")],
+        [BatchError("no such feature")],
+        [TimeoutError()],
+    ],
+)
+async def test_a_runner_that_does_not_answer_is_unavailable(failures: list[Exception]) -> None:
+    with pytest.raises(RequestError) as caught:
+        await model(FakeRunner(classified(), failures=failures)).infer(["가"])
+    assert caught.value.status == 503
+    assert caught.value.headers["Retry-After"] == "1"
+
+
+async def test_a_call_past_its_deadline_costs_no_forward_pass() -> None:
+    runner = FakeRunner(classified(), seconds=0.2)
+    one = model(runner)
+    assert await status_of(one.infer(["가"], seconds=0)) == 504
+    assert runner.batches == []
+    busy = asyncio.create_task(one.infer(["가"]))
+    await asyncio.sleep(0.01)
+    assert await status_of(one.infer(["나"], seconds=0.05)) == 504
+    await busy
+    await asyncio.sleep(0.01)
+    assert runner.batches == [["가"]]
+
+
+async def test_a_call_in_the_middle_of_a_swap_is_answered_by_one_version() -> None:
+    runner, route = FakeRunner(classified(), seconds=0.05), FakeRoute("v7")
+    runner.versions = ["v7", "v8"]
+    waiting = asyncio.create_task(model(runner, route).infer(list("abcdef")))  # two batches
+    await asyncio.sleep(0.01)
+    route.asks = "v8"
+    assert [one.version for one in await waiting] == ["v8"] * 6
+
+
+async def test_what_a_canary_answers_carries_its_version() -> None:
+    runner = FakeRunner(classified())
+    runner.versions = ["v7", "v8"]
+    one = model(runner, FakeRoute(canaries=["v8"]))
+    assert [(await one.infer(["가"]))[0].version for _ in range(2)] == ["v8", "v7"]
+
+
+async def test_a_batch_whose_worker_has_no_canary_is_answered_by_what_serves() -> None:
+    runner = FakeRunner(classified())
+    assert (await model(runner, FakeRoute(patience=1, canaries=["v8"])).infer(["가"]))[0].version == "v7"
+    assert len(runner.batches) == 2
+
+
+async def test_a_call_of_many_batches_is_answered_by_one_version_beside_a_canary() -> None:
+    runner = FakeRunner(classified())
+    runner.versions = ["v7", "v8"]
+    route = FakeRoute(canaries=["v7", "v8"] * 50)
+    assert [one.version for one in await model(runner, route).infer(list("abcdef"))] == ["v7"] * 6
+    assert len(runner.batches) == 4
+
+
+async def test_a_call_that_names_what_serves_is_not_answered_by_a_canary() -> None:
+    runner = FakeRunner(classified())
+    runner.versions = ["v7", "v8"]
+    assert (await model(runner, FakeRoute(canaries=["v8"])).infer(["가"], version="v7"))[0].version == "v7"
+
+
+async def test_a_shadow_gets_copies_and_clients_wait_for_none() -> None:
+    runner, comparisons = FakeRunner(classified(), seconds=0.02), Comparisons()
+    runner.versions = ["v7", "v8"]
+    one = model(runner, FakeRoute(copies_to="v8"), comparisons=comparisons)
+    assert [(await one.infer(["가"]))[0].version for _ in range(2)] == ["v7", "v7"]
+    assert len(runner.batches) == 3  # the copy of the first; the second one's was dropped
+    await asyncio.sleep(0.05)
+    assert comparisons.figures() == {"shadowed": {"fake:v8": Shadowed(inputs=1, differing=0)}}
+
+
+async def test_a_named_version_has_the_same_limits() -> None:
+    runner = FakeRunner(classified(), seconds=0.1)
+    runner.versions = ["v6", "v7"]
+    one = model(runner, most_waiting=2)
+    calls = [one.infer(["가"], version="v6") for _ in range(4)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [result.status for result in results if isinstance(result, RequestError)] == [503]
+    assert await status_of(one.infer(list("가나다"), version="v6")) == 413
+    assert await status_of(one.infer(["가"], version="v6", seconds=0.01)) == 504
+    assert await status_of(one.infer(["가"], version="v5")) == 404
+
+
+async def test_overload_and_deadline() -> None:
+    one = model(FakeRunner(classified(), seconds=0.2), most_waiting=1, deadline=0.05)
+    results = await asyncio.gather(*(one.infer(["가"]) for _ in range(3)), return_exceptions=True)
+    assert [result.status for result in results if isinstance(result, RequestError)] == [504, 504, 503]
+
+
+async def test_readiness_names_what_is_missing() -> None:
+    cold, gone = FakeRunner(classified()), FakeRunner(classified())
+    cold.warm = False
+    gone.warm = False
+    one = plane(kcbert=cold, sentiment=gone)
+    assert await one.unready() == ["fake has no warm model"] * 2
+    one.draining = True
+    assert await one.unready() == ["the service is shutting down"]
+    assert await plane().unready() == []
+
+
+@pytest.mark.anyio
+async def test_the_start_waits_for_the_first_sync() -> None:
+    one = plane()
+    status = FakeStatus()
+    status.waits_for = "the sidecar is late"
+    one._status = status
+    assert await one.unready() == ["the sidecar is late"]

@@ -1,0 +1,142 @@
+"""Attempts to use up memory, processes, disk and time: ended in time, with and without a control group and a user."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from bunriwiki.sandbox.support import missing
+from model_sync.sandbox.run import MB, BrokeOffError, Limits, UnfitError, run_contained
+from tests.bunriwiki.sandbox.attempts import INSIDE
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason="; ".join(missing()))
+
+
+class Bomb(NamedTuple):
+    """`says` is how it ends: an error of its own, or its end by the sidecar."""
+
+    name: str
+    code: str
+    stopped_by: str
+    says: str
+
+
+KILLED = "died of SIGKILL"
+BOMBS = (
+    Bomb("private memory", "bytearray(2**31)", "RLIMIT_DATA", "MemoryError"),
+    Bomb("private memory, mapped",
+         "mmap.mmap(-1, 2**31, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)", "RLIMIT_DATA", "Cannot allocate"),
+    Bomb("shared memory", "m = mmap.mmap(-1, 2**30)\nwhile True: m.write(bytes(2**20))",
+         "measuring, or the control group", f"more than 256 MB of memory|{KILLED}"),
+    Bomb("threads", "while True: threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
+         "RLIMIT_DATA, RLIMIT_NPROC, the control group, or measuring", "can't start new thread|more than 64 threads"),
+    Bomb("what pairs of sockets hold",
+         "pairs = []\nwhile True:\n pairs.append(socket.socketpair()); pairs[-1][0].setblocking(False)\n"
+         " try: pairs[-1][0].sendall(bytes(2**22))\n except BlockingIOError: pass", "RLIMIT_NOFILE", "Too many open files"),
+    Bomb("a sparse file", "open(HOME + '/x', 'w').truncate(2**40)", "RLIMIT_FSIZE", "File too large"),
+    Bomb("a large file", "f = open(HOME + '/x', 'wb')\nwhile True: f.write(bytes(2**20))", "RLIMIT_FSIZE",
+         "File too large|more than 64 MB"),
+    Bomb("many large files", "for n in range(99): open(f'{HOME}/{n}', 'wb').write(bytes(2**23))\ntime.sleep(60)",
+         "measuring", "wrote more than 64 MB"),
+    Bomb("files without a name",
+         "for n in range(99): f = open(f'{HOME}/x', 'wb'); os.unlink(f'{HOME}/x'); f.write(bytes(2**22)); os.dup(f.fileno())\n"
+         "time.sleep(60)", "measuring", "wrote more than 64 MB"),
+    Bomb("small files", "for n in range(9999): open(f'{HOME}/{n}', 'w')\ntime.sleep(60)", "measuring", "more than 200 files"),
+    Bomb("files where nobody may look",
+         "os.mkdir(HOME + '/d', 0o300)\nfor n in range(9999): open(f'{HOME}/d/{n}', 'w')\ntime.sleep(60)",
+         "measuring", "more than 200 files"),
+    Bomb("more files at the very end", "for n in range(300): open(f'{HOME}/{n}', 'w')", "measuring", "more than 200 files"),
+    Bomb("folders within folders",
+         "for n in range(3000): os.mkdir('d' if n else HOME + '/d'); os.chdir('d' if n else HOME + '/d')\ntime.sleep(60)",
+         "measuring", r"more than 32 deep|more than 200 files"),
+    Bomb("a line without an end", "line = os.dup(teller._lines.fileno())\nwhile True: os.write(line, b'x' * 2**16)",
+         "reading within bounds", "wrote too much to its standard output"),
+    Bomb("lines without an end",
+         "while True: teller.tell(phase='x' * 1000)", "reading within bounds", "wrote too much to its standard output"),
+    Bomb("never ending",
+         "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); time.sleep(60)", "the clock", "not done after 2 s"),
+    Bomb("a 32-bit call",
+         "code = mmap.mmap(-1, 4096, prot=7)\ncode.write(bytes.fromhex('b814000000cd80c3'))\n"
+         "ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()",
+         "seccomp filter", "died of SIG(SYS|SEGV)"),
+)  # fmt: skip
+WAYS = {"user and group": ("auto", "auto"), "neither": ("off", "off")}
+
+
+def limits(way: str, **others: int) -> Limits:
+    user, cgroup = WAYS[way]
+    few = {"memory": 256 * MB, "disk": 64 * MB, "files": 200, "tasks": 64, "seconds": 20, "threads": 1} | others
+    return Limits(**few, user=user, cgroup=cgroup)
+
+
+def run(code: str, scratch: Path, limits: Limits) -> None:
+    run_contained(
+        [sys.executable, "-c", INSIDE + code], writable=scratch, readable=[], limits=limits, stopping=threading.Event()
+    )
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("number", range(len(BOMBS)), ids=[bomb.name for bomb in BOMBS])
+def test_a_bomb(number: int, way: str, scratch: Path) -> None:
+    bomb = BOMBS[number]
+    if "32-bit" in bomb.name and os.uname().machine != "x86_64":
+        pytest.skip("x86_64 only")
+    started = time.monotonic()
+    with pytest.raises(BrokeOffError, match=bomb.says):
+        run(bomb.code, scratch, limits(way, seconds=2) if bomb.stopped_by == "the clock" else limits(way))
+    assert time.monotonic() - started < 30
+    hold_to_owner(scratch)
+
+
+def hold_to_owner(folder: Path) -> None:
+    """All of it is the sidecar's, shallow, and can be removed."""
+    for path in (folder, *folder.rglob("*")):
+        assert path.lstat().st_uid == os.geteuid()
+        assert len(path.relative_to(folder).parts) <= 40
+
+
+def test_standard_error_takes_no_memory(scratch: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run("for n in range(200): os.write(2, b'x' * 2**20)", scratch, limits("neither"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KB
+
+
+def test_a_disk_that_is_almost_full_is_no_fault_of_the_version(scratch: Path) -> None:
+    with pytest.raises(UnfitError, match="are free on the disk"):
+        run("time.sleep(60)", scratch, limits("neither", reserve=2**60))
+
+
+def test_it_ends_with_the_process_that_started_it(scratch: Path) -> None:
+    """The sidecar is killed: what it ran does not go on."""
+    code = "open(HOME + '/pid', 'w').write(str(os.getpid())); time.sleep(60)"
+    child = os.fork()
+    if not child:
+        try:
+            run(code, scratch, limits("neither", seconds=60))
+        finally:
+            os._exit(1)
+    deadline = time.monotonic() + 20
+    while not (scratch / "pid").exists() or not (scratch / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    pid = int((scratch / "pid").read_text())
+    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

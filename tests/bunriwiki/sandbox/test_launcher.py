@@ -1,0 +1,189 @@
+"""The launcher with programs as the service runs them: servers, threads, libraries; and what it closes and gives up."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bunriwiki.sandbox.policy import Policy
+from bunriwiki.sandbox.user import can_change
+from tests.conftest import ROOT
+
+ENVIRONMENT = [str(Path(sys.prefix)), str(Path(sys.executable).resolve().parent.parent), *map(str, ROOT.glob("*/"))]
+SERVER = """
+import asyncio, os, socket, sys
+import uvloop
+
+async def serve():
+    async def answer(reader, writer):
+        writer.write((await reader.readline()).upper())
+        await writer.drain()
+        writer.close()
+    listening = socket.socket(fileno=int(os.environ["BUNRIWIKI_HOP_FD"]))
+    server = await asyncio.start_unix_server(answer, sock=listening)
+    assert await asyncio.to_thread(sum, [1, 2]) == 3
+    await server.serve_forever()
+
+{run}(serve())
+"""
+UVICORN = """
+import os
+import uvicorn
+
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"HELLO"})
+
+uvicorn.run(app, fd=int(os.environ["BUNRIWIKI_HOP_FD"]), lifespan="off", log_config=None)
+"""
+LIBRARIES = """
+import os, threading
+import numpy as np
+import onnx, onnxruntime, prometheus_client, psutil, sklearn.linear_model, watchfiles, mlflow
+from onnx import TensorProto, helper
+
+a = np.ones((500, 500)); assert (a @ a)[0, 0] == 500
+sklearn.linear_model.LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+value = helper.make_tensor_value_info
+graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "g", [value("x", 1, [2])], [value("y", 1, [2])])
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+session = onnxruntime.InferenceSession(model.SerializeToString())
+assert session.run(None, {"x": np.ones(2, np.float32)})[0].tolist() == [2, 2]
+prometheus_client.Counter("c", "c").inc()
+assert [name for name in os.listdir(os.environ["PROMETHEUS_MULTIPROC_DIR"]) if name.endswith(".db")]
+assert psutil.Process().memory_info().rss and psutil.Process().num_threads() and psutil.cpu_count()
+home = os.environ["HOME"]
+changes = watchfiles.watch(home, force_polling=False, rust_timeout=5000, yield_on_timeout=True, debounce=50)
+threading.Timer(0.3, lambda: open(home + "/seen", "w").close()).start()
+assert any(path.endswith("seen") for _, path in next(changes))
+print("fine")
+"""
+
+
+def command(policy: Policy, code: str) -> list[str]:
+    return [sys.executable, "-m", "bunriwiki.sandbox", policy.to_json(), sys.executable, "-c", code]
+
+
+def policy(home: Path, **others: object) -> Policy:
+    return Policy(readable=tuple(ENVIRONMENT), writable=(str(home),), **others)  # type: ignore[arg-type]
+
+
+def run(policy: Policy, code: str, **others: object) -> str:
+    done = subprocess.run(command(policy, code), cwd=ROOT, text=True, capture_output=True, timeout=120, check=False, **others)  # type: ignore[call-overload]
+    assert not done.returncode, done.stderr
+    return str(done.stdout).strip()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
+@contextmanager
+def serving(home: Path, code: str, **others: object) -> Iterator[str]:
+    """The path of the socket of a server in the sandbox."""
+    listen = policy(home, listen=str(home.parent / "{pid}.sock"), **others)
+    process = subprocess.Popen(command(listen, code), cwd=ROOT)
+    path = home.parent / f"{process.pid}.sock"
+    try:
+        deadline = time.monotonic() + 30
+        while not path.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield str(path)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ask(path: str, question: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(path)
+        client.sendall(question)
+        return b"".join(iter(lambda: client.recv(1000), b""))
+
+
+@pytest.mark.parametrize("loop", ["asyncio.run", "uvloop.run"])
+def test_a_server_answers_on_the_socket_that_it_inherits(home: Path, loop: str) -> None:
+    with serving(home, SERVER.format(run=loop)) as path:
+        assert Path(path).stat().st_mode & 0o777 == 0o600
+        for _ in range(3):
+            assert ask(path, b"hello\n") == b"HELLO\n"
+
+
+def test_uvicorn_answers_as_a_user_of_its_own(home: Path) -> None:
+    if not can_change():
+        pytest.skip("the tests may not change users")
+    os.chown(home, 61184, 61184)
+    with serving(home, UVICORN, user=61184) as path:
+        assert ask(path, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").endswith(b"5\r\nHELLO\r\n0\r\n\r\n")
+
+
+def test_a_socket_that_a_dead_process_left_is_replaced(home: Path) -> None:
+    left = home / "left.sock"
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(left))
+    run(policy(home, listen=str(left)), "import os, socket; socket.socket(fileno=int(os.environ['BUNRIWIKI_HOP_FD'])).listen()")
+
+
+def test_the_libraries_of_runners_and_compilers_work(home: Path) -> None:
+    environment = {"HOME": str(home), "PROMETHEUS_MULTIPROC_DIR": str(home), "PATH": os.environ["PATH"], "TMPDIR": str(home)}
+    assert run(policy(home, memory=2**32), LIBRARIES, env=environment) == "fine"
+
+
+def test_descriptors_are_closed_but_for_those_to_keep(home: Path) -> None:
+    kept, secret = (os.open(ROOT / "pyproject.toml", os.O_RDONLY) for _ in range(2))
+    code = "import json, os; print(json.dumps([fd for fd in map(int, os.listdir('/proc/self/fd'))]))"
+    opened = json.loads(run(policy(home, keep=(kept,)), code, pass_fds=(kept, secret)))
+    os.close(kept)
+    os.close(secret)
+    assert kept in opened
+    assert secret not in opened
+    assert len(opened) == 5  # 0, 1, 2, the one that is kept, and the folder that is listed
+
+
+def test_no_capability_is_left(home: Path) -> None:
+    status = dict(line.split(":\t", 1) for line in run(policy(home), "print(open('/proc/self/status').read())").splitlines())
+    assert [int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")] == [0, 0, 0, 0]
+    assert int(status["CapBnd"], 16) == 0 or os.geteuid()
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+def test_a_user_of_its_own_has_no_group_and_reads_only(home: Path) -> None:
+    if not can_change():
+        pytest.skip("the tests may not change users")
+    code = "import os; print(os.getresuid(), os.getresgid(), os.getgroups()); print(open('/proc/self/status').read())"
+    ids, *lines = run(policy(home, user=61200), code).splitlines()
+    status = dict(line.split(":\t", 1) for line in lines)
+    assert ids == f"{(61200,) * 3} {(61200,) * 3} []"
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 1 << 2  # CAP_DAC_READ_SEARCH
+
+
+def test_a_folder_that_is_not_there_stops_the_start(home: Path) -> None:
+    done = subprocess.run(command(policy(home / "nowhere"), "print(1)"), cwd=ROOT, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_copied_file_needs_no_mode(home: Path) -> None:
+    """Nothing of ours may rest on `chmod`, but libraries may call it."""
+    code = f"import shutil; code, home = 'bunriwiki/sandbox', {str(home)!r}; shutil.copy2(code + '/rules.py', home)"
+    code += "; shutil.copytree(code, home + '/s')"
+    run(policy(home), code)
+    assert (
+        (home / "rules.py").read_bytes()
+        == (home / "s" / "rules.py").read_bytes()
+        == (ROOT / "bunriwiki/sandbox/rules.py").read_bytes()
+    )

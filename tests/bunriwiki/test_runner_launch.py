@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bunriwiki import runner_launch
+from bunriwiki.settings import Settings
+from tests.conftest import ROOT
+
+SECRETS = {
+    "BUNRIWIKI_ADMIN_TOKEN": "a", "BUNRIWIKI_WEBHOOK_SECRET": "b", "BUNRIWIKI_GRPC_KEY": "c", "MLFLOW_TRACKING_URI": "d",
+    "MLFLOW_TRACKING_PASSWORD": "e", "AWS_SECRET_ACCESS_KEY": "f", "SOMETHING_NEW": "g",
+    "BENTOML_API_KEY": "i", "BUNRIWIKI_SOMETHING_NEW": "h",
+}  # fmt: skip
+
+
+def test_the_environment_is_an_allow_list(tmp_path: Path) -> None:
+    needed = {"PATH": "/bin", "BUNRIWIKI_MODEL_STORE": "/store", "BUNRIWIKI_DEADLINE": "5", "BENTOML_RUNNER_MAP": "{}"}
+    made = runner_launch.environment({**needed, **SECRETS}, tmp_path)
+    assert needed.items() <= made.items()
+    assert not SECRETS.keys() & made.keys()
+    assert made["TMPDIR"] == str(tmp_path)
+
+
+def test_every_setting_that_a_runner_gets_exists() -> None:
+    assert set(runner_launch.SETTINGS) <= Settings.model_fields.keys()
+
+
+def test_the_launcher_is_found_whatever_the_folder(tmp_path: Path) -> None:
+    assert runner_launch.environment({}, tmp_path)["PYTHONPATH"] == str(ROOT)
+    assert runner_launch.environment({"PYTHONPATH": "/more"}, tmp_path)["PYTHONPATH"] == f"{ROOT}:/more"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "store" / "run").mkdir(parents=True)
+    return Settings(model_store=tmp_path / "store")
+
+
+def test_a_worker_may_write_what_it_says_of_itself_only(tmp_path: Path, settings: Settings) -> None:
+    made = runner_launch.policy("sentiment", settings, sockets=tmp_path, writable=[tmp_path])
+    assert set(made.writable) == {str(tmp_path / "store" / "run"), str(tmp_path)}
+    assert {str(tmp_path / "store"), str(settings.models), str(ROOT / "runners")} <= set(made.readable)
+    assert made.listen == f"{tmp_path}/{{pid}}.sock"
+    assert made.devices == ()
+
+
+def test_a_store_that_cannot_be_written_to_is_read(tmp_path: Path) -> None:
+    made = runner_launch.policy("yolo", Settings(model_store=tmp_path / "nowhere"), sockets=tmp_path, writable=[])
+    assert made.writable == (str(tmp_path),)
+
+
+def test_hidden_files_of_a_clone_are_not_read(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = tmp_path / "src"
+    code.mkdir()
+    for name in (".env", "service.py"):
+        (code / name).touch()
+    monkeypatch.setattr(runner_launch, "CODE", code)
+    readable = runner_launch.policy("yolo", settings, sockets=tmp_path, writable=[]).readable
+    assert str(code / "service.py") in readable
+    assert not {str(code / ".env"), str(code), str(tmp_path)} & set(readable)
+    (tmp_path / "bento.yaml").touch()
+    assert str(tmp_path) in runner_launch.policy("yolo", settings, sockets=tmp_path, writable=[]).readable
+
+
+def test_the_interpreter_and_its_environment_are_read(tmp_path: Path, settings: Settings) -> None:
+    readable = runner_launch.policy("yolo", settings, sockets=tmp_path, writable=[]).readable
+    assert {sys.prefix, sys.base_prefix} <= {str(Path(path).resolve()) for path in readable} | set(readable)

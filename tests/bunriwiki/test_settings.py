@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from bunriwiki.settings import Settings, settings
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    settings.cache_clear()
+
+
+def test_the_defaults_serve_what_is_shipped() -> None:
+    assert {path.name for path in Settings().models.iterdir()} >= {"yolo", "kcbert", "sentiment"}
+
+
+def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_DEADLINE", "2.5")
+    monkeypatch.setenv("BUNRIWIKI_LOG_REQUESTS", "false")
+    assert (settings().deadline, settings().log_requests) == (2.5, False)
+
+
+@pytest.mark.parametrize("name", ["BUNRIWIKI_GRPC_CERTIFICATE", "BUNRIWIKI_GRPC_KEY", "BUNRIWIKI_GRPC_CLIENTS"])
+def test_half_of_tls_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, __file__)
+    with pytest.raises(SystemExit, match=f"Wrong setting. .*{name}"):
+        settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "70000"),
+        ("BUNRIWIKI_DEADLINE", "soon"),
+        ("BUNRIWIKI_RUNNER_WORKERS", "0"),
+        ("BUNRIWIKI_MODELS", "/nowhere"),
+        ("BUNRIWIKI_LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_and_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=f"Wrong setting. {name}='{value}'"):
+        settings()

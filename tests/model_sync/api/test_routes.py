@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bunriwiki.model_store.generation import ModelGeneration
+from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.writer import StoreWriter
+from model_sync.admin.commands import Commands
+from model_sync.admin.status import Standing
+from model_sync.api.app import make_app
+from tests.model_sync.api.test_app import PERSON, Known, assert_problem
+from tests.model_sync.triggers.fakes import FakeLooks
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def looks() -> FakeLooks:
+    return FakeLooks()
+
+
+@pytest.fixture
+async def client(writer: StoreWriter, make_version: Callable[..., Path], looks: FakeLooks) -> AsyncIterator[httpx.AsyncClient]:
+    """Of a sidecar in whose store v1 and v2 of yolo served, one after the other."""
+    for version in ("v1", "v2"):
+        writer.publish(make_version("yolo", version), "a test", "poll")
+        roll_over(writer, "yolo", version, "a test", "poll")
+    app = make_app(looks, Known, admin_tokens=("one",), verifier=None, webhook_names=(), commands=Commands(writer, looks))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=PERSON) as client:
+        yield client
+
+
+def now(writer: StoreWriter) -> ModelGeneration:
+    return writer.generations().of("yolo")
+
+
+def serving(writer: StoreWriter) -> str | None:
+    found = now(writer).serving
+    return found.version if found else None
+
+
+@pytest.mark.parametrize("body", [{}, {"json": {}}, {"json": {"version": "v1"}}, {"json": {"version": None}}])
+async def test_a_rollback(client: httpx.AsyncClient, writer: StoreWriter, body: dict[str, Any]) -> None:
+    response = await client.post("/models/yolo/rollback", **body)
+    assert response.status_code == 200
+    found = response.json()
+    assert found.pop("seconds") < 5
+    assert found == {"model": "yolo", "from": "v2", "to": "v1", "workers": 0}
+    assert (serving(writer), now(writer).held) == ("v1", ("v2",))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("/models/resnet/rollback", "", 404, "The models are yolo, kcbert, sentiment"),
+        ("/models/%2E%2E/rollback", "", 404, ""),
+        ("/models/yolo/rollback", '{"version": "v9"}', 404, "yolo v9 is not on disk"),
+        ("/models/yolo/rollback", '{"version": "../v1"}', 422, "is no version"),
+        ("/models/yolo/rollback", '{"version": "v1\\n"}', 422, "is no version"),
+        ("/models/yolo/rollback", '{"version": "v2"}', 409, "serves already"),
+        ("/models/kcbert/rollback", "", 409, "its fallback version"),
+        ("/models/yolo/rollback", '{"to": "v1"}', 422, "to: "),
+        ("/models/yolo/rollback", '{"version": 1}', 422, "version: "),
+        ("/models/yolo/rollback", "{", 400, 'an object like {"version": "v1"}'),
+        ("/models/yolo/pin", '{"version": "v9"}', 404, "not on disk"),
+        ("/models/resnet/unpin", "", 404, "no model 'resnet'"),
+        ("/quarantine", '{"model": "yolo", "version": "v2", "reason": "slow"}', 409, "roll yolo back first"),
+        ("/quarantine", '{"model": "yolo", "version": "v9", "reason": "slow"}', 404, "not on disk"),
+        ("/quarantine", '{"model": "..", "version": "v1", "reason": "slow"}', 404, "no model"),
+        ("/quarantine", '{"model": "yolo", "version": "..", "reason": "slow"}', 422, "no version"),
+        ("/quarantine", '{"model": "yolo", "version": "v1", "reason": ""}', 422, "reason: "),
+        ("/quarantine", '{"model": "yolo", "version": "v1"}', 422, "reason: "),
+        ("/quarantine", "", 422, "model: "),
+    ],
+)
+async def test_what_is_refused_is_told_and_changes_nothing(
+    client: httpx.AsyncClient, writer: StoreWriter, path: str, body: str, status: int, words: str
+) -> None:
+    before = writer.generations()
+    assert_problem(await client.post(path, content=body), status, words)
+    assert (writer.generations(), writer.quarantine.all()) == (before, [])
+
+
+async def test_a_disk_that_fails_is_told(
+    client: httpx.AsyncClient, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writer, "prepare", full)
+    assert_problem(await client.post("/models/yolo/rollback"), 500, "No space left on device")
+
+
+async def test_a_pin_and_its_end(client: httpx.AsyncClient, writer: StoreWriter, looks: FakeLooks) -> None:
+    found = (await client.post("/models/yolo/pin", json={"version": "v1"})).json()
+    assert (found["version"], now(writer).pinned, serving(writer)) == ("v1", True, "v1")
+    assert (await client.post("/models/yolo/unpin")).json() == {"model": "yolo", "was_pinned": True, "released": []}
+    assert not now(writer).pinned
+    assert looks.calls == [("person", ["yolo"], False)]
+
+
+async def test_a_version_is_put_in_quarantine_and_released(client: httpx.AsyncClient, writer: StoreWriter) -> None:
+    response = await client.post("/quarantine", json={"model": "yolo", "version": "v1", "reason": "it is slow"})
+    assert (response.status_code, response.json()["reason"]) == (201, "it is slow")
+    assert_problem(await client.post("/models/yolo/rollback", json={"version": "v1"}), 409, "Release it first")
+    released = await client.delete("/quarantine/yolo/v1")
+    assert (released.status_code, released.content) == (204, b"")
+    assert writer.quarantine.all() == []
+    assert_problem(await client.delete("/quarantine/yolo/v1"), 404, "yolo v1 is not in quarantine")
+    assert [event.by for event in writer.history.read("yolo") if event.kind in ("quarantined", "released")] == ["person"] * 2
+
+
+@pytest.mark.parametrize(
+    "place", ["resnet/v1", "%2E%2E/generation", "yolo/%2E%2E", "yolo/..%2Fx", "yolo/V1", "yolo/v%0A", "yolo/"]
+)
+async def test_what_is_no_version_of_a_model_is_not_even_looked_for(
+    client: httpx.AsyncClient, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(writer, "release", lambda *names: asked.append(names))
+    assert_problem(await client.delete(f"/quarantine/{place}"), 404)
+    assert asked == []
+
+
+async def test_garbage_is_collected(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/gc")).json() == {"removed": []}
+
+
+async def test_reading_needs_no_token(client: httpx.AsyncClient) -> None:
+    del client.headers["Authorization"]
+    status = Standing.model_validate((await client.get("/status")).json())
+    assert status.models[0].serving
+    assert status.models[0].serving.version == "v2"
+    events = (await client.get("/history", params={"model": "yolo", "last": "2"})).json()["events"]
+    assert [(event["kind"], event["version"]) for event in events] == [("published", "v2"), ("flipped", "v2")]
+    assert len((await client.get("/history")).json()["events"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "words"),
+    [
+        ("model=resnet", 404, "no model"), ("model=", 404, "no model"), ("last=0", 422, "last: "), ("last=x", 422, "last: "),
+        ("last=10001", 422, "last: "), ("modle=yolo", 422, "modle: "),
+    ],
+)  # fmt: skip
+async def test_a_wrong_question_is_told(client: httpx.AsyncClient, query: str, status: int, words: str) -> None:
+    assert_problem(await client.get(f"/history?{query}"), status, words)

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from model_sync.importing.fetch import fetch
+from model_sync.sources import Offer, RefusedError, RemoteFile, SourceError
+
+OFFER = Offer("yolo", "v1", "d" * 64, "fake://yolo/v1")
+MB = 1_000_000
+
+
+class FakeSource:
+    """Has `contents`, sends at most `cut_after` bytes at once, and counts the bytes that it sent of each file."""
+
+    def __init__(self, contents: dict[str, bytes], *, cut_after: int = 1000, digests: bool = True) -> None:
+        self.contents = contents
+        self.files_named = tuple(
+            RemoteFile(path, len(data), hashlib.sha256(data).hexdigest() if digests else None)
+            for path, data in contents.items()
+        )
+        self.cut_after = cut_after
+        self.sent = dict.fromkeys(contents, 0)
+        self.errors: list[Exception] = []
+
+    def newest(self, model: str) -> Offer:
+        return OFFER
+
+    def files(self, offer: Offer) -> tuple[RemoteFile, ...]:
+        self._fail()
+        return self.files_named
+
+    def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
+        self._fail()
+        have = part.stat().st_size if part.exists() else 0
+        data = self.contents[file.path][have : have + self.cut_after]
+        with part.open("ab") as stream:
+            stream.write(data)
+        self.sent[file.path] += len(data)
+        if have + len(data) < len(self.contents[file.path]):
+            raise SourceError("the connection ended")
+
+    def _fail(self) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+class Caller:
+    """Calls `fetch` into `downloads` without waiting, and keeps what `progress` was told."""
+
+    def __init__(self, downloads: Path) -> None:
+        self.downloads = downloads
+        self.progress: list[tuple[int, int]] = []
+
+    def __call__(self, source: FakeSource, offer: Offer = OFFER, **more: Any) -> Path:
+        self.progress.clear()
+        return fetch(
+            source, offer, self.downloads, progress=lambda *told: self.progress.append(told), **{"wait_at_most": 0, **more}
+        )
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Caller:
+    return Caller(tmp_path / "downloads")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_all_files_are_fetched_and_told(call: Caller) -> None:
+    files = {"best.pt": b"weights", "data/names.txt": b"glass", "empty": b""}
+    folder = call(FakeSource(files))
+    assert folder == call.downloads / f"yolo-{'d' * 16}"
+    assert contents(folder) == files
+    assert call.progress == [(0, 12), (7, 12), (12, 12), (12, 12)]
+
+
+def test_a_connection_that_is_cut_goes_on_where_it_was(call: Caller) -> None:
+    source = FakeSource({"best.pt": b"0123456789"}, cut_after=3)
+    assert contents(call(source)) == source.contents
+    assert source.sent == {"best.pt": 10}
+
+
+def test_when_the_attempts_are_used_up_the_next_call_goes_on(call: Caller) -> None:
+    source = FakeSource({"a.pt": b"small", "best.pt": b"0123456789" * 2}, cut_after=5)
+    with pytest.raises(SourceError, match="the connection ended"):
+        call(source, attempts=2)
+    folder = call(source, attempts=2)
+    assert contents(folder) == source.contents
+    assert source.sent == {"a.pt": 5, "best.pt": 20}
+    assert call.progress == [(5, 25), (25, 25)]
+
+
+def test_what_is_there_is_not_fetched_again(call: Caller) -> None:
+    call(FakeSource({"best.pt": b"weights"}))
+    source = FakeSource({"best.pt": b"weights"})
+    call(source)
+    assert source.sent == {"best.pt": 0}
+    assert call.progress == [(7, 7)]
+
+
+def test_a_file_that_was_damaged_since_is_fetched_again(call: Caller) -> None:
+    source = FakeSource({"best.pt": b"weights"})
+    (call(source) / "best.pt").write_bytes(b"wEights")
+    assert contents(call(source)) == source.contents
+
+
+def test_wrong_bytes_of_an_earlier_process_are_thrown_away_once(call: Caller) -> None:
+    source = FakeSource({"best.pt": b"weights"})
+    part = call.downloads / f"yolo-{'d' * 16}" / "best.pt.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"junk")
+    assert contents(call(source)) == source.contents
+
+
+def test_a_wrong_digest_is_refused_after_a_second_try(call: Caller) -> None:
+    source = FakeSource({"best.pt": b"weights"})
+    source.contents["best.pt"] = b"wEights"
+    found, stated = hashlib.sha256(b"wEights").hexdigest(), hashlib.sha256(b"weights").hexdigest()
+    with pytest.raises(RefusedError, match=f"best.pt: sha256 is {found}, latest_model.yaml says {stated}"):
+        call(source)
+    assert source.sent == {"best.pt": 14}
+    assert contents(call.downloads) == {}
+
+
+@pytest.mark.parametrize(
+    ("sent", "digests", "message"),
+    [
+        (b"weight", True, r"best.pt has 6 bytes, latest_model.yaml says 7 \(cut short\?\)"),
+        (b"weight", False, r"best.pt has 6 bytes, the registry says 7 \(cut short\?\)"),
+        (b"weights!", True, r"best.pt has 8 bytes, latest_model.yaml says 7$"),
+    ],
+)
+def test_a_wrong_size_is_refused(call: Caller, sent: bytes, digests: bool, message: str) -> None:
+    source = FakeSource({"best.pt": b"weights"}, digests=digests)
+    source.contents["best.pt"] = sent
+    with pytest.raises(RefusedError, match=message):
+        call(source)
+
+
+def test_older_offers_of_the_model_go_and_other_models_stay(call: Caller) -> None:
+    old = call(FakeSource({"best.pt": b"old"}), Offer("yolo", "v0", "c" * 64, ""))
+    other = call(FakeSource({"best.pt": b"other"}), Offer("kcbert", "v0", "c" * 64, ""))
+    call(FakeSource({"best.pt": b"weights"}))
+    assert not old.exists()
+    assert other.exists()
+
+
+def test_what_does_not_belong_to_the_offer_is_deleted(call: Caller) -> None:
+    source = FakeSource({"best.pt": b"weights"})
+    (call(source) / "best.pt.part.mlflow").touch()
+    assert contents(call(source)) == source.contents
+
+
+def test_a_full_disk_is_noticed_before_anything_is_fetched(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = FakeSource({"best.pt": bytes(4 * MB)}, cut_after=4 * MB)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=12 * MB - 1))
+    with pytest.raises(OSError, match="yolo v1 needs 12 MB, 12 MB are free") as caught:
+        call(source)
+    assert caught.value.errno == errno.ENOSPC
+    assert source.sent == {"best.pt": 0}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=12 * MB))
+    call(source)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    call(source)  # nothing is missing
+
+
+def test_room_is_asked_for_what_is_missing_only(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = FakeSource({"best.pt": bytes(4 * MB)}, cut_after=3 * MB)
+    with pytest.raises(SourceError):
+        call(source, attempts=1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=3 * MB))
+    call(source)
+
+
+@pytest.mark.parametrize("error", [RefusedError("unsigned"), OSError(errno.ENOSPC, "No space left on device")])
+def test_what_another_attempt_does_not_mend_is_raised_at_once(call: Caller, error: Exception) -> None:
+    source = FakeSource({"best.pt": b"weights"})
+    source.errors = [SourceError("busy"), error, SourceError("never reached")]
+    with pytest.raises(type(error)):
+        call(source)
+    assert len(source.errors) == 1
+
+
+@pytest.mark.parametrize("path", ["../best.pt", "/best.pt", "a/../b", "a//b", "./a", ".", "", "a\0b"])
+def test_no_path_leads_out_of_the_folder(call: Caller, path: str) -> None:
+    with pytest.raises(RefusedError, match="is no path within a version"):
+        call(FakeSource({path: b"weights"}))
+    assert contents(call.downloads.parent) == {}
+
+
+def test_a_name_cannot_be_a_file_and_a_folder(call: Caller) -> None:
+    with pytest.raises(RefusedError, match="'a/b' is there twice, or lies below a file"):
+        call(FakeSource({"a/b": b"", "a": b""}))
+
+
+def test_a_file_named_like_the_part_of_another_is_no_trouble(call: Caller) -> None:
+    source = FakeSource({"a.part": b"one", "a": b"other", "a.part.part": b"third"}, cut_after=2)
+    assert contents(call(source)) == source.contents
+
+
+class StopAfterFirst(FakeSource):
+    def __init__(self, stop: threading.Event, contents: dict[str, bytes], error: Callable[[], None]) -> None:
+        super().__init__(contents)
+        self._stop = stop
+        self._error = error
+
+    def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
+        super().download(offer, file, part)
+        self._stop.set()
+        self._error()
+
+
+def test_it_stops_between_two_files(call: Caller) -> None:
+    stop = threading.Event()
+    source = StopAfterFirst(stop, {"a": b"one", "b": b"two"}, lambda: None)
+    with pytest.raises(SourceError, match="stopped"):
+        call(source, stop=stop)
+    assert source.sent == {"a": 3, "b": 0}
+
+
+def test_it_stops_instead_of_another_attempt(call: Caller) -> None:
+    stop = threading.Event()
+
+    def cut() -> None:
+        raise SourceError("cut")
+
+    source = StopAfterFirst(stop, {"a": b"one"}, cut)
+    with pytest.raises(SourceError, match="cut"):
+        call(source, stop=stop, wait_at_most=60)
+    assert source.sent == {"a": 3}

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from bunriwiki.sandbox.user import FIRST, LAST, can_change
+from model_sync.sandbox.users import lend_user
+
+with_users = pytest.mark.skipif(not can_change(), reason="the tests may not change users")
+
+
+def test_off_lends_none() -> None:
+    with lend_user("off") as user:
+        assert user is None
+
+
+def test_who_may_not_change_users_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model_sync.sandbox.users.can_change", lambda: False)
+    with lend_user("auto") as user:
+        assert user is None
+
+
+@with_users
+def test_nobody_shares_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = iter([5, 5, 7])
+    monkeypatch.setattr("model_sync.sandbox.users.secrets.randbelow", lambda below: next(draws))
+    with lend_user("auto") as first, lend_user("auto") as second:
+        assert (first, second) == (FIRST + 5, FIRST + 7)
+
+
+@with_users
+def test_a_user_with_a_process_is_not_lent(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = iter([9, 11])
+    monkeypatch.setattr("model_sync.sandbox.users.secrets.randbelow", lambda below: next(draws))
+    with subprocess.Popen(["/bin/sleep", "60"], user=FIRST + 9) as process:
+        try:
+            with lend_user("auto") as user:
+                assert user == FIRST + 11
+        finally:
+            process.kill()
+
+
+@with_users
+def test_what_a_user_leaves_is_ended() -> None:
+    with lend_user("auto") as user:
+        assert user is not None
+        assert FIRST <= user <= LAST
+        left = subprocess.Popen(["/bin/sleep", "60"], user=user, start_new_session=True)
+    assert left.wait(5) < 0
+
+
+def test_the_range_has_to_be_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bunriwiki.sandbox.user._mapped", lambda path: False)
+    assert not can_change()

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from bunriwiki.model_store.sync_state import SyncState
+from model_sync.syncing.report import Report
+from model_sync.syncing.requests import Outcome
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    return Report(tmp_path / "sync.json", {"yolo": "s3://bucket"})
+
+
+def told(tmp_path: Path) -> SyncState:
+    state = SyncState.read(tmp_path / "sync.json")
+    assert state is not None
+    return state
+
+
+def test_every_change_is_in_the_file(report: Report, tmp_path: Path) -> None:
+    report.begin("yolo")
+    with report.phase("yolo", "fetch"):
+        assert told(tmp_path).models["yolo"].phase == "fetch"
+        report.share("yolo", 0.5)
+        assert told(tmp_path).models["yolo"].phase_share == 0.5
+    report.found("yolo", "labels: the same 6 classes")
+    report.ended(Outcome("yolo", "refused", version="v2", reason="it is slow"))
+    one = told(tmp_path).models["yolo"]
+    assert (one.verdict, one.version, one.reason, one.phase) == ("refused", "v2", "it is slow", None)
+    assert one.findings == ["labels: the same 6 classes"]
+    assert set(one.seconds) == {"fetch"}
+    assert told(tmp_path).has_looked
+
+
+def test_a_new_import_begins_with_nothing(report: Report) -> None:
+    report.took("yolo", "fetch", 1)
+    report.found("yolo", "something")
+    report.begin("yolo")
+    assert (report.seconds("yolo"), report.state().models["yolo"].findings) == ({}, [])
+
+
+def test_a_phase_that_fails_is_over(report: Report) -> None:
+    with pytest.raises(RuntimeError), report.phase("yolo", "fetch"):
+        raise RuntimeError
+    assert report.state().models["yolo"].phase is None
+
+
+def test_problems_come_and_go(report: Report) -> None:
+    wrong: list[str | None] = ["denied", None]
+    report.watch("SQS", lambda: wrong.pop(0))
+    assert report.state().problems == ["SQS: denied"]
+    assert report.state().problems == []
+
+
+def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    report = Report(tmp_path / "nowhere" / "sync.json", {"yolo": "here"})
+    report.ended(Outcome("yolo", "unchanged"))
+    assert report.state().models["yolo"].verdict == "unchanged"
+
+
+def test_it_goes_on_saying_that_it_lives(report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model_sync.syncing.report.EVERY", 0.01)
+    stopping = threading.Event()
+    thread = threading.Thread(target=report.keep_writing, args=(stopping,))
+    thread.start()
+    while not (tmp_path / "sync.json").exists() or not told(tmp_path).is_alive:
+        stopping.wait(0.01)
+    stopping.set()
+    thread.join(5)
+    assert not thread.is_alive()
