@@ -17,13 +17,13 @@ from bunriwiki.artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.disposal.advice import Guide
 from bunriwiki.ipc.client import RunnerClient
-from bunriwiki.model_store.following import Follower
+from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.heartbeats import Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.outer_app import put_outside
 from bunriwiki.protocols.admin.sidecar import Sidecar
 from bunriwiki.protocols.admin.tokens import AdminGate
-from bunriwiki.protocols.grpc.server import Certificates, GrpcDoor
+from bunriwiki.protocols.grpc.server import Certificates, GrpcServer
 from bunriwiki.protocols.handlers.dataplane import DataPlane, Limits, Model
 from bunriwiki.protocols.handlers.draining import drain_on_sigterm
 from bunriwiki.protocols.handlers.routing import Route
@@ -34,7 +34,7 @@ from bunriwiki.protocols.inference.handlers import OpenInference
 from bunriwiki.protocols.rest.commands import CommandRoutes
 from bunriwiki.protocols.rest.open_inference import OpenInferenceRoutes
 from bunriwiki.protocols.rest.schemas import HateSpeech, Recyclables, Sentiment
-from bunriwiki.protocols.rest.server import RestDoor
+from bunriwiki.protocols.rest.server import RestServer
 from bunriwiki.settings import settings
 from bunriwiki.supervisor import CLOSING, SOCKETS, supervise
 from bunriwiki.telemetry import logs
@@ -44,7 +44,7 @@ from bunriwiki.telemetry.vitals import Vitals
 from runners.services import KcBertRunner, SentimentRunner, YoloRunner
 
 guide = Guide.read()  # here, so that a bad one stops the start
-door = RestDoor(guide=guide, log_requests=settings().log_requests, read_seconds=settings().deadline)
+door = RestServer(guide=guide, log_requests=settings().log_requests, read_seconds=settings().deadline_seconds)
 
 Threshold = Annotated[float, Field(ge=0, le=1)]
 
@@ -81,58 +81,58 @@ class Bunriwiki:
     def __init__(self) -> None:
         logs.configure(settings().log_level)
         layout = Layout(settings().model_store)
-        self.follower = Follower(layout, {model: settings().models / model for model in MODELS})
+        self.generation_watcher = GenerationWatcher(layout, {model: settings().models / model for model in MODELS})
         first_sync = FirstSync(
             layout.sync,
-            settings().start_wait,
+            settings().start_wait_seconds,
             expected=settings().syncs,
             started=psutil.Process(os.getppid()).create_time(),
         )
-        self.status = Status(layout, self.follower, settings().runner_workers, first_sync)
-        self.grpc_door: GrpcDoor | None = None
+        self.status = Status(layout, self.generation_watcher, settings().runner_workers, first_sync)
+        self.grpc_server: GrpcServer | None = None
         self.comparisons = Comparisons()
         self.vitals = Vitals("gateway", Heartbeats(layout.run), settings().vital_limits, self.comparisons.figures)
 
     @bentoml.on_startup
-    async def open_the_doors(self) -> None:
+    async def start_servers(self) -> None:
         """Runs in each gateway worker."""
-        limits = Limits(settings().max_waiting, settings().runner_workers, settings().deadline)
+        limits = Limits(settings().max_queue_size, settings().runner_workers, settings().deadline_seconds)
         model = partial(Model, limits=limits, comparisons=self.comparisons)
         sockets = Path(os.environ[SOCKETS])
         yolo = RunnerClient(sockets / "yolo", Detections)
         kcbert, sentiment = (RunnerClient(sockets / name, Classification) for name in ("kcbert", "sentiment"))
         self.runners: list[RunnerClient[Any]] = [yolo, kcbert, sentiment]
         self.dataplane = DataPlane(
-            yolo=model("yolo", yolo, Route("yolo", self.follower), 8),
-            kcbert=model("kcbert", kcbert, Route("kcbert", self.follower), 64),
-            sentiment=model("sentiment", sentiment, Route("sentiment", self.follower), 64),
+            yolo=model("yolo", yolo, Route("yolo", self.generation_watcher), 8),
+            kcbert=model("kcbert", kcbert, Route("kcbert", self.generation_watcher), 64),
+            sentiment=model("sentiment", sentiment, Route("sentiment", self.generation_watcher), 64),
             status=self.status,
         )
-        self.sidecar = Sidecar(settings().sync_url, AdminGate(settings().admin_tokens), settings().deadline)
-        handlers = OpenInference(self.dataplane, self.follower, self.sidecar)
+        self.sidecar = Sidecar(settings().sync_url, AdminGate(settings().admin_tokens), settings().deadline_seconds)
+        handlers = OpenInference(self.dataplane, self.generation_watcher, self.sidecar)
         door.commands = CommandRoutes(self.sidecar)
         door.open_inference = OpenInferenceRoutes(handlers)
         door.dataplane = self.dataplane
         door.begin_counting()
         begin_with_models(MODELS)
-        self.follower.start(on_change=lambda: None)  # each batch asks it anew
+        self.generation_watcher.start(on_change=lambda: None)  # each batch reads it anew
         Thread(target=self.vitals.keep_beating, name="heartbeat", daemon=True).start()
         if settings().grpc_port:
-            self.grpc_door = GrpcDoor(handlers, door.memory)
-            await self.grpc_door.open(settings().grpc_host, settings().grpc_port, _certificates())
+            self.grpc_server = GrpcServer(handlers, door.memory)
+            await self.grpc_server.open(settings().grpc_host, settings().grpc_port, _certificates())
         # Longer than the parent leaves its socket open: what it still lets in is taken.
-        drain_on_sigterm(self.dataplane, settings().drain + 2 * CLOSING)
+        drain_on_sigterm(self.dataplane, settings().drain_seconds + 2 * CLOSING)
         set_up_collector()
 
     @bentoml.on_shutdown
     async def leave(self) -> None:
         """Runs when the last HTTP request was answered."""
-        if self.grpc_door:
-            await self.grpc_door.close(settings().deadline)
+        if self.grpc_server:
+            await self.grpc_server.close(settings().deadline_seconds)
         await self.sidecar.close()
         for runner in self.runners:
             runner.close()
-        self.follower.stop()
+        self.generation_watcher.stop()
         self.vitals.leave()
 
     def __metrics__(self, others: str) -> str:

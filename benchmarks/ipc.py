@@ -27,7 +27,7 @@ from _bentoml_impl.client.proxy import RemoteProxy
 
 from bunriwiki.artifacts.answers import Answers, Classification
 from bunriwiki.ipc.client import READY, SOCKET, RunnerClient
-from bunriwiki.ipc.server import HopServer
+from bunriwiki.ipc.server import IpcServer
 
 ANSWER = Classification(label="none", score=0.9, details={"none": 0.9, "offensive": 0.07, "hate": 0.03})
 SIZES = (1, 16)  # texts in a batch
@@ -56,7 +56,7 @@ def runner(folder: Path) -> None:
     frames = socket.socket(socket.AF_UNIX)
     frames.bind(str(folder / f"1{SOCKET}"))
     frames.listen()
-    HopServer("noop", frames, str, answer, 30).start()
+    IpcServer("noop", frames, str, answer, 30).start()
     (folder / f"1{READY}").touch()
     over_http = socket.socket(socket.AF_UNIX)
     over_http.bind(str(folder / "http"))

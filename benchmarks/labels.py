@@ -33,7 +33,7 @@ def look(parent: int, port: int) -> Look:
 
 
 def send(port: int, paths: list[str]) -> None:
-    """A GET for each path, in turn over one connection. httpx would refuse the long ones."""
+    """A GET for each path, in turn over one connection. httpx would reject the long ones."""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection, connection.makefile("rb") as answers:
         for path in paths:
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())

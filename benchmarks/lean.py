@@ -96,8 +96,8 @@ class _Tally:
 class _Connection(asyncio.Protocol):
     """One client: sends, waits for the answer, sends again."""
 
-    def __init__(self, tally: _Tally, ended: asyncio.Future[None]) -> None:
-        self._tally = tally
+    def __init__(self, statistics: _Tally, ended: asyncio.Future[None]) -> None:
+        self._statistics = statistics
         self._ended = ended
         self._received = bytearray()
         self._begun = 0
@@ -120,8 +120,8 @@ class _Connection(asyncio.Protocol):
         if response is None:
             return
         self._received.clear()
-        self._tally.take(*response, time.perf_counter_ns() - self._begun)
-        if self._tally.going:
+        self._statistics.take(*response, time.perf_counter_ns() - self._begun)
+        if self._statistics.going:
             self._send()
         else:
             self._end()
@@ -132,7 +132,7 @@ class _Connection(asyncio.Protocol):
     def _end(self, failure: str | None = None) -> None:
         if not self._ended.done():
             if failure:
-                self._tally.failures[failure] += 1
+                self._statistics.failures[failure] += 1
             self._ended.set_result(None)
             self._transport.close()
 
@@ -140,26 +140,26 @@ class _Connection(asyncio.Protocol):
 async def run(port: int, *, clients: int, seconds: float, requests: int = 0) -> Load:
     """Load 127.0.0.1:`port` for `seconds`, and on until there were `requests` answers."""
     loop = asyncio.get_running_loop()
-    tally = _Tally()
+    statistics = _Tally()
     ended: list[asyncio.Future[None]] = [loop.create_future() for _ in range(clients)]
     begun = time.perf_counter()
     for future in ended:
-        await loop.create_connection(lambda future=future: _Connection(tally, future), "127.0.0.1", port)  # type: ignore[misc]
+        await loop.create_connection(lambda future=future: _Connection(statistics, future), "127.0.0.1", port)  # type: ignore[misc]
     own_stall, last = 0.0, time.perf_counter()
     while not all(future.done() for future in ended):
-        if last - begun >= seconds and tally.latencies.count >= requests:
+        if last - begun >= seconds and statistics.latencies.count >= requests:
             break
         await asyncio.sleep(TICK)
         now = time.perf_counter()
         own_stall, last = max(own_stall, now - last - TICK), now
-    tally.going = False
+    statistics.going = False
     _, outstanding = await asyncio.wait(ended, timeout=PATIENCE)
-    tally.failures["unanswered"] += len(outstanding)
-    latencies = tally.latencies
+    statistics.failures["unanswered"] += len(outstanding)
+    latencies = statistics.latencies
     return Load(
         requests=latencies.count,
         seconds=time.perf_counter() - begun,
-        failures=dict(+tally.failures),
+        failures=dict(+statistics.failures),
         p50=latencies.milliseconds(0.5),
         p99=latencies.milliseconds(0.99),
         p999=latencies.milliseconds(0.999),

@@ -35,7 +35,7 @@ class Call:
 class Outcome:
     """What came of the requests.
 
-    `counts` has a status (`200`, `503`, ...) or `refused` (no connection), `closed` (the connection ended before the answer),
+    `counts` has a status (`200`, `503`, ...) or `rejected` (no connection), `closed` (the connection ended before the answer),
     `timeout`. `latencies` are the seconds of the answered ones.
     """
 
@@ -105,7 +105,7 @@ async def run_load(
             outcome.counts[str(response.status)] += 1
             outcome.latencies.append(time.perf_counter() - begun)
         except aiohttp.ClientConnectorError:
-            outcome.counts["refused"] += 1
+            outcome.counts["rejected"] += 1
             await asyncio.sleep(0.05)
         except (aiohttp.ClientError, ConnectionError):
             outcome.counts["closed"] += 1

@@ -9,8 +9,8 @@ from typing import Self
 
 import psutil
 
-MOST_FOREIGN = 0.05  # of all cores, for processes that are not ours
-MOST_STOLEN = 0.01  # of all cores, for other virtual machines
+MAX_FOREIGN = 0.05  # of all cores, for processes that are not ours
+MAX_STOLEN = 0.01  # of all cores, for other virtual machines
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Noise:
 
     @property
     def quiet(self) -> bool:
-        return self.foreign <= MOST_FOREIGN and self.stolen <= MOST_STOLEN
+        return self.foreign <= MAX_FOREIGN and self.stolen <= MAX_STOLEN
 
 
-class Watch:
+class RolloutMonitor:
     """The machine from now on. Ours is this process with all that it started."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import runners.kcbert
 from bunriwiki.artifacts.answers import Answers, Classification
 from bunriwiki.artifacts.manifest import Manifest
-from runners.turns import Rest, no_rest
+from runners.throttle import Rest, no_rest
 
 ANSWER = Classification(label="none", score=0.9, details={"none": 0.9, "hate": 0.1})
 

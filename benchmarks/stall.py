@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from benchmarks import verdict
 from benchmarks.lean import Load
 from benchmarks.load import free_port
-from benchmarks.machine import Watch
+from benchmarks.machine import RolloutMonitor
 from benchmarks.noop_service import noop_service
 from benchmarks.resident import resident
 from benchmarks.side_by_side import BIN, ROOT, start
@@ -55,7 +55,7 @@ def outcome(process: subprocess.Popen[bytes]) -> Load:
 
 def measure(server: subprocess.Popen[bytes], port: int, options: Options) -> verdict.Side:
     """Load a server, and look at its memory and at the machine meanwhile; then a lone client."""
-    watch = Watch()
+    watch = RolloutMonitor()
     loading = generator(port, clients=options.clients, seconds=options.seconds, requests=options.requests)
     time.sleep(min(EARLY, options.seconds / 2))
     early = resident(server.pid)

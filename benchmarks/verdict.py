@@ -9,9 +9,9 @@ from statistics import median
 from benchmarks.lean import Load
 from benchmarks.machine import Noise
 
-MOST_SLOWEST = 20.0  # ms
-MOST_TIMES_SLOWER = 2.0  # than FastAPI's slowest answer
-MOST_GROWTH = 1.05  # of memory, from its first look to the end
+MAX_SLOWEST = 20.0  # ms
+MAX_TIMES_SLOWER = 2.0  # than FastAPI's slowest answer
+MAX_GROWTH = 1.05  # of memory, from its first look to the end
 FIGURES = {
     "requests/s": "rate",
     "p50 ms": "p50",
@@ -84,14 +84,14 @@ def broken(runs: Sequence[Run]) -> list[str]:
     """The bounds that do not hold, a sentence each."""
     found = []
     slowest, theirs = median(run.ours.load.slowest for run in runs), median(run.theirs.load.slowest for run in runs)
-    if slowest > MOST_SLOWEST:
-        found.append(f"The slowest answer took {slowest:.1f} ms; at most {MOST_SLOWEST:g} ms are allowed.")
-    if slowest > MOST_TIMES_SLOWER * theirs:
+    if slowest > MAX_SLOWEST:
+        found.append(f"The slowest answer took {slowest:.1f} ms; at most {MAX_SLOWEST:g} ms are allowed.")
+    if slowest > MAX_TIMES_SLOWER * theirs:
         found.append(f"The slowest answer took {slowest / theirs:.1f} times as long as FastAPI's, {theirs:.1f} ms.")
     for role in roles(runs):
         growth = median(run.ours.growth(role) for run in runs)
-        if growth > MOST_GROWTH:
-            found.append(f"The memory of {role} grew to {growth:.2f} of what it was early; {MOST_GROWTH} is allowed.")
+        if growth > MAX_GROWTH:
+            found.append(f"The memory of {role} grew to {growth:.2f} of what it was early; {MAX_GROWTH} is allowed.")
     for number, run in enumerate(runs, 1):
         for name, side in (("ours", run.ours), ("FastAPI", run.theirs)):
             if side.failures:

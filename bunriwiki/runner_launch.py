@@ -21,7 +21,8 @@ from bunriwiki.telemetry.logs import ADDRESS
 
 # Of BUNRIWIKI_...; what else there is concerns the gateway or the sidecar, or is a secret.
 SETTINGS = (
-    "models", "model_store", "gateway_workers", "runner_workers", "threads", "deadline", "max_rss", "drain", "log_level",
+    "models", "model_store", "gateway_workers", "runner_workers", "threads", "deadline_seconds", "max_rss_mb", "drain_seconds",
+    "log_level",
 )  # fmt: skip
 BENTOML = ("CONFIG", "CONFIG_OPTIONS", "CONTAINERIZED", "DEBUG", "DO_NOT_TRACK", "HOME", "QUIET", "RUNNER_MAP", "VERBOSITY")
 VARIABLES = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "PATH", "PROMETHEUS_MULTIPROC_DIR", "TZ")

@@ -116,10 +116,12 @@ class Settings(CommonSettings):
     gateway_workers: int = Field(default=1, ge=1, description="Processes that speak HTTP.")
     runner_workers: int = Field(default=1, ge=1, description="Processes per model.")
     threads: int = Field(default=0, ge=0, description="Threads per forward pass; 0: as many as there are cores, at most 4.")
-    max_waiting: int = Field(default=512, ge=1, description="Requests that may wait per model; more are answered 503.")
-    deadline: float = Field(default=30, gt=0, description="Seconds after which a request is answered 504.")
-    max_rss: int = Field(default=0, ge=0, description="MB of memory above which a worker is replaced; 0: any.")
-    drain: float = Field(default=1, ge=0, description="Seconds between becoming unready and closing the door on SIGTERM.")
+    max_queue_size: int = Field(default=512, ge=1, description="Requests that may wait per model; more are answered 503.")
+    deadline_seconds: float = Field(default=30, gt=0, description="Seconds after which a request is answered 504.")
+    max_rss_mb: int = Field(default=0, ge=0, description="MB of memory above which a worker is replaced; 0: any.")
+    drain_seconds: float = Field(
+        default=1, ge=0, description="Seconds between becoming unready and closing the door on SIGTERM."
+    )
     # All addresses, as BentoML's HTTP port is open to by default.
     grpc_host: str = Field(default="0.0.0.0", description="Address that the gRPC door listens on.")  # noqa: S104
     grpc_port: int = Field(default=3001, ge=0, le=65535, description="Port of the gRPC door; 0: none.")
@@ -133,7 +135,7 @@ class Settings(CommonSettings):
     sync_url: str = Field(
         default="http://127.0.0.1:3002", pattern="^https?://.+$", description="Where the sidecar's API answers."
     )
-    start_wait: float = Field(
+    start_wait_seconds: float = Field(
         default=60, ge=0, description="Seconds that the start waits at most for the sidecar's first look at the registries."
     )
     log_requests: bool = Field(default=True, description="One line per request.")
@@ -150,9 +152,9 @@ class Settings(CommonSettings):
     def vital_limits(self) -> VitalLimits:
         """What follows from these settings for each worker."""
         return VitalLimits(
-            memory=self.max_rss * 2**20,
+            memory=self.max_rss_mb * 2**20,
             workers=self.gateway_workers + len(MODELS) * self.runner_workers,
-            last_word=self.drain + 2 * self.deadline + 10,  # HTTP, then gRPC, and what lies between
+            last_word=self.drain_seconds + 2 * self.deadline_seconds + 10,  # HTTP, then gRPC, and what lies between
         )
 
 

@@ -37,7 +37,7 @@ GATEWAY = "service"  # the names that BentoML gives to the gateway's watcher and
 GATEWAY_SOCKET = "_bento_api_server"
 SO_ATTACH_FILTER = 26  # of Linux; Python does not name it
 RUNNER = "service_"  # and to a runner's, before the model
-LOOK_EVERY = 2  # seconds between two looks at the workers
+POLL_SECONDS = 2  # seconds between two looks at the workers
 SOCKETS = "BUNRIWIKI_SOCKETS"  # the variable with the folder in which each runner has a folder with its workers' sockets
 CLOSING = 1.0  # seconds for the workers to take what is left in the kernel's queue, and for slow clients to send it
 
@@ -53,7 +53,7 @@ class OrderlyArbiter(circus.Arbiter):
         # ports, where any local user may ask for the workers' environment, and for commands to be run.
         self._folder = Path(tempfile.mkdtemp(prefix="bunriwiki-"))
         endpoints = {name: f"ipc://{self._folder / name}" for name in ("endpoint", "pubsub_endpoint")}
-        super().__init__(watchers, **{**options, **endpoints, "check_delay": LOOK_EVERY})
+        super().__init__(watchers, **{**options, **endpoints, "check_delay": POLL_SECONDS})
         # BentoML keeps every server's metrics in one folder, and wipes it at each start: two would lose each other's.
         self._metrics = self._folder / "metrics"
         self._metrics.mkdir()
@@ -94,10 +94,10 @@ class OrderlyArbiter(circus.Arbiter):
         if gateway is not None:
             logger.info("stopping the gateway")
             stopped = gateway._stop()
-            yield sleep(settings().drain)
+            yield sleep(settings().drain_seconds)
             yield _shut(self.sockets[GATEWAY_SOCKET])
             yield stopped
-        while self._exclusive_running_command is not None:  # a look that had begun: circus refuses to stop during one
+        while self._exclusive_running_command is not None:  # a look that had begun: circus rejects to stop during one
             yield sleep(0.05)
         logger.info("stopping the runners")
         yield super().stop()
@@ -124,10 +124,10 @@ def supervise() -> None:
 
 @coroutine
 def _shut(listening: CircusSocket) -> Generator[Any, Any, None]:
-    """Refuse new connections without losing one that the kernel has already accepted.
+    """Reject new connections without losing one that the kernel has already accepted.
 
     The parent shares the listening socket with its workers. Were it left open while they stop, connections would go on to be
-    accepted that nobody answers. So: no packet reaches it any more (whoever tries, tries again in a second, and is refused
+    accepted that nobody answers. So: no packet reaches it any more (whoever tries, tries again in a second, and is rejected
     then), a moment for the workers to take what stands in its queue, the end of listening. Ending it at once would cut off what
     has just come into the queue.
     """

@@ -20,12 +20,12 @@ from rich.console import Console
 from bunriwiki.artifacts.manifest import MODELS
 from demo.screen import Screen
 from demo.stage import CLIENTS, WORKERS, Stage, loaded, staged
-from demo.standing import figures
+from demo.status import figures
 
 STEPS = 7
 BREATH = 5.0  # seconds to look at what happened
-AT_MOST = 180.0  # seconds until a published version serves or is refused, on a busy machine
-REFUSAL = re.compile(r"^quality: macro F1 \d+\.\d")
+AT_MOST = 180.0  # seconds until a published version serves or is rejected, on a busy machine
+REJECTION = re.compile(r"^quality: macro F1 \d+\.\d")
 
 
 class NotAsItShouldBeError(Exception):
@@ -82,7 +82,7 @@ def act(screen: Screen, stage: Stage) -> None:
     published = datetime.now(UTC)
     watch_swap(screen, stage, "sentiment", stage.register("second"), published=published, trigger="webhook")
     screen.step("A broken version: kcbert v3, whose classes are mixed up", "It loads and answers; only its answers are wrong")
-    watch_refusal(screen, stage, "kcbert", "v3")
+    watch_rejection(screen, stage, "kcbert", "v3")
     screen.step("An operator rolls kcbert back", "POST /models/kcbert/rollback on the sidecar: v1 is still on disk")
     watch_rollback(screen, stage, "kcbert", "v2", "v1")
 
@@ -95,7 +95,7 @@ def watch_start(stage: Stage) -> float:
         for model in MODELS:
             stage.server.wait_until_it_serves(model, "1" if model == "sentiment" else "v1", WORKERS, AT_MOST)
     except AssertionError:
-        found = "; ".join(f"{model}: {verdict(stage, model)}" for model in MODELS)
+        found = "; ".join(f"{model}: {status(stage, model)}" for model in MODELS)
         raise NotAsItShouldBeError(f"the first versions do not serve on all workers: {found}") from None
     return time.monotonic() - began
 
@@ -105,27 +105,27 @@ def watch_swap(screen: Screen, stage: Stage, model: str, version: str, *, publis
     try:
         stage.server.wait_until_it_serves(model, version, WORKERS, AT_MOST)
     except AssertionError:
-        raise NotAsItShouldBeError(f"{model} {version} does not serve on all workers: {verdict(stage, model)}") from None
-    [flip] = [event for event in stage.sidecar.events("flipped", model) if event.version == version]
-    if (flip.by, flip.workers) != (trigger, WORKERS):
-        raise NotAsItShouldBeError(f"{model} {version} serves by {flip.by} with {flip.workers} workers")
-    took = (flip.at - published).total_seconds()
+        raise NotAsItShouldBeError(f"{model} {version} does not serve on all workers: {status(stage, model)}") from None
+    [activate] = [event for event in stage.sidecar.events("activated", model) if event.version == version]
+    if (activate.by, activate.workers) != (trigger, WORKERS):
+        raise NotAsItShouldBeError(f"{model} {version} serves by {activate.by} with {activate.workers} workers")
+    took = (activate.at - published).total_seconds()
     screen.note(f"{model} {version} serves on both workers, {took:.1f} s after it was published")
     time.sleep(BREATH)
 
 
-def watch_refusal(screen: Screen, stage: Stage, model: str, version: str) -> None:
-    """Wait until `version` is refused for what it is worth; what serves stays."""
+def watch_rejection(screen: Screen, stage: Stage, model: str, version: str) -> None:
+    """Wait until `version` is rejected for what it is worth; what serves stays."""
     before = stage.sidecar.serving(model)
     stage.publish(model, version, turn=1)
     try:
-        found = stage.sidecar.wait_for(model, "refused", version, AT_MOST)
+        found = stage.sidecar.wait_for(model, "rejected", version, AT_MOST)
     except AssertionError:
-        raise NotAsItShouldBeError(f"{model} {version} is not refused: {verdict(stage, model)}") from None
-    if not REFUSAL.match(found.reason or ""):
-        raise NotAsItShouldBeError(f"{model} {version} is refused for another reason: {found.reason}")
+        raise NotAsItShouldBeError(f"{model} {version} is not rejected: {status(stage, model)}") from None
+    if not REJECTION.match(found.reason or ""):
+        raise NotAsItShouldBeError(f"{model} {version} is rejected for another reason: {found.reason}")
     stage.server.wait_until_it_serves(model, str(before), WORKERS)
-    screen.note(f"{model} {version} is refused and in quarantine; {before} serves on")
+    screen.note(f"{model} {version} is rejected and in quarantine; {before} serves on")
     time.sleep(BREATH)
 
 
@@ -153,10 +153,10 @@ def check_load(screen: Screen, stage: Stage) -> None:
     screen.note(f"{found.answered} requests over {len(MODELS)} models were answered, none failed")
 
 
-def verdict(stage: Stage, model: str) -> str:
+def status(stage: Stage, model: str) -> str:
     """What the sidecar says of a model."""
     found = stage.sidecar.state(model)
-    return f"{found.version} {found.verdict}: {found.reason}" if found else "the sidecar says nothing of it"
+    return f"{found.version} {found.status}: {found.reason}" if found else "the sidecar says nothing of it"
 
 
 if __name__ == "__main__":

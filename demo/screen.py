@@ -18,7 +18,7 @@ from rich.text import Text
 
 from bunriwiki.artifacts.manifest import MODELS
 from demo.stage import Stage
-from demo.standing import Standing, figures, standing
+from demo.status import StoreStatus, figures, standing
 
 PER_SECOND = 4  # times that the screen is drawn
 LOG_LINES = 3
@@ -27,7 +27,7 @@ TABLE_LINES = 9  # two workers and a head, and one for a long reason
 REASON = 90  # characters
 LINE = re.compile(r"^\[[^]]*\] - \[[^]]*\] \| \[(\w+)\] \| \[(.*)\]$")  # bunriwiki/telemetry/logs.py
 PLACES = "S3 is SeaweedFS, MLflow is MLflow; SQS is an emulator (moto_server)"
-COLOURS = {"refused": "bold red", "failed": "bold red", "unreachable": "yellow", "swapped": "green", "unchanged": "green"}
+COLOURS = {"rejected": "bold red", "failed": "bold red", "unreachable": "yellow", "promoted": "green", "unchanged": "green"}
 
 
 class Screen:
@@ -96,15 +96,15 @@ class Screen:
     def _follow(self) -> None:
         """Say what changes, a line each."""
         while not self._over.wait(1 / PER_SECOND):
-            for model, now in self._standings().items():
+            for model, now in self._statuses().items():
                 workers = now.workers.replace("\n", ", ")
                 doing = now.doing.partition(" ")[0]  # each percent would be a line
-                line = f"    {model:<9} serves {now.serving} (workers: {workers}); sidecar: {doing}; last look: {now.verdict}"
+                line = f"    {model:<9} serves {now.serving} (workers: {workers}); sidecar: {doing}; last look: {now.status}"
                 if line != self._shown.get(model):
                     self._shown[model] = line
                     self._say(f"{line}: {now.reason}" if now.reason else line)
 
-    def _standings(self) -> dict[str, Standing]:
+    def _statuses(self) -> dict[str, StoreStatus]:
         stage = self.stage
         return {model: standing(stage.sidecar, model) for model in MODELS} if stage else {}
 
@@ -135,16 +135,14 @@ class Screen:
         table.add_column("serves", width=8)
         table.add_column("workers", width=11)
         table.add_column("sidecar", width=14)
-        table.add_column("verdict of the last look", ratio=1)
-        for model, now in (self._standings() or dict.fromkeys(MODELS, Standing())).items():
+        table.add_column("status of the last look", ratio=1)
+        for model, now in (self._statuses() or dict.fromkeys(MODELS, StoreStatus())).items():
             working = now.doing not in ("-", "idle")
-            verdict = Text(now.verdict, style=COLOURS.get(now.verdict.rpartition(" ")[2], ""))
+            status = Text(now.status, style=COLOURS.get(now.status.rpartition(" ")[2], ""))
             if now.reason:
-                verdict.append(f"  {now.reason}", style="red")
-            verdict.truncate(REASON, overflow="ellipsis")
-            table.add_row(
-                model, Text(now.serving, "bold green"), now.workers, Text(now.doing, "bold yellow" * working), verdict
-            )
+                status.append(f"  {now.reason}", style="red")
+            status.truncate(REASON, overflow="ellipsis")
+            table.add_row(model, Text(now.serving, "bold green"), now.workers, Text(now.doing, "bold yellow" * working), status)
         return table
 
     def _load(self) -> RenderableType:

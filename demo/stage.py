@@ -89,7 +89,7 @@ def staged(tell: Callable[[str], None]) -> Iterator[Stage]:
                 **emulator.environment,
                 "MLFLOW_TRACKING_URI": mlflow.url,
                 "BUNRIWIKI_SQS_QUEUE_URL": queue,
-                "BUNRIWIKI_POLL_INTERVAL": "3600",  # so that what one sees comes of the notifications
+                "BUNRIWIKI_POLL_INTERVAL_SECONDS": "3600",  # so that what one sees comes of the notifications
             }
             sidecar = Sidecar(folder / "store", folder / "sidecar.log", registries)
             publisher, registrar = Publisher(s3), Registrar(mlflow.url)

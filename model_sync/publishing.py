@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,11 +22,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bunriwiki.artifacts.manifest import DamagedArtifactError, digest
 from bunriwiki.model_store.names import to_store
+from model_sync.errors import PublishError, RejectedError, SourceError
 from model_sync.importing.compilers.readable import require_readable
 from model_sync.importing.published import Compiled, find_artifact
 from model_sync.signatures import SignedFile, sign
-from model_sync.sources import RefusedError, SourceError
-from model_sync.sources.latest_model import LATEST_MODEL, MOST_BYTES, FullEntry, LatestModel, ListedFile, with_entry
+from model_sync.sources.latest_model import LATEST_MODEL, MAX_BYTES, FullEntry, LatestModel, ListedFile, with_entry
 from model_sync.sources.local import SIGNATURE
 from model_sync.sources.s3 import MEANINGS, MISSING, NO_CREDENTIALS, UNREACHABLE, code_of
 
@@ -41,21 +40,6 @@ TRANSFER = TransferConfig(multipart_threshold=16 * 2**20, multipart_chunksize=16
 
 Progress = Callable[[Literal["read", "upload"], int, int], None]
 """Is told bytes that are done, and all that there are. From several threads, one at a time."""
-
-
-@dataclass
-class PublishError(Exception):
-    """The version is not published. `sentence` says why.
-
-    `refused`: it is no version of the model, or its name is taken. `settings`: the bucket, the credentials or the key are
-    wrong. `unreachable`: S3 cannot be reached. `failed`: something here is in the way.
-    """
-
-    kind: Literal["refused", "settings", "unreachable", "failed"]
-    sentence: str
-
-    def __str__(self) -> str:
-        return self.sentence
 
 
 class Published(BaseModel):
@@ -111,14 +95,14 @@ class Publisher:
         try:
             _require_artifact(model, path, files)
             entry = self._describe(model, version, files, key, progress)
-        except (RefusedError, DamagedArtifactError) as error:
-            raise PublishError("refused", f"{path} is no version of {model}: {error}.") from error
+        except (RejectedError, DamagedArtifactError) as error:
+            raise PublishError("rejected", f"{path} is no version of {model}: {error}.") from error
         except OSError as error:
             raise PublishError("failed", f"{path} cannot be read: {error}.") from error
         present = self._present(entry)
         uploaded = self._upload(entry, files, present, progress)
         if uploaded and len(self._present(entry)) != len(entry.files):
-            raise PublishError("refused", f"Files of {self._uri(entry.path)} went while it was published: publish it again.")
+            raise PublishError("rejected", f"Files of {self._uri(entry.path)} went while it was published: publish it again.")
         return Published(
             model=model,
             version=version,
@@ -145,7 +129,7 @@ class Publisher:
         try:
             entry = FullEntry(version=version, path=f"{model}/{version}", files=tuple(listed))
         except ValidationError as error:
-            raise PublishError("refused", f"It cannot be listed in {LATEST_MODEL}: {error.errors()[0]['msg']}.") from error
+            raise PublishError("rejected", f"It cannot be listed in {LATEST_MODEL}: {error.errors()[0]['msg']}.") from error
         if key is None:
             return entry
         covered = [SignedFile(file.path, file.size, file.sha256) for file in entry.files]
@@ -168,7 +152,7 @@ class Publisher:
                     file = ours.get(name)
                     if file is None or file.size != head["ContentLength"] or file.sha256 != sha256:
                         raise PublishError(
-                            "refused",
+                            "rejected",
                             f"{self._uri(entry.path)} exists already, with another {name}: a version never changes. "
                             "Choose a new name for it.",
                         )
@@ -234,7 +218,7 @@ class Publisher:
                 if code_of(error) in MISSING:
                     return b"", None
                 raise
-            return answer["Body"].read(MOST_BYTES + 1), answer["ETag"]
+            return answer["Body"].read(MAX_BYTES + 1), answer["ETag"]
 
     def _replace_latest(self, text: bytes, etag: str | None) -> bool:
         """Write the file, unless it is no longer the one with `etag`; whether it was."""
@@ -255,7 +239,7 @@ class Publisher:
         try:
             yield
         except (ClientError, S3UploadFailedError) as error:
-            raise _refusal(error if isinstance(error, ClientError) else error.__context__, uri) from error
+            raise _rejection(error if isinstance(error, ClientError) else error.__context__, uri) from error
         except NO_CREDENTIALS as error:
             sentence = f"No credentials for {uri} ({error}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
             raise PublishError("settings", sentence) from error
@@ -305,10 +289,10 @@ def require_name(model: str, version: str) -> None:
     try:
         to_store(version)
     except ValueError as error:
-        raise PublishError("refused", f"The version cannot be called so: {error}.") from error
+        raise PublishError("rejected", f"The version cannot be called so: {error}.") from error
     if "/" in version or version in {".", ".."} or not version.isprintable() or version != version.strip():
         raise PublishError(
-            "refused", f"{version!r} is no name for a version of {model}: no slashes, please, nor blanks around it."
+            "rejected", f"{version!r} is no name for a version of {model}: no slashes, please, nor blanks around it."
         )
 
 
@@ -326,12 +310,12 @@ def _files(path: Path) -> dict[str, Path]:
         and file != path / SIGNATURE  # of a folder that is followed: latest_model.yaml has its own place for it
     }
     if not found:
-        raise PublishError("refused", f"There is no file in {path}.")
+        raise PublishError("rejected", f"There is no file in {path}.")
     return found
 
 
 def _require_artifact(model: str, path: Path, files: Mapping[str, Path]) -> None:
-    """What is published is one artifact for `model`, and readable. Raises RefusedError, DamagedArtifactError and OSError."""
+    """What is published is one artifact for `model`, and readable. Raises RejectedError, DamagedArtifactError and OSError."""
     with tempfile.TemporaryDirectory() as folder:
         view = Path(folder)  # of exactly what will be there
         for name, file in files.items():
@@ -350,17 +334,17 @@ def _parse(text: bytes) -> LatestModel:
 
 
 def _broken(why: object) -> PublishError:
-    return PublishError("refused", f"The {LATEST_MODEL} that is there cannot be understood: mend it first ({why}).")
+    return PublishError("rejected", f"The {LATEST_MODEL} that is there cannot be understood: mend it first ({why}).")
 
 
-def _refusal(error: BaseException | None, uri: str) -> PublishError:
+def _rejection(error: BaseException | None, uri: str) -> PublishError:
     """What an answer of S3 means. What it says of an upload is the error's context."""
     if not isinstance(error, ClientError):
         return PublishError("failed", f"S3 did not take {uri}: {error}.")
     code, status = code_of(error), error.response["ResponseMetadata"]["HTTPStatusCode"]
     meanings = {**MEANINGS, "AccessDenied": NEEDED, "403": NEEDED}
     if code in meanings:
-        return PublishError("settings", f"S3 refuses {uri}: {meanings[code]}.")
+        return PublishError("settings", f"S3 rejects {uri}: {meanings[code]}.")
     if status >= 500:
         return PublishError("unreachable", f"S3 answers {status} ({code}) for {uri}: it is busy or broken.")
-    return PublishError("failed", f"S3 refuses {uri}: {code}, {error.response['Error'].get('Message', 'without a reason')}.")
+    return PublishError("failed", f"S3 rejects {uri}: {code}, {error.response['Error'].get('Message', 'without a reason')}.")

@@ -10,16 +10,16 @@ from pathlib import Path
 from loguru import logger
 
 from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest
-from bunriwiki.model_store.generation import Asker, GenerationError, ModelGeneration, Target
-from bunriwiki.model_store.names import MOST_CHARACTERS, to_store
+from bunriwiki.model_store.generation import GenerationError, ModelGeneration, Target, Trigger
+from bunriwiki.model_store.names import MAX_CHARACTERS, to_store
+from bunriwiki.model_store.promotion import BadVersionError, PromotionError, promote
 from bunriwiki.model_store.publication import VersionExistsError, registry_digest
 from bunriwiki.model_store.quarantine import Quarantined
-from bunriwiki.model_store.rollover import BadVersionError, RolloverError, roll_over
 from bunriwiki.model_store.writer import StoreWriter
+from model_sync.errors import ImportEnvironmentError, RejectedError, SignatureError, SourceError
 from model_sync.importing.importer import Importer
-from model_sync.sandbox.run import UnfitError
-from model_sync.signatures import SignatureError, Signatures
-from model_sync.sources import Offer, RefusedError, Source, SourceError
+from model_sync.signatures import Signatures
+from model_sync.sources import Offer, Source
 from model_sync.syncing.report import Report
 from model_sync.syncing.requests import Outcome, Verdict
 
@@ -27,11 +27,11 @@ NO_SIGNATURES = Signatures()
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFollower:
+class Reconciler:
     """Brings one model to what its registry names. Not for several threads at once.
 
-    `fallback` is the folder of the version that serves where none of the store does. `before_flip` is called when every worker
-    has a new version. `signatures` are those that the importer asks for.
+    `fallback` is the folder of the version that serves where none of the store does. `before_activation` is called when every
+    worker has a new version. `signatures` are those that the importer asks for.
     """
 
     model: str
@@ -40,11 +40,11 @@ class ModelFollower:
     importer: Importer
     report: Report
     fallback: Path
-    before_flip: Callable[[Target], None] = lambda _: None
+    before_activation: Callable[[Target], None] = lambda _: None
     signatures: Signatures = NO_SIGNATURES
 
-    def look(self, by: Asker, *, force: bool) -> Outcome:
-        """Look, and do what is to be done. Raises StoppedError only."""
+    def sync(self, by: Trigger, *, force: bool) -> Outcome:
+        """Look, and do what is to be done. Raises SyncCancelledError only."""
         try:
             offer = self.source.newest(self.model)
             if offer is None:
@@ -52,21 +52,21 @@ class ModelFollower:
             return self._take(offer, by, force=force)
         except SourceError as error:
             return self._outcome("unreachable", None, str(error))
-        except (OSError, GenerationError, RolloverError, UnfitError) as error:
+        except (OSError, GenerationError, PromotionError, ImportEnvironmentError) as error:
             return self._outcome("failed", None, str(error))
 
-    def _take(self, offer: Offer, by: Asker, *, force: bool) -> Outcome:
+    def _take(self, offer: Offer, by: Trigger, *, force: bool) -> Outcome:
         try:
             version = self._name(offer)
         except ValueError as error:
-            return self._outcome("refused", None, str(error))
+            return self._outcome("rejected", None, str(error))
         try:
             return self._follow(offer, version, by, force=force)
-        except RefusedError as error:
+        except RejectedError as error:
             self._put_in_quarantine(offer, version, error, by)
-            return self._outcome("refused", version, str(error))
+            return self._outcome("rejected", version, str(error))
 
-    def _follow(self, offer: Offer, version: str, by: Asker, *, force: bool) -> Outcome:
+    def _follow(self, offer: Offer, version: str, by: Trigger, *, force: bool) -> Outcome:
         now = self.writer.generations().of(self.model)
         if now.serving and now.serving.version == version:
             return self._outcome("unchanged", version)
@@ -74,17 +74,17 @@ class ModelFollower:
             return kept
         bad = self.writer.quarantine.find(self.model, version)
         if bad and self._is_of(bad, offer) and not force:
-            return self._outcome("refused", version, bad.reason)
+            return self._outcome("rejected", version, bad.reason)
         if bad:
             self.writer.release(self.model, version, by)
         if not self.writer.layout.version(self.model, version).is_dir():
             self._import(offer, version, by, force=force)
             if kept := self._kept(self.writer.generations().of(self.model), version):  # imports take long
                 return kept
-        self._roll_over(offer, version, by)
+        self._promote(offer, version, by)
         if self.writer.generations().of(self.model).held:
             self.writer.change(lambda old: old.hold(self.model))
-        return self._outcome("swapped", version)
+        return self._outcome("promoted", version)
 
     def _is_of(self, bad: Quarantined, offer: Offer) -> bool:
         """Whether the reason of the quarantine is one against this offer, too."""
@@ -107,19 +107,19 @@ class ModelFollower:
         taken = folder.is_dir() and registry_digest(folder) != offer.digest
         if taken or name == Manifest.read(self.fallback).version:
             # Published again under the same name: the old one serves until this one does.
-            return f"{name[: MOST_CHARACTERS - 9].rstrip('.-_')}-{offer.digest[:8]}"
+            return f"{name[: MAX_CHARACTERS - 9].rstrip('.-_')}-{offer.digest[:8]}"
         return name
 
-    def _import(self, offer: Offer, version: str, by: Asker, *, force: bool) -> None:
+    def _import(self, offer: Offer, version: str, by: Trigger, *, force: bool) -> None:
         logger.info("{} {} is new: {}", self.model, version, offer.uri)
         serving = self.writer.generations().of(self.model).serving
         folder = self.writer.layout.version(self.model, serving.version) if serving else self.fallback
         try:
             self._bring(offer, version, by, folder, force=force)
         except (DamagedArtifactError, VersionExistsError) as error:  # it changed after it was tried
-            raise RefusedError(str(error)) from error
+            raise RejectedError(str(error)) from error
 
-    def _bring(self, offer: Offer, version: str, by: Asker, folder: Path, *, force: bool) -> None:
+    def _bring(self, offer: Offer, version: str, by: Trigger, folder: Path, *, force: bool) -> None:
         with (
             self.importer.bring(self.source, offer, version, folder, force=force) as imported,
             self.report.phase(self.model, "publish"),
@@ -133,14 +133,14 @@ class ModelFollower:
                 forced_past=imported.forced_past,
             )
 
-    def _roll_over(self, offer: Offer, version: str, by: Asker) -> None:
+    def _promote(self, offer: Offer, version: str, by: Trigger) -> None:
         with self.report.phase(self.model, "swap"):
             try:
-                roll_over(self.writer, self.model, version, offer.uri, by, before_flip=self.before_flip)
+                promote(self.writer, self.model, version, offer.uri, by, before_activation=self.before_activation)
             except BadVersionError as error:
-                raise RefusedError(str(error)) from error
+                raise RejectedError(str(error)) from error
 
-    def _put_in_quarantine(self, offer: Offer, version: str, why: RefusedError, by: Asker) -> None:
+    def _put_in_quarantine(self, offer: Offer, version: str, why: RejectedError, by: Trigger) -> None:
         one = Quarantined(
             model=self.model,
             version=version,
@@ -154,5 +154,5 @@ class ModelFollower:
         except OSError as error:  # a full disk: it does not serve all the same, and is tried again
             logger.error("{} {} cannot be put into quarantine: {}", self.model, version, error)
 
-    def _outcome(self, verdict: Verdict, version: str | None, reason: str | None = None) -> Outcome:
-        return Outcome(self.model, verdict, version, reason)
+    def _outcome(self, status: Verdict, version: str | None, reason: str | None = None) -> Outcome:
+        return Outcome(self.model, status, version, reason)

@@ -21,7 +21,7 @@ def open_sources(settings: SyncSettings) -> dict[str, Source]:
     if places["s3"]:
         from model_sync.sources.s3 import S3Source
 
-        s3 = S3Source(settings.s3_uri, least_speed=settings.least_speed * 1024)
+        s3 = S3Source(settings.s3_uri, least_speed=settings.min_download_kb_per_second * 1024)
         found |= dict.fromkeys(places["s3"], s3)
     if places["mlflow"]:
         from model_sync.sources.mlflow_registry import MlflowSource

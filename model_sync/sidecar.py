@@ -24,12 +24,12 @@ from bunriwiki.sandbox.support import missing
 from model_sync.admin.commands import Commands
 from model_sync.api.app import make_app
 from model_sync.importing.importer import Importer
-from model_sync.live.canary import CanaryTrial
-from model_sync.live.monitor import Watch
-from model_sync.reconciler import ModelFollower
+from model_sync.live.canary import CanaryRollout
+from model_sync.live.monitor import RolloutMonitor
+from model_sync.reconciler import Reconciler
 from model_sync.registries import describe, open_sources
 from model_sync.settings import SyncSettings
-from model_sync.syncing.queue import Line, Lines
+from model_sync.syncing.queue import SyncQueue, SyncQueues
 from model_sync.syncing.report import Report
 from model_sync.triggers.clock import Clock
 from model_sync.triggers.mlflow_webhooks import WebhookVerifier
@@ -62,42 +62,45 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
     report = Report(writer.layout.sync, places)
     report.write()  # before anything that takes long: the service waits for what this says
     if lacks := missing():
-        report.watch("imports", lambda: "; ".join(lacks))
-    lines = []
-    for follower in followers(settings, writer, report, stopping):
-        before_flip, watch = _live_tests(follower.model, settings, writer, report, stopping)
-        lines.append(Line(follower.model, replace(follower, before_flip=before_flip).look, report))
-        watch.gone_back = partial(lines[-1].ask, "poll", force=False)  # a newer version may have had to give way
-        watch.resume()
-    looks = Lines(lines)
-    looks.look("start")
-    work = _threads({f"follow {line.model}": line.run for line in lines} | {"report": partial(report.keep_writing, stopping)})
-    for line in lines:  # each its own: a model whose import takes long must not keep the others waiting
-        work += _threads({f"clock of {line.model}": Clock(looks, settings.poll_interval, stopping, [line.model]).run})
-    doors: dict[str, Callable[[], object]] = {}
+        report.add_problem_source("imports", lambda: "; ".join(lacks))
+    queues = []
+    for reconciler in reconcilers(settings, writer, report, stopping):
+        before_activation, monitor = _live_tests(reconciler.model, settings, writer, report, stopping)
+        queues.append(SyncQueue(reconciler.model, replace(reconciler, before_activation=before_activation).sync, report))
+        monitor.gone_back = partial(queues[-1].request, "poll", force=False)  # a newer version may have had to give way
+        monitor.resume()
+    syncs = SyncQueues(queues)
+    syncs.request("start")
+    work = _threads(
+        {f"sync of {queue.model}": queue.run for queue in queues} | {"report": partial(report.keep_writing, stopping)}
+    )
+    for queue in queues:  # a clock for each: a model whose import takes long must not delay the others
+        clock = Clock(syncs, settings.poll_interval_seconds, stopping, [queue.model])
+        work += _threads({f"clock of {queue.model}": clock.run})
+    inputs: dict[str, Callable[[], object]] = {}
     if settings.sqs_queue_url:
-        queue = _queue(settings, looks, stopping)
-        report.watch("SQS", lambda: queue.problem)
-        doors["sqs"] = queue.run
+        sqs = _sqs_trigger(settings, syncs, stopping)
+        report.add_problem_source("SQS", lambda: sqs.problem)
+        inputs["sqs"] = sqs.run
     if listening:
-        server = uvicorn.Server(uvicorn.Config(_app(settings, looks, report, writer), log_config=None, lifespan="off"))
-        doors["api"] = partial(server.run, sockets=[listening])
-    for thread in (*work, *_threads(doors)):
+        server = uvicorn.Server(uvicorn.Config(_app(settings, syncs, report, writer), log_config=None, lifespan="off"))
+        inputs["api"] = partial(server.run, sockets=[listening])
+    for thread in (*work, *_threads(inputs)):
         thread.start()
     logger.info("following {}", ", ".join(f"{model} from {place}" for model, place in places.items()))
     stopping.wait()
-    _end(lines, work, report)
+    _end(queues, work, report)
 
 
 def _threads(tasks: Mapping[str, Callable[[], object]]) -> list[threading.Thread]:
     return [threading.Thread(target=run, name=name, daemon=True) for name, run in tasks.items()]
 
 
-def _end(lines: Sequence[Line], work: Sequence[threading.Thread], report: Report) -> None:
+def _end(queues: Sequence[SyncQueue], work: Sequence[threading.Thread], report: Report) -> None:
     """Let what goes on come to an end, for a moment."""
     logger.info("ending")
-    for line in lines:
-        line.stop()
+    for queue in queues:
+        queue.stop()
     end = time.monotonic() + ENDING
     for thread in work:
         thread.join(max(0, end - time.monotonic()))
@@ -109,37 +112,39 @@ def _end(lines: Sequence[Line], work: Sequence[threading.Thread], report: Report
 
 def _live_tests(
     model: str, settings: SyncSettings, writer: StoreWriter, report: Report, stopping: threading.Event
-) -> tuple[Callable[[Target], None], Watch]:
+) -> tuple[Callable[[Target], None], RolloutMonitor]:
     """What a new version has to stand before it serves, and the watch over it, which begins with the end of that."""
     limits, fallback = settings.live_limits, settings.models / model
-    watch = Watch(model, writer, report, limits, seconds=settings.watch, fallback=fallback, stopping=stopping)
+    monitor = RolloutMonitor(
+        model, writer, report, limits, seconds=settings.monitor_seconds, fallback=fallback, stopping=stopping
+    )
     if settings.canary_choice is None:
-        return watch.begin, watch
-    canary = CanaryTrial(
+        return monitor.begin, monitor
+    canary = CanaryRollout(
         model, writer, report, limits, canary=settings.canary_choice, seconds=settings.canary_seconds, stopping=stopping
     )
 
-    def before_flip(target: Target) -> None:
-        canary.try_on(target)
-        watch.begin(target)
+    def before_activation(target: Target) -> None:
+        canary.start_canary(target)
+        monitor.begin(target)
 
-    return before_flip, watch
+    return before_activation, monitor
 
 
-def followers(settings: SyncSettings, writer: StoreWriter, report: Report, stopping: threading.Event) -> list[ModelFollower]:
+def reconcilers(settings: SyncSettings, writer: StoreWriter, report: Report, stopping: threading.Event) -> list[Reconciler]:
     """Who brings each model to what its registry names, until `stopping` is set. Raises OSError and ValueError."""
     importer = Importer(settings, writer.layout, report, stopping)
     return [
-        ModelFollower(model, source, writer, importer, report, settings.models / model, signatures=settings.signatures)
+        Reconciler(model, source, writer, importer, report, settings.models / model, signatures=settings.signatures)
         for model, source in open_sources(settings).items()
     ]
 
 
-def _queue(settings: SyncSettings, looks: Lines, stopping: threading.Event) -> SqsTrigger:
+def _sqs_trigger(settings: SyncSettings, syncs: SyncQueues, stopping: threading.Event) -> SqsTrigger:
     uri = urlsplit(settings.s3_uri)
     place = (uri.netloc, f"{uri.path.strip('/')}/latest_model.yaml".lstrip("/"))
     return SqsTrigger(
-        looks,
+        syncs,
         settings.sqs_queue_url,
         lambda bucket, key: (bucket, key) == place,
         stopping,
@@ -147,14 +152,14 @@ def _queue(settings: SyncSettings, looks: Lines, stopping: threading.Event) -> S
     )
 
 
-def _app(settings: SyncSettings, looks: Lines, report: Report, writer: StoreWriter) -> Starlette:
+def _app(settings: SyncSettings, syncs: SyncQueues, report: Report, writer: StoreWriter) -> Starlette:
     return make_app(
-        looks,
+        syncs,
         report.state,
         admin_tokens=settings.admin_tokens,
         verifier=WebhookVerifier(settings.webhook_secret) if settings.webhook_secret else None,
         webhook_names=[choice.place for choice in settings.choices.values() if choice.kind == "mlflow"],
-        commands=Commands(writer, looks),
+        commands=Commands(writer, syncs),
     )
 
 

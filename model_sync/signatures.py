@@ -13,17 +13,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from bunriwiki.artifacts.manifest import digest
-from model_sync.sources import Offer, RefusedError
+from model_sync.errors import SignatureError
+from model_sync.sources import Offer
 from model_sync.sources.latest_model import digest_of
 
 FORMAT = "bunriwiki version 1"  # so that a signature made for something else with the same key is none here
 MLFLOW_TAG = "bunriwiki.signature"  # of a model version
 BYTES = 64  # of every Ed25519 signature
-MOST_CHARACTERS = 1000  # of what a registry gives as a signature; 88 are needed
-
-
-class SignatureError(RefusedError):
-    """The version has no signature, or none that holds. Another signature, or another key, may change that."""
+MAX_CHARACTERS = 1000  # of what a registry gives as a signature; 88 are needed
 
 
 class SignedFile(NamedTuple):
@@ -91,7 +88,7 @@ class Signatures:
             )
 
     def identity(self, offer: Offer) -> str:
-        """A digest of the offer's signature and of the keys here: where it changes, a refused signature may hold."""
+        """A digest of the offer's signature and of the keys here: where it changes, a rejected signature may hold."""
         return digest_of([offer.signature, sorted(key.public_bytes_raw().hex() for key in self._keys)])
 
 
@@ -113,7 +110,7 @@ def _decode(offer: Offer) -> bytes:
             "sign it with `python -m model_sync sign`, whose help says where the signature goes"
         )
     try:
-        signature = base64.b64decode(offer.signature[: MOST_CHARACTERS + 1].strip(), validate=True)
+        signature = base64.b64decode(offer.signature[: MAX_CHARACTERS + 1].strip(), validate=True)
     except ValueError:
         signature = b""
     if len(signature) != BYTES:

@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict
 
 from bunriwiki.artifacts.manifest import digest
-from model_sync.publishing import PublishError, require_name
+from model_sync.errors import PublishError
+from model_sync.publishing import require_name
 from model_sync.signatures import SignedFile, describe, sign
 from model_sync.sources.local import SIGNATURE
 
@@ -36,7 +37,7 @@ def sign_path(model: str, path: Path, version: str, key: Ed25519PrivateKey) -> S
     except OSError as error:
         raise PublishError("failed", f"{path} cannot be read: {error}.") from error
     if not files:
-        raise PublishError("refused", f"There is no file in {path}.")
+        raise PublishError("rejected", f"There is no file in {path}.")
     return Signed(model=model, version=version, files=files, signature=sign(key, model, version, files))
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from model_sync.publishing import PublishError
+from model_sync.errors import PublishError, RejectedError, SourceError
 from model_sync.signing import Signed
-from model_sync.sources import RefusedError, SourceError
 from model_sync.sources.mlflow_registry import MlflowSource
 
 SHOWN = 5  # files that differ
@@ -22,10 +21,10 @@ def tag(signed: Signed, tracking_uri: str, name: str) -> Signed:
         differ = sorted({path for path, _ in there ^ {(file.path, file.size) for file in signed.files}})
         if differ:
             names = ", ".join(differ[:SHOWN]) + (", ..." if len(differ) > SHOWN else "")
-            raise PublishError("refused", f"{offer.uri} has other files than were signed ({names}): sign what lies there.")
+            raise PublishError("rejected", f"{offer.uri} has other files than were signed ({names}): sign what lies there.")
         source.set_signature(offer, signed.signature)
-    except RefusedError as error:
-        raise PublishError("refused", f"{error}.") from error
+    except RejectedError as error:
+        raise PublishError("rejected", f"{error}.") from error
     except SourceError as error:
         raise PublishError("unreachable", f"{error}.") from error
     return signed.model_copy(update={"uri": offer.uri})

@@ -4,7 +4,7 @@ python -m runners.evaluation MODEL FOLDER --fd FD
 
 The version is loaded and warmed up with the class that the runner serves with; then the frames are answered that came
 meanwhile and that come (`bunriwiki/ipc/frames.py`), until the other side closes the connection. A version that cannot be loaded
-or warmed up is refused on standard output (`bunriwiki/artifacts/programs.py`). Nothing is judged here: a pyfunc is other
+or warmed up is rejected on standard output (`bunriwiki/artifacts/programs.py`). Nothing is judged here: a pyfunc is other
 people's code and could change whatever this process finds.
 """
 
@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from bunriwiki.artifacts.answers import Answers
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.artifacts.programs import REFUSED, Teller
+from bunriwiki.artifacts.programs import REJECTED, ProgressWriter
 from bunriwiki.ipc.server import Replies, frames
 
 
@@ -39,14 +39,14 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--fd", type=int, required=True, help="the descriptor of a connected socket")
     given = parser.parse_args()
-    teller = Teller()
+    progress = ProgressWriter()
     try:
         version = open_version(given.model, given.folder)
         version.warm_up()
     except Exception as error:  # whatever other people's code raises, it is not served
         traceback.print_exc()
-        teller.tell(refused=f"{type(error).__name__}: {error}")
-        return REFUSED
+        progress.write(rejected=f"{type(error).__name__}: {error}")
+        return REJECTED
     replies = Replies(given.model, Photo if given.model == "yolo" else str, lambda batch, _: version.predict(batch))
     with socket.socket(fileno=given.fd) as connection:
         for content in frames(connection):

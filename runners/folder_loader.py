@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from bunriwiki.artifacts.manifest import DamagedArtifactError
-from bunriwiki.model_store.following import Candidate
-from runners.turns import Rest, no_rest
+from bunriwiki.model_store.generation_watcher import Candidate
+from runners.throttle import Rest, no_rest
 
 
 class Warmable(Protocol):

@@ -12,7 +12,7 @@ from runners.engines import open_engine
 from runners.loading import isolating, threads
 from runners.models import TextClassifier
 
-MOST_AT_ONCE = 4  # comments per forward pass, of similar length: a fifth faster than 16, which are padded more
+MAX_AT_ONCE = 4  # comments per forward pass, of similar length: a fifth faster than 16, which are padded more
 
 
 class KcBert(TextClassifier):
@@ -32,7 +32,7 @@ class KcBert(TextClassifier):
 
     def _classify(self, encoded: Sequence[Encoded]) -> list[Classification]:
         answers: dict[int, Classification] = {}
-        for group, tensors in self._encoder.batches(encoded, MOST_AT_ONCE):
+        for group, tensors in self._encoder.batches(encoded, MAX_AT_ONCE):
             scores = self._engine.run(tensors)["scores"]
             for position, row in zip(group, scores, strict=True):
                 answers[position] = classification(row, self._manifest.labels, encoded[position].truncated)

@@ -9,7 +9,7 @@ from pathlib import Path
 from bunriwiki.artifacts.answers import Answers, Classification
 from bunriwiki.artifacts.golden import read_golden_texts
 from runners.loading import TRIED_AT_LOAD, hold_to_golden, read_verified
-from runners.turns import Rest, no_rest
+from runners.throttle import Rest, no_rest
 
 
 class Loaded:

@@ -15,17 +15,17 @@ from loguru import logger
 from bunriwiki.lifecycle.handle import Handle
 from bunriwiki.lifecycle.manager import PARALLEL_LOADS, PAUSES, LoaderFactory, Manager
 from bunriwiki.lifecycle.servable import ServableState, State
-from bunriwiki.model_store.following import Aspired, Candidate, Follower
+from bunriwiki.model_store.generation_watcher import Aspired, Candidate, GenerationWatcher
 from bunriwiki.model_store.heartbeats import EVERY
 from bunriwiki.settings import settings
 from bunriwiki.telemetry.metrics import LOADED, LOADS, SWAPS
 from bunriwiki.telemetry.vitals import Vitals
 from runners.folder_loader import FolderLoader, ServableT
-from runners.turns import Pace, no_rest, turn
+from runners.throttle import LoadThrottle, no_rest, turn
 
 START_SECONDS = 60.0  # within which a worker has to load a version; after half of it, another one than it should
 LINGER = 2.0  # seconds that a version stays after a swap, for gateways that have not noticed yet
-GRACE = 0.5  # seconds that a worker may be behind one that has followed a flip
+GRACE = 0.5  # seconds that a worker may be behind one that has followed a activate
 PATIENCE = 10.0  # seconds that a worker waits for its turn to load
 TRY_AGAIN = 60.0  # seconds after which what serves is tried again where it could not be loaded
 LAST_ANSWERS = 3.0  # seconds for a worker with a stuck batch to answer others before it ends
@@ -36,20 +36,22 @@ class NoVersionError(Exception):
 
 
 class Versions(Generic[ServableT]):
-    """Keeps what `follower` says should be in memory, in memory, and serving what it says should serve.
+    """Keeps what `generation_watcher` says should be in memory, in memory, and serving what it says should serve.
 
-    One that cannot be loaded does not take away what serves. A worker that lags behind a flip, while another one has the new
-    version, ends itself to be started again. At its start a worker that cannot load what should serve takes the version before
-    it, then the fallback.
+    One that cannot be loaded does not take away what serves. A worker that lags behind a activate, while another one has the
+    new version, ends itself to be started again. At its start a worker that cannot load what should serve takes the version
+    before it, then the fallback.
     """
 
-    def __init__(self, model: str, open_version: Callable[[Path], ServableT], follower: Follower, vitals: Vitals) -> None:
+    def __init__(
+        self, model: str, open_version: Callable[[Path], ServableT], generation_watcher: GenerationWatcher, vitals: Vitals
+    ) -> None:
         self._model = model
         self._open = open_version
-        self._follower = follower
+        self._generation_watcher = generation_watcher
         self._vitals = vitals
         self._manager: Manager[ServableT] = Manager(model, listener=self._note, pauses=PAUSES, within=self._turn)
-        self._turns = follower.fallback(model)
+        self._turns = generation_watcher.fallback(model)
         self._one_at_a_time = threading.Lock()
         self._wake = threading.Event()
         self._serving: Candidate | None = None
@@ -62,8 +64,8 @@ class Versions(Generic[ServableT]):
     def start(self) -> None:
         """Load what should serve, and follow from then on. Blocks until a version serves. Raises NoVersionError."""
         gc.freeze()  # what is here now stays: an unload need not look through it while requests wait
-        self._follower.look()
-        self._follower.start(self._wake.set)
+        self._generation_watcher.refresh()
+        self._generation_watcher.start(self._wake.set)
         begun = time.monotonic()
         while not self._step():
             waited = time.monotonic() - begun
@@ -77,7 +79,7 @@ class Versions(Generic[ServableT]):
 
     def stop(self) -> None:
         """This worker ends: nobody should wait for it."""
-        self._follower.stop()
+        self._generation_watcher.stop()
         self._vitals.leave()
 
     def handle(self, version: str) -> Handle[ServableT]:
@@ -96,7 +98,7 @@ class Versions(Generic[ServableT]):
                 self._end_where_others_are_ahead()
                 self._end_when_all_loads_are_stuck()
                 self._end_when_a_batch_is_stuck()
-                self._vitals.look_at_memory()
+                self._vitals.check_memory()
             except Exception:  # whatever is wrong with the store: what serves, serves on
                 logger.exception("{} could not follow the store", self._model)
             self._wake.wait(EVERY)
@@ -104,7 +106,7 @@ class Versions(Generic[ServableT]):
 
     def _step(self) -> bool:
         """One step towards what should be; whether this worker has come as far as it can."""
-        aspired = self._follower.aspired(self._model)
+        aspired = self._generation_watcher.aspired(self._model)
         self._manager.aspire({one.version: self._loader(one) for one in self._wanted(aspired)})
         states = self._manager.states()
         if _is(states, aspired.serving, State.AVAILABLE):
@@ -140,7 +142,7 @@ class Versions(Generic[ServableT]):
 
     def _loader(self, candidate: Candidate) -> LoaderFactory[ServableT]:
         def make() -> FolderLoader[ServableT]:
-            return FolderLoader(self._open, candidate, Pace().rest if self._serving else no_rest)
+            return FolderLoader(self._open, candidate, LoadThrottle().rest if self._serving else no_rest)
 
         return make
 
@@ -188,12 +190,12 @@ class Versions(Generic[ServableT]):
         raise NoVersionError("; ".join(f"{state.id}: {state.error}" for state in states.values()))
 
     def _end_where_others_are_ahead(self) -> None:
-        """End this worker when it cannot follow a flip, while others have: a new one will load what serves.
+        """End this worker when it cannot follow a activate, while others have: a new one will load what serves.
 
         One that is still loading goes as soon as any worker is ahead. One that has failed goes only where another worker of its
         own service answers; else what it has serves on.
         """
-        target = self._follower.aspired(self._model).serving
+        target = self._generation_watcher.aspired(self._model).serving
         if self._serving == target:
             self._behind_since = None
             return
@@ -215,9 +217,9 @@ class Versions(Generic[ServableT]):
 
     def _end_when_a_batch_is_stuck(self) -> None:
         """End this worker when a version that should answer no more does not let go of a thread, which may take a core."""
-        me, aspired = self._vitals.latest, self._follower.aspired(self._model)
+        me, aspired = self._vitals.latest, self._generation_watcher.aspired(self._model)
         wanted = {one.version for one in (aspired.serving, aspired.preparing, self._serving) if one}
-        if me.busy_since and me.busy_with not in wanted and time.time() - me.busy_since > settings().deadline:
+        if me.busy_since and me.busy_with not in wanted and time.time() - me.busy_since > settings().deadline_seconds:
             self._vitals.end(f"{self._model}:{me.busy_with} does not come to an end with a batch", LAST_ANSWERS)
 
     def _ahead(self, target: Candidate, *, here: bool) -> bool:

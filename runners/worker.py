@@ -13,19 +13,19 @@ import bentoml
 
 from bunriwiki.artifacts.answers import Answers
 from bunriwiki.ipc.client import READY
-from bunriwiki.ipc.server import HopServer
+from bunriwiki.ipc.server import IpcServer
 from bunriwiki.lifecycle.manager import NotAvailableError
-from bunriwiki.model_store.following import Follower
+from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.heartbeats import Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.outer_app import closed_to_requests, put_outside
-from bunriwiki.sandbox.descriptors import HOP_FD
+from bunriwiki.sandbox.descriptors import IPC_FD
 from bunriwiki.settings import settings
 from bunriwiki.telemetry import logs
 from bunriwiki.telemetry.collector import set_up_collector
 from bunriwiki.telemetry.vitals import Vitals
 from runners.folder_loader import Warmable
-from runners.tally import Tally
+from runners.serving_statistics import ServingStatistics
 from runners.versions import Versions
 
 if TYPE_CHECKING:
@@ -54,26 +54,26 @@ class Runner(Generic[InputT, AnswerT]):
 
     def __init__(self, model: str, inputs: type[InputT], open_version: Callable[[Path], Servable[InputT, AnswerT]]) -> None:
         logs.configure(settings().log_level)
-        if HOP_FD not in os.environ:
+        if IPC_FD not in os.environ:
             raise RuntimeError(
                 f"the runner of {model} was not started by `bunriwiki/supervisor.py`: serve without --development"
             )
         self._model = model
         layout = Layout(settings().model_store)
-        follower = Follower(layout, {model: settings().models / model})
-        self._tally = Tally()
-        vitals = Vitals(model, Heartbeats(layout.run), settings().vital_limits, self._tally.figures)
-        self._versions = Versions(model, open_version, follower, vitals)
+        generation_watcher = GenerationWatcher(layout, {model: settings().models / model})
+        self._statistics = ServingStatistics()
+        vitals = Vitals(model, Heartbeats(layout.run), settings().vital_limits, self._statistics.figures)
+        self._versions = Versions(model, open_version, generation_watcher, vitals)
         self._versions.start()
-        listening = socket.socket(fileno=int(os.environ[HOP_FD]))
+        listening = socket.socket(fileno=int(os.environ[IPC_FD]))
         self._sign = Path(listening.getsockname()).with_suffix(READY)
-        self._hop = HopServer(model, listening, inputs, self.answer, settings().deadline)
+        self._call_runner = IpcServer(model, listening, inputs, self.answer, settings().deadline_seconds)
 
     def answer(self, batch: Sequence[InputT], version: str) -> Answers[AnswerT]:
         """Answer a batch from exactly `version`; with no results when that is not in memory."""
         try:
             with self._versions.handle(version) as handle:
-                return self._tally.count(version, batch, handle.servable.predict)
+                return self._statistics.count(version, batch, handle.servable.predict)
         except NotAvailableError:
             return Answers(self._model, self._versions.serving, ())
 
@@ -84,7 +84,7 @@ class Runner(Generic[InputT, AnswerT]):
         # gateway has ended (see `bunriwiki/supervisor.py`), so that no batch loses its runner.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         set_up_collector()
-        self._hop.start()
+        self._call_runner.start()
         self._sign.write_bytes(b"")
 
     @bentoml.on_shutdown
@@ -92,7 +92,7 @@ class Runner(Generic[InputT, AnswerT]):
         """No new version waits for this worker, and no new batch comes to it; what it is answering, it answers."""
         self._sign.unlink(missing_ok=True)
         self._versions.stop()
-        self._hop.close(settings().deadline)
+        self._call_runner.close(settings().deadline_seconds)
 
 
 def runner(name: str) -> Callable[[type[Runner[InputT, AnswerT]]], Service[Runner[InputT, AnswerT]]]:

@@ -17,9 +17,9 @@ from bunriwiki.artifacts.manifest import DamagedArtifactError, ImageInput
 from runners.engines import Array, open_engine
 from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, threads
 from runners.models import Loaded
-from runners.turns import Rest, no_rest
+from runners.throttle import Rest, no_rest
 
-MOST_AT_ONCE = 8  # photos per forward pass: more is no faster on a CPU and only takes memory
+MAX_AT_ONCE = 8  # photos per forward pass: more is no faster on a CPU and only takes memory
 
 Square = tuple[Floats, Frame]
 
@@ -53,8 +53,8 @@ class Yolo(Loaded):
             if not isinstance(square, Failure):
                 groups[photos[position].iou].append(position)  # one forward pass has one overlap threshold
         for iou, positions in groups.items():
-            for start in range(0, len(positions), MOST_AT_ONCE):
-                group = positions[start : start + MOST_AT_ONCE]
+            for start in range(0, len(positions), MAX_AT_ONCE):
+                group = positions[start : start + MAX_AT_ONCE]
                 looked_at = [(squares[position], photos[position].confidence) for position in group]
                 answers = isolating(lambda items, iou=iou: self._detect(items, iou), looked_at)  # type: ignore[misc]
                 results.update(zip(group, answers, strict=True))

@@ -32,7 +32,7 @@ class Way:
         threading.Thread(target=self._accept, args=(self._listening,), daemon=True).start()
 
     def close(self) -> None:
-        """Refuse connections."""
+        """Reject connections."""
         if self._listening:
             _shut(self._listening)
             self._listening.close()

@@ -95,12 +95,12 @@ class Sidecar:
             time.sleep(0.05)
         return time.monotonic() - started
 
-    def wait_for(self, model: str, verdict: str, version: str | None = None, seconds: float = 90) -> ModelSync:
-        """Wait for a verdict on a model."""
+    def wait_for(self, model: str, status: str, version: str | None = None, seconds: float = 90) -> ModelSync:
+        """Wait for a status on a model."""
 
         def told() -> bool:
             one = self.state(model)
-            return one is not None and one.verdict == verdict and version in (None, one.version)
+            return one is not None and one.status == status and version in (None, one.version)
 
         self.wait(told, seconds)
         state = self.state(model)

@@ -100,8 +100,8 @@ def fit(
 ) -> Any:
     """The model, fitted, as it was when `better` (a name of `figures`) was highest on `validation`.
 
-    Looks at it about `looks` times in all, and stops after `patience` looks without a better one. A run that was ended goes on
-    from the last look. TensorBoard's scalars lie in `output`.
+    SyncRequests at it about `looks` times in all, and stops after `patience` looks without a better one. A run that was ended
+    goes on from the last look. TensorBoard's scalars lie in `output`.
     """
     torch.set_flush_denormal(True)  # tiny numbers make training on a CPU several times slower
     steps = max(1, round(epochs * len(train) / batch))

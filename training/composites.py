@@ -20,11 +20,11 @@ from tqdm import tqdm
 from training.photos import LabelledPhoto
 
 SIDE = 320  # pixels: the longest side of TrashNet's photos
-MOST_OBJECTS = 3
+MAX_OBJECTS = 3
 EMPTY = 0.06  # share of the composites without any object: a ground is not an object
 LARGEST_BOX = 0.9  # of a photo: a larger object has no ground around it that GrabCut could learn from
 FILL = (0.3, 0.97)  # of its box; a mask outside of it has failed
-MOST_HIDDEN = 0.5  # of an object by those on top of it
+MAX_HIDDEN = 0.5  # of an object by those on top of it
 
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -96,7 +96,7 @@ def _boxes(layers: Sequence[tuple[int, npt.NDArray[np.bool_]]]) -> list[tuple[in
         visible = solid.copy()
         for _, above in layers[index + 1 :]:
             visible &= ~above
-        if visible.sum() < (1 - MOST_HIDDEN) * solid.sum() or not visible.any():
+        if visible.sum() < (1 - MAX_HIDDEN) * solid.sum() or not visible.any():
             continue
         rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
         top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
@@ -155,7 +155,7 @@ def write_composites(photos: Sequence[LabelledPhoto], grounds: Sequence[Path], o
     for part in ("images", "labels"):
         (output / part).mkdir(parents=True)
     for index in tqdm(range(count), "composing"):
-        amount = 0 if rng.random() < EMPTY else int(rng.integers(1, MOST_OBJECTS + 1))
+        amount = 0 if rng.random() < EMPTY else int(rng.integers(1, MAX_OBJECTS + 1))
         chosen = [
             of_class[rng.integers(len(of_class))] for of_class in (by_class[rng.integers(len(by_class))] for _ in range(amount))
         ]

@@ -22,7 +22,7 @@ from training.photos import CLASSES, LabelledPhoto, grounds, load_photos, split_
 
 log = logging.getLogger("training.judge_photos")
 
-LEAST = 0.001  # confidence: average precision looks at all that was found
+MIN = 0.001  # confidence: average precision looks at all that was found
 COMPOSITES = 300
 COMPOSITES_SEED = 100
 SHOWN = 15  # examples
@@ -128,7 +128,7 @@ def _answers(detector: Yolo, photos: Sequence[LabelledPhoto]) -> tuple[list[Dete
     found, took = [], []
     for photo in tqdm(photos, detector.version):
         started = time.perf_counter()
-        [answer] = detector.predict([Photo(data=photo.path.read_bytes(), confidence=LEAST, iou=DEFAULT_IOU)]).results
+        [answer] = detector.predict([Photo(data=photo.path.read_bytes(), confidence=MIN, iou=DEFAULT_IOU)]).results
         took.append(1000 * (time.perf_counter() - started))
         if not isinstance(answer, Detections):
             raise TypeError(f"{photo.path}: {answer.message}")

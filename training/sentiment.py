@@ -57,7 +57,7 @@ def fit_linear(train: pd.DataFrame) -> Arrays:
 def export_bert(folder: Path, output: Path) -> model.Bert:
     """The pre-trained BERT in `folder` as it is served, `bert.onnx` and `tokenizer.json` in `output`."""
     network = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").float().eval()
-    spec = TokensInput(max_tokens=model.MOST_TOKENS, vocabulary=network.config.vocab_size)
+    spec = TokensInput(max_tokens=model.MAX_TOKENS, vocabulary=network.config.vocab_size)
     tokenizer = shutil.copyfile(folder / "tokenizer.json", output / "tokenizer.json")
     onnx.save(export_classifier(Classifier(network).eval(), TextEncoder(tokenizer, spec)), output / "bert.onnx")
     return model.Bert(str(output / "bert.onnx"), str(output / "tokenizer.json"))

@@ -30,8 +30,8 @@ from tokenizers import Tokenizer
 
 LABELS = ("긍정", "부정", "중립/복합")
 BUCKETS = 2**20
-MOST_TOKENS = 64  # as many as it was trained on
-MOST_AT_ONCE = 4  # texts per forward pass, of similar length: half the time of 16, which are padded more
+MAX_TOKENS = 64  # as many as it was trained on
+MAX_AT_ONCE = 4  # texts per forward pass, of similar length: half the time of 16, which are padded more
 
 Floats = npt.NDArray[np.float32]
 
@@ -71,15 +71,15 @@ class Bert:
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._tokenizer = Tokenizer.from_file(tokenizer)
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(MOST_TOKENS)
+        self._tokenizer.enable_truncation(MAX_TOKENS)
 
     def logits(self, texts: list[str]) -> Floats:
         """Log probabilities, [texts, 3]: logits but for a constant."""
         tokens = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
         order = sorted(range(len(tokens)), key=lambda position: len(tokens[position]))
         scores = np.empty((len(texts), len(LABELS)), dtype=np.float32)
-        for start in range(0, len(order), MOST_AT_ONCE):
-            group = order[start : start + MOST_AT_ONCE]
+        for start in range(0, len(order), MAX_AT_ONCE):
+            group = order[start : start + MAX_AT_ONCE]
             ids = np.zeros((len(group), len(tokens[group[-1]])), dtype=np.int64)  # 0 is the padding
             for row, position in enumerate(group):
                 ids[row, : len(tokens[position])] = tokens[position]

@@ -15,7 +15,7 @@ from bunriwiki.artifacts.samples import Sample, read_samples, write_samples
 GOLDEN = "golden.jsonl"
 SCORE_TOLERANCE = 2e-3  # of a text's class score
 CONFIDENCE_TOLERANCE = 2e-2  # of a detection
-LEAST_OVERLAP = 0.95  # of a detection's box, as intersection over union
+MIN_OVERLAP = 0.95  # of a detection's box, as intersection over union
 
 
 class GoldenText(Sample):
@@ -73,7 +73,7 @@ def _same(one: Detection, other: Detection) -> bool:
     return (
         one.label == other.label
         and abs(one.score - other.score) <= CONFIDENCE_TOLERANCE
-        and overlap(one.box, other.box) >= LEAST_OVERLAP
+        and overlap(one.box, other.box) >= MIN_OVERLAP
     )
 
 

@@ -10,18 +10,18 @@ import os
 import sys
 from typing import Any, TextIO
 
-REFUSED = 3  # the exit code of a program that has said in its last line, under `refused`, why a version must not serve
-UNFIT = 4  # and of one that has said there, under `unfit`, what is wrong around it
+REJECTED = 3  # the exit code of a program that has said in its last line, under `rejected`, why a version must not serve
+ENVIRONMENT_ERROR = 4  # and of one that has said there, under `unfit`, what is wrong around it
 
 
-class Teller:
+class ProgressWriter:
     """Takes standard output for itself: what libraries print goes to standard error from here on."""
 
     def __init__(self) -> None:
         self._lines: TextIO = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        self.tell(begun=True)
+        self.write(begun=True)
 
-    def tell(self, **what: Any) -> None:
+    def write(self, **what: Any) -> None:
         self._lines.write(json.dumps(what) + "\n")
         self._lines.flush()

@@ -3,7 +3,7 @@
 python -m bunriwiki.artifacts.requirements FOLDER
 
 Prints `{"missing": [...]}`: requirements of the MLflow model in FOLDER of which this interpreter has no version at all. Another
-version than the one that is asked for is no reason to refuse a model: MLflow pins whatever lay on the trainer's machine, and
+version than the one that is asked for is no reason to reject a model: MLflow pins whatever lay on the trainer's machine, and
 whether the answers hold is for the gates to say.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from bunriwiki.artifacts.programs import Teller
+from bunriwiki.artifacts.programs import ProgressWriter
 
 SAME = {"mlflow": "mlflow-skinny"}  # loading a model takes the smaller one
 
@@ -48,4 +48,4 @@ def _installed(name: str) -> bool:
 
 
 if __name__ == "__main__":
-    Teller().tell(missing=missing(Path(sys.argv[1])))
+    ProgressWriter().write(missing=missing(Path(sys.argv[1])))

@@ -39,8 +39,8 @@ class Batcher(Generic[ItemT, ResultT]):
 
     Guarantees:
 
-    - at most `parallel` calls are under way, each with at most `most_at_once` items, the oldest first;
-    - at most `most_waiting` items wait; one more is refused with OverloadedError;
+    - at most `parallel` calls are under way, each with at most `max_batch_size` items, the oldest first;
+    - at most `max_queue_size` items wait; one more is rejected with OverloadedError;
     - an item whose caller was cancelled or whose deadline has passed is not handed to `call`;
     - when `call` raises, exactly the items of that call get the exception.
 
@@ -51,13 +51,13 @@ class Batcher(Generic[ItemT, ResultT]):
         self,
         call: Callable[[list[ItemT]], Awaitable[Sequence[ResultT]]],
         *,
-        most_at_once: int,
-        most_waiting: int,
+        max_batch_size: int,
+        max_queue_size: int,
         parallel: int = 1,
     ) -> None:
         self._call = call
-        self._most_at_once = most_at_once
-        self._most_waiting = most_waiting
+        self._max_batch_size = max_batch_size
+        self._max_queue_size = max_queue_size
         self._parallel = parallel
         self._queue: deque[_Waiting[ItemT, ResultT]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
@@ -69,9 +69,9 @@ class Batcher(Generic[ItemT, ResultT]):
         Raises OverloadedError at once when they do not all find room, DeadlineExceededError after `seconds`, and what `call`
         raised.
         """
-        if len(self._queue) + len(items) > self._most_waiting:
+        if len(self._queue) + len(items) > self._max_queue_size:
             self._drop_the_gone()
-            if len(self._queue) + len(items) > self._most_waiting:
+            if len(self._queue) + len(items) > self._max_queue_size:
                 raise OverloadedError(max(1, round(len(self._queue) * self._seconds_per_item / self._parallel)))
         loop = asyncio.get_running_loop()
         group = [_Waiting[ItemT, ResultT](item, loop.create_future()) for item in items]
@@ -97,7 +97,7 @@ class Batcher(Generic[ItemT, ResultT]):
 
     def _take(self) -> list[_Waiting[ItemT, ResultT]]:
         batch: list[_Waiting[ItemT, ResultT]] = []
-        while self._queue and len(batch) < self._most_at_once:
+        while self._queue and len(batch) < self._max_batch_size:
             waiting = self._queue.popleft()
             if not waiting.answer.done():
                 batch.append(waiting)

@@ -80,7 +80,7 @@ class BatchTurn:
                     self._changed.notify()
 
 
-class HopServer(Generic[InputT, AnswerT]):
+class IpcServer(Generic[InputT, AnswerT]):
     """Answers the batches that come to the listening socket `listening`, with `answer(inputs, version)`.
 
     One batch at a time is answered. Whoever sends anything but a batch of `inputs` loses the connection.

@@ -13,7 +13,7 @@ from bunriwiki.model_store.files import write_atomically
 
 HEADER = "# Which version of each model serves. The control plane writes it, the workers follow it: docs/model-store.md\n"
 
-Asker = Literal["poll", "sqs", "webhook", "person", "start", "watch"]
+Trigger = Literal["poll", "sqs", "webhook", "operator", "start", "monitor"]
 """Who wanted a change: the clock, a message, a webhook, a person, the start, or the watch over a new version."""
 
 
@@ -31,7 +31,7 @@ class Target(_Strict):
     version: Version
     since: AwareDatetime
     source: str = Field(min_length=1, description="Where the version came from.")
-    by: Asker
+    by: Trigger
 
 
 class Canary(_Strict):
@@ -106,11 +106,11 @@ class Generations(_Strict):
         """These, with `target`, or nothing, to be loaded beside what serves."""
         return self._with(model, self.of(model).model_copy(update={"preparing": target, "canary": None}))
 
-    def try_on(self, model: str, canary: Canary | None) -> Generations:
+    def start_canary(self, model: str, canary: Canary | None) -> Generations:
         """These, with the version in `preparing` meeting live traffic so, or no longer."""
         return self._with(model, self.of(model).model_copy(update={"canary": canary}))
 
-    def flip(self, model: str, target: Target, *, outgoing_was_good: bool = True) -> Generations:
+    def activate(self, model: str, target: Target, *, outgoing_was_good: bool = True) -> Generations:
         """These, with `target` serving in the next generation of `model`.
 
         What served until now is its previous version then; if that was no good, the one before stays. What serves is not held.

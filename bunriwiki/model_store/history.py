@@ -10,18 +10,18 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from bunriwiki.model_store.files import sync_folder
-from bunriwiki.model_store.generation import Asker
+from bunriwiki.model_store.generation import Trigger
 
-Kind = Literal["published", "flipped", "abandoned", "quarantined", "released", "removed", "pinned", "unpinned", "held"]
+Kind = Literal["published", "activated", "abandoned", "quarantined", "released", "removed", "pinned", "unpinned", "held"]
 
 
 class Event(BaseModel):
     """What happened.
 
     `published`: a version is in the store; `seconds` is what each phase of its import took, and where it was `forced`, `reason`
-    has the gates that it did not pass. `flipped`: it serves from here on, in `generation`, instead of `previous`; `workers` had
-    it prepared. `abandoned`: it was to serve, and does not, for `reason`. `quarantined` and `released`: it must not go live; it
-    may again. `removed`: deleted to make room. `held`: a rollback left it, and polls do not bring it back.
+    has the gates that it did not pass. `activated`: it serves from here on, in `generation`, instead of `previous`; `workers`
+    had it prepared. `abandoned`: it was to serve, and does not, for `reason`. `quarantined` and `released`: it must not go
+    live; it may again. `removed`: deleted to make room. `held`: a rollback left it, and polls do not bring it back.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -33,7 +33,7 @@ class Event(BaseModel):
     generation: int | None = None
     previous: str | None = None
     source: str | None = None
-    by: Asker | None = None
+    by: Trigger | None = None
     workers: int | None = None
     seconds: dict[str, float] | None = None
     forced: bool | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-MOST_CHARACTERS = 63
+MAX_CHARACTERS = 63
 MARK = "0__"  # no encoded byte begins with `_`, so this can be nothing else
 PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789.-")
 ENCODED = re.compile(r"(?:[a-z0-9.-]|_[0-9a-f]{2})*")
@@ -28,8 +28,8 @@ def to_store(name: str) -> str:
         raise ValueError("a version needs a name")
     if not text[0].isalnum() or text == "latest":
         text = MARK + text
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"the version name {name!r} is too long: it takes {len(text)} of {MOST_CHARACTERS} characters here")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"the version name {name!r} is too long: it takes {len(text)} of {MAX_CHARACTERS} characters here")
     return text
 
 

@@ -21,11 +21,11 @@ class ModelSync(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     source: str = Field(description="The registry that it comes from.")
-    looked: AwareDatetime | None = Field(
+    synced_at: AwareDatetime | None = Field(
         default=None, description="When the last look at the registry ended; null before the first."
     )
-    verdict: str | None = Field(
-        default=None, description="What it led to: unchanged, swapped, refused, pinned, held, unreachable or failed."
+    status: str | None = Field(
+        default=None, description="What it led to: unchanged, swapped, rejected, pinned, held, unreachable or failed."
     )
     version: str | None = Field(default=None, description="The version that it was about, as the store names it.")
     reason: str | None = Field(default=None, description="Why, where nothing was swapped.")
@@ -34,14 +34,14 @@ class ModelSync(BaseModel):
     phase_share: float | None = Field(default=None, description="How much of it is done, 0..1, where that is known.")
     seconds: dict[str, float] = Field(default_factory=dict, description="What each phase of the last import took.")
     findings: list[str] = Field(default_factory=list, description="What its gates found, a sentence each.")
-    watch: str | None = Field(
+    rollout: str | None = Field(
         default=None, description="What the watch sees of the newest version on live traffic, or last saw."
     )
 
     @property
     def trouble(self) -> str | None:
         """Why what serves may be old, in a phrase; None when it is as new as can be."""
-        return f"{self.source}: {self.reason}" if self.verdict in ("unreachable", "failed") else None
+        return f"{self.source}: {self.reason}" if self.status in ("unreachable", "failed") else None
 
 
 class SyncState(BaseModel):
@@ -74,6 +74,6 @@ class SyncState(BaseModel):
         return not self.ended and time.time() - self.at < ALIVE
 
     @property
-    def has_looked(self) -> bool:
+    def has_synced(self) -> bool:
         """Whether every model was looked at once since the sidecar's start."""
-        return all(one.looked for one in self.models.values())
+        return all(one.synced_at for one in self.models.values())

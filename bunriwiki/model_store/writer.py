@@ -13,7 +13,7 @@ from typing import Any
 
 from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.model_store.files import sync_folder
-from bunriwiki.model_store.generation import Asker, Canary, GenerationError, Generations, ModelGeneration, Target
+from bunriwiki.model_store.generation import Canary, GenerationError, Generations, ModelGeneration, Target, Trigger
 from bunriwiki.model_store.heartbeats import Heartbeats
 from bunriwiki.model_store.history import Event, History, Kind
 from bunriwiki.model_store.layout import Layout
@@ -49,7 +49,7 @@ class StoreWriter:
         self,
         folder: Path,
         source: str,
-        by: Asker,
+        by: Trigger,
         progress: Progress = lambda _: None,
         *,
         digest_there: str | None = None,
@@ -97,13 +97,13 @@ class StoreWriter:
 
         self.change(prepared)
 
-    def try_on(self, model: str, target: Target, canary: Canary) -> None:
+    def start_canary(self, model: str, target: Target, canary: Canary) -> None:
         """Have `target`, which is being prepared, meet live traffic. Raises SupersededError when it no longer is."""
 
         def tried(old: Generations) -> Generations:
             if old.of(model).preparing != target:
                 raise SupersededError(f"{model}:{target.version} is no longer wanted")
-            return old.try_on(model, canary)
+            return old.start_canary(model, canary)
 
         self.change(tried)
 
@@ -112,33 +112,33 @@ class StoreWriter:
         self.change(lambda old: old.prepare(model, None) if old.of(model).preparing == target else old)
         self.record("abandoned", model, version=target.version, source=target.source, by=target.by, reason=reason)
 
-    def flip(self, model: str, target: Target, workers: int) -> None:
+    def activate(self, model: str, target: Target, workers: int) -> None:
         """Have `target` serve from now on; `workers` are prepared for it.
 
         Raises SupersededError when it is not (any more) what is being prepared.
         """
 
-        def flipped(old: Generations) -> Generations:
+        def activated(old: Generations) -> Generations:
             now = old.of(model)
             if now.preparing != target:
                 raise SupersededError(f"{model}:{target.version} is no longer wanted")
             left = now.serving.version if now.serving else ""
-            good = target.by != "watch" and left not in now.held and not (left and self.quarantine.find(model, left))
-            return old.flip(model, target.model_copy(update={"since": datetime.now(UTC)}), outgoing_was_good=good)
+            good = target.by != "monitor" and left not in now.held and not (left and self.quarantine.find(model, left))
+            return old.activate(model, target.model_copy(update={"since": datetime.now(UTC)}), outgoing_was_good=good)
 
-        self._record_flip(model, self.change(flipped).of(model), workers=workers)
+        self._record_activation(model, self.change(activated).of(model), workers=workers)
 
-    def pin(self, model: str, *, pinned: bool, by: Asker) -> None:
+    def pin(self, model: str, *, pinned: bool, by: Trigger) -> None:
         """Hold `model` at the version that serves, against polling; or no longer."""
         self.change(lambda old: old.pin(model, pinned=pinned))
         self.record("pinned" if pinned else "unpinned", model, by=by)
 
-    def put_in_quarantine(self, one: Quarantined, by: Asker) -> None:
+    def put_in_quarantine(self, one: Quarantined, by: Trigger) -> None:
         """Keep a version from going live."""
         self.quarantine.add(one)
         self.record("quarantined", one.model, version=one.version, by=by, reason=one.reason)
 
-    def release(self, model: str, version: str, by: Asker) -> bool:
+    def release(self, model: str, version: str, by: Trigger) -> bool:
         """Let a version be tried again; whether it was in quarantine."""
         was_there = self.quarantine.release(model, version)
         if was_there:
@@ -172,7 +172,7 @@ class StoreWriter:
 
         Raises GenerationError when the generation file is lost: to begin anew would take every model back to its fallback.
         """
-        if not self.layout.generation.exists() and any(event.kind == "flipped" for event in self.history.read()):
+        if not self.layout.generation.exists() and any(event.kind == "activated" for event in self.history.read()):
             raise GenerationError(
                 f"{self.layout.generation} is missing, though versions have served. Restore it, or delete "
                 f"{self.layout.history} to begin anew with the fallback versions"
@@ -202,7 +202,7 @@ class StoreWriter:
     def _recover_generation(self, model: str, generation: ModelGeneration) -> None:
         recorded = max((event.generation or 0 for event in self.history.read(model)), default=0)
         if generation.serving and recorded < generation.generation:
-            self._record_flip(model, generation, reason="found in generation.yaml")
+            self._record_activation(model, generation, reason="found in generation.yaml")
         if generation.preparing:
             self.change(lambda old: old.prepare(model, None))
             reason = "its writer ended before it was prepared"
@@ -211,11 +211,11 @@ class StoreWriter:
             held = [version for version in generation.held if version != generation.serving.version]
             self.change(lambda old: old.hold(model, *held))
 
-    def _record_flip(self, model: str, new: ModelGeneration, **details: Any) -> None:
+    def _record_activation(self, model: str, new: ModelGeneration, **details: Any) -> None:
         if new.serving:
             previous = new.previous.version if new.previous else None
             details |= {"version": new.serving.version, "source": new.serving.source, "by": new.serving.by}
-            self.record("flipped", model, generation=new.generation, previous=previous, **details)
+            self.record("activated", model, generation=new.generation, previous=previous, **details)
 
     def _append(self, kind: Kind, model: str, **details: Any) -> None:
         self.history.append(Event(at=datetime.now(UTC), kind=kind, model=model, **details))

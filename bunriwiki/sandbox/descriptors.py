@@ -7,7 +7,7 @@ import socket
 from itertools import pairwise
 from pathlib import Path
 
-HOP_FD = "BUNRIWIKI_HOP_FD"
+IPC_FD = "BUNRIWIKI_HOP_FD"
 BACKLOG = 128
 
 
@@ -34,4 +34,4 @@ def listen(path: str) -> None:
         os.umask(mask)
     listening.listen(BACKLOG)
     listening.set_inheritable(True)
-    os.environ[HOP_FD] = str(listening.detach())
+    os.environ[IPC_FD] = str(listening.detach())

@@ -1,4 +1,4 @@
-"""Which system calls the seccomp filter refuses, and why.
+"""Which system calls the seccomp filter rejects, and why.
 
 A deny-list. An allow-list would have to name every call that glibc, OpenBLAS, ONNX Runtime and torch make, on every kernel, and
 would break with their next release; files, the larger part of the kernel's surface, are Landlock's allow-list already. What the
@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 from typing import NamedTuple
 
-REFUSED = {
+REJECTED = {
     # Every address family: Landlock does not mediate Unix sockets that lie at a path, nor UDP, nor netlink.
     "sockets": ("socket", "connect", "bind"),
     # Work that the kernel does on behalf of a process, past its filter.
@@ -116,9 +116,9 @@ UNLESS: dict[str, Check] = {
 }
 
 ANSWERS = {
-    **{name: errno.EPERM for group in REFUSED.values() for name in group},
+    **{name: errno.EPERM for group in REJECTED.values() for name in group},
     **dict.fromkeys(PRETENDED, 0),
     **dict.fromkeys(UNSUPPORTED, errno.ENOTSUP),
     **dict.fromkeys(ABSENT, errno.ENOSYS),
 }
-"""The answer to each call that is refused whatever its arguments; 0 is success."""
+"""The answer to each call that is rejected whatever its arguments; 0 is success."""

@@ -61,7 +61,7 @@ class Vitals:
         rss = resident_memory()
         if 0 < self._limit < rss:
             logger.error(
-                "BUNRIWIKI_MAX_RSS is {} MB, but this worker needs {} MB from the start. Raise it; it is not applied here",
+                "BUNRIWIKI_MAX_RSS_MB is {} MB, but this worker needs {} MB from the start. Raise it; it is not applied here",
                 self._limit // 2**20, rss // 2**20,
             )  # fmt: skip
             self._limit = 0
@@ -73,7 +73,7 @@ class Vitals:
         while self.latest.state != "ending":
             try:
                 self.beat()
-                self.look_at_memory()
+                self.check_memory()
             except Exception:  # whatever is wrong with the store: this worker answers
                 logger.exception("{} could not say how it is", self.latest.worker)
             time.sleep(EVERY)
@@ -82,7 +82,7 @@ class Vitals:
         """The other live workers that share the store."""
         return [one for one in self._heartbeats.alive() if one.worker != self.latest.worker]
 
-    def look_at_memory(self) -> None:
+    def check_memory(self) -> None:
         """End this worker when it is over the limit: one worker of a service at a time, the first by name."""
         me = self.latest
         if not self._limit or me.rss <= self._limit or me.state != "ready":
@@ -90,7 +90,7 @@ class Vitals:
         service = [one for one in self.others() if one.service == me.service and one.state == "ready"]
         first = all(one.worker > me.worker for one in service if one.rss > self._limit)
         if first and len(service) + 1 == self._workers:
-            self.end(f"it has {me.rss // 2**20} MB, BUNRIWIKI_MAX_RSS allows {self._limit // 2**20}")
+            self.end(f"it has {me.rss // 2**20} MB, BUNRIWIKI_MAX_RSS_MB allows {self._limit // 2**20}")
 
     def end(self, reason: str, within: float | None = None) -> None:
         """End this process as SIGTERM does: what is in flight is answered, unless that takes longer than `within` seconds, or

@@ -11,14 +11,15 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from bunriwiki.artifacts.manifest import MANIFEST, MODELS, digest
-from bunriwiki.model_store.generation import Asker, GenerationError, Generations, ModelGeneration
+from bunriwiki.model_store.generation import GenerationError, Generations, ModelGeneration, Trigger
+from bunriwiki.model_store.promotion import CannotLoadError, PromotionError, promote
 from bunriwiki.model_store.publication import registry_digest
 from bunriwiki.model_store.quarantine import Quarantined
-from bunriwiki.model_store.rollover import CannotLoadError, RolloverError, roll_over
 from bunriwiki.model_store.writer import StoreWriter, SupersededError
-from model_sync.admin.names import CommandError, checked_model, checked_version
+from model_sync.admin.names import checked_model, checked_version
 from model_sync.admin.status import StoreReader, folder_size
-from model_sync.syncing.requests import Looks
+from model_sync.errors import CommandError
+from model_sync.syncing.requests import SyncRequests
 
 TRIES = 3  # against looks that prepare a version of theirs meanwhile
 
@@ -74,13 +75,13 @@ class Commands(StoreReader):
     With `looks`, `unpin` asks for a look at the registry. Every method raises CommandError, and then nothing has changed.
     """
 
-    def __init__(self, writer: StoreWriter, looks: Looks | None = None) -> None:
+    def __init__(self, writer: StoreWriter, syncs: SyncRequests | None = None) -> None:
         super().__init__(writer.layout)
         self._writer = writer
-        self._looks = looks
+        self._syncs = syncs
         self._turns = {model: threading.Lock() for model in MODELS}
 
-    def rollback(self, model: str, version: str | None = None, by: Asker = "person") -> RolledBack:
+    def rollback(self, model: str, version: str | None = None, by: Trigger = "operator") -> RolledBack:
         """Have `version` serve again, or the one that served before; from what lies on disk, whatever the registries do.
 
         The version that is left is held: no look brings it back, until a newer one served or somebody unpins; nor does it count
@@ -94,12 +95,12 @@ class Commands(StoreReader):
             left = now.serving.version
             to = self._earlier(model, now) if version is None else self._other(model, version, left)
             with self._held(model, left):
-                workers = self._roll_over(model, to, by, leaving=left)
+                workers = self._promote(model, to, by, leaving=left)
             self._writer.record("held", model, version=left, by=by)
         return RolledBack(model=model, left=left, to=to, workers=workers, seconds=_since(began))
 
-    def pin(self, model: str, version: str | None = None, by: Asker = "person") -> Pinned:
-        """Keep `model` at what serves, or at `version`, against all looks. What was on its way in is given up."""
+    def pin(self, model: str, version: str | None = None, by: Trigger = "operator") -> Pinned:
+        """Keep `model` at what serves, or at `version`, against all syncs. What was on its way in is given up."""
         began = time.monotonic()
         with self._turn(model):
             now = self._writer.generations().of(model)
@@ -110,23 +111,23 @@ class Commands(StoreReader):
                     self._writer.change(lambda old: old.prepare(model, None))
                     workers = sum(one.role == model for one in self._writer.heartbeats.alive())
                 else:
-                    workers = self._roll_over(model, to, by)
+                    workers = self._promote(model, to, by)
             if not now.pinned:
                 self._writer.record("pinned", model, version=to, by=by)
         return Pinned(model=model, version=to, workers=workers, seconds=_since(began))
 
-    def unpin(self, model: str, by: Asker = "person") -> Unpinned:
+    def unpin(self, model: str, by: Trigger = "operator") -> Unpinned:
         """Have `model` follow its registry again, also to a version that a rollback left."""
         with self._turn(model):
             now = self._writer.generations().of(model)
             if now.pinned or now.held:
                 self._writer.change(lambda old: old.pin(model, pinned=False).hold(model))
                 self._writer.record("unpinned", model, by=by)
-        if self._looks:
-            self._looks.look("person", [model])
+        if self._syncs:
+            self._syncs.request("operator", [model])
         return Unpinned(model=model, was_pinned=now.pinned, released=now.held)
 
-    def quarantine(self, model: str, version: str, reason: str, by: Asker = "person") -> Quarantined:
+    def quarantine(self, model: str, version: str, reason: str, by: Trigger = "operator") -> Quarantined:
         """Keep a version that is on disk, and does not serve, from going live. If it is on its way in, it is given up."""
         with self._turn(model):
             self._require_on_disk(model, version)
@@ -145,7 +146,7 @@ class Commands(StoreReader):
             self._writer.put_in_quarantine(one, by)
             return one
 
-    def release(self, model: str, version: str, by: Asker = "person") -> None:
+    def release(self, model: str, version: str, by: Trigger = "operator") -> None:
         """Let a version be tried again."""
         with self._turn(model):
             if not self._writer.release(model, checked_version(version), by):
@@ -204,7 +205,7 @@ class Commands(StoreReader):
 
     def _earlier(self, model: str, now: ModelGeneration) -> str:
         """The last known good version, or else the one that served last, of those that may serve."""
-        served = [event.version for event in self._writer.history.read(model) if event.kind == "flipped" and event.version]
+        served = [event.version for event in self._writer.history.read(model) if event.kind == "activated" and event.version]
         candidates = [now.previous.version] if now.previous else []
         unwanted = {now.serving.version if now.serving else "", *now.held}
         for version in (*candidates, *reversed(served)):
@@ -230,16 +231,16 @@ class Commands(StoreReader):
         if not self.layout.version(model, checked_version(version)).is_dir():
             raise CommandError("unknown", f"{model} {version} is not on disk. The status says which versions are.")
 
-    def _roll_over(self, model: str, version: str, by: Asker, *, leaving: str | None = None) -> int:
+    def _promote(self, model: str, version: str, by: Trigger, *, leaving: str | None = None) -> int:
         source = self._source(model, version)
         tries = 0
         while True:
             tries += 1
             try:
-                return roll_over(self._writer, model, version, source, by)
+                return promote(self._writer, model, version, source, by)
             except CannotLoadError as error:
                 raise CommandError("cannot_load", f"The workers cannot load it: {error}.") from error
-            except RolloverError as error:
+            except PromotionError as error:
                 if not isinstance(error.__cause__, SupersededError):
                     raise CommandError("cannot_load", f"{error}.") from error
                 now = self._writer.generations().of(model).serving

@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from pydantic import TypeAdapter, ValidationError
 
 from bunriwiki.artifacts.manifest import MODELS, Version
-
-Kind = Literal["invalid", "unknown", "nothing", "quarantined", "serving", "cannot_load", "busy", "superseded", "failed"]
-"""`invalid`: no name at all. `unknown`: nothing has that name here. `nothing`: there is no version to go back to.
-`quarantined`: the version is in quarantine. `serving`: it serves. `cannot_load`: workers cannot load it, or did not in time.
-`busy`: another command for the model is under way. `superseded`: another version began to serve meanwhile. `failed`: something
-here is in the way (a full disk, say)."""
+from model_sync.errors import CommandError
 
 _VERSION: TypeAdapter[str] = TypeAdapter(Version)
-
-
-@dataclass
-class CommandError(Exception):
-    """The command is not carried out, and nothing has changed. `sentence` says why, and what to do."""
-
-    kind: Kind
-    sentence: str
-
-    def __str__(self) -> str:
-        return self.sentence
 
 
 def checked_model(model: str) -> str:

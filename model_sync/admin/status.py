@@ -18,7 +18,8 @@ from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.publication import MODEL_YAML
 from bunriwiki.model_store.quarantine import Quarantine, Quarantined
 from bunriwiki.model_store.sync_state import ModelSync, SyncState
-from model_sync.admin.names import CommandError, checked_model
+from model_sync.admin.names import checked_model
+from model_sync.errors import CommandError
 
 SHOWN = 50  # events of the history, where nobody says how many
 
@@ -50,7 +51,7 @@ class Worker(_Frozen):
     seconds_since_heard: float
 
 
-class ModelStanding(_Frozen):
+class ModelStatus(_Frozen):
     """One model. Where `serving` is null, its fallback version serves."""
 
     model: str
@@ -66,7 +67,7 @@ class ModelStanding(_Frozen):
     sync: ModelSync | None = Field(description="What the sidecar found in the registry; null where none ever ran.")
 
 
-class SidecarStanding(_Frozen):
+class SidecarStatus(_Frozen):
     """The sidecar that wrote to the store last."""
 
     alive: bool
@@ -76,11 +77,11 @@ class SidecarStanding(_Frozen):
     problems: tuple[str, ...]
 
 
-class Standing(_Frozen):
+class StoreStatus(_Frozen):
     """Everything. `sidecar` is null where none ever ran."""
 
-    sidecar: SidecarStanding | None
-    models: tuple[ModelStanding, ...]
+    sidecar: SidecarStatus | None
+    models: tuple[ModelStatus, ...]
 
 
 class StoreReader:
@@ -89,7 +90,7 @@ class StoreReader:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
 
-    def status(self) -> Standing:
+    def status(self) -> StoreStatus:
         """How every model stands now. Raises CommandError when the store cannot be read."""
         try:
             generations = Generations.read(self.layout.generation)
@@ -98,7 +99,7 @@ class StoreReader:
             raise CommandError("failed", str(error)) from error
         alive = Heartbeats(self.layout.run).alive()
         sync = SyncState.read(self.layout.sync)
-        return Standing(
+        return StoreStatus(
             sidecar=_sidecar(sync) if sync else None,
             models=tuple(
                 self._model(
@@ -124,9 +125,9 @@ class StoreReader:
         quarantined: Sequence[Quarantined],
         workers: Sequence[Heartbeat],
         sync: ModelSync | None,
-    ) -> ModelStanding:
+    ) -> ModelStatus:
         versions = [_stored(self.layout.version(model, version)) for version in self.layout.versions(model)]
-        return ModelStanding(
+        return ModelStatus(
             model=model,
             generation=now.generation,
             serving=now.serving,
@@ -154,8 +155,8 @@ def _stored(folder: Path) -> StoredVersion | None:
         return None
 
 
-def _sidecar(sync: SyncState) -> SidecarStanding:
-    return SidecarStanding(alive=sync.is_alive, host=sync.host, pid=sync.pid, since=sync.since, problems=tuple(sync.problems))
+def _sidecar(sync: SyncState) -> SidecarStatus:
+    return SidecarStatus(alive=sync.is_alive, host=sync.host, pid=sync.pid, since=sync.since, problems=tuple(sync.problems))
 
 
 def _worker(one: Heartbeat) -> Worker:

@@ -19,8 +19,9 @@ from bunriwiki.artifacts.manifest import MODELS
 from model_sync.admin.commands import Commands
 from model_sync.api.routes import CommandRoutes
 from model_sync.api.web import ProblemError, TokenGate, as_problem, client_of, parse, read
-from model_sync.syncing.requests import Asked, Looks, Outcome
-from model_sync.triggers.mlflow_webhooks import WebhookRefusedError, WebhookVerifier, concerns
+from model_sync.errors import WebhookRejectedError
+from model_sync.syncing.requests import Outcome, PendingSync, SyncRequests
+from model_sync.triggers.mlflow_webhooks import WebhookVerifier, concerns
 
 LONGEST_WAIT = 3600.0  # seconds for the outcomes of a look
 STEP = 0.1  # seconds between two questions whether a look has ended
@@ -46,13 +47,13 @@ class _Api:
     def __init__(
         self,
         *,
-        looks: Looks,
+        syncs: SyncRequests,
         state: State,
         gate: TokenGate,
         verifier: WebhookVerifier | None,
         webhook_names: Collection[str],
     ) -> None:
-        self._looks = looks
+        self._syncs = syncs
         self._state = state
         self._gate = gate
         self._verifier = verifier
@@ -71,13 +72,13 @@ class _Api:
         body = await read(request)
         try:
             self._verifier.check(request.headers, body)
-        except WebhookRefusedError as error:
-            logger.warning("A webhook from {} is refused with {}: {}", client_of(request), error.status, error.sentence)
+        except WebhookRejectedError as error:
+            logger.warning("A webhook from {} is rejected with {}: {}", client_of(request), error.status, error.sentence)
             raise ProblemError(error.status, error.sentence) from None
         looked = concerns(body, self._webhook_names)
         if looked:
-            self._looks.look("webhook")
-        return JSONResponse({"looked": looked}, 202)
+            self._syncs.request("webhook")
+        return JSONResponse({"sync_requested": looked}, 202)
 
     async def sync(self, request: Request) -> Response:
         await self._gate.check(request)
@@ -85,15 +86,15 @@ class _Api:
         unknown = [model for model in wanted.models or () if model not in MODELS]
         if unknown:
             raise ProblemError(422, f"There is no model {unknown[0][:60]!r}. The models are {', '.join(MODELS)}.")
-        asked = self._looks.look("person", wanted.models, force=wanted.force)
+        asked = self._syncs.request("operator", wanted.models, force=wanted.force)
         if not wanted.wait:
-            return JSONResponse({"looked": True}, 202)
+            return JSONResponse({"sync_requested": True}, 202)
         outcomes = await _outcomes(asked, wanted.timeout)
-        return JSONResponse({"looked": True, "outcomes": _OUTCOMES.dump_python(outcomes, mode="json")})
+        return JSONResponse({"sync_requested": True, "outcomes": _OUTCOMES.dump_python(outcomes, mode="json")})
 
 
 def make_app(
-    looks: Looks,
+    syncs: SyncRequests,
     state: State,
     *,
     admin_tokens: Sequence[str],
@@ -107,7 +108,7 @@ def make_app(
     models that a webhook may be about.
     """
     gate = TokenGate(admin_tokens)
-    api = _Api(looks=looks, state=state, gate=gate, verifier=verifier, webhook_names=webhook_names)
+    api = _Api(syncs=syncs, state=state, gate=gate, verifier=verifier, webhook_names=webhook_names)
     return Starlette(
         routes=[
             Route("/livez", api.livez),
@@ -120,7 +121,7 @@ def make_app(
     )
 
 
-async def _outcomes(asked: Asked, seconds: float) -> dict[str, Outcome]:
+async def _outcomes(asked: PendingSync, seconds: float) -> dict[str, Outcome]:
     """What the look led to, asked for now and then: a thread that waits would outlive a client that left."""
     try:
         async with asyncio.timeout(seconds):

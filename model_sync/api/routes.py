@@ -13,12 +13,12 @@ from starlette.routing import Route
 
 from bunriwiki.model_store.history import Event
 from model_sync.admin.commands import Commands
-from model_sync.admin.names import CommandError
 from model_sync.admin.status import SHOWN
 from model_sync.api.web import ProblemError, TokenGate, parse, read
+from model_sync.errors import CommandError
 
 LONGEST_HISTORY = 10_000  # events in an answer
-STATUS = {"invalid": 422, "unknown": 404, "failed": 500}  # by the kind of a refusal; the others are conflicts
+STATUS = {"invalid": 422, "unknown": 404, "failed": 500}  # by the kind of a rejection; the others are conflicts
 
 ResultT = TypeVar("ResultT")
 
@@ -114,7 +114,7 @@ class CommandRoutes:
 
 
 async def _do(command: Callable[..., ResultT], *arguments: object, status: Mapping[str, int] = STATUS) -> ResultT:
-    """What `command` returns, from a thread. Raises ProblemError for what it refuses."""
+    """What `command` returns, from a thread. Raises ProblemError for what it rejects."""
     try:
         return await run_in_threadpool(command, *arguments)
     except CommandError as error:

@@ -14,10 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-MOST_BYTES = 1_000_000  # of a body
+MAX_BYTES = 1_000_000  # of a body
 READ_SECONDS = 10.0  # for a body
 DELAY = 0.5  # seconds until a wrong token is answered
-MOST_DELAYED = 32
+MAX_DELAYED = 32
 
 TITLES = {
     400: "Broken request",
@@ -65,7 +65,7 @@ class TokenGate:
         right = [hmac.compare_digest(sent, token) for token in self._tokens]
         if kind.lower() == "bearer" and any(right):
             return
-        if self._delayed >= MOST_DELAYED:
+        if self._delayed >= MAX_DELAYED:
             raise ProblemError(429, "Too many wrong tokens. Wait a moment.", {"Retry-After": "1"})
         logger.warning("{} {!r} with no right token from {}", request.method, request.url.path, client_of(request))
         self._delayed += 1
@@ -79,16 +79,16 @@ class TokenGate:
 
 async def read(request: Request) -> bytes:
     """The body. Raises ProblemError as soon as it is known to be too large, and when it takes too long."""
-    too_large = ProblemError(413, f"The body is larger than {MOST_BYTES} bytes.", {"Connection": "close"})
+    too_large = ProblemError(413, f"The body is larger than {MAX_BYTES} bytes.", {"Connection": "close"})
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > MOST_BYTES:
+    if announced.isdigit() and int(announced) > MAX_BYTES:
         raise too_large
     body = bytearray()
     try:
         async with asyncio.timeout(READ_SECONDS):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > MOST_BYTES:
+                if len(body) > MAX_BYTES:
                     raise too_large
     except TimeoutError:
         raise ProblemError(408, f"The body did not arrive within {READ_SECONDS:g} s.", {"Connection": "close"}) from None

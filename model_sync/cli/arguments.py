@@ -108,7 +108,7 @@ def _with_model(parser: argparse.ArgumentParser, words: Words) -> argparse.Argum
 
 
 def _model(words: Words) -> Any:
-    """A type of argparse: `choices` would put all names where MODEL says it shorter, and refuse an empty list."""
+    """A type of argparse: `choices` would put all names where MODEL says it shorter, and reject an empty list."""
 
     def model(text: str) -> str:
         if text not in MODELS:

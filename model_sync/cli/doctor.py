@@ -1,4 +1,4 @@
-"""Looks at everything that the sidecar stands on, changes nothing, and says what to mend."""
+"""SyncRequests at everything that the sidecar stands on, changes nothing, and says what to mend."""
 
 from __future__ import annotations
 
@@ -31,18 +31,19 @@ from model_sync.cli.exits import CliError
 from model_sync.cli.remote import Remote
 from model_sync.cli.settings import CliSettings, read_settings
 from model_sync.cli.words import Words
+from model_sync.errors import RejectedError, SignatureError, SourceError
 from model_sync.registries import open_sources
 from model_sync.sandbox.run import ROOT
 from model_sync.settings import SyncSettings
-from model_sync.signatures import SignatureError, Signatures, SignedFile
-from model_sync.sources import Offer, RefusedError, RemoteFile, Source, SourceError
+from model_sync.signatures import Signatures, SignedFile
+from model_sync.sources import Offer, RemoteFile, Source
 from model_sync.sources.s3 import MISSING, S3Source, code_of
 from model_sync.sources.s3 import connect as s3_client
 from model_sync.triggers.sqs import queue_client
 
 GB = 1_000_000_000
-LEAST_ROOM, LITTLE_ROOM = 1 * GB, 5 * GB  # bytes: what an import needs at most; a few of them
-LATE, TOO_LATE = 60.0, 900.0  # seconds of difference to S3's clock; beyond the second it refuses requests
+MIN_ROOM, LITTLE_ROOM = 1 * GB, 5 * GB  # bytes: what an import needs at most; a few of them
+LATE, TOO_LATE = 60.0, 900.0  # seconds of difference to S3's clock; beyond the second it rejects requests
 IMPORT = 120.0  # seconds for the data plane's libraries to be imported
 ASK = 3.0  # seconds for a port to answer
 
@@ -127,7 +128,7 @@ class Doctor:
 
     def _room(self, layout: Layout) -> Iterator[Finding]:
         free = shutil.disk_usage(_nearest(layout.root)).free
-        level: Level = "fail" if free < LEAST_ROOM else "warn" if free < LITTLE_ROOM else "ok"
+        level: Level = "fail" if free < MIN_ROOM else "warn" if free < LITTLE_ROOM else "ok"
         yield self._finding("room", level, "fine" if level == "ok" else "little", free=f"{free / GB:.1f}")
 
     def _lock(self, layout: Layout, settings: CliSettings) -> Iterator[Finding]:
@@ -144,7 +145,7 @@ class Doctor:
         except GenerationError as error:
             yield self._finding("generation", "fail", "broken", error=error)
             return
-        if not layout.generation.exists() and any(event.kind == "flipped" for event in History(layout.history).read()):
+        if not layout.generation.exists() and any(event.kind == "activated" for event in History(layout.history).read()):
             yield self._finding("generation", "fail", "lost", file=layout.generation)
             return
         serving = {model: generations.of(model).serving for model in MODELS}
@@ -245,7 +246,7 @@ class Doctor:
             try:
                 offer = source.newest(model)
                 files = source.files(offer) if offer else ()
-            except (RefusedError, SourceError):  # the registry's own check, or the import, tells
+            except (RejectedError, SourceError):  # the registry's own check, or the import, tells
                 continue
             if offer:
                 yield self._signature(signatures, offer, files)
@@ -259,13 +260,13 @@ class Doctor:
                 return self._finding("signatures", "ok", "later", **facts)
             signatures.verify(offer, stated)
         except SignatureError as error:
-            return self._finding("signatures", "fail", "refused", error=error)
+            return self._finding("signatures", "fail", "rejected", error=error)
         return self._finding("signatures", "ok", "fine", **facts)
 
     def _sqs(self, settings: SyncSettings) -> Iterator[Finding]:
         if not settings.sqs_queue_url:
             if any(choice.kind == "s3" for choice in settings.choices.values()):
-                yield self._finding("sqs", "warn", "none", seconds=f"{settings.poll_interval:g}")
+                yield self._finding("sqs", "warn", "none", seconds=f"{settings.poll_interval_seconds:g}")
             return
         url = settings.sqs_queue_url
         try:

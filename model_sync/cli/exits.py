@@ -11,7 +11,7 @@ class Exit(IntEnum):
     DONE = 0
     FAILED = 1
     USAGE = 2
-    REFUSED = 3
+    REJECTED = 3
     UNREACHABLE = 4
     INTERRUPTED = 130
 

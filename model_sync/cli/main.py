@@ -18,7 +18,6 @@ from typing import Protocol
 from pydantic import BaseModel
 
 from bunriwiki.artifacts.manifest import MODELS
-from model_sync.admin.names import CommandError
 from model_sync.api.routes import HistoryAnswer
 from model_sync.cli.arguments import make_parser
 from model_sync.cli.exits import CliError, Exit
@@ -27,12 +26,13 @@ from model_sync.cli.screen import STYLES, Screen, megabytes
 from model_sync.cli.settings import CliSettings, read_settings
 from model_sync.cli.show import show_history, show_outcomes, show_quarantine, show_status
 from model_sync.cli.words import Words, language
+from model_sync.errors import CommandError
 from model_sync.syncing.requests import Outcome, Verdict
 
-VERDICTS: dict[Verdict, Exit] = {"failed": Exit.FAILED, "refused": Exit.REFUSED, "unreachable": Exit.UNREACHABLE}
-REFUSALS = {"failed": Exit.FAILED, "invalid": Exit.USAGE}  # by the kind of a command's refusal
+EXIT_CODES: dict[Verdict, Exit] = {"failed": Exit.FAILED, "rejected": Exit.REJECTED, "unreachable": Exit.UNREACHABLE}
+REJECTIONS = {"failed": Exit.FAILED, "invalid": Exit.USAGE}  # by the kind of a command's rejection
 PUBLISHING = {
-    "failed": Exit.FAILED, "settings": Exit.USAGE, "refused": Exit.REFUSED, "unreachable": Exit.UNREACHABLE,
+    "failed": Exit.FAILED, "settings": Exit.USAGE, "rejected": Exit.REJECTED, "unreachable": Exit.UNREACHABLE,
 }  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None, reach: Reach | None = None) -> 
     except CliError as error:
         return _fail(screen, str(error), error.code)
     except CommandError as error:
-        return _fail(screen, str(error), REFUSALS.get(error.kind, Exit.REFUSED))
+        return _fail(screen, str(error), REJECTIONS.get(error.kind, Exit.REJECTED))
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
 
@@ -116,7 +116,7 @@ def _run(_: Call) -> Exit:
 def _sync(call: Call) -> Exit:
     given, screen = call.given, call.screen
     models = list(dict.fromkeys(given.models)) or None
-    with call.operator(creates=True) as found, screen.looks_done() as tell:
+    with call.operator(creates=True) as found, screen.syncs_done() as tell:
         outcomes = found.sync(models, force=given.force, wait=not given.no_wait, tell=tell)
     if outcomes is None:
         return call.say(_Synced(outcomes=None), "sync.asked")
@@ -124,8 +124,8 @@ def _sync(call: Call) -> Exit:
     if left_out and (models or not outcomes):
         raise CliError(Exit.USAGE, call.words("sync.nothing", models=", ".join(left_out)))
     call.show(_Synced(outcomes=outcomes), lambda: show_outcomes(screen, outcomes))
-    verdicts = {one.verdict for one in outcomes.values()}
-    return next((code for verdict, code in VERDICTS.items() if verdict in verdicts), Exit.DONE)
+    statuses = {one.status for one in outcomes.values()}
+    return next((code for status, code in EXIT_CODES.items() if status in statuses), Exit.DONE)
 
 
 class _Synced(BaseModel):

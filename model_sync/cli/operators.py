@@ -15,7 +15,7 @@ from bunriwiki.model_store.lock import StoreLockedError
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.writer import open_writer
 from model_sync.admin.commands import Collected, Commands, Pinned, RolledBack, Unpinned
-from model_sync.admin.status import SHOWN, Standing, StoreReader
+from model_sync.admin.status import SHOWN, StoreReader, StoreStatus
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.remote import Remote, Tell
 from model_sync.cli.settings import CliSettings, is_here, read_settings
@@ -27,7 +27,7 @@ from model_sync.syncing.requests import Outcome
 class Reader(Protocol):
     """Whoever can be asked how things are (see `standing.StoreReader`). Raises CliError and CommandError."""
 
-    def status(self) -> Standing: ...
+    def status(self) -> StoreStatus: ...
 
     def history(self, model: str | None = None, last: int = SHOWN) -> list[Event]: ...
 
@@ -69,7 +69,7 @@ class Local(Commands):
         # Here, because only this needs them: all libraries of the sidecar.
         from model_sync.registries import describe  # noqa: PLC0415
         from model_sync.settings import SyncSettings  # noqa: PLC0415
-        from model_sync.sidecar import followers  # noqa: PLC0415
+        from model_sync.sidecar import reconcilers  # noqa: PLC0415
         from model_sync.syncing.report import Report  # noqa: PLC0415
 
         settings = read_settings(SyncSettings)
@@ -77,11 +77,11 @@ class Local(Commands):
         report = Report(self.layout.staging / "sync.json", places)  # in sync.json it would look like a sidecar that ended
         stopping = threading.Event()
         try:
-            found = followers(settings, self._writer, report, stopping)
+            found = reconcilers(settings, self._writer, report, stopping)
         except (OSError, ValueError) as error:
             raise CliError(Exit.USAGE, str(error)) from error
         return {
-            one.model: while_it_runs(partial(one.look, "person", force=force), lambda: tell(report.state()), stopping)
+            one.model: while_it_runs(partial(one.sync, "operator", force=force), lambda: tell(report.state()), stopping)
             for one in found
             if models is None or one.model in models
         }

@@ -14,7 +14,7 @@ from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.sync_state import SyncState
 from model_sync.admin.commands import Collected, Pinned, RolledBack, Unpinned
 from model_sync.admin.names import checked_version
-from model_sync.admin.status import SHOWN, Standing
+from model_sync.admin.status import SHOWN, StoreStatus
 from model_sync.api.routes import HistoryAnswer
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.settings import is_here
@@ -26,7 +26,7 @@ CONNECT = 3.0  # seconds
 ANSWER = 10.0  # seconds for what is only read
 COMMAND = 600.0  # seconds for a command: workers load a version meanwhile
 LOOK = 3600.0  # seconds for a look: downloads, compilations
-EXITS = {400: Exit.USAGE, 401: Exit.USAGE, 403: Exit.USAGE, 404: Exit.REFUSED, 409: Exit.REFUSED, 422: Exit.USAGE}
+EXITS = {400: Exit.USAGE, 401: Exit.USAGE, 403: Exit.USAGE, 404: Exit.REJECTED, 409: Exit.REJECTED, 422: Exit.USAGE}
 
 _OUTCOMES = TypeAdapter(dict[str, Outcome])
 Tell = Callable[[SyncState], None]
@@ -34,7 +34,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class Remote:
-    """The sidecar at `url`. What it refuses, and that it cannot be reached, is a CliError."""
+    """The sidecar at `url`. What it rejects, and that it cannot be reached, is a CliError."""
 
     def __init__(self, url: str, token: str, words: Words, transport: httpx.BaseTransport | None = None) -> None:
         self._url = url
@@ -62,8 +62,8 @@ class Remote:
             return "other"
         return "sidecar"
 
-    def status(self) -> Standing:
-        return self._ask(Standing, "GET", "/status")
+    def status(self) -> StoreStatus:
+        return self._ask(StoreStatus, "GET", "/status")
 
     def history(self, model: str | None = None, last: int = SHOWN) -> list[Event]:
         query = {"last": last, **({"model": model} if model else {})}

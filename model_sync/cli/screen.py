@@ -20,7 +20,7 @@ from model_sync.cli.words import Words
 WIDE = 200  # characters of a line that goes to a file: nobody sees its end otherwise
 MB = 1_000_000
 STYLES = {
-    "ok": "green", "warn": "yellow", "fail": "bold red", "swapped": "green", "refused": "red", "failed": "red",
+    "ok": "green", "warn": "yellow", "fail": "bold red", "promoted": "green", "rejected": "red", "failed": "red",
     "unreachable": "yellow", "pinned": "cyan", "held": "cyan",
 }  # fmt: skip
 
@@ -77,7 +77,7 @@ class Screen:
 
     @contextmanager
     def bytes_done(self) -> Iterator[Callable[[Literal["read", "upload"], int, int], None]]:
-        """A bar of a transfer, while a terminal looks."""
+        """A bar of a transfer, while a terminal syncs."""
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self._out, disable=not self._moves, transient=True) as progress:
             tasks: dict[str, TaskID] = {}
@@ -90,8 +90,8 @@ class Screen:
             yield tell
 
     @contextmanager
-    def looks_done(self) -> Iterator[Callable[[SyncState], None]]:
-        """A bar per model that is being looked at, while a terminal looks."""
+    def syncs_done(self) -> Iterator[Callable[[SyncState], None]]:
+        """A bar per model that is being looked at, while a terminal syncs."""
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[phase]}"))
         with Progress(*columns, console=self._out, disable=not self._moves, transient=True) as progress:
             tasks: dict[str, TaskID] = {}

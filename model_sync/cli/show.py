@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.quarantine import Quarantined
-from model_sync.admin.status import ModelStanding, Standing
+from model_sync.admin.status import ModelStatus, StoreStatus
 from model_sync.cli.screen import Screen, details, local_time, megabytes
 from model_sync.syncing.requests import Outcome
 
 IN_MORE = ("generation", "previous", "source", "workers", "forced", "reason")  # what a line of the history has no column for
 
 
-def show_status(screen: Screen, status: Standing) -> None:
+def show_status(screen: Screen, status: StoreStatus) -> None:
     words = screen.words
     columns = ("model", "serving", "since", "previous", "preparing", "pinned", "held", "workers", "sync")
     screen.table(columns, [_model(one, screen) for one in status.models])
@@ -72,13 +72,13 @@ def show_history(screen: Screen, events: Sequence[Event]) -> None:
 
 
 def show_outcomes(screen: Screen, outcomes: Mapping[str, Outcome]) -> None:
-    rows = [(one.model, one.verdict, one.version or "", one.reason or "") for one in outcomes.values()]
-    screen.table(("model", "verdict", "version", "reason"), rows)
+    rows = [(one.model, one.status, one.version or "", one.reason or "") for one in outcomes.values()]
+    screen.table(("model", "status", "version", "reason"), rows)
 
 
-def _model(one: ModelStanding, screen: Screen) -> tuple[str, ...]:
+def _model(one: ModelStatus, screen: Screen) -> tuple[str, ...]:
     answering = Counter(worker.serving or worker.state for worker in one.workers)
-    look = f"{one.sync.phase or one.sync.verdict or ''} {local_time(one.sync.looked)}".strip() if one.sync else ""
+    look = f"{one.sync.phase or one.sync.status or ''} {local_time(one.sync.synced_at)}".strip() if one.sync else ""
     return (
         one.model,
         one.serving.version if one.serving else screen.words("status.fallback"),
@@ -92,7 +92,7 @@ def _model(one: ModelStanding, screen: Screen) -> tuple[str, ...]:
     )
 
 
-def _version(one: ModelStanding, number: int, screen: Screen) -> tuple[str, ...]:
+def _version(one: ModelStatus, number: int, screen: Screen) -> tuple[str, ...]:
     stored = one.versions[number]
     targets = {"serving": one.serving, "previous": one.previous, "preparing": one.preparing}
     states = [name for name, target in targets.items() if target and target.version == stored.version]

@@ -21,15 +21,21 @@ from typing import Any
 from bunriwiki.artifacts.answers import Answers, Classification, Detections
 from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.ipc.frames import PROBE, AnswersDecoder, BatchError, BrokenFrameError, CutFrameError, batch_frame, receive
+from model_sync.errors import (
+    ImportCrashedError,
+    RejectedError,
+    ReportedEnvironmentError,
+    SyncCancelledError,
+)
 from model_sync.evaluation.checks import check_answers
 from model_sync.evaluation.report import Answer
 from model_sync.sandbox.output import printable
-from model_sync.sandbox.run import BrokeOffError, Limits, RefusingError, StoppedError, ToldUnfitError, run_contained
+from model_sync.sandbox.run import Limits, run_sandboxed
 
-MOST_BYTES = 2**21  # of a frame: eight photos with as many boxes as are looked at take half of it
+MAX_BYTES = 2**21  # of a frame: eight photos with as many boxes as are looked at take half of it
 ANSWER_SECONDS = 120.0  # that a batch may take: it has the lowest priority on a machine that may be busy
 ENDING = 5.0  # seconds from the end of the connection to that of the process
-LOOK_EVERY = 0.1  # seconds between two looks at whether the sidecar ends
+POLL_SECONDS = 0.1  # seconds between two looks at whether the sidecar ends
 
 DECODERS: dict[str, AnswersDecoder[Any]] = {
     "yolo": AnswersDecoder(Detections),
@@ -59,7 +65,7 @@ class Sandboxes:
     stopping: threading.Event
 
 
-class TooLongError(BrokeOffError):
+class TooLongError(ImportCrashedError):
     """The evaluation as a whole took too long, whoever is asked at its end."""
 
 
@@ -77,8 +83,8 @@ class Clock:
 
 
 class AnsweringVersion:
-    """Answers batches. Raises RefusingError where it does not answer as it has to, BrokeOffError where it dies, hangs, or the
-    evaluation takes too long, UnfitError where this machine is at fault, StoppedError."""
+    """Answers batches. Raises RejectedError where it does not answer as it has to, ImportCrashedError where it dies, hangs, or
+    the evaluation takes too long, ImportEnvironmentError where this machine is at fault, SyncCancelledError."""
 
     def __init__(self, manifest: Manifest, connection: socket.socket, ended: Future[Any], clock: Clock) -> None:
         self._manifest = manifest
@@ -91,7 +97,7 @@ class AnsweringVersion:
     def wait_until_ready(self) -> None:
         """Wait until it is loaded and warm."""
         if self._exchange(PROBE, math.inf):
-            raise RefusingError("it answered before it was asked")
+            raise RejectedError("it answered before it was asked")
 
     def ask(self, inputs: Sequence[Any]) -> tuple[list[Answer], float]:
         """An answer per input, in order, and the milliseconds from the question to the last byte of the answer."""
@@ -102,23 +108,23 @@ class AnsweringVersion:
         try:
             answers: Answers[Any] = self._decoder.decode(content)
         except BatchError as error:
-            raise RefusingError(f"{len(inputs)} inputs failed: {printable(str(error))}") from None
+            raise RejectedError(f"{len(inputs)} inputs failed: {printable(str(error))}") from None
         except BrokenFrameError as error:
-            raise RefusingError(printable(str(error))) from None
+            raise RejectedError(printable(str(error))) from None
         return check_answers(answers.results, len(inputs), self._manifest), took
 
     def _exchange(self, question: bytes | bytearray, seconds: float) -> Any:
         """The content of the frame that answers the frame `question`."""
         stream = _Stream(self._connection, self._clock, seconds)
         try:
-            if stream.has_come() and receive(stream, MOST_BYTES) is not None:
-                raise RefusingError("it answered before it was asked")
+            if stream.has_come() and receive(stream, MAX_BYTES) is not None:
+                raise RejectedError("it answered before it was asked")
             stream.send(question)
-            content = receive(stream, MOST_BYTES)
+            content = receive(stream, MAX_BYTES)
         except (CutFrameError, ConnectionError):
             content = None
         except BrokenFrameError as error:
-            raise RefusingError(printable(str(error))) from None
+            raise RejectedError(printable(str(error))) from None
         if content is None:
             self._say_why_it_ended()
         return content
@@ -126,11 +132,13 @@ class AnsweringVersion:
     def _say_why_it_ended(self) -> None:
         try:
             self._ended.result(ENDING)
-        except ToldUnfitError as error:  # it has nothing to say of this machine, and other people's code may say anything
-            raise BrokeOffError(f"the import ended: {error}") from error
+        except (
+            ReportedEnvironmentError
+        ) as error:  # it has nothing to say of this machine, and other people's code may say anything
+            raise ImportCrashedError(f"the import ended: {error}") from error
         except TimeoutError:
-            raise BrokeOffError("the import closed its connection") from None
-        raise BrokeOffError("the import ended before it had answered")
+            raise ImportCrashedError("the import closed its connection") from None
+        raise ImportCrashedError("the import ended before it had answered")
 
 
 class _Stream:
@@ -165,13 +173,13 @@ class _Stream:
         there = False
         while not there:  # time is looked at before each part of a frame: parts may come for ever
             if self._clock.stopping.is_set():
-                raise StoppedError
+                raise SyncCancelledError
             now = time.monotonic()
             if now > self._clock.end:
                 raise TooLongError(f"the import was not done after {self._clock.seconds:g} s")
             if now > self._end:
-                raise BrokeOffError(f"the import did not answer within {self._seconds:g} s")
-            there = self._is_there(event, LOOK_EVERY)
+                raise ImportCrashedError(f"the import did not answer within {self._seconds:g} s")
+            there = self._is_there(event, POLL_SECONDS)
 
     def _is_there(self, event: int, seconds: float) -> bool:
         poll = select.poll()
@@ -194,7 +202,7 @@ def answering(version: VersionFolder, name: str, sandboxes: Sandboxes, clock: Cl
     def run() -> None:
         program: list[str | Path] = [sandboxes.python, "-m", "runners.evaluation", version.manifest.model, version.folder]
         with theirs:  # our copy is closed when the process has ended, which ends the connection
-            run_contained(
+            run_sandboxed(
                 [*program, "--fd", str(theirs.fileno())],
                 writable=scratch,
                 readable=[version.folder],

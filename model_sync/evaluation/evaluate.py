@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError
 from model_sync.evaluation.answering import AnsweringVersion, Clock, Sandboxes, TooLongError, VersionFolder, answering
 from model_sync.evaluation.golden_samples import golden_samples
 from model_sync.evaluation.reference_set import ReferenceSet
 from model_sync.evaluation.report import Answer, EvaluationReport
 from model_sync.sandbox.output import printable
-from model_sync.sandbox.run import BrokeOffError, RefusingError, UnfitError
 
 ALONE = 24  # inputs, about, that are asked for one at a time
 WARM_UP = 2  # of them, whose time does not count
@@ -32,7 +32,7 @@ def evaluate(
     """What the candidate does beside what serves, whose answers to the reference set may be `remembered`.
 
     One after the other is loaded, and one at a time answers: an import is to leave the cores to those who serve. Raises
-    RefusingError, UnfitError, BrokeOffError, StoppedError.
+    RejectedError, ImportEnvironmentError, ImportCrashedError, SyncCancelledError.
     """
     clock = Clock.start(sandboxes.limits.seconds, sandboxes.stopping)
     batch, everything = BATCH[candidate.manifest.model], range(len(reference.truth))
@@ -63,8 +63,8 @@ def _what_serves() -> Iterator[None]:
         yield
     except TooLongError:
         raise
-    except (RefusingError, BrokeOffError) as error:
-        raise UnfitError(f"what serves cannot be evaluated: {error}") from error
+    except (RejectedError, ImportCrashedError) as error:
+        raise ImportEnvironmentError(f"what serves cannot be evaluated: {error}") from error
 
 
 def _ask(version: AnsweringVersion, reference: ReferenceSet, positions: range, batch: int) -> tuple[Answer, ...]:

@@ -17,9 +17,9 @@ from bunriwiki.artifacts.reference import (
     read_reference_texts,
     write_reference,
 )
+from model_sync.errors import ImportEnvironmentError
 from model_sync.evaluation.gates import Truth
 from model_sync.importing.compilers.golden_inputs import spread
-from model_sync.sandbox.run import UnfitError
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +31,29 @@ class ReferenceSet:
 
     @classmethod
     def read(cls, model: str, folder: Path) -> ReferenceSet:
-        """Raises UnfitError."""
+        """Raises ImportEnvironmentError."""
         try:
             truth: Truth = read_reference_photos(folder) if model == "yolo" else read_reference_texts(folder)
         except DamagedArtifactError as error:
-            raise UnfitError(f"the reference set cannot be used: {error}") from error
+            raise ImportEnvironmentError(f"the reference set cannot be used: {error}") from error
         return cls(folder, truth)
 
     def inputs(self, positions: Sequence[int]) -> list[Any]:
-        """The inputs at these places. Photos are read only now: all of them may not fit into memory. Raises UnfitError."""
+        """The inputs at these places. Photos are read only now: all of them may not fit into memory. Raises
+        ImportEnvironmentError."""
         try:
             return [
                 Photo(data=(self.folder / sample.image).read_bytes()) if isinstance(sample, ReferencePhoto) else sample.text
                 for sample in (self.truth[position] for position in positions)
             ]
         except OSError as error:
-            raise UnfitError(f"the reference set cannot be used: {error}") from error
+            raise ImportEnvironmentError(f"the reference set cannot be used: {error}") from error
 
     def write_questions(self, folder: Path) -> None:
         """Write what golden samples are made of where a version brings none: a reference set of some inputs, without labels.
 
         To make them may run other people's code, which could note labels for later. So neither the order nor the name of a
-        photo tells any. Raises UnfitError, OSError.
+        photo tells any. Raises ImportEnvironmentError, OSError.
         """
         chosen = spread(range(len(self.truth)), lambda position: _class(self.truth[position]))
         questions: dict[str, ReferenceText | ReferencePhoto] = {}

@@ -20,7 +20,8 @@ from tenacity import (
 )
 
 from bunriwiki.artifacts.manifest import digest
-from model_sync.sources import Offer, RefusedError, RemoteFile, Source, SourceError
+from model_sync.errors import RejectedError, SourceError
+from model_sync.sources import Offer, RemoteFile, Source
 
 ROOM = 3  # times the missing bytes: the download, what is compiled from it, and its copy in the store
 MB = 1_000_000
@@ -42,7 +43,7 @@ def fetch(
     model is deleted. `progress` is told the bytes that are there and all that belong there, at first and after each file. Each
     file has `attempts`, with at most `wait_at_most` seconds between two.
 
-    Raises SourceError when they are used up, or between two files once `stop` is set; RefusedError when a file is not what the
+    Raises SourceError when they are used up, or between two files once `stop` is set; RejectedError when a file is not what the
     registry states, after it was fetched again from its beginning, or when its path is impossible; OSError, with ENOSPC before
     anything is fetched where there is too little room.
     """
@@ -58,7 +59,7 @@ def fetch(
     folder = downloads / f"{offer.model}-{offer.digest[:16]}"
     _delete_other_offers(downloads, offer.model, folder)
     files = sorted(retry(source.files, offer), key=lambda file: file.path)
-    _refuse_impossible_paths(files)
+    _reject_impossible_paths(files)
     missing = [file for file in files if not (folder / file.path).is_file() or _wrong(folder / file.path, file)]
     _require_room(downloads, offer, sum(max(0, file.size - _size(_part(folder, file))) for file in missing))
     total = sum(file.size for file in files)
@@ -86,7 +87,7 @@ def _fetch_file(retry: Retrying, source: Source, offer: Offer, file: RemoteFile,
             return
         part.unlink()
         logger.warning("{} {}: {}", offer.model, offer.version, wrong)
-    raise RefusedError(wrong)
+    raise RejectedError(wrong)
 
 
 def _wrong(path: Path, file: RemoteFile) -> str | None:
@@ -116,15 +117,15 @@ def _require_room(downloads: Path, offer: Offer, missing: int) -> None:
         raise OSError(errno.ENOSPC, message, str(downloads))
 
 
-def _refuse_impossible_paths(files: Iterable[RemoteFile]) -> None:
+def _reject_impossible_paths(files: Iterable[RemoteFile]) -> None:
     """A registry's paths are a stranger's: none may lead out of the folder, or be a file and a folder at once."""
     seen: set[str] = set()
     for file in files:
         path = PurePosixPath(file.path)
         if path.is_absolute() or ".." in path.parts or "\0" in file.path or path.as_posix() != file.path or not path.name:
-            raise RefusedError(f"{file.path!r} is no path within a version: publish it under another name")
+            raise RejectedError(f"{file.path!r} is no path within a version: publish it under another name")
         if file.path in seen or any(folder.as_posix() in seen for folder in path.parents):
-            raise RefusedError(f"{file.path!r} is there twice, or lies below a file: publish it under another name")
+            raise RejectedError(f"{file.path!r} is there twice, or lies below a file: publish it under another name")
         seen.add(file.path)
 
 

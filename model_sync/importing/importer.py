@@ -20,16 +20,21 @@ from packaging.requirements import Requirement
 from bunriwiki.artifacts.manifest import MANIFEST, DamagedArtifactError, Manifest, digest
 from bunriwiki.artifacts.reference import REFERENCE
 from bunriwiki.model_store.layout import Layout
+from model_sync.errors import (
+    ImportCrashedError,
+    ImportEnvironmentError,
+    RejectedError,
+)
 from model_sync.evaluation.answering import Sandboxes, VersionFolder
 from model_sync.evaluation.evaluate import evaluate
 from model_sync.evaluation.gates import Finding, judge_evaluation, judge_labels
 from model_sync.evaluation.reference_set import ReferenceSet
 from model_sync.evaluation.remembered import RememberedAnswers
 from model_sync.importing.fetch import fetch
-from model_sync.sandbox.run import BrokeOffError, RefusingError, UnfitError, run_contained
+from model_sync.sandbox.run import run_sandboxed
 from model_sync.settings import SyncSettings
 from model_sync.signatures import describe
-from model_sync.sources import Offer, RefusedError, Source
+from model_sync.sources import Offer, Source
 from model_sync.syncing.report import Report
 
 AT_ONCE = 2  # imports: what is compiled already need not wait for what is not
@@ -61,8 +66,8 @@ class Importer:
     def bring(self, source: Source, offer: Offer, version: str, serving: Path, *, force: bool) -> Iterator[Imported]:
         """`offer` as the version `version`, as good as the one in the folder `serving`; it lies there within the `with`.
 
-        Raises RefusedError when it must not serve, SignatureError (also with `force`) when its signature does not hold;
-        SourceError, OSError and UnfitError when another try may do it; StoppedError.
+        Raises RejectedError when it must not serve, SignatureError (also with `force`) when its signature does not hold;
+        SourceError, OSError and ImportEnvironmentError when another try may do it; SyncCancelledError.
         """
         model = offer.model
         self._report.begin(model)
@@ -88,7 +93,7 @@ class Importer:
                 self._turns.release()
             yield Imported(scratch / "made" / "version", forced_past)
             shutil.rmtree(fetched, ignore_errors=True)
-        except RefusedError:
+        except RejectedError:
             shutil.rmtree(self._layout.downloads / f"{model}-{offer.digest[:16]}", ignore_errors=True)
             raise
         finally:
@@ -108,22 +113,22 @@ class Importer:
             manifest = _read_manifest(folder, model)
             with self._report.phase(model, "try"):
                 findings = self._judge(VersionFolder(folder, manifest), serving, scratch / "evaluated", force=force)
-        except RefusingError as error:
-            raise RefusedError(str(error)) from error
-        except BrokeOffError as error:
+        except RejectedError as error:
+            raise RejectedError(str(error)) from error
+        except ImportCrashedError as error:
             self._broken_off[offer.digest] += 1
             if self._broken_off[offer.digest] < TRIES:
-                raise UnfitError(f"{error}; it is tried again") from error
-            raise RefusedError(f"{error}; that was the {TRIES}rd time") from error
+                raise ImportEnvironmentError(f"{error}; it is tried again") from error
+            raise RejectedError(f"{error}; that was the {TRIES}rd time") from error
         for finding in findings:
             self._report.found(model, f"{finding.gate}: {'' if finding.passed else 'failed: '}{finding.says}")
         failed = "; ".join(f"{finding.gate}: {finding.says}" for finding in findings if not finding.passed)
         if failed and not force:
-            raise RefusedError(failed)
+            raise RejectedError(failed)
         return failed or None
 
     def _check_requirements(self, fetched: Path, scratch: Path) -> None:
-        """Raises RefusedError when a pyfunc asks for what is not there, neither to serve it nor to try it."""
+        """Raises RejectedError when a pyfunc asks for what is not there, neither to serve it nor to try it."""
         for folder in {path.parent for path in fetched.rglob("MLmodel")}:
             commands = []
             absent: dict[str, None] = {}  # in their order
@@ -137,7 +142,7 @@ class Importer:
                 if others:
                     commands.append(shlex.join([str(python), "-m", "pip", "install", *others]))
             if absent:
-                raise RefusedError(
+                raise RejectedError(
                     f"the runner has no {', '.join(absent)}; to install: {' && '.join(commands)}, "
                     "then take the version out of quarantine"
                 )
@@ -155,7 +160,7 @@ class Importer:
         try:
             serving = VersionFolder(folder, Manifest.read(folder))
         except DamagedArtifactError as error:
-            raise UnfitError(f"what serves cannot be compared with: {error}") from error
+            raise ImportEnvironmentError(f"what serves cannot be compared with: {error}") from error
         labels = judge_labels(
             [label.name for label in candidate.manifest.labels], [label.name for label in serving.manifest.labels], thresholds
         )
@@ -169,7 +174,7 @@ class Importer:
         return [labels, *judge_evaluation(report, reference.truth, thresholds)]
 
     def _run(self, command: Sequence[str | Path], writable: Path, readable: Sequence[Path]) -> list[dict[str, Any]]:
-        return run_contained(
+        return run_sandboxed(
             command, writable=writable, readable=readable, limits=self._settings.limits, stopping=self._stopping
         )
 
@@ -184,13 +189,13 @@ def _key(version: VersionFolder, reference: ReferenceSet) -> str:
 
 
 def _read_manifest(folder: Path, model: str) -> Manifest:
-    """The manifest of what other people's code made. Raises RefusedError when there is more than files and folders."""
+    """The manifest of what other people's code made. Raises RejectedError when there is more than files and folders."""
     if any(not stat.S_ISREG(mode) and not stat.S_ISDIR(mode) for mode in (path.lstat().st_mode for path in folder.rglob("*"))):
-        raise RefusedError("what was compiled holds links or devices")
+        raise RejectedError("what was compiled holds links or devices")
     try:
         manifest = Manifest.read(folder)
     except DamagedArtifactError as error:
-        raise RefusedError(str(error)) from error
+        raise RejectedError(str(error)) from error
     if manifest.model != model:
-        raise RefusedError(f"it is a version of {manifest.model}, not of {model}")
+        raise RejectedError(f"it is a version of {manifest.model}, not of {model}")
     return manifest

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from bunriwiki.artifacts.manifest import MANIFEST
-from model_sync.sources import RefusedError
+from model_sync.errors import RejectedError
 
 DEPTH = 4  # levels of folders that are looked into: MLflow puts a model's files some levels down
 STATES = (".pt", ".pth", ".safetensors")
@@ -77,12 +77,12 @@ Artifact = Compiled | DetectorWeights | DetectorGraph | ClassifierFolder | Class
 
 
 def find_artifact(model: str, folder: Path) -> Artifact:
-    """The one artifact for `model` in `folder`. Raises RefusedError when there is none, or more than one."""
+    """The one artifact for `model` in `folder`. Raises RejectedError when there is none, or more than one."""
     if (folder / MANIFEST).is_file():
         return Compiled(folder)
     found = FINDERS[model](folder, sorted(_files(folder, DEPTH)))
     if found is None:
-        raise RefusedError(f"nothing in it is a version of {model}: that is {ACCEPTED[model]}, or a folder with {MANIFEST}")
+        raise RejectedError(f"nothing in it is a version of {model}: that is {ACCEPTED[model]}, or a folder with {MANIFEST}")
     return found
 
 
@@ -107,12 +107,12 @@ def _find_classifier(folder: Path, files: list[Path]) -> Artifact | None:
     tokenizers = {file.parent for file in files if file.name in TOKENIZERS}
     tokenizer = found.parent if found.parent in tokenizers else _only(folder, tokenizers)
     if tokenizer is None:
-        raise RefusedError(f"{found.name} has no tokenizer.json or vocab.txt: without it every text would look the same")
+        raise RejectedError(f"{found.name} has no tokenizer.json or vocab.txt: without it every text would look the same")
     if found not in graphs:
         return ClassifierFolder(found.parent, tokenizer)
     config = next((configs[above] for above in found.parents if above in configs), None)
     if config is None:
-        raise RefusedError(f"{found.name} has no config.json beside it: nothing says what its classes are called")
+        raise RejectedError(f"{found.name} has no config.json beside it: nothing says what its classes are called")
     return ClassifierGraph(found, config, tokenizer)
 
 
@@ -139,11 +139,11 @@ def _files(folder: Path, depth: int) -> Iterable[Path]:
 
 
 def _only(folder: Path, found: Iterable[Path]) -> Path | None:
-    """The one path in `found`, or None. Raises RefusedError when there are more."""
+    """The one path in `found`, or None. Raises RejectedError when there are more."""
     paths = sorted(found)
     if len(paths) > 1:
         names = ", ".join(path.relative_to(folder).as_posix() for path in paths)
-        raise RefusedError(f"it holds more than one that could be meant ({names}): leave one")
+        raise RejectedError(f"it holds more than one that could be meant ({names}): leave one")
     return paths[0] if paths else None
 
 

@@ -1,4 +1,4 @@
-"""Whether a version may stay on live traffic: figures in, a reason against it or None out."""
+"""Whether a version may stay on live traffic: metrics in, a reason against it or None out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LiveLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class LiveMetrics:
     """What a version did on live traffic, and what the one before did.
 
     `stuck` workers do not come to an end with a batch; `deaths` are workers that died, and were started again.
@@ -50,38 +50,38 @@ class Figures:
         return text
 
 
-def judge(figures: Figures, limits: LiveLimits) -> str | None:
+def judge(metrics: LiveMetrics, limits: LiveLimits) -> str | None:
     """Why the version must not stay, in a sentence that says how many inputs failed; None where nothing speaks against it.
 
     A share is judged as soon as it is known whatever the rest of `requests` inputs will be.
     """
-    reasons = [*_failures(figures, limits), *_latency(figures, limits), *_workers(figures, limits), *_copies(figures, limits)]
+    reasons = [*_failures(metrics, limits), *_latency(metrics, limits), *_workers(metrics, limits), *_copies(metrics, limits)]
     if not reasons:
         return None
-    return f"{'; '.join(reasons)}. {figures.served.failures} of {figures.served.inputs} inputs failed"
+    return f"{'; '.join(reasons)}. {metrics.served.failures} of {metrics.served.inputs} inputs failed"
 
 
-def enough(figures: Figures, limits: LiveLimits, *, shadow: bool) -> bool:
+def enough(metrics: LiveMetrics, limits: LiveLimits, *, shadow: bool) -> bool:
     """Whether both versions have answered so much that more would not change the judgement."""
-    counted = [figures.served.inputs, figures.served_before.inputs]
+    counted = [metrics.served.inputs, metrics.served_before.inputs]
     if shadow:
-        counted.append(figures.shadowed.inputs)
+        counted.append(metrics.shadowed.inputs)
     return min(counted) >= limits.requests
 
 
-def _failures(figures: Figures, limits: LiveLimits) -> Iterator[str]:
-    now, before = figures.served, figures.served_before
+def _failures(metrics: LiveMetrics, limits: LiveLimits) -> Iterator[str]:
+    now, before = metrics.served, metrics.served_before
     usual = 100 * before.failures / before.inputs if before.inputs >= limits.requests else 0.0
     share = 100 * now.failures / max(now.inputs, limits.requests)
     if share > usual + limits.errors:
         yield (
-            f"{_percent(now.failures, now.inputs)} of the inputs failed, with {figures.before} "
+            f"{_percent(now.failures, now.inputs)} of the inputs failed, with {metrics.before} "
             f"{_percent(before.failures, before.inputs)}; {limits.errors:g} points more are allowed"
         )
 
 
-def _latency(figures: Figures, limits: LiveLimits) -> Iterator[str]:
-    now, before = figures.served, figures.served_before
+def _latency(metrics: LiveMetrics, limits: LiveLimits) -> Iterator[str]:
+    now, before = metrics.served, metrics.served_before
     if min(now.inputs, before.inputs) < limits.requests or not (now.batches and before.batches):
         return
     # A batch takes the longer the more inputs it has, but not in proportion. So this is the longest that the version before may
@@ -90,24 +90,24 @@ def _latency(figures: Figures, limits: LiveLimits) -> Iterator[str]:
     mine, theirs = now.seconds / now.batches, growth * before.seconds / before.batches
     if mine > limits.latency * theirs and mine - theirs > NOTICEABLE:
         yield (
-            f"{_milliseconds(now):.1f} ms for an input, {figures.before} took {_milliseconds(before):.1f}; "
+            f"{_milliseconds(now):.1f} ms for an input, {metrics.before} took {_milliseconds(before):.1f}; "
             f"{limits.latency:g} times that is allowed"
         )
 
 
-def _workers(figures: Figures, limits: LiveLimits) -> Iterator[str]:
-    if figures.stuck:
-        yield f"workers that are busy with one batch for more than {limits.stuck:g} s: {figures.stuck}"
-    if figures.deaths >= DEATHS:
-        yield f"workers that died with it: {figures.deaths}"
+def _workers(metrics: LiveMetrics, limits: LiveLimits) -> Iterator[str]:
+    if metrics.stuck:
+        yield f"workers that are busy with one batch for more than {limits.stuck:g} s: {metrics.stuck}"
+    if metrics.deaths >= DEATHS:
+        yield f"workers that died with it: {metrics.deaths}"
 
 
-def _copies(figures: Figures, limits: LiveLimits) -> Iterator[str]:
-    compared = figures.shadowed
+def _copies(metrics: LiveMetrics, limits: LiveLimits) -> Iterator[str]:
+    compared = metrics.shadowed
     if 100 * compared.differing / max(compared.inputs, limits.requests) > limits.differences:
         yield (
             f"{_percent(compared.differing, compared.inputs)} of {compared.inputs} copies were answered differently than by "
-            f"{figures.before}; {limits.differences:g}% are allowed"
+            f"{metrics.before}; {limits.differences:g}% are allowed"
         )
 
 

@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterable
 
 from bunriwiki.model_store.heartbeats import Heartbeat, Heartbeats, Served, Shadowed
-from model_sync.live.analysis import Figures
+from model_sync.live.analysis import LiveMetrics
 
 GATEWAY = "gateway"  # its role
 SILENT = 15.0  # seconds without a word: one that died would have been started again
 
 
-class Observation:
+class MetricsWindow:
     """Begins when it is made; `look` often enough to see every worker, and what it said last.
 
     The counts of a worker are cumulative from its start: what it had counted at the beginning is taken off, and one that was
@@ -34,8 +34,8 @@ class Observation:
         """What the version before had done until the beginning."""
         return _total(one.served.get(self._before, Served()) for one in self._first.values())
 
-    def look(self, served_before: Served | None = None) -> Figures:
-        """The figures since the beginning; those of the version before may be others (`served_before`)."""
+    def read(self, served_before: Served | None = None) -> LiveMetrics:
+        """The metrics since the beginning; those of the version before may be others (`served_before`)."""
         alive = self._ours()
         self._last |= {one.worker: one for one in alive}
         self._ending |= {one.worker for one in alive if one.state == "ending"}
@@ -45,7 +45,7 @@ class Observation:
             for one in alive
             if one.busy_with == self._version and one.busy_since and one.at - max(one.busy_since, self._began) > self._stuck
         ]
-        return Figures(
+        return LiveMetrics(
             version=self._version,
             before=self._before,
             served=self._since(self._version),

@@ -12,21 +12,21 @@ from loguru import logger
 
 from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.model_store.generation import GenerationError, ModelGeneration, Target
+from bunriwiki.model_store.promotion import CannotLoadError, PromotionError, promote
 from bunriwiki.model_store.publication import registry_digest
 from bunriwiki.model_store.quarantine import Quarantined
-from bunriwiki.model_store.rollover import CannotLoadError, RolloverError, roll_over
 from bunriwiki.model_store.writer import StoreWriter
 from model_sync.live.analysis import LiveLimits, judge
-from model_sync.live.metrics_window import Observation
+from model_sync.live.metrics_window import MetricsWindow
 from model_sync.syncing.report import Report
 
-LOOK_EVERY = 0.5  # seconds
+POLL_SECONDS = 0.5  # seconds
 AGAIN = 1.0  # seconds until going back is tried again
 SETTLED = 2.5  # seconds until the last batches are answered, and in the heartbeats
 UNKNOWN = "unknown"  # the digest of a version that came from no registry
 
 
-class Watch:
+class RolloutMonitor:
     """Watches one model's new versions for `seconds` each, 0 for not at all, each in a thread of its own.
 
     A version that another one takes the place of, or that a person pins, is watched no longer. `fallback` is the folder of the
@@ -55,58 +55,58 @@ class Watch:
         self.gone_back = gone_back
 
     def begin(self, target: Target) -> None:
-        """Watch `target`, which every worker has, and which is to serve in the next moment. Returns at once."""
+        """RolloutMonitor `target`, which every worker has, and which is to serve in the next moment. Returns at once."""
         self._start(target.version, self._writer.generations().of(self._model).serving, self._seconds)
 
     def resume(self) -> None:
         """Go on with a watch that the end of another sidecar has cut off. Returns at once."""
         now = self._writer.generations().of(self._model)
-        if now.serving is None or now.serving.by == "watch" or now.held:  # what was gone back to is not watched
+        if now.serving is None or now.serving.by == "monitor" or now.held:  # what was gone back to is not watched
             return
         left = self._seconds - (datetime.now(UTC) - now.serving.since).total_seconds()
         if left > 0 or self._is_bad(now.serving.version):
-            self._start(now.serving.version, now.previous, max(left, LOOK_EVERY))
+            self._start(now.serving.version, now.previous, max(left, POLL_SECONDS))
 
     def _start(self, version: str, before: Target | None, seconds: float) -> None:
         if not self._seconds:
             return
         other = before.version if before else Manifest.read(self._fallback).version
-        observation = Observation(self._writer.heartbeats, self._model, version, other, self._limits.stuck)
+        window = MetricsWindow(self._writer.heartbeats, self._model, version, other, self._limits.stuck)
         name = f"watch {self._model} {version}"
-        threading.Thread(target=self._run, args=(version, observation, seconds), name=name, daemon=True).start()
+        threading.Thread(target=self._run, args=(version, window, seconds), name=name, daemon=True).start()
 
-    def _run(self, version: str, observation: Observation, seconds: float) -> None:
+    def _run(self, version: str, window: MetricsWindow, seconds: float) -> None:
         try:
-            self._watch(version, observation, seconds)
+            self._watch(version, window, seconds)
         except Exception:  # the version stays unwatched; that must not be silent
             logger.exception("the watch over {} {} has ended early", self._model, version)
 
-    def _watch(self, version: str, observation: Observation, seconds: float) -> None:
-        before = observation.until_it_began()
+    def _watch(self, version: str, window: MetricsWindow, seconds: float) -> None:
+        before = window.until_it_began()
         generation, since, lasted = 0, 0.0, 0.0
-        while not self._stopping.wait(LOOK_EVERY):
-            figures = observation.look(before)
+        while not self._stopping.wait(POLL_SECONDS):
+            metrics = window.read(before)
             now = self._read()
             if now is None or _is_about_to_serve(now, version):
                 continue
             if not _serves(now, version) or now.pinned or generation not in (0, now.generation):
                 if generation:
-                    self._report.watched(self._model, f"{version} was watched for {lasted:.0f} s, until a change: {figures}")
+                    self._report.rollout(self._model, f"{version} was watched for {lasted:.0f} s, until a change: {metrics}")
                 return
             if not generation:
                 generation, since = now.generation, time.monotonic()
             lasted = time.monotonic() - since
-            reason = self._is_bad(version) or judge(figures, self._limits)
+            reason = self._is_bad(version) or judge(metrics, self._limits)
             if reason:
                 if self._go_back(version, f"{reason}, in {lasted:.0f} s"):
-                    self._sum_up(version, reason, observation)
+                    self._sum_up(version, reason, window)
                 return
             if lasted > seconds:
-                self._report.watched(self._model, f"{version} was watched for {lasted:.0f} s: {figures}")
-                logger.info("{} {} stays after {:.0f} s on live traffic: {}", self._model, version, lasted, figures)
+                self._report.rollout(self._model, f"{version} was watched for {lasted:.0f} s: {metrics}")
+                logger.info("{} {} stays after {:.0f} s on live traffic: {}", self._model, version, lasted, metrics)
                 return
             if not now.canary:  # that of the next version has the word
-                self._report.watched(self._model, f"{version} since {lasted:.0f} s: {figures}")
+                self._report.rollout(self._model, f"{version} since {lasted:.0f} s: {metrics}")
 
     def _go_back(self, version: str, reason: str) -> bool:
         """Have the version before serve again; whether it does."""
@@ -114,40 +114,40 @@ class Watch:
         previous = now.previous if now and _serves(now, version) else None
         if previous is None or not self._writer.layout.version(self._model, previous.version).is_dir():
             logger.error("{} {} should not serve, but there is no version to go back to: {}", self._model, version, reason)
-            self._report.watched(self._model, f"{version} stays, as there is no version to go back to: {reason}")
+            self._report.rollout(self._model, f"{version} stays, as there is no version to go back to: {reason}")
             return False
         logger.error("{} goes back from {} to {}: {}", self._model, version, previous.version, reason)
-        self._report.watched(self._model, f"{version} is taken back: {reason}")
+        self._report.rollout(self._model, f"{version} is taken back: {reason}")
         self._put_in_quarantine(version, reason)
         while now and _serves(now, version):
             try:
-                roll_over(self._writer, self._model, previous.version, previous.source, "watch", instead_of=version)
+                promote(self._writer, self._model, previous.version, previous.source, "monitor", instead_of=version)
             except CannotLoadError as error:
                 logger.error("{} cannot go back: {}", self._model, error)
-                self._report.watched(self._model, f"{version} stays, as {previous.version} cannot be loaded: {reason}")
+                self._report.rollout(self._model, f"{version} stays, as {previous.version} cannot be loaded: {reason}")
                 return False
-            except (RolloverError, OSError, GenerationError) as error:  # another version was wanted, or the disk is full
+            except (PromotionError, OSError, GenerationError) as error:  # another version was wanted, or the disk is full
                 logger.error("{} has not gone back yet: {}", self._model, error)
                 if self._stopping.wait(AGAIN):
                     return False
             now = self._read() or now
-        self._report.watched(self._model, f"{version} was taken back: {reason}")
+        self._report.rollout(self._model, f"{version} was taken back: {reason}")
         self.gone_back()
         return True
 
-    def _sum_up(self, version: str, reason: str, observation: Observation) -> None:
+    def _sum_up(self, version: str, reason: str, window: MetricsWindow) -> None:
         """Say what clients saw of a version in the end: some were answered by it until it was taken back."""
         self._stopping.wait(SETTLED)
-        all_of_it = observation.look().served
+        all_of_it = window.read().served
         seen = f"When it was, {all_of_it.failures} of {all_of_it.inputs} inputs had failed"
         logger.info("{} {} was taken back. {}", self._model, version, seen)
-        self._report.watched(self._model, f"{version} was taken back: {reason}. {seen}")
+        self._report.rollout(self._model, f"{version} was taken back: {reason}. {seen}")
 
     def _put_in_quarantine(self, version: str, reason: str) -> None:
         digest = registry_digest(self._writer.layout.version(self._model, version)) or UNKNOWN
         one = Quarantined(model=self._model, version=version, digest=digest, reason=reason, at=datetime.now(UTC))
         try:
-            self._writer.put_in_quarantine(one, "watch")
+            self._writer.put_in_quarantine(one, "monitor")
         except OSError as error:  # a full disk: it does not serve on all the same
             logger.error("{} {} cannot be put into quarantine: {}", self._model, version, error)
 

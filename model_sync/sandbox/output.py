@@ -9,25 +9,25 @@ import subprocess
 import threading
 from typing import IO, Any
 
-MOST_BYTES = 2**24  # on standard output, on which our programs write some kilobytes
-MOST_LINE = 2**20
-MOST_LINES = 10_000
+MAX_BYTES = 2**24  # on standard output, on which our programs write some kilobytes
+MAX_LINE = 2**20
+MAX_LINES = 10_000
 TAIL = 2000  # bytes of standard error that are kept
 READ = 2**16
-MOST_CHARACTERS = 2000  # of a sentence that is passed on
+MAX_CHARACTERS = 2000  # of a sentence that is passed on
 JOINING = 5.0  # seconds
 
 
 def printable(text: str) -> str:
     """A sentence of other people's code as one line that is safe to log, to store and to show in a terminal."""
-    return "".join(one if one.isprintable() else " " for one in text[:MOST_CHARACTERS])
+    return "".join(one if one.isprintable() else " " for one in text[:MAX_CHARACTERS])
 
 
 class Output:
     """Reads both streams in threads of its own. What left the import behind may hold their other ends for ever."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.told: list[dict[str, Any]] = []
+        self.messages: list[dict[str, Any]] = []
         self.too_much = False
         self._tail = b""
         self._threads = [
@@ -57,9 +57,9 @@ class Output:
                 for one in whole:
                     with contextlib.suppress(ValueError, RecursionError):
                         said = json.loads(one)
-                        if isinstance(said, dict) and len(self.told) < MOST_LINES:
-                            self.told.append(said)
-                if read > MOST_BYTES or len(line) > MOST_LINE:
+                        if isinstance(said, dict) and len(self.messages) < MAX_LINES:
+                            self.messages.append(said)
+                if read > MAX_BYTES or len(line) > MAX_LINE:
                     self.too_much = True
                     return
 

@@ -14,8 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bunriwiki.artifacts.programs import REFUSED, UNFIT
+from bunriwiki.artifacts.programs import ENVIRONMENT_ERROR, REJECTED
 from bunriwiki.sandbox.policy import Policy
+from model_sync.errors import (
+    ImportCrashedError,
+    ImportEnvironmentError,
+    RejectedError,
+    ReportedEnvironmentError,
+    SyncCancelledError,
+)
 from model_sync.sandbox.cgroup import Cgroup, open_cgroup
 from model_sync.sandbox.handover import hand_over, take_back
 from model_sync.sandbox.output import Output, printable
@@ -25,29 +32,9 @@ from model_sync.sandbox.users import lend_user
 ROOT = Path(__file__).parent.parent.parent
 CODE = ("bunriwiki", "model_sync", "runners")
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ")  # of the environment: no secrets
-LOOK_EVERY = 0.05  # seconds
+POLL_SECONDS = 0.05  # seconds
 OPEN_FILES = 1024
 MB = 2**20
-
-
-class StoppedError(Exception):
-    """The sidecar ends: nothing is known of what ran."""
-
-
-class RefusingError(Exception):
-    """The program says why a version must not serve."""
-
-
-class UnfitError(Exception):
-    """The program could not do its work, through no fault of the version. The message says what is wrong."""
-
-
-class ToldUnfitError(UnfitError):
-    """The program says so itself. Where it runs other people's code, that may be who says it."""
-
-
-class BrokeOffError(Exception):
-    """The program did not come to its end: it died, or took too long. Whose fault that is, is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +57,7 @@ class Limits:
     cgroup: str = "auto"
 
 
-def run_contained(
+def run_sandboxed(
     command: Sequence[str | Path],
     *,
     writable: Path,
@@ -82,7 +69,8 @@ def run_contained(
     """Run `command`, a Python with one of our programs, until it ends; what it told (`bunriwiki/artifacts/programs.py`).
 
     It may write below `writable` only, inherits the descriptors in `keep`, and is started in the repository's root. What it
-    started ends with it; it ends with this thread. Raises RefusingError, UnfitError, BrokeOffError, StoppedError.
+    started ends with it; it ends with this thread. Raises RejectedError, ImportEnvironmentError, ImportCrashedError,
+    SyncCancelledError.
     """
     policy = replace(_policy(command, writable, readable, limits), keep=keep)
     try:
@@ -119,42 +107,42 @@ def _run(
         _wait(process, meter, output, limits, stopping)
         meter.check_disk()
     except TooMuchError as error:  # greedy, or more than this machine was set up for: whose fault that is, is not known
-        raise BrokeOffError(str(error)) from error
+        raise ImportCrashedError(str(error)) from error
     except ScarceError as error:
-        raise UnfitError(str(error)) from error
+        raise ImportEnvironmentError(str(error)) from error
     finally:
         _end(process)
         output.join()
     if stopping.is_set():
-        raise StoppedError
+        raise SyncCancelledError
     _judge(process.returncode, output, out_of_memory=group.out_of_memory())
-    return output.told
+    return output.messages
 
 
 def _judge(code: int, output: Output, *, out_of_memory: bool) -> None:
     """Raises what the end of the program means."""
-    last = output.told[-1] if output.told else {}
-    if code == REFUSED and "refused" in last:
-        raise RefusingError(printable(str(last["refused"])))
-    if code == UNFIT and "unfit" in last:
-        raise ToldUnfitError(printable(str(last["unfit"])))
+    last = output.messages[-1] if output.messages else {}
+    if code == REJECTED and "rejected" in last:
+        raise RejectedError(printable(str(last["rejected"])))
+    if code == ENVIRONMENT_ERROR and "environment_error" in last:
+        raise ReportedEnvironmentError(printable(str(last["environment_error"])))
     if code == 0:
         return
     how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
     if out_of_memory:
         how += ", out of memory"
-    if not output.told:
-        raise UnfitError(f"the import could not begin: it {how}{output.last_words()}")
-    raise BrokeOffError(f"the import {how}{output.last_words()}")
+    if not output.messages:
+        raise ImportEnvironmentError(f"the import could not begin: it {how}{output.last_words()}")
+    raise ImportCrashedError(f"the import {how}{output.last_words()}")
 
 
 def _wait(process: subprocess.Popen[bytes], meter: Meter, output: Output, limits: Limits, stopping: threading.Event) -> None:
     end = time.monotonic() + limits.seconds
     while not _has_ended(process):
-        if stopping.wait(LOOK_EVERY):
-            raise StoppedError
+        if stopping.wait(POLL_SECONDS):
+            raise SyncCancelledError
         if time.monotonic() > end:
-            raise BrokeOffError(f"the import was not done after {limits.seconds:g} s")
+            raise ImportCrashedError(f"the import was not done after {limits.seconds:g} s")
         if output.too_much:
             raise TooMuchError("the import wrote too much to its standard output")
         meter.check()

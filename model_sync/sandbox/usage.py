@@ -53,7 +53,7 @@ class Meter:
         self._next_walk = 0.0
 
     def check(self) -> None:
-        """Raises TooMuchError, ScarceError. Looks at the folder only when it is time to."""
+        """Raises TooMuchError, ScarceError. SyncRequests at the folder only when it is time to."""
         memory, tasks = usage_of(self._pid)
         if memory > self._ceilings.memory:
             raise TooMuchError(f"the import took more than {self._ceilings.memory >> 20} MB of memory")
@@ -61,7 +61,7 @@ class Meter:
             raise TooMuchError(f"the import started more than {self._ceilings.tasks} threads and processes")
         space = os.statvfs(self._folder)
         if space.f_bavail * space.f_frsize < self._ceilings.reserve or 0 < space.f_files > space.f_favail < INODES:
-            raise ScarceError(f"less than {self._ceilings.reserve >> 20} MB are free on the disk (BUNRIWIKI_IMPORT_RESERVE)")
+            raise ScarceError(f"less than {self._ceilings.reserve >> 20} MB are free on the disk (BUNRIWIKI_IMPORT_RESERVE_MB)")
         started = time.monotonic()
         if started >= self._next_walk:
             self.check_disk()

@@ -7,17 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 
-class SourceError(Exception):
-    """The registry cannot be asked, or not understood, at the moment. The message says what is wrong and what to mend.
-
-    Nothing is held against a version for it; the next look tries again.
-    """
-
-
-class RefusedError(Exception):
-    """What the registry offers is not what it says, nor will be at the next look. The message is the quarantine's reason."""
-
-
 @dataclass(frozen=True, slots=True)
 class Offer:
     """The newest version of a model, as a registry names it.
@@ -52,7 +41,7 @@ class Source(Protocol):
         """
 
     def files(self, offer: Offer) -> tuple[RemoteFile, ...]:
-        """The files of `offer`, at least one. Raises SourceError and RefusedError."""
+        """The files of `offer`, at least one. Raises SourceError and RejectedError."""
 
     def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
         """Have all bytes of `file` in `part`, which may hold the first ones already, from an attempt that was cut off.

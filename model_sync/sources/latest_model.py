@@ -12,10 +12,10 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bunriwiki.artifacts.manifest import MODELS
-from model_sync.sources import SourceError
+from model_sync.errors import SourceError
 
 LATEST_MODEL = "latest_model.yaml"
-MOST_BYTES = 1_000_000  # of the file; a few hundred are usual
+MAX_BYTES = 1_000_000  # of the file; a few hundred are usual
 
 
 def _is_relative(path: str) -> str:
@@ -87,8 +87,8 @@ class LatestModel:
     @classmethod
     def parse(cls, text: bytes) -> LatestModel:
         """What the file says of the models of this service; other names are ignored. Raises SourceError."""
-        if len(text) > MOST_BYTES:
-            raise SourceError(f"{LATEST_MODEL} has more than {MOST_BYTES} bytes: something else lies there")
+        if len(text) > MAX_BYTES:
+            raise SourceError(f"{LATEST_MODEL} has more than {MAX_BYTES} bytes: something else lies there")
         try:
             body = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2026-13-01 looks like a date

@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from model_sync.signatures import MOST_CHARACTERS
-from model_sync.sources import Offer, RemoteFile, SourceError
+from model_sync.errors import SourceError
+from model_sync.signatures import MAX_CHARACTERS
+from model_sync.sources import Offer, RemoteFile
 from model_sync.sources.latest_model import digest_of
 
 INCOMPLETE = ".incomplete"  # whoever copies a version in keeps a file of this name in it until all is there
@@ -75,4 +76,4 @@ def _signature(folder: Path) -> str | None:
     if not path.is_file():
         return None
     with path.open("rb") as stream:
-        return stream.read(MOST_CHARACTERS + 1).decode(errors="replace")
+        return stream.read(MAX_CHARACTERS + 1).decode(errors="replace")

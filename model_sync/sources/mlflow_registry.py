@@ -13,8 +13,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from model_sync.errors import RejectedError, SourceError
 from model_sync.signatures import MLFLOW_TAG
-from model_sync.sources import Offer, RefusedError, RemoteFile, SourceError
+from model_sync.sources import Offer, RemoteFile
 from model_sync.sources.latest_model import digest_of
 
 ALIASES = ("champion", "production")
@@ -68,13 +69,13 @@ class MlflowSource:
             raise self._plainly(error, offer.uri) from error
 
     def files(self, offer: Offer) -> tuple[RemoteFile, ...]:
-        """The files with their sizes; MLflow knows no digests. Raises SourceError, and RefusedError where there is no file."""
+        """The files with their sizes; MLflow knows no digests. Raises SourceError, and RejectedError where there is no file."""
         try:
             files = tuple(_walk(self._store(offer)))
         except Exception as error:  # each kind of artifact store has errors of its own
             raise self._plainly(error, offer.uri) from error
         if not files:
-            raise RefusedError(f"{offer.uri} has no files: log a model to it")
+            raise RejectedError(f"{offer.uri} has no files: log a model to it")
         return files
 
     def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
@@ -131,7 +132,7 @@ class MlflowSource:
                     "or MLFLOW_TRACKING_TOKEN"
                 )
             case 403:
-                return SourceError(f"MLflow at {server} refuses {what}: allow it to these credentials ({said})")
+                return SourceError(f"MLflow at {server} rejects {what}: allow it to these credentials ({said})")
             case 404:
                 return SourceError(f"MLflow at {server} does not have {what}: register it, or correct its name")
             case _:

@@ -16,14 +16,15 @@ from botocore import exceptions as boto
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from model_sync.sources import Offer, RefusedError, RemoteFile, SourceError
-from model_sync.sources.latest_model import LATEST_MODEL, MOST_BYTES, FullEntry, LatestModel, ShortEntry, digest_of
+from model_sync.errors import RejectedError, SourceError
+from model_sync.sources import Offer, RemoteFile
+from model_sync.sources.latest_model import LATEST_MODEL, MAX_BYTES, FullEntry, LatestModel, ShortEntry, digest_of
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import GetObjectOutputTypeDef
 
-LEAST_SPEED = 16 * 1024  # bytes per second
+MIN_SPEED = 16 * 1024  # bytes per second
 SPEED_WINDOW = 10.0  # seconds over which the speed is measured
 CHUNK = 1024 * 1024  # bytes
 MISSING = {"NoSuchKey", "404", "NotFound"}
@@ -69,7 +70,7 @@ class S3Source:
     short form also one LIST, which needs `s3:ListBucket`. Raises ValueError for a `uri` that is none.
     """
 
-    def __init__(self, uri: str, client: S3Client | None = None, *, least_speed: float = LEAST_SPEED) -> None:
+    def __init__(self, uri: str, client: S3Client | None = None, *, least_speed: float = MIN_SPEED) -> None:
         scheme, _, place = uri.partition("://")
         self._bucket, _, prefix = place.partition("/")
         self._prefix = prefix.strip("/")
@@ -108,7 +109,7 @@ class S3Source:
         """Fetch what is missing of `part`. When the object changed meanwhile, it begins from zero.
 
         The short form's objects are held to what was listed. In the full form that is so within this process; what a part of an
-        earlier one holds is for the sha256 to tell. Raises SourceError, OSError, and RefusedError for an object that has
+        earlier one holds is for the sha256 to tell. Raises SourceError, OSError, and RejectedError for an object that has
         another size than `latest_model.yaml` says.
         """
         offered = self._find(offer)
@@ -176,7 +177,7 @@ class S3Source:
         text = bytearray()
         for chunk in self._chunks(answer, key):
             text += chunk
-            if len(text) > MOST_BYTES:  # parsing says so
+            if len(text) > MAX_BYTES:  # parsing says so
                 answer["Body"].close()
                 break
         latest = LatestModel.parse(bytes(text))
@@ -244,10 +245,10 @@ class S3Source:
         if isinstance(error, ClientError):
             code, status = code_of(error), error.response["ResponseMetadata"]["HTTPStatusCode"]
             if code in MEANINGS:
-                return SourceError(f"S3 refuses {uri}: {MEANINGS[code]}")
+                return SourceError(f"S3 rejects {uri}: {MEANINGS[code]}")
             if status >= 500:
                 return SourceError(f"S3 answers {status} ({code}) for {uri}: it is busy or broken")
-            return SourceError(f"S3 refuses {uri}: {code}, {error.response['Error'].get('Message', 'without a reason')}")
+            return SourceError(f"S3 rejects {uri}: {code}, {error.response['Error'].get('Message', 'without a reason')}")
         if isinstance(error, NO_CREDENTIALS):
             return SourceError(f"no credentials for {uri} ({error}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         if isinstance(error, UNREACHABLE):
@@ -281,6 +282,6 @@ def code_of(error: ClientError) -> str:
     return str(error.response["Error"].get("Code", ""))
 
 
-def _wrong(offered: _Offered, message: str) -> SourceError | RefusedError:
+def _wrong(offered: _Offered, message: str) -> SourceError | RejectedError:
     """In the short form nobody said what should lie there: the next look takes what does."""
-    return RefusedError(message) if offered.entry else SourceError(message)
+    return RejectedError(message) if offered.entry else SourceError(message)

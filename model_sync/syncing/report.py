@@ -67,28 +67,28 @@ class Report:
         """What a gate found."""
         self._update(model, findings=[*self._models[model].findings, sentence])
 
-    def watched(self, model: str, sentence: str) -> None:
+    def rollout(self, model: str, sentence: str) -> None:
         """What the watch over a version sees."""
-        self._update(model, watch=sentence)
+        self._update(model, rollout=sentence)
 
     def ended(self, outcome: Outcome) -> None:
         """A look ended."""
         before = self._models[outcome.model]
         self._update(
             outcome.model,
-            looked=datetime.now(UTC),
-            verdict=outcome.verdict,
+            synced_at=datetime.now(UTC),
+            status=outcome.status,
             version=outcome.version,
             reason=outcome.reason,
         )
-        if (before.verdict, before.version, before.reason) != (outcome.verdict, outcome.version, outcome.reason):
-            level = "WARNING" if outcome.verdict in ("refused", "unreachable", "failed") else "INFO"
+        if (before.status, before.version, before.reason) != (outcome.status, outcome.version, outcome.reason):
+            level = "WARNING" if outcome.status in ("rejected", "unreachable", "failed") else "INFO"
             logger.log(
-                level, "{} {}: {}{}", outcome.model, outcome.version or "", outcome.verdict,
+                level, "{} {}: {}{}", outcome.model, outcome.version or "", outcome.status,
                 f": {outcome.reason}" if outcome.reason else "",
             )  # fmt: skip
 
-    def watch(self, name: str, tell: Callable[[], str | None]) -> None:
+    def add_problem_source(self, name: str, tell: Callable[[], str | None]) -> None:
         """From now on `tell` says what is wrong with `name`, a queue, say; None when nothing is."""
         self._others[name] = tell
 
@@ -111,7 +111,7 @@ class Report:
         """Say how the sidecar is."""
         try:
             self.state().write(self._path)
-        except OSError as error:  # a full disk must not keep a version from being refused, or served
+        except OSError as error:  # a full disk must not keep a version from being rejected, or served
             if not self._mute:
                 logger.error("the sidecar cannot say how it is: {}", error)
             self._mute = True

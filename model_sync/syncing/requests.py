@@ -1,4 +1,4 @@
-"""What a trigger may ask for: a look. It carries no truth; what is found in the registry decides."""
+"""What a trigger may request: a sync. A trigger carries no facts; what the registry says decides."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from bunriwiki.model_store.generation import Asker
+from bunriwiki.model_store.generation import Trigger
 
-Verdict = Literal["unchanged", "swapped", "refused", "pinned", "held", "unreachable", "failed"]
-"""`unchanged`: nothing new. `swapped`: another version serves. `refused`: a version is in quarantine. `pinned`: a person holds
-the model. `held`: a rollback left the version. `unreachable`: the registry could not be asked. `failed`: something here is in
-the way (a full disk, say)."""
+SyncStatus = Literal["unchanged", "promoted", "rejected", "pinned", "held", "unreachable", "failed"]
+"""`unchanged`: nothing new. `promoted`: another version serves. `rejected`: a version is in quarantine. `pinned`: an operator
+keeps the model at a version. `held`: a rollback left the version. `unreachable`: the registry could not be reached. `failed`:
+something on this machine is in the way (a full disk, for example)."""
 
-LATER: frozenset[Verdict] = frozenset({"unreachable", "failed"})  # what another look may mend
+RETRYABLE: frozenset[SyncStatus] = frozenset({"unreachable", "failed"})  # a later sync may succeed
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a look at one model led to."""
+    """The result of syncing one model."""
 
     model: str
-    verdict: Verdict
+    status: SyncStatus
     version: str | None = None
     reason: str | None = None
 
 
-class Asked(Protocol):
-    """A look that was asked for."""
+class PendingSync(Protocol):
+    """A sync that was requested."""
 
     def wait(self, seconds: float) -> dict[str, Outcome] | None:
-        """The outcome by model of a look that began after this was asked for; None when it is not there within `seconds`."""
+        """The outcome by model of a sync that began after this request; None if there is none within `seconds`."""
 
 
-class Looks(Protocol):
-    """Whoever looks. Safe to use from many threads; many that ask at once share one look."""
+class SyncRequests(Protocol):
+    """Accepts requests for syncs. Safe to use from many threads; simultaneous requests share one sync."""
 
-    def look(self, by: Asker, models: Collection[str] | None = None, *, force: bool = False) -> Asked:
-        """Ask for a look at `models`, or at all; returns at once.
+    def request(self, by: Trigger, models: Collection[str] | None = None, *, force: bool = False) -> PendingSync:
+        """Request a sync of `models`, or of all; returns at once.
 
-        `force` takes what the gates of a version say for a warning; it is recorded in the history.
+        With `force`, failed gates are warnings; that is recorded in the history.
         """

@@ -8,11 +8,11 @@ import hmac
 import re
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.datastructures import Headers
 
+from model_sync.errors import WebhookRejectedError
 from model_sync.signatures import MLFLOW_TAG
 
 SIGNATURE = "X-MLflow-Signature"
@@ -20,14 +20,6 @@ DELIVERY_ID = "X-MLflow-Delivery-Id"
 TIMESTAMP = "X-MLflow-Timestamp"
 CHANGES = {("model_version", "created"), ("model_version_alias", "created"), ("model_version_alias", "deleted")}
 TAGGED = ("model_version_tag", "set")
-
-
-@dataclass
-class WebhookRefusedError(Exception):
-    """A delivery that is not taken: an HTTP status that MLflow does not try again for, and a sentence that says what to do."""
-
-    status: int
-    sentence: str
 
 
 class WebhookVerifier:
@@ -46,35 +38,35 @@ class WebhookVerifier:
         self._seen: dict[str, float] = {}  # when, by delivery id, the oldest first
 
     def check(self, headers: Headers, body: bytes) -> None:
-        """Raises WebhookRefusedError unless `body` is a new delivery of MLflow's.
+        """Raises WebhookRejectedError unless `body` is a new delivery of MLflow's.
 
-        A delivery that was taken already is refused with 409. MLflow sends one again, with the same id, when it did not get our
-        answer in time; it does so for 429, 500, 502, 503, 504 and lost connections only, so a 409 ends it, and says nothing in
-        MLflow's log.
+        A delivery that was taken already is rejected with 409. MLflow sends one again, with the same id, when it did not get
+        our answer in time; it does so for 429, 500, 502, 503, 504 and lost connections only, so a 409 ends it, and says nothing
+        in MLflow's log.
         """
         delivery, timestamp = headers.get(DELIVERY_ID, ""), headers.get(TIMESTAMP, "")
         version, _, signature = headers.get(SIGNATURE, "").partition(",")
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", delivery):
-            raise WebhookRefusedError(400, f"{DELIVERY_ID} is missing or no delivery id.")
+            raise WebhookRejectedError(400, f"{DELIVERY_ID} is missing or no delivery id.")
         if not re.fullmatch(r"[0-9]{1,12}", timestamp):
-            raise WebhookRefusedError(400, f"{TIMESTAMP} is missing or no Unix time in seconds.")
+            raise WebhookRejectedError(400, f"{TIMESTAMP} is missing or no Unix time in seconds.")
         if version != "v1" or not signature:
-            raise WebhookRefusedError(
+            raise WebhookRejectedError(
                 400, f"{SIGNATURE} is missing or not of the form `v1,<base64>`. Give the webhook a secret."
             )
 
         expected = base64.b64encode(hmac.digest(self._secret, f"{delivery}.{timestamp}.".encode() + body, hashlib.sha256))
         if not hmac.compare_digest(signature.encode(), expected):
-            raise WebhookRefusedError(
+            raise WebhookRejectedError(
                 403, "The signature is wrong. Give the webhook and BUNRIWIKI_WEBHOOK_SECRET the same secret."
             )
         now = self._now()
         if abs(now - int(timestamp)) > self._tolerance:
             sentence = f"The timestamp is more than {self._tolerance:g} s from the time here. Set both clocks, or send it anew."
-            raise WebhookRefusedError(403, sentence)
+            raise WebhookRejectedError(403, sentence)
         self._forget(now - 2 * self._tolerance)
         if delivery in self._seen:
-            raise WebhookRefusedError(409, "This delivery was taken before. There is nothing to do.")
+            raise WebhookRejectedError(409, "This delivery was taken before. There is nothing to do.")
         self._seen[delivery] = now
 
     def _forget(self, before: float) -> None:

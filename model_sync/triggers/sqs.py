@@ -16,14 +16,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from loguru import logger
 from pydantic import BaseModel, ConfigDict, Field, Json, TypeAdapter, ValidationError
 
-from model_sync.syncing.requests import LATER, Asked, Looks
+from model_sync.syncing.requests import RETRYABLE, PendingSync, SyncRequests
 
 if TYPE_CHECKING:  # stubs, for checks only
     from types_boto3_sqs import SQSClient
     from types_boto3_sqs.type_defs import MessageTypeDef
 
 BATCH = 10  # messages in a call, SQS' own limit
-MOST_HELD = 1000  # messages that one look may answer
+MAX_HELD = 1000  # messages that one look may answer
 POISON_RECEIVES = 5  # without a dead-letter queue
 SHOWN = 200  # characters of a message that is not understood
 NEEDED = "sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility and sqs:GetQueueAttributes"
@@ -125,7 +125,7 @@ class _Waiting:
     """Messages that stay with us until the look that they led to has ended."""
 
     held: Sequence[str]
-    asked: Asked
+    asked: PendingSync
     hidden: float  # since when nobody else sees them
 
 
@@ -139,7 +139,7 @@ class SqsTrigger:
 
     def __init__(
         self,
-        looks: Looks,
+        syncs: SyncRequests,
         queue_url: str,
         concerns: Callable[[str, str], bool],
         stop: threading.Event,
@@ -148,7 +148,7 @@ class SqsTrigger:
         models: Collection[str] | None = None,
         timing: Timing = TIMING,
     ) -> None:
-        self._looks = looks
+        self._syncs = syncs
         self._queue = queue_url
         self._concerns = concerns
         self._stop = stop
@@ -201,11 +201,11 @@ class SqsTrigger:
         held: list[str] = []
         while messages and not self._stop.is_set():
             held += self._sort_out(messages)
-            if len(held) >= MOST_HELD or time.monotonic() > drained:
+            if len(held) >= MAX_HELD or time.monotonic() > drained:
                 break
             messages = self._receive(0)
         if held and not self._stop.is_set():
-            self._waiting.append(_Waiting(held, self._looks.look("sqs", self._models), time.monotonic()))
+            self._waiting.append(_Waiting(held, self._syncs.request("sqs", self._models), time.monotonic()))
 
     def _read_redrive_policy(self) -> bool:
         """Whether SQS moves what is received too often to a dead-letter queue."""
@@ -270,7 +270,7 @@ class SqsTrigger:
             outcomes = one.asked.wait(0)
             if outcomes is not None:
                 self._waiting.remove(one)
-                if any(outcome.verdict in LATER for outcome in outcomes.values()):
+                if any(outcome.status in RETRYABLE for outcome in outcomes.values()):
                     self._hide(one.held, self._timing.again)
                 else:
                     self._delete(one.held)

@@ -61,8 +61,8 @@ class Turns(Canned):
 
 
 def test_failures_are_counted_by_kind() -> None:
-    other, refused = RESPONSE.replace(b"{}", b"[]"), RESPONSE.replace(b"200", b"503")
-    load = load_against(lambda: Turns(RESPONSE, refused))
+    other, rejected = RESPONSE.replace(b"{}", b"[]"), RESPONSE.replace(b"200", b"503")
+    load = load_against(lambda: Turns(RESPONSE, rejected))
     assert load.failures == {"503": 4, "closed": 4}
     load = load_against(lambda: Turns(RESPONSE, RESPONSE, other))
     assert load.failures == {"body": 4, "closed": 4}

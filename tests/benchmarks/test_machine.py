@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from benchmarks.machine import Noise, Ticks, Watch
+from benchmarks.machine import Noise, RolloutMonitor, Ticks
 
 
 def test_the_first_line_of_proc_stat_is_read() -> None:
@@ -15,6 +15,6 @@ def test_a_machine_is_quiet_when_others_hardly_work() -> None:
 
 
 def test_the_machine_can_be_watched() -> None:
-    noise = Watch().noise()
+    noise = RolloutMonitor().noise()
     assert noise.foreign >= 0
     assert 0 <= noise.stolen <= 1

@@ -17,7 +17,7 @@ SECRETS = {
 
 
 def test_the_environment_is_an_allow_list(tmp_path: Path) -> None:
-    needed = {"PATH": "/bin", "BUNRIWIKI_MODEL_STORE": "/store", "BUNRIWIKI_DEADLINE": "5", "BENTOML_RUNNER_MAP": "{}"}
+    needed = {"PATH": "/bin", "BUNRIWIKI_MODEL_STORE": "/store", "BUNRIWIKI_DEADLINE_SECONDS": "5", "BENTOML_RUNNER_MAP": "{}"}
     made = runner_launch.environment({**needed, **SECRETS}, tmp_path)
     assert needed.items() <= made.items()
     assert not SECRETS.keys() & made.keys()

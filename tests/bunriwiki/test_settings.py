@@ -15,9 +15,9 @@ def test_the_defaults_serve_what_is_shipped() -> None:
 
 
 def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BUNRIWIKI_DEADLINE", "2.5")
+    monkeypatch.setenv("BUNRIWIKI_DEADLINE_SECONDS", "2.5")
     monkeypatch.setenv("BUNRIWIKI_LOG_REQUESTS", "false")
-    assert (settings().deadline, settings().log_requests) == (2.5, False)
+    assert (settings().deadline_seconds, settings().log_requests) == (2.5, False)
 
 
 @pytest.mark.parametrize("name", ["BUNRIWIKI_GRPC_CERTIFICATE", "BUNRIWIKI_GRPC_KEY", "BUNRIWIKI_GRPC_CLIENTS"])
@@ -31,7 +31,7 @@ def test_half_of_tls_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str)
     ("name", "value"),
     [
         ("PORT", "70000"),
-        ("BUNRIWIKI_DEADLINE", "soon"),
+        ("BUNRIWIKI_DEADLINE_SECONDS", "soon"),
         ("BUNRIWIKI_RUNNER_WORKERS", "0"),
         ("BUNRIWIKI_MODELS", "/nowhere"),
         ("BUNRIWIKI_LOG_LEVEL", "LOUD"),

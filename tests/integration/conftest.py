@@ -198,7 +198,7 @@ def store(tmp_path: Path, versions: Path) -> Iterator[StoreWriter]:
     with open_writer(tmp_path / "store", "a test") as writer:
         for model in MODELS:
             for version in ("v1", "v2", "v3"):
-                writer.publish(versions / model / version, "a test", "person")
+                writer.publish(versions / model / version, "a test", "operator")
         yield writer
 
 

@@ -68,9 +68,9 @@ def test_only_the_right_token_is_let_in(both: Both, path: str, body: object, sta
 
 def test_a_reload_says_what_changed_of_each_model(both: Both) -> None:
     outcome = post(both.server.url, "/reload_model", {"models": ["kcbert"]}, TOKEN).json()["outcomes"]["kcbert"]
-    assert (outcome["verdict"], outcome["version"]) == ("unchanged", "v1")
+    assert (outcome["status"], outcome["version"]) == ("unchanged", "v1")
     at_once = post(both.server.url, "/reload_model", {"wait": False}, TOKEN)
-    assert (at_once.status_code, at_once.json()) == (202, {"looked": True})
+    assert (at_once.status_code, at_once.json()) == (202, {"sync_requested": True})
 
 
 def test_without_a_token_administration_is_closed_and_without_a_sidecar_nobody_answers(start: Callable[..., Server]) -> None:

@@ -24,7 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from benchmarks.load import Call, free_port, run_load
-from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
@@ -107,14 +107,14 @@ def test_mutual_tls(start: Callable[..., Server], tmp_path: Path) -> None:
         BUNRIWIKI_GRPC_CLIENTS=str(ours.file),
     )
     assert secure(address, ours.file, ours.issue("client")).ModelInfer(call(), timeout=20).model_name == "kcbert"
-    for refused in (
+    for rejected in (
         secure(address, ours.file),
         secure(address, ours.file, strangers.issue("stranger")),
         secure(address, strangers.file, ours.issue("client")),
         stub_of(grpc.insecure_channel(address)),
     ):
         with pytest.raises(grpc.RpcError) as caught:
-            refused.ServerLive(pb.ServerLiveRequest(), timeout=5)
+            rejected.ServerLive(pb.ServerLiveRequest(), timeout=5)
         assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
     server.stop()
 
@@ -181,7 +181,7 @@ def test_swaps_under_grpc_load(start: Callable[..., Server], store: StoreWriter)
     try:
         for version in ("v1", "v2", "v3") * (4 if FULL else 1):
             for model in ("kcbert", "sentiment"):
-                roll_over(store, model, version, "a test", "person")
+                promote(store, model, version, "a test", "operator")
     finally:
         over = True
         load.join()
@@ -226,7 +226,7 @@ def test_sigterm_under_grpc_load(start: Callable[..., Server]) -> None:
 
     async def clients() -> None:
         async with grpc.aio.insecure_channel(address) as idle:
-            watch = health_pb2_grpc.HealthStub(idle).Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
+            watch = health_pb2_grpc.HealthStub(idle).RolloutMonitor(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
             while (await watch.read()).status != health_pb2.HealthCheckResponse.SERVING:
                 pass  # it says what changes
             await asyncio.gather(follow(watch), *(client() for _ in range(CLIENTS)))

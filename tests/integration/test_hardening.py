@@ -22,7 +22,7 @@ import pytest
 from benchmarks.load import free_port
 from bunriwiki.artifacts.manifest import MODELS, Manifest, describe_files
 from bunriwiki.ipc.frames import LENGTH
-from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import open_writer
 from tests.conftest import ROOT
 from tests.integration.conftest import Bento, Server
@@ -99,7 +99,7 @@ def attack(path):
         try:
             found[name] = str(work())
         except OSError as error:
-            found[name] = "refused"
+            found[name] = "rejected"
         except Exception as error:
             found[name] = repr(error)
     def connect(family, address):
@@ -128,7 +128,7 @@ def attack(path):
     for name in wanted["writes"]:
         attempt("write " + name, lambda name=name: write(name))
     attempt("remove a version", lambda: os.rename(wanted["version"], wanted["version"] + "-gone"))
-    attempt("ptrace", lambda: ctypes.CDLL(None, use_errno=True).ptrace(16, wanted["gateway"], None, None) == -1 and "refused")
+    attempt("ptrace", lambda: ctypes.CDLL(None, use_errno=True).ptrace(16, wanted["gateway"], None, None) == -1 and "rejected")
     found["listening"] = [fd for fd in range(3, 64) if listens(fd)]
     with open(os.path.join(os.environ["TMPDIR"], "found.json"), "w") as file:
         json.dump(found, file)
@@ -166,8 +166,8 @@ def service(
     grpc_port = free_port()
     environment = {**SECRETS, "BUNRIWIKI_GRPC_PORT": str(grpc_port), "BUNRIWIKI_MODEL_STORE": str(folder / "store")}
     with open_writer(folder / "store", "a test") as writer:
-        writer.publish(hostile_version(folder / "hostile"), "a test", "person")
-        roll_over(writer, "sentiment", "hostile", "a test", "person")
+        writer.publish(hostile_version(folder / "hostile"), "a test", "operator")
+        promote(writer, "sentiment", "hostile", "a test", "operator")
     ports = {grpc_port}
     options: dict[str, Any] = {}
     match request.param:
@@ -332,7 +332,7 @@ def test_a_model_that_passed_every_gate_can_do_no_harm(service: Service, tmp_pat
     assert found.pop("environment") == "[]"
     # Its own, on which it answers: that of the hop, and BentoML's.
     assert len(found.pop("listening")) == 2
-    assert {name: came for name, came in found.items() if came != "refused"} == {}
+    assert {name: came for name, came in found.items() if came != "rejected"} == {}
     assert len(found) > 20
     assert {name: Path(name).read_bytes() if Path(name).exists() else None for name in writes} == before
     assert service.answers()

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.load import mixed_calls, run_load
 from tests.integration.conftest import FULL, Server
 
-CLEAN = {"200", "503", "504", "closed", "refused"}
+CLEAN = {"200", "503", "504", "closed", "rejected"}
 RECOVERY_SECONDS = 15
 VICTIMS = ["yolo", "bunriwiki", "kcbert", "sentiment"] * (3 if FULL else 1)
 

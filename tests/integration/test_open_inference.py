@@ -298,7 +298,7 @@ def test_grpc_calls_are_counted(doors: Server, stub: Any) -> None:
     assert doors.metric("http_requests_total", door="rest", path="/v2/models/{model}/infer", status="200") >= 1
 
 
-def test_a_port_that_another_service_has_is_refused(doors: Server, grpc_port: int, start: Callable[..., Server]) -> None:
+def test_a_port_that_another_service_has_is_rejected(doors: Server, grpc_port: int, start: Callable[..., Server]) -> None:
     with pytest.raises(AssertionError, match=f"Port {grpc_port} for gRPC cannot be had"):
         start(environment={"BUNRIWIKI_GRPC_PORT": str(grpc_port), "BUNRIWIKI_GRPC_HOST": "127.0.0.1"})
 

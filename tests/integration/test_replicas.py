@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import httpx
 
-from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import StoreWriter
 from tests.integration.conftest import Server
 
@@ -18,7 +18,7 @@ AGREED = 1.0  # seconds after which no gateway answers with the old version any 
 def test_two_services_follow_one_store(start: Callable[..., Server], store: StoreWriter) -> None:
     environment = {"BUNRIWIKI_MODEL_STORE": str(store.layout.root)}
     one, two = start(environment=environment), start(environment=environment)
-    assert roll_over(store, "kcbert", "v1", "a test", "person") == 2
+    assert promote(store, "kcbert", "v1", "a test", "operator") == 2
     for server in (one, two):
         server.wait_until_it_serves("kcbert", "v1")
         [mine] = [worker for worker in server.model("kcbert")["workers"] if worker["here"]]
@@ -26,7 +26,7 @@ def test_two_services_follow_one_store(start: Callable[..., Server], store: Stor
         assert server.metric("model_version_info", model="kcbert", version="v1") == 1
         assert server.metric("model_hot_swap_total", model="kcbert") == 1
     two.stop()
-    assert roll_over(store, "kcbert", "v2", "a test", "person") == 1  # nobody waits for the one that has left
+    assert promote(store, "kcbert", "v2", "a test", "operator") == 1  # nobody waits for the one that has left
     one.stop()
 
 
@@ -48,7 +48,7 @@ def test_two_gateways_agree_within_a_second(start: Callable[..., Server], store:
     spreads = []
     try:
         for version, before in (("v1", "fallback-2"), ("v2", "v1"), ("v3", "v2")):
-            roll_over(store, "sentiment", version, "a test", "person")
+            promote(store, "sentiment", version, "a test", "operator")
             time.sleep(2)
             first = min(sent for sent, answered in seen if answered == version)
             spreads.append(max(sent for sent, answered in seen if answered == before) - first)

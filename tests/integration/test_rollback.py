@@ -19,7 +19,7 @@ import pytest
 
 from benchmarks.load import free_port
 from bunriwiki.model_store.generation import Generations, ModelGeneration
-from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import open_writer
 from model_sync.cli.exits import Exit
 from model_sync.sources.local import LocalSource
@@ -92,16 +92,16 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]
             offer = LocalSource({"kcbert": registry}).newest("kcbert")
             assert offer
             writer.publish(registry / version, offer.uri, "poll", digest_there=offer.digest)
-            roll_over(writer, "kcbert", version, offer.uri, "poll")
+            promote(writer, "kcbert", version, offer.uri, "poll")
     environment = {
         **CREDENTIALS,
         "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{free_port()}",
         "BUNRIWIKI_S3_URI": "s3://models/registry",
         "BUNRIWIKI_SOURCES": f"kcbert=local:{registry} yolo=s3",
         "BUNRIWIKI_MODEL_STORE": str(root / "store"),
-        "BUNRIWIKI_POLL_INTERVAL": "3600",
+        "BUNRIWIKI_POLL_INTERVAL_SECONDS": "3600",
         "BUNRIWIKI_RUNNER_WORKERS": "2",
-        "BUNRIWIKI_GATE_LATENCY": "100",  # all versions are the same model: a busy machine alone could refuse one
+        "BUNRIWIKI_GATE_LATENCY_RATIO": "100",  # all versions are the same model: a busy machine alone could reject one
     }
     sidecar = Sidecar(root / "store", root / "sidecar.log", environment)
     everything = Everything(root, registry, environment, sidecar, Server(root / "server.log", environment=environment))
@@ -119,7 +119,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]
 def test_a_rollback_needs_no_registry_and_no_patience(everything: Everything) -> None:
     everything.take_down()
     found = everything.sidecar.look("kcbert", "yolo")["outcomes"]
-    assert {one["verdict"] for one in found.values()} == {"unreachable"}
+    assert {one["status"] for one in found.values()} == {"unreachable"}
     with load(everything.server, clients=1) as outcome:
         began = time.monotonic()
         code, done = everything.command("rollback", "kcbert")
@@ -136,7 +136,7 @@ def test_a_rollback_needs_no_registry_and_no_patience(everything: Everything) ->
 def test_a_start_with_the_registries_down_serves_the_last_known_good_version(everything: Everything) -> None:
     everything.restart()
     state = everything.server.model("kcbert")
-    assert (state["serving"], state["sync"]["verdict"]) == ("v1", "unreachable")
+    assert (state["serving"], state["sync"]["status"]) == ("v1", "unreachable")
     everything.server.wait_until_it_serves("kcbert", "v1")
     assert everything.server.model("yolo")["serving"] == "fallback-2"  # of which nothing was ever published
 
@@ -145,7 +145,7 @@ def test_ten_looks_do_not_undo_it(everything: Everything) -> None:
     everything.bring_back()
     for _ in range(10):
         found = everything.sidecar.look("kcbert")["outcomes"]["kcbert"]
-        assert (found["verdict"], found["version"]) == ("held", "v2")
+        assert (found["status"], found["version"]) == ("held", "v2")
     assert everything.sidecar.serving("kcbert") == "v1"
     everything.server.wait_until_it_serves("kcbert", "v1")
 
@@ -153,7 +153,7 @@ def test_ten_looks_do_not_undo_it(everything: Everything) -> None:
 def test_a_newer_version_does(everything: Everything) -> None:
     publish(everything.registry, "v3")
     code, done = everything.command("sync", "kcbert")
-    assert (code, done["outcomes"]["kcbert"]["verdict"]) == (Exit.DONE, "swapped")
+    assert (code, done["outcomes"]["kcbert"]["status"]) == (Exit.DONE, "promoted")
     everything.server.wait_until_it_serves("kcbert", "v3")
     now = everything.now()
     assert now.previous

@@ -29,7 +29,7 @@ async def test_every_accepted_request_is_answered(start: Callable[..., Server], 
     outcome = await load
     print(outcome.summary())
     assert code == 0, server.log()[-3000:]
-    assert set(outcome.counts) == {"200", "refused"}
+    assert set(outcome.counts) == {"200", "rejected"}
     log = server.log()
     assert log.index("stopping the gateway") < log.index("stopping the runners")
     assert "Traceback" not in log

@@ -18,7 +18,7 @@ from bunriwiki.artifacts.manifest import MODELS, Manifest
 from bunriwiki.model_store.generation import Generations
 from bunriwiki.model_store.history import History
 from bunriwiki.model_store.layout import Layout
-from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import open_writer
 from tests.conftest import MODELS as SHIPPED
 from tests.integration.conftest import FULL
@@ -27,7 +27,7 @@ DEATHS = 200 if FULL else 50
 HITS = 5 if FULL else 1  # least deaths after each step
 STEPS = (
     "opened", "copied", "verified", "described", "synced", "renamed", "published", "recorded",
-    "preparing", "prepared", "flipped",
+    "preparing", "prepared", "activated",
 )  # fmt: skip
 VERSION = "fallback-2"
 
@@ -37,8 +37,8 @@ def publish_all(root: Path, progress: Callable[[str], None]) -> None:
     with open_writer(root, "about to die") as writer:
         progress("opened")
         for model in MODELS:
-            writer.publish(SHIPPED / model, "a test", "person", progress)
-            roll_over(writer, model, VERSION, "a test", "person", progress=progress)
+            writer.publish(SHIPPED / model, "a test", "operator", progress)
+            promote(writer, model, VERSION, "a test", "operator", progress=progress)
 
 
 def run(root: Path, seconds: float, hold_at: tuple[str, int] | None) -> str:
@@ -103,7 +103,7 @@ def assert_complete(layout: Layout) -> None:
         assert now.serving
         assert (now.generation, now.serving.version, now.preparing) == (1, VERSION, None)
         kinds = Counter(event.kind for event in History(layout.history).read(model))
-        assert (kinds["published"], kinds["flipped"]) == (1, 1)
+        assert (kinds["published"], kinds["activated"]) == (1, 1)
 
 
 def test_a_writer_killed_at_random_instants(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import httpx
 
 from benchmarks.load import Call, mixed_calls
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import StoreWriter
 from tests.integration.conftest import FULL, Server
 from tests.versions import TURNS, agree, turned_answer
@@ -41,7 +41,7 @@ class Seen:
 
 
 @dataclass
-class Watch:
+class RolloutMonitor:
     """Clients that send calls all the time and look at every answer."""
 
     url: str
@@ -101,12 +101,14 @@ def p99(latencies: list[float]) -> float:
     return sorted(latencies)[int(0.99 * (len(latencies) - 1))]
 
 
-def ways_back(seen: list[Seen], flips: dict[str, list[tuple[float, str]]]) -> list[str]:
+def ways_back(seen: list[Seen], activations: dict[str, list[tuple[float, str]]]) -> list[str]:
     """Where a client saw an old version later than a second after it had seen the new one."""
     found = []
     newest: dict[tuple[int, str], tuple[int, float]] = {}  # the newest generation that a client saw, and since when
     for one in sorted(seen, key=lambda one: one.came):
-        known = [number for number, (at, version) in enumerate(flips[one.model]) if version == one.version and at <= one.came]
+        known = [
+            number for number, (at, version) in enumerate(activations[one.model]) if version == one.version and at <= one.came
+        ]
         generation = max(known, default=-1)
         before, since = newest.get((one.client, one.model), (-1, 0.0))
         if generation > before:
@@ -119,10 +121,10 @@ def ways_back(seen: list[Seen], flips: dict[str, list[tuple[float, str]]]) -> li
 def test_swaps_under_load(pair: Server, store: StoreWriter) -> None:
     server = pair
     calls, expected = probes(server.url)
-    watch = Watch(server.url, expected, calls)
+    watch = RolloutMonitor(server.url, expected, calls)
     load = threading.Thread(target=watch.run)
     load.start()
-    flips: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    activations: dict[str, list[tuple[float, str]]] = defaultdict(list)
     memory: dict[int, int] = {}
     try:
         time.sleep(2)
@@ -134,10 +136,10 @@ def test_swaps_under_load(pair: Server, store: StoreWriter) -> None:
             for model in MODELS:
 
                 def note(step: str, model: str = model, version: str = version) -> None:
-                    if step == "prepared":  # the very next thing is the flip
-                        flips[model].append((time.time(), version))
+                    if step == "prepared":  # the very next thing is the activate
+                        activations[model].append((time.time(), version))
 
-                assert roll_over(store, model, version, "a test", "person", progress=note) == 2
+                assert promote(store, model, version, "a test", "operator", progress=note) == 2
                 time.sleep(0.5)
             if number in (min(10, SWAPS // 2), SWAPS):
                 time.sleep(4)  # what served before is unloaded
@@ -150,7 +152,7 @@ def test_swaps_under_load(pair: Server, store: StoreWriter) -> None:
     swaps = {model: sum(event.workers or 0 for event in store.history.read(model)) for model in MODELS}
 
     calm = [one.came - one.sent for one in watch.seen if steady[0] <= one.sent and one.came <= steady[1]]
-    around = [one.came - one.sent for one in watch.seen if any(abs(one.came - at) <= 0.5 for at, _ in flips[one.model])]
+    around = [one.came - one.sent for one in watch.seen if any(abs(one.came - at) <= 0.5 for at, _ in activations[one.model])]
     first, last = memory.values()
     print(
         f"{SWAPS} swaps of each model, {len(watch.seen)} answers, p99 {1000 * p99(calm):.0f} ms steady, "
@@ -158,7 +160,7 @@ def test_swaps_under_load(pair: Server, store: StoreWriter) -> None:
     )
     assert not watch.failed
     assert not watch.wrong
-    assert not ways_back(watch.seen, flips)
+    assert not ways_back(watch.seen, activations)
     assert {one.version for one in watch.seen} == set(TURNS)
     assert serving == dict.fromkeys(MODELS, version)
     # Each worker loads once at its start and once per swap: the counters agree with the history.

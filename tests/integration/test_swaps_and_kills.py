@@ -14,11 +14,11 @@ import psutil
 
 from benchmarks.load import Outcome, mixed_calls, run_load
 from bunriwiki.artifacts.manifest import Manifest, describe_files
-from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import StoreWriter
 from tests.integration.conftest import FULL, Server
 
-PHASES = ("preparing", "loading", "prepared", "flipped")
+PHASES = ("preparing", "loading", "prepared", "activated")
 
 
 @contextmanager
@@ -51,7 +51,7 @@ class Killer:
         self.killed: list[int] = []
 
     def progress(self, step: str) -> None:
-        """What `roll_over` tells its steps to."""
+        """What `promote` tells its steps to."""
         if step == self.phase:
             self._kill(self.server.workers()[self.model].pid)
         elif step == "preparing" and self.phase == "loading":
@@ -78,11 +78,11 @@ def test_a_worker_killed_in_each_phase_of_a_swap(pair: Server, store: StoreWrite
                 version = f"v{number % 2 + 1}"
                 killer = Killer(pair, store, model, phase)
                 begun = time.monotonic()
-                workers = roll_over(store, model, version, "a test", "person", progress=killer.progress)
+                workers = promote(store, model, version, "a test", "operator", progress=killer.progress)
                 took = time.monotonic() - begun
                 settled = pair.wait_until_it_serves(model, version)
                 print(
-                    f"{model} killed while {phase}: flipped with {workers} workers after {took:.1f} s, "
+                    f"{model} killed while {phase}: activated with {workers} workers after {took:.1f} s, "
                     f"all there {settled:.1f} s later"
                 )
                 assert len(killer.killed) == 1
@@ -111,12 +111,12 @@ def test_a_stuck_load_delays_no_other_model_and_no_newer_version(
     pair: Server, store: StoreWriter, versions: Path, tmp_path: Path
 ) -> None:
     stuck = stuck_version(versions, tmp_path / "stuck", "v4", "import time; time.sleep(3600)")
-    store.publish(stuck, "a test", "person")
+    store.publish(stuck, "a test", "operator")
     errors: list[BaseException] = []
 
     def hopeless() -> None:
         try:
-            roll_over(store, "sentiment", "v4", "a test", "person")
+            promote(store, "sentiment", "v4", "a test", "operator")
         except Exception as error:
             errors.append(error)
 
@@ -125,11 +125,11 @@ def test_a_stuck_load_delays_no_other_model_and_no_newer_version(
     time.sleep(1)
     for model in ("kcbert", "yolo"):
         begun = time.monotonic()
-        assert roll_over(store, model, "v1", "a test", "person") == 2
+        assert promote(store, model, "v1", "a test", "operator") == 2
         assert time.monotonic() - begun < 10
     assert waiting.is_alive()
     assert pair.model("sentiment")["serving"] == "fallback-2"
-    assert roll_over(store, "sentiment", "v2", "a test", "person") == 2
+    assert promote(store, "sentiment", "v2", "a test", "operator") == 2
     waiting.join(5)
     assert "sentiment:v4 is no longer wanted" in str(errors[0])
     pair.wait_until_it_serves("sentiment", "v2")
@@ -143,10 +143,10 @@ def test_a_straggler_is_left_behind_and_comes_back_with_the_new_version(
     once.touch()
     name = repr(str(once))
     code = f"import os, time; os.path.exists({name}) and (os.remove({name}), time.sleep(3600))"
-    store.publish(stuck_version(versions, tmp_path / "stuck", "v4", code), "a test", "person")
+    store.publish(stuck_version(versions, tmp_path / "stuck", "v4", code), "a test", "operator")
     before = {worker.pid for name, worker in pair.all_workers() if name == "sentiment"}
     with load(pair) as outcome:
-        assert roll_over(store, "sentiment", "v4", "a test", "person", deadline=30) == 1
+        assert promote(store, "sentiment", "v4", "a test", "operator", deadline=30) == 1
         pair.wait_until_it_serves("sentiment", "v4")
     after = {worker.pid for name, worker in pair.all_workers() if name == "sentiment"}
     assert len(before & after) == 1
@@ -159,15 +159,15 @@ def test_workers_over_the_memory_limit_are_replaced(start: Callable[..., Server]
     # Room for what they have at the start, and not for a second version beside it.
     limit = str(round(1.1 * largest / 2**20))
     root = str(store.layout.root)
-    server = start(environment={"BUNRIWIKI_RUNNER_WORKERS": "2", "BUNRIWIKI_MODEL_STORE": root, "BUNRIWIKI_MAX_RSS": limit})
+    server = start(environment={"BUNRIWIKI_RUNNER_WORKERS": "2", "BUNRIWIKI_MODEL_STORE": root, "BUNRIWIKI_MAX_RSS_MB": limit})
     before = {worker.pid for name, worker in server.all_workers() if name == "yolo"}
     with load(server) as outcome:
-        roll_over(store, "yolo", "v1", "a test", "person")
+        promote(store, "yolo", "v1", "a test", "operator")
         server.wait_until_it_serves("yolo", "v1")
         time.sleep(3)
         server.wait_until_it_serves("yolo", "v1")
     after = {worker.pid for name, worker in server.all_workers() if name == "yolo"}
     assert len(after - before) >= 1
-    assert "BUNRIWIKI_MAX_RSS allows" in server.log()
+    assert "BUNRIWIKI_MAX_RSS_MB allows" in server.log()
     assert set(outcome.counts) == {"200"}
     server.stop()

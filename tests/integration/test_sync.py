@@ -66,8 +66,8 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]
             **emulator.environment,
             "MLFLOW_TRACKING_URI": mlflow.url,
             "BUNRIWIKI_SQS_QUEUE_URL": queue,
-            "BUNRIWIKI_POLL_INTERVAL": "3600",  # only what is notified
-            "BUNRIWIKI_GATE_QUALITY": "100",  # an untrained detector is to pass, too
+            "BUNRIWIKI_POLL_INTERVAL_SECONDS": "3600",  # only what is notified
+            "BUNRIWIKI_GATE_QUALITY_POINTS": "100",  # an untrained detector is to pass, too
         }
         sidecar = Sidecar(root / "store", root / "sidecar.log", registries)
         registrar.call(
@@ -81,7 +81,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]
             environment={
                 "BUNRIWIKI_RUNNER_WORKERS": "2",
                 "BUNRIWIKI_MODEL_STORE": str(root / "store"),
-                "BUNRIWIKI_START_WAIT": str(FIRST_SYNC),
+                "BUNRIWIKI_START_WAIT_SECONDS": str(FIRST_SYNC),
                 **registries,
             },
         )
@@ -127,8 +127,8 @@ def test_a_compiled_version_in_s3_reaches_every_worker_after_a_message(everythin
         took = everything.wait_for("kcbert", "v2", WITH_COMPILATION)
     print(f"SQS to the last worker, compiled: {took:.1f} s, {everything.sidecar.state('kcbert')}")
     assert set(probe.counts) == {"200"}
-    [flip] = [event for event in everything.sidecar.events("flipped", "kcbert") if event.version == "v2"]
-    assert (flip.by, flip.workers) == ("sqs", 2)
+    [activate] = [event for event in everything.sidecar.events("activated", "kcbert") if event.version == "v2"]
+    assert (activate.by, activate.workers) == ("sqs", 2)
     _wait_until_the_queue_is_empty(everything)
 
 
@@ -140,8 +140,8 @@ def test_a_version_in_mlflow_reaches_every_worker_after_a_webhook(everything: Ev
         took = everything.wait_for("sentiment", version, WITH_COMPILATION)
     print(f"webhook to the last worker: {took:.1f} s, {everything.sidecar.state('sentiment')}")
     assert set(probe.counts) == {"200"}
-    [flip] = [event for event in everything.sidecar.events("flipped", "sentiment") if event.version == version]
-    assert (flip.by, flip.source) == ("webhook", f"models:/{everything.mlflow.name}/{version}")
+    [activate] = [event for event in everything.sidecar.events("activated", "sentiment") if event.version == version]
+    assert (activate.by, activate.source) == ("webhook", f"models:/{everything.mlflow.name}/{version}")
 
 
 def test_a_checkpoint_is_compiled_and_reaches_every_worker(everything: Everything, tmp_path: Path) -> None:
@@ -192,12 +192,12 @@ def test_a_thousand_messages_in_any_order_are_one_import_per_version(everything:
 def test_a_person_may_ask(everything: Everything, tmp_path: Path) -> None:
     everything.s3.publish("kcbert", "v4", compiled("kcbert", tmp_path / "v4", "v4"))
     found = everything.sidecar.look("kcbert")["outcomes"]
-    assert (found["kcbert"]["verdict"], found["kcbert"]["version"]) == ("swapped", "v4")
+    assert (found["kcbert"]["status"], found["kcbert"]["version"]) == ("promoted", "v4")
 
 
 def test_the_state_says_what_the_sidecar_found(everything: Everything) -> None:
     state = everything.server.model("kcbert")
-    assert state["sync"]["verdict"] in ("swapped", "unchanged")
+    assert state["sync"]["status"] in ("promoted", "unchanged")
     assert any(finding.startswith("quality: macro F1") for finding in state["sync"]["findings"])
     assert not state["degraded"]
 

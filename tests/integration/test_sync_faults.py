@@ -48,8 +48,8 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]
             **s3_environment(s3),
             "AWS_ENDPOINT_URL_S3": way.url,
             "MLFLOW_TRACKING_URI": mlflow.url,
-            "BUNRIWIKI_POLL_INTERVAL": "1",
-            "BUNRIWIKI_LEAST_SPEED": "64",
+            "BUNRIWIKI_POLL_INTERVAL_SECONDS": "1",
+            "BUNRIWIKI_MIN_DOWNLOAD_KB_PER_SECOND": "64",
             "BUNRIWIKI_SOURCES": "kcbert=s3 sentiment=mlflow",
         }
         sidecar = Sidecar(root / "store", root / "sidecar.log", registries)
@@ -134,19 +134,19 @@ def test_a_disk_that_is_full_while_downloading(tmp_path: Path) -> None:
         publisher = Publisher(s3)
         environment = {
             **s3_environment(s3),
-            "BUNRIWIKI_POLL_INTERVAL": "1",
+            "BUNRIWIKI_POLL_INTERVAL_SECONDS": "1",
             "BUNRIWIKI_SOURCES": "kcbert=s3",
-            "BUNRIWIKI_IMPORT_RESERVE": "8",
+            "BUNRIWIKI_IMPORT_RESERVE_MB": "8",
         }
         sidecar = SmallDisk(store, tmp_path / "log", environment)
         publisher.publish("kcbert", "v1", compiled("kcbert", tmp_path / "v1", "v1"))
         sidecar.start()
         try:
-            sidecar.wait(lambda: sidecar.told().get("verdict") == "failed")
+            sidecar.wait(lambda: sidecar.told().get("status") == "failed")
             assert "kcbert v1 needs" in sidecar.told()["reason"]
             assert "make room" in sidecar.told()["reason"]
             sidecar.filler.unlink()
-            sidecar.wait(lambda: sidecar.told().get("verdict") == "swapped" or sidecar.told().get("verdict") == "unchanged")
+            sidecar.wait(lambda: sidecar.told().get("status") == "promoted" or sidecar.told().get("status") == "unchanged")
             assert sidecar.told()["version"] == "v1"
         finally:
             sidecar.stop()

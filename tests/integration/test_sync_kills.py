@@ -26,10 +26,10 @@ def test_kills_at_random_instants(tmp_path: Path) -> None:
         publisher = Publisher(s3)
         environment = {
             **s3_environment(s3),
-            "BUNRIWIKI_POLL_INTERVAL": "1",
+            "BUNRIWIKI_POLL_INTERVAL_SECONDS": "1",
             "BUNRIWIKI_SOURCES": "kcbert=s3",
-            "BUNRIWIKI_GATE_QUALITY": "100",  # untrained ones are to pass, too, and the shipped one after a tiny one
-            "BUNRIWIKI_GATE_LATENCY": "100",
+            "BUNRIWIKI_GATE_QUALITY_POINTS": "100",  # untrained ones are to pass, too, and the shipped one after a tiny one
+            "BUNRIWIKI_GATE_LATENCY_RATIO": "100",
         }
         sidecar = Sidecar(tmp_path / "store", tmp_path / "log", environment)
         killed = number = 0

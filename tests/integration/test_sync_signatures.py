@@ -31,7 +31,7 @@ class Signed:
 
     def look(self, model: str, *, force: bool = False) -> tuple[str, str | None]:
         found = self.sidecar.look(model, force=force)["outcomes"][model]
-        return found["verdict"], found["reason"]
+        return found["status"], found["reason"]
 
     def sign(self, *arguments: str | Path) -> str:
         """What a publisher types; what is printed."""
@@ -49,7 +49,7 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signed]:
         environment = {
             "MLFLOW_TRACKING_URI": mlflow.url,
             "BUNRIWIKI_SOURCES": f"sentiment=mlflow kcbert=local:{root / 'kcbert'}",
-            "BUNRIWIKI_POLL_INTERVAL": "3600",
+            "BUNRIWIKI_POLL_INTERVAL_SECONDS": "3600",
             "BUNRIWIKI_PUBLIC_KEY": str(public),
         }
         registrar = Registrar(mlflow.url)
@@ -65,27 +65,27 @@ def test_a_version_in_mlflow_waits_for_its_tag(signed: Signed, tmp_path: Path) -
     model = pyfunc(tmp_path / "model")
     version = signed.mlflow.register(model, "champion")
     for force in (False, True):
-        verdict, reason = signed.look("sentiment", force=force)
-        assert verdict == "refused"
+        status, reason = signed.look("sentiment", force=force)
+        assert status == "rejected"
         assert reason
         assert reason.startswith(f"sentiment {version} has no signature, which BUNRIWIKI_PUBLIC_KEY asks for: sign it with")
     signed.mlflow.client.set_model_version_tag(signed.mlflow.name, version, "bunriwiki.signature", "A" * 86 + "==")
-    verdict, reason = signed.look("sentiment")
-    assert (verdict, "is of other content" in str(reason)) == ("refused", True)
+    status, reason = signed.look("sentiment")
+    assert (status, "is of other content" in str(reason)) == ("rejected", True)
     assert signed.sidecar.serving("sentiment") is None
     assert "is signed" in signed.sign("sentiment", model, "--version", version, "--mlflow")
-    assert signed.look("sentiment") == ("swapped", None)
+    assert signed.look("sentiment") == ("promoted", None)
     assert signed.sidecar.serving("sentiment") == version
 
 
 def test_a_compiled_version_in_a_folder_waits_for_its_signature(signed: Signed) -> None:
     folder = compiled("kcbert", signed.folder / "v1")
-    assert signed.look("kcbert")[0] == "refused"
+    assert signed.look("kcbert")[0] == "rejected"
     (folder / "signature").write_text(signed.sign("kcbert", folder, "--version", "v1"))
-    assert signed.look("kcbert") == ("swapped", None)
+    assert signed.look("kcbert") == ("promoted", None)
     replayed = compiled("kcbert", signed.folder / "v2")
     (replayed / "signature").write_bytes((folder / "signature").read_bytes())
-    verdict, reason = signed.look("kcbert")
-    assert (verdict, "is of other content" in str(reason)) == ("refused", True)
+    status, reason = signed.look("kcbert")
+    assert (status, "is of other content" in str(reason)) == ("rejected", True)
     told = json.loads(signed.sign("kcbert", replayed, "--version", "v2", "--json"))
     assert {"manifest.yaml", "model.onnx"} <= {path for path, _, _ in told["files"]}

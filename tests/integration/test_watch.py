@@ -97,29 +97,29 @@ class Live:
             looking = pool.submit(self.look)
             self.sidecar.wait(lambda: any(one.version == version for one in self.sidecar.events("published")))
             with Traffic(self.server.url).running() as traffic:
-                verdict, looked_at = looking.result()
+                status, looked_at = looking.result()
                 assert looked_at == version
-                yield verdict, traffic
+                yield status, traffic
 
     def with_settings(self, **environment: str) -> None:
         """Start the sidecar anew."""
         self.sidecar.stop()
         self.sidecar = sidecar(self.root, **environment).start()
-        self.sidecar.wait(lambda: (state := self.sidecar.state("sentiment")) and state.looked)
+        self.sidecar.wait(lambda: (state := self.sidecar.state("sentiment")) and state.synced_at)
 
     def look(self, *, force: bool = False) -> tuple[str, str | None]:
         """What a look says of which version."""
         outcome = self.sidecar.look("sentiment", force=force)["outcomes"]["sentiment"]
-        return outcome["verdict"], outcome["version"]
+        return outcome["status"], outcome["version"]
 
     def is_taken_back(self, version: str, to: str, seconds: float = WATCH) -> str:
         """Wait until a version was taken back; why."""
-        self.sidecar.wait(lambda: self.sidecar.events("flipped", "sentiment")[-1].by == "watch", seconds)
-        flip = self.sidecar.events("flipped", "sentiment")[-1]
-        assert (flip.version, flip.previous) == (to, None)
+        self.sidecar.wait(lambda: self.sidecar.events("activated", "sentiment")[-1].by == "monitor", seconds)
+        activate = self.sidecar.events("activated", "sentiment")[-1]
+        assert (activate.version, activate.previous) == (to, None)
         assert self.sidecar.serving("sentiment") == to
         [event] = [one for one in self.sidecar.events("quarantined", "sentiment") if one.version == version]
-        assert event.by == "watch"
+        assert event.by == "monitor"
         assert event.reason
         return event.reason
 
@@ -132,8 +132,8 @@ class Live:
 def sidecar(root: Path, **environment: str) -> Sidecar:
     settings = {
         "BUNRIWIKI_SOURCES": f"sentiment=local:{root / 'versions'}",
-        "BUNRIWIKI_POLL_INTERVAL": "3600",
-        "BUNRIWIKI_WATCH": str(WATCH),
+        "BUNRIWIKI_POLL_INTERVAL_SECONDS": "3600",
+        "BUNRIWIKI_MONITOR_SECONDS": str(WATCH),
         **environment,
     }
     return Sidecar(root / "store", root / "sidecar.log", settings)
@@ -148,7 +148,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         "BUNRIWIKI_RUNNER_WORKERS": "2",
         "BUNRIWIKI_MODEL_STORE": str(root / "store"),
         "BUNRIWIKI_SYNC": "off",
-        "BUNRIWIKI_DEADLINE": "6",
+        "BUNRIWIKI_DEADLINE_SECONDS": "6",
         "BUNRIWIKI_LOG_REQUESTS": "false",
     }
     server = Server(root / "server.log", environment=environment)
@@ -156,7 +156,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     try:
         server.wait_until_ready()
         one.publish("v1")
-        one.sidecar.start().wait_for("sentiment", "swapped", "v1")
+        one.sidecar.start().wait_for("sentiment", "promoted", "v1")
         server.wait_until_it_serves("sentiment", "v1")
         with Traffic(server.url).running():
             time.sleep(1)
@@ -167,55 +167,55 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 def test_a_version_that_fails_on_live_traffic_is_taken_back(live: Live) -> None:
-    with live.brought("fails", RAISES) as (verdict, traffic):
-        assert verdict == "swapped"
+    with live.brought("fails", RAISES) as (status, traffic):
+        assert status == "promoted"
         reason = live.is_taken_back("fails", "v1")
         live.server.wait_until_it_serves("sentiment", "v1")
         time.sleep(1)
         saw = Counter(one.status for one in traffic.answered)
         assert {one.status for one in traffic.answered[-CLIENTS:]} == {200}
-    took = live.at("flipped", "v1") - live.at("flipped", "fails")
+    took = live.at("activated", "v1") - live.at("activated", "fails")
     print(f"taken back after {took:.1f} s; clients saw {dict(saw)}; {reason}")
     counted = re.fullmatch(
         r"\S+% of the inputs failed, with v1 0\.0%; 5 points more .* (\d+) of (\d+) inputs failed, in \d+ s", reason
     )
     assert counted
     assert saw.keys() == {200, 500}
-    live.sidecar.wait(lambda: "inputs had failed" in str(live.server.model("sentiment")["sync"]["watch"]), 10)
-    told = str(live.server.model("sentiment")["sync"]["watch"])
+    live.sidecar.wait(lambda: "inputs had failed" in str(live.server.model("sentiment")["sync"]["rollout"]), 10)
+    told = str(live.server.model("sentiment")["sync"]["rollout"])
     print(told)
-    # Some came between the decision and the flip: in the end all of them are counted.
+    # Some came between the decision and the activate: in the end all of them are counted.
     assert int(counted[1]) <= saw[500]
     assert told.startswith("fails was taken back: ")
     assert f"When it was, {saw[500]} of " in told
-    assert live.look() == ("refused", "fails")
-    assert live.look() == ("refused", "fails")
+    assert live.look() == ("rejected", "fails")
+    assert live.look() == ("rejected", "fails")
     assert live.sidecar.serving("sentiment") == "v1"
 
 
 def test_a_version_that_is_slow_on_live_traffic_is_taken_back(live: Live) -> None:
-    with live.brought("slow", IS_SLOW) as (verdict, traffic):
-        assert verdict == "swapped"
+    with live.brought("slow", IS_SLOW) as (status, traffic):
+        assert status == "promoted"
         reason = live.is_taken_back("slow", "v1")
         live.server.wait_until_it_serves("sentiment", "v1")
-    took = live.at("flipped", "v1") - live.at("flipped", "slow")
+    took = live.at("activated", "v1") - live.at("activated", "slow")
     longest = max(one.seconds for one in traffic.answered)
     print(f"taken back after {took:.1f} s; the slowest answer took {longest:.2f} s; {reason}")
     assert re.match(r"\d+\.\d ms for an input, v1 took \d+\.\d; 2 times that is allowed", reason)
     assert {one.status for one in traffic.answered} == {200}
-    assert live.look() == ("refused", "slow")
+    assert live.look() == ("rejected", "slow")
 
 
 def test_a_canary_answers_its_share_and_then_serves(live: Live) -> None:
-    live.with_settings(BUNRIWIKI_CANARY="0.1", BUNRIWIKI_WATCH_REQUESTS="100")
-    with live.brought("good") as (verdict, traffic):
-        assert verdict == "swapped"
+    live.with_settings(BUNRIWIKI_CANARY_SHARE="0.1", BUNRIWIKI_MONITOR_REQUESTS="100")
+    with live.brought("good") as (status, traffic):
+        assert status == "promoted"
         live.server.wait_until_it_serves("sentiment", "good")
         time.sleep(1)
         last = {one.version for one in traffic.answered[-CLIENTS:]}
-    flipped = live.at("flipped", "good")
-    tried = [one for one in traffic.answered if one.version == "good" and one.at < flipped]
-    during = Counter(one.version for one in traffic.between(tried[0].at, flipped))
+    activated = live.at("activated", "good")
+    tried = [one for one in traffic.answered if one.version == "good" and one.at < activated]
+    during = Counter(one.version for one in traffic.between(tried[0].at, activated))
     share = during["good"] / during.total()
     print(f"the canary answered {during['good']} of {during.total()}: {share:.1%}")
     assert 0.06 <= share <= 0.16  # four standard deviations for some hundred batches
@@ -224,27 +224,27 @@ def test_a_canary_answers_its_share_and_then_serves(live: Live) -> None:
 
 
 def test_a_bad_canary_never_serves(live: Live) -> None:
-    flips = len(live.sidecar.events("flipped"))
-    with live.brought("bad", RAISES) as (verdict, traffic):
-        assert verdict == "refused"
+    activations = len(live.sidecar.events("activated"))
+    with live.brought("bad", RAISES) as (status, traffic):
+        assert status == "rejected"
         time.sleep(1)
     saw = Counter(one.status for one in traffic.answered)
     [event] = [one for one in live.sidecar.events("quarantined", "sentiment") if one.version == "bad"]
-    print(f"refused: {event.reason}; clients saw {dict(saw)}")
+    print(f"rejected: {event.reason}; clients saw {dict(saw)}")
     assert (event.reason or "").startswith("as a canary on 10% of the batches: ")
-    assert len(live.sidecar.events("flipped")) == flips
+    assert len(live.sidecar.events("activated")) == activations
     assert live.sidecar.serving("sentiment") == "good"
     assert 0 < saw[500] < 0.1 * saw[200]
     assert {one.version for one in traffic.answered if one.at > event.at.timestamp() + 1} == {"good"}
-    assert live.look() == ("refused", "bad")
+    assert live.look() == ("rejected", "bad")
 
 
 def test_nobody_sees_a_bad_shadow(live: Live) -> None:
-    live.with_settings(BUNRIWIKI_CANARY="0.5", BUNRIWIKI_SHADOW="on", BUNRIWIKI_WATCH_ERRORS="100")
+    live.with_settings(BUNRIWIKI_CANARY_SHARE="0.5", BUNRIWIKI_SHADOW="on", BUNRIWIKI_MONITOR_ERROR_POINTS="100")
     with Traffic(live.server.url).running() as traffic:
-        assert live.look(force=True) == ("refused", "bad")
+        assert live.look(force=True) == ("rejected", "bad")
     [*_, event] = live.sidecar.events("quarantined", "sentiment")
-    print(f"refused: {event.reason}; clients saw {Counter(one.status for one in traffic.answered)}")
+    print(f"rejected: {event.reason}; clients saw {Counter(one.status for one in traffic.answered)}")
     assert re.match(r"as a shadow on 50% .* copies were answered differently than by good.* no client saw$", event.reason or "")
     assert {(one.status, one.version) for one in traffic.answered} == {(200, "good")}
 
@@ -256,16 +256,16 @@ def test_nobody_sees_a_bad_shadow(live: Live) -> None:
     ids=["it kills them", "it keeps them busy"],
 )
 def test_a_version_that_takes_its_workers_along_is_taken_back(live: Live, version: str, code: str, reason: str) -> None:
-    live.with_settings(BUNRIWIKI_WATCH="120", BUNRIWIKI_WATCH_STUCK="3")
+    live.with_settings(BUNRIWIKI_MONITOR_SECONDS="120", BUNRIWIKI_MONITOR_STUCK_SECONDS="3")
     before = live.sidecar.serving("sentiment")
     assert before
-    with live.brought(version, code) as (verdict, traffic):
-        assert verdict == "swapped"
+    with live.brought(version, code) as (status, traffic):
+        assert status == "promoted"
         assert reason in live.is_taken_back(version, before, 120)
         if version == "stuck":  # nobody else can make them answer again
             live.sidecar.wait(lambda: f"sentiment:{version} does not come to an end with a batch" in live.server.log(), 20)
         live.server.wait_until_it_serves("sentiment", before, seconds=60)
         time.sleep(2)
         assert {one.status for one in traffic.answered[-CLIENTS:]} == {200}
-    took = live.at("flipped", before) - live.at("flipped", version)
+    took = live.at("activated", before) - live.at("activated", version)
     print(f"taken back after {took:.1f} s; clients saw {Counter(one.status for one in traffic.answered)}")

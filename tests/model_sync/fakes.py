@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from model_sync.errors import RejectedError
 from model_sync.importing.importer import Imported
-from model_sync.sources import Offer, RefusedError, RemoteFile, Source
+from model_sync.sources import Offer, RemoteFile, Source
 
 URI = "fake://bucket"
 
@@ -40,10 +41,10 @@ class FakeSource:
 
 @dataclass
 class FakeImporter:
-    """Gives the folder that `made` has for a version; refuses what `refuses` has, unless it is forced past it."""
+    """Gives the folder that `made` has for a version; rejects what `rejects` has, unless it is forced past it."""
 
     made: dict[str, Path]
-    refuses: dict[str, str] = field(default_factory=dict)
+    rejects: dict[str, str] = field(default_factory=dict)
     raises: Exception | None = None
     brought: list[tuple[str, Path]] = field(default_factory=list)
 
@@ -52,7 +53,7 @@ class FakeImporter:
         self.brought.append((version, serving))
         if self.raises:
             raise self.raises
-        reason = self.refuses.get(offer.digest)
+        reason = self.rejects.get(offer.digest)
         if reason and not force:
-            raise RefusedError(reason)
+            raise RejectedError(reason)
         yield Imported(self.made[version], reason)

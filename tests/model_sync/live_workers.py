@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
-from bunriwiki.model_store.following import Follower
+from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.heartbeats import Heartbeat, Served, Shadowed
 from bunriwiki.model_store.writer import StoreWriter
 from tests.conftest import MODELS
@@ -45,10 +45,10 @@ class LiveWorker:
         self._thread.join()
 
     def _live(self) -> None:
-        follower = Follower(self._writer.layout, {"kcbert": MODELS / "kcbert"})
+        reconciler = GenerationWatcher(self._writer.layout, {"kcbert": MODELS / "kcbert"})
         while not self._over.wait(0.01):
-            follower.look()
-            aspired = follower.aspired("kcbert")
+            reconciler.sync()
+            aspired = reconciler.aspired("kcbert")
             self._answer(aspired.serving.version)
             if aspired.canary and aspired.preparing:
                 self._answer(aspired.preparing.version)

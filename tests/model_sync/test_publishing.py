@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from benchmarks.load import free_port
 from model_sync import publishing
-from model_sync.publishing import Publisher, PublishError, read_key
+from model_sync.errors import PublishError
+from model_sync.publishing import Publisher, read_key
 from model_sync.signatures import Signatures, SignedFile
 from model_sync.sources.s3 import S3Source
 from tests.registries import CREDENTIALS, REGION, SeaweedFS
@@ -74,7 +75,7 @@ def registry(server: SeaweedFS) -> Registry:
     return Registry(server)
 
 
-def refuse(kind: str, words: str, publish: Callable[[], object]) -> None:
+def reject(kind: str, words: str, publish: Callable[[], object]) -> None:
     with pytest.raises(PublishError, match=words) as caught:
         publish()
     assert caught.value.kind == kind
@@ -138,18 +139,18 @@ def test_an_older_version_can_be_named_again(registry: Registry, make_version: M
 def test_what_is_no_version_is_not_published(
     registry: Registry, make_version: MakeVersion, model: str, version: str, words: str
 ) -> None:
-    refuse("refused", words, lambda: registry.publisher().publish(model, make_version(), version))
+    reject("rejected", words, lambda: registry.publisher().publish(model, make_version(), version))
     assert registry.lies() == []
 
 
 def test_what_cannot_be_read_is_not_published(registry: Registry, make_version: MakeVersion, tmp_path: Path) -> None:
     (tmp_path / "best.pt").write_bytes(b"no weights")
-    refuse("refused", "best.pt is no checkpoint", lambda: registry.publisher().publish("yolo", tmp_path / "best.pt", "v1"))
-    refuse("failed", "does not exist", lambda: registry.publisher().publish("yolo", tmp_path / "none", "v1"))
+    reject("rejected", "best.pt is no checkpoint", lambda: registry.publisher().publish("yolo", tmp_path / "best.pt", "v1"))
+    reject("failed", "does not exist", lambda: registry.publisher().publish("yolo", tmp_path / "none", "v1"))
     (tmp_path / "empty").mkdir()
-    refuse("refused", "no file", lambda: registry.publisher().publish("yolo", tmp_path / "empty", "v1"))
-    refuse(
-        "refused",
+    reject("rejected", "no file", lambda: registry.publisher().publish("yolo", tmp_path / "empty", "v1"))
+    reject(
+        "rejected",
         "nothing in it is a version of yolo",
         lambda: registry.publisher().publish("yolo", make_version().parent, "v"),
     )
@@ -158,12 +159,12 @@ def test_what_cannot_be_read_is_not_published(registry: Registry, make_version: 
 
 @pytest.mark.parametrize("place", ["kcbert/v1/deeper/weights.bin", "kcbert/v1/more.txt"])
 @pytest.mark.parametrize("digest", [{}, {"Metadata": {"sha256": "0" * 64}}])
-def test_a_name_that_has_other_files_is_refused(
+def test_a_name_that_has_other_files_is_rejected(
     registry: Registry, make_version: MakeVersion, place: str, digest: dict[str, Any]
 ) -> None:
     registry.put(place, b"WEIGHTS", **digest)  # of the same size
     before = registry.lies()
-    refuse("refused", "exists already, with another", lambda: registry.publisher().publish("kcbert", make_version(), "v1"))
+    reject("rejected", "exists already, with another", lambda: registry.publisher().publish("kcbert", make_version(), "v1"))
     assert registry.lies() == before
 
 
@@ -186,7 +187,7 @@ def test_others_entries_stay(registry: Registry, make_version: MakeVersion) -> N
 
 def test_a_latest_model_that_is_broken_is_left_alone(registry: Registry, make_version: MakeVersion) -> None:
     registry.put("latest_model.yaml", b"yolo: [")
-    refuse("refused", "mend it first", lambda: registry.publisher().publish("kcbert", make_version(), "v1"))
+    reject("rejected", "mend it first", lambda: registry.publisher().publish("kcbert", make_version(), "v1"))
     assert registry.lies() == ["latest_model.yaml"]
 
 
@@ -241,14 +242,14 @@ def test_others_that_never_stop_are_told_of(
     monkeypatch.setattr(publishing, "TRIES", 2)
     publisher = registry.publisher()
     monkeypatch.setattr(publisher, "_replace_latest", lambda *_: False)
-    refuse("failed", "all the time", lambda: publisher.publish("kcbert", make_version(), "v1"))
+    reject("failed", "all the time", lambda: publisher.publish("kcbert", make_version(), "v1"))
 
 
 def test_a_publication_that_was_cut_off_goes_on(server: SeaweedFS, registry: Registry, make_version: MakeVersion) -> None:
     folder = make_version("kcbert", "v1")
     client = before_put(_impatient(server.url), "manifest.yaml", server.kill)  # after the others
     try:
-        refuse("unreachable", "cannot be reached", lambda: registry.publisher(client).publish("kcbert", folder, "v1"))
+        reject("unreachable", "cannot be reached", lambda: registry.publisher(client).publish("kcbert", folder, "v1"))
     finally:
         server.start()
     assert registry.lies() == ["kcbert/v1/README.md", "kcbert/v1/deeper/weights.bin"]
@@ -263,7 +264,7 @@ def test_somebody_who_publishes_other_files_under_the_name_meanwhile_is_noticed(
     client = before_put(
         registry.server.client(), "manifest.yaml", lambda: registry.put("kcbert/v1/deeper/weights.bin", b"theirs")
     )
-    refuse("refused", "with another deeper", lambda: registry.publisher(client).publish("kcbert", make_version(), "v1"))
+    reject("rejected", "with another deeper", lambda: registry.publisher(client).publish("kcbert", make_version(), "v1"))
     assert "latest_model.yaml" not in registry.lies()
 
 
@@ -284,26 +285,26 @@ def test_a_signed_version_is_taken_by_who_has_the_public_key(
 
 def test_a_key_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "text.pem").write_text("no key")
-    refuse("settings", "no PEM file with a private key", lambda: read_key(tmp_path / "text.pem"))
-    refuse("settings", "no PEM file", lambda: read_key(tmp_path / "none.pem"))
+    reject("settings", "no PEM file with a private key", lambda: read_key(tmp_path / "text.pem"))
+    reject("settings", "no PEM file", lambda: read_key(tmp_path / "none.pem"))
     other = X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (tmp_path / "other.pem").write_bytes(other)
-    refuse("settings", "another kind than Ed25519", lambda: read_key(tmp_path / "other.pem"))
+    reject("settings", "another kind than Ed25519", lambda: read_key(tmp_path / "other.pem"))
 
 
 def test_an_address_that_is_none_is_told() -> None:
     for uri in ("", "http://bucket", "s3:///prefix"):
-        refuse("settings", "s3://bucket/prefix", lambda uri=uri: Publisher(uri))  # type: ignore[misc]
+        reject("settings", "s3://bucket/prefix", lambda uri=uri: Publisher(uri))  # type: ignore[misc]
 
 
 def test_a_server_that_does_not_answer_is_told(make_version: MakeVersion) -> None:
     publisher = Publisher("s3://models/x", _impatient(f"http://127.0.0.1:{free_port()}"))
-    refuse("unreachable", "AWS_ENDPOINT_URL_S3", lambda: publisher.publish("kcbert", make_version(), "v1"))
+    reject("unreachable", "AWS_ENDPOINT_URL_S3", lambda: publisher.publish("kcbert", make_version(), "v1"))
 
 
 def test_a_bucket_that_is_not_there_is_told(server: SeaweedFS, make_version: MakeVersion) -> None:
     publisher = Publisher("s3://nowhere/x", server.client())
-    refuse("settings", "bucket does not exist", lambda: publisher.publish("kcbert", make_version(), "v1"))
+    reject("settings", "bucket does not exist", lambda: publisher.publish("kcbert", make_version(), "v1"))
 
 
 @pytest.mark.parametrize(
@@ -319,7 +320,7 @@ def test_what_s3_says_is_told(make_version: MakeVersion, code: str, status: int,
     client = _impatient("http://127.0.0.1:1")
     with Stubber(client) as stubber:
         stubber.add_client_error("get_object", code, "short and stout", http_status_code=status)
-        refuse(kind, words, lambda: Publisher("s3://models/x", client).publish("kcbert", make_version(), "v1"))
+        reject(kind, words, lambda: Publisher("s3://models/x", client).publish("kcbert", make_version(), "v1"))
 
 
 def test_without_credentials_it_says_which_are_missing(make_version: MakeVersion, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +329,7 @@ def test_without_credentials_it_says_which_are_missing(make_version: MakeVersion
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    refuse("settings", "AWS_ACCESS_KEY_ID", lambda: Publisher("s3://models/x").publish("kcbert", make_version(), "v1"))
+    reject("settings", "AWS_ACCESS_KEY_ID", lambda: Publisher("s3://models/x").publish("kcbert", make_version(), "v1"))
 
 
 def test_the_server_honours_conditional_writes(registry: Registry) -> None:

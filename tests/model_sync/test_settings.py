@@ -48,10 +48,10 @@ def test_the_sidecar_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_limits_and_thresholds_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BUNRIWIKI_IMPORT_MEMORY", "1024")
-    monkeypatch.setenv("BUNRIWIKI_GATE_QUALITY", "0.5")
+    monkeypatch.setenv("BUNRIWIKI_IMPORT_MEMORY_MB", "1024")
+    monkeypatch.setenv("BUNRIWIKI_GATE_QUALITY_POINTS", "0.5")
     assert read(SyncSettings).limits == Limits(memory=2**30, seconds=600, threads=1)
-    monkeypatch.setenv("BUNRIWIKI_IMPORT_DISK", "100")
+    monkeypatch.setenv("BUNRIWIKI_IMPORT_DISK_MB", "100")
     monkeypatch.setenv("BUNRIWIKI_IMPORT_CGROUP", "off")
     limits = read(SyncSettings).limits
     assert (limits.disk, limits.cgroup, limits.user) == (100 * 2**20, "off", "auto")
@@ -70,7 +70,7 @@ def test_signatures_are_asked_for_once_there_is_a_key(monkeypatch: pytest.Monkey
 def test_what_live_traffic_decides_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(SyncSettings).canary_choice is None
     assert read(SyncSettings).live_limits == LiveLimits(requests=50, errors=5, latency=2, stuck=30, differences=20)
-    monkeypatch.setenv("BUNRIWIKI_CANARY", "0.1")
+    monkeypatch.setenv("BUNRIWIKI_CANARY_SHARE", "0.1")
     assert read(SyncSettings).canary_choice == Canary(share=0.1)
     monkeypatch.setenv("BUNRIWIKI_SHADOW", "on")
     assert read(SyncSettings).canary_choice == Canary(share=0.1, shadow=True)
@@ -87,15 +87,15 @@ def test_what_live_traffic_decides_comes_from_the_environment(monkeypatch: pytes
         ("BUNRIWIKI_S3_URI", "https://bucket", "BUNRIWIKI_S3_URI='https://bucket'"),
         ("BUNRIWIKI_SYNC", "maybe", "BUNRIWIKI_SYNC='maybe'"),
         ("BUNRIWIKI_GATE_LABELS", "some", "BUNRIWIKI_GATE_LABELS='some'"),
-        ("BUNRIWIKI_CANARY", "10", "BUNRIWIKI_CANARY='10'"),
-        ("BUNRIWIKI_SHADOW", "on", "BUNRIWIKI_SHADOW=on needs BUNRIWIKI_CANARY"),
-        ("BUNRIWIKI_POLL_INTERVAL", "0", "BUNRIWIKI_POLL_INTERVAL='0'"),
+        ("BUNRIWIKI_CANARY_SHARE", "10", "BUNRIWIKI_CANARY_SHARE='10'"),
+        ("BUNRIWIKI_SHADOW", "on", "BUNRIWIKI_SHADOW=on needs BUNRIWIKI_CANARY_SHARE"),
+        ("BUNRIWIKI_POLL_INTERVAL_SECONDS", "0", "BUNRIWIKI_POLL_INTERVAL_SECONDS='0'"),
         ("BUNRIWIKI_PUBLIC_KEY", "/nowhere", "BUNRIWIKI_PUBLIC_KEY='/nowhere': /nowhere cannot be read: No such file"),
         ("BUNRIWIKI_PUBLIC_KEY", " , ", "BUNRIWIKI_PUBLIC_KEY=' , ': it names no file"),
         ("BUNRIWIKI_PUBLIC_KEY", __file__, "test_settings.py is no PEM file with a public key"),
         ("BUNRIWIKI_IMPORT_CGROUP", "/nowhere", "BUNRIWIKI_IMPORT_CGROUP='/nowhere'"),
         ("BUNRIWIKI_IMPORT_USER", "nobody", "BUNRIWIKI_IMPORT_USER='nobody'"),
-        ("BUNRIWIKI_IMPORT_DISK", "0", "BUNRIWIKI_IMPORT_DISK='0'"),
+        ("BUNRIWIKI_IMPORT_DISK_MB", "0", "BUNRIWIKI_IMPORT_DISK_MB='0'"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_and_is_named(

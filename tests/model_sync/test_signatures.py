@@ -13,16 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from model_sync.signatures import (
-    MOST_CHARACTERS,
-    SignatureError,
-    Signatures,
-    SignedFile,
-    describe,
-    read_public_key,
-    sign,
-    signed_text,
-)
+from model_sync.errors import SignatureError
+from model_sync.signatures import MAX_CHARACTERS, Signatures, SignedFile, describe, read_public_key, sign, signed_text
 from model_sync.sources import Offer
 from tests.keys import make_keys
 
@@ -43,10 +35,10 @@ def offer(signature: str | None, model: str = "yolo", version: str = "v3") -> Of
     return Offer(model, version, "d1", "fake://yolo/v3", signature)
 
 
-def refuses(one: Offer, files: tuple[SignedFile, ...] = FILES, signatures: Signatures = ASKED) -> str:
-    with pytest.raises(SignatureError) as refused:
+def rejects(one: Offer, files: tuple[SignedFile, ...] = FILES, signatures: Signatures = ASKED) -> str:
+    with pytest.raises(SignatureError) as rejected:
         signatures.verify(one, files)
-    return str(refused.value)
+    return str(rejected.value)
 
 
 @given(st.sampled_from(["yolo", "kcbert"]), names, listed, st.randoms())
@@ -81,7 +73,7 @@ def test_any_single_change_breaks_it(version: str, files: list[SignedFile], data
         case _:
             named = data.draw(names)
     assume((model, named, sorted(changed)) != ("yolo", version, sorted(files)))
-    assert "is of other content" in refuses(offer(signature, model, named), tuple(changed))
+    assert "is of other content" in rejects(offer(signature, model, named), tuple(changed))
 
 
 @given(st.binary(max_size=200), st.integers(0, 199), st.integers(1, 255))
@@ -95,7 +87,7 @@ def test_any_changed_byte_of_a_file_breaks_it(tmp_path_factory: pytest.TempPathF
     changed = bytearray(data)
     changed[at] ^= by
     (folder / "deeper" / "weights").write_bytes(changed)
-    refuses(offer(signature), describe(folder))
+    rejects(offer(signature), describe(folder))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +106,7 @@ def test_a_folder_that_is_not_the_one_that_was_signed(tmp_path: Path, change: Ca
         (tmp_path / name).write_text("weights")
     signature = sign(KEY, "yolo", "v3", describe(tmp_path))
     change(tmp_path)
-    refuses(offer(signature), describe(tmp_path))
+    rejects(offer(signature), describe(tmp_path))
 
 
 def test_the_text_is_what_its_documentation_says() -> None:
@@ -130,28 +122,28 @@ def test_no_signature(signature: str | None) -> None:
     says = r"^yolo v3 has no signature, .* sign it with `python -m model_sync sign`"
     with pytest.raises(SignatureError, match=says):
         ASKED.require(offer(signature))
-    assert re.match(says, refuses(offer(signature)))
+    assert re.match(says, rejects(offer(signature)))
 
 
 @pytest.mark.parametrize(
     "signature",
     [
         " ", "?", "서명", "MEUCIQ", base64.b64encode(bytes(63)).decode(), base64.b64encode(bytes(65)).decode(),
-        "A" * (MOST_CHARACTERS + 1), "A" * 10_000_000, sign(KEY, "yolo", "v3", FILES) + "AAAA", "\0", "\ud800",
+        "A" * (MAX_CHARACTERS + 1), "A" * 10_000_000, sign(KEY, "yolo", "v3", FILES) + "AAAA", "\0", "\ud800",
     ],
 )  # fmt: skip
 def test_what_is_no_signature(signature: str) -> None:
     with pytest.raises(SignatureError, match="has as its signature is none: it should be 64 bytes in base64"):
         ASKED.require(offer(signature))
-    assert "is none" in refuses(offer(signature))
+    assert "is none" in rejects(offer(signature))
 
 
 def test_a_signature_of_another_version_or_model_does_not_hold() -> None:
     older = sign(KEY, "yolo", "v2", FILES)
     ASKED.verify(offer(older, version="v2"), FILES)
-    assert "the signature of yolo v3 is of other content, or by a key" in refuses(offer(older))
-    refuses(offer(sign(KEY, "kcbert", "v3", FILES)))
-    refuses(offer(base64.b64encode(bytes(64)).decode()))
+    assert "the signature of yolo v3 is of other content, or by a key" in rejects(offer(older))
+    rejects(offer(sign(KEY, "kcbert", "v3", FILES)))
+    rejects(offer(base64.b64encode(bytes(64)).decode()))
 
 
 def test_a_line_break_at_its_end_is_no_harm() -> None:
@@ -160,7 +152,7 @@ def test_a_line_break_at_its_end_is_no_harm() -> None:
 
 def test_another_key_does_until_it_is_one_of_those_asked_for() -> None:
     signature = sign(OTHER, "yolo", "v3", FILES)
-    refuses(offer(signature))
+    rejects(offer(signature))
     both = Signatures([KEY.public_key(), OTHER.public_key()])
     both.verify(offer(signature), FILES)
     both.verify(offer(sign(KEY, "yolo", "v3", FILES)), FILES)

@@ -10,7 +10,8 @@ import mlflow.artifacts
 import mlflow.pyfunc
 import pytest
 
-from model_sync.publishing import PublishError, read_key
+from model_sync.errors import PublishError
+from model_sync.publishing import read_key
 from model_sync.signatures import Signatures, describe
 from model_sync.signing import sign_path
 from model_sync.sources.local import LocalSource
@@ -45,7 +46,7 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def refuse(kind: str, words: str, do: Callable[[], object]) -> None:
+def reject(kind: str, words: str, do: Callable[[], object]) -> None:
     with pytest.raises(PublishError, match=words) as caught:
         do()
     assert caught.value.kind == kind
@@ -68,15 +69,15 @@ def test_a_file(signer: Signer, model: Path) -> None:
 
 def test_what_cannot_be_signed(signer: Signer, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
-    refuse("failed", "does not exist", lambda: sign_path("yolo", tmp_path / "nowhere", "v1", signer.key))
-    refuse("refused", "no file in", lambda: sign_path("yolo", tmp_path / "empty", "v1", signer.key))
-    refuse("refused", "no slashes", lambda: sign_path("yolo", model, "v/1", signer.key))
+    reject("failed", "does not exist", lambda: sign_path("yolo", tmp_path / "nowhere", "v1", signer.key))
+    reject("rejected", "no file in", lambda: sign_path("yolo", tmp_path / "empty", "v1", signer.key))
+    reject("rejected", "no slashes", lambda: sign_path("yolo", model, "v/1", signer.key))
 
     def broken(_: Path) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("model_sync.signing.describe", broken)
-    refuse("failed", "cannot be read: .*Input/output error", lambda: sign_path("yolo", model, "v1", signer.key))
+    reject("failed", "cannot be read: .*Input/output error", lambda: sign_path("yolo", model, "v1", signer.key))
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def test_a_logged_model_is_signed_as_it_is_downloaded(
     finally:
         mlflow.set_tracking_uri(None)
     signed = sign_path("sentiment", there, version, signer.key)
-    refuse("refused", r"\(registered_model_meta\)", lambda: tag(signed, server.url, "logged"))
+    reject("rejected", r"\(registered_model_meta\)", lambda: tag(signed, server.url, "logged"))
     (there / "registered_model_meta").unlink()
     assert tag(sign_path("sentiment", there, version, signer.key), server.url, "logged").uri == uri
 
@@ -126,8 +127,8 @@ def test_a_version_in_mlflow_with_other_files_is_not_tagged(server: MlflowServer
     for number in range(9):
         (model / f"{number}.more").touch()
     signed = sign_path("sentiment", model, version, signer.key)
-    refuse(
-        "refused", r"has other files than were signed \(0\.more, .*4\.more, \.\.\.\)", lambda: tag(signed, server.url, "other")
+    reject(
+        "rejected", r"has other files than were signed \(0\.more, .*4\.more, \.\.\.\)", lambda: tag(signed, server.url, "other")
     )
     assert registrar.client.get_model_version("other", version).tags == {}
 
@@ -139,5 +140,5 @@ def test_a_version_in_mlflow_that_is_not_there_or_empty(
     (tmp_path / "nothing").mkdir()
     version = registrar.register(tmp_path / "nothing")
     signed = sign_path("sentiment", model, version, signer.key)
-    refuse("refused", "has no files", lambda: tag(signed, server.url, "empty"))
-    refuse("unreachable", "does not have the version 1", lambda: tag(signed, server.url, "nobody"))
+    reject("rejected", "has no files", lambda: tag(signed, server.url, "empty"))
+    reject("unreachable", "does not have the version 1", lambda: tag(signed, server.url, "nobody"))

@@ -16,7 +16,7 @@ import pytest
 from bunriwiki.artifacts.answers import Classification, Detections
 from bunriwiki.artifacts.golden import read_golden_photos, read_golden_texts
 from bunriwiki.artifacts.inputs import Photo
-from bunriwiki.artifacts.programs import REFUSED
+from bunriwiki.artifacts.programs import REJECTED
 from bunriwiki.ipc.frames import PROBE, AnswersDecoder, batch_frame, receive
 from tests.conftest import MODELS, ROOT
 from tests.tiny import tiny
@@ -72,13 +72,13 @@ def test_a_version_answers_until_the_connection_ends(model: str) -> None:
         assert process.returncode == 0
 
 
-def test_a_version_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
+def test_a_version_that_cannot_be_loaded_is_rejected(tmp_path: Path) -> None:
     version = tiny(tmp_path / "version")
     (version.folder / "pyfunc" / "MLmodel").write_bytes(b"no model")
     with program("sentiment", version.folder) as (process, _):
-        begun, refused = told(process)
-        assert (begun, process.returncode) == ({"begun": True}, REFUSED)
-        assert "MLmodel has 8 bytes" in refused["refused"]
+        begun, rejected = told(process)
+        assert (begun, process.returncode) == ({"begun": True}, REJECTED)
+        assert "MLmodel has 8 bytes" in rejected["rejected"]
 
 
 def test_who_asks_with_anything_but_frames_is_not_answered() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bunriwiki.artifacts.manifest import DamagedArtifactError
-from bunriwiki.model_store.following import Candidate
+from bunriwiki.model_store.generation_watcher import Candidate
 from bunriwiki.telemetry.vitals import resident_memory
 from runners.folder_loader import FolderLoader
 from runners.kcbert import KcBert
@@ -33,6 +33,6 @@ def test_an_unloaded_model_gives_its_memory_back(name: str, model: Callable[[Pat
         _ = loader.servable
 
 
-def test_a_folder_with_another_version_is_refused() -> None:
+def test_a_folder_with_another_version_is_rejected() -> None:
     with pytest.raises(DamagedArtifactError, match="holds fallback-2"):
         FolderLoader(KcBert, Candidate("v1", MODELS / "kcbert")).load()

@@ -32,7 +32,7 @@ def test_no_inputs_no_answers() -> None:
     assert isolating(lambda inputs: [0 for _ in inputs], []) == []
 
 
-def test_a_model_that_answers_wrongly_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_answers_wrongly_is_rejected(tmp_path: Path) -> None:
     sample = GoldenText(text="가", details={"a": 0.5, "b": 0.5})
     right = Classification(label="a", score=0.5, details={"a": 0.5, "b": 0.5})
     wrong = Classification(label="a", score=1, details={"a": 1, "b": 0})
@@ -43,12 +43,12 @@ def test_a_model_that_answers_wrongly_is_refused(tmp_path: Path) -> None:
         hold_to_golden(tmp_path, sample, Failure(kind="internal", message="no answer"))
 
 
-def test_another_models_version_is_refused() -> None:
+def test_another_models_version_is_rejected() -> None:
     with pytest.raises(DamagedArtifactError, match="a version of kcbert, not of yolo"):
         read_verified(MODELS / "kcbert", "yolo")
 
 
-def test_a_damaged_version_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_version_is_rejected(tmp_path: Path) -> None:
     folder = shutil.copytree(MODELS / "kcbert", tmp_path / "kcbert")
     with (folder / "model.onnx").open("r+b") as stream:
         stream.seek(1000)

@@ -19,7 +19,7 @@ from runners.sentiment import Sentiment
 from runners.yolo import Yolo
 from tests.conftest import MODELS, PHOTOS
 
-LEAST_GOLDEN = 64
+MIN_GOLDEN = 64
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def sentiment() -> Sentiment:
 
 def test_the_detector_holds_to_its_original(yolo: Yolo) -> None:
     samples = read_golden_photos(MODELS / "yolo")
-    assert len(samples) >= LEAST_GOLDEN
+    assert len(samples) >= MIN_GOLDEN
     photos = [Photo(data=(MODELS / "yolo" / one.image).read_bytes(), confidence=one.confidence) for one in samples]
     for sample, answer in zip(samples, yolo.predict(photos).results, strict=True):
         assert isinstance(answer, Detections)
@@ -49,7 +49,7 @@ def test_the_detector_holds_to_its_original(yolo: Yolo) -> None:
 @pytest.mark.parametrize("name", ["kcbert", "sentiment"])
 def test_the_classifiers_hold_to_their_originals(name: str, request: pytest.FixtureRequest) -> None:
     samples = read_golden_texts(MODELS / name)
-    assert len(samples) >= LEAST_GOLDEN
+    assert len(samples) >= MIN_GOLDEN
     answers = request.getfixturevalue(name).predict([one.text for one in samples]).results
     for sample, answer in zip(samples, answers, strict=True):
         assert isinstance(answer, Classification)
@@ -143,7 +143,7 @@ def test_odd_texts_are_answered(kcbert: KcBert, sentiment: Sentiment, text: str)
         assert isinstance(answer, Classification)
 
 
-def test_a_model_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
+def test_a_model_without_its_tokenizer_is_rejected(tmp_path: Path) -> None:
     folder = shutil.copytree(MODELS / "kcbert", tmp_path / "kcbert")
     (folder / "tokenizer.json").unlink()
     manifest = Manifest.read(folder)
@@ -153,6 +153,6 @@ def test_a_model_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("model", "other"), [(Yolo, "kcbert"), (KcBert, "yolo"), (Sentiment, "yolo")])
-def test_a_version_of_another_kind_is_refused(model: Callable[[Path], object], other: str) -> None:
+def test_a_version_of_another_kind_is_rejected(model: Callable[[Path], object], other: str) -> None:
     with pytest.raises(DamagedArtifactError):
         model(MODELS / other)

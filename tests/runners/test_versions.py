@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from bunriwiki.lifecycle.manager import NotAvailableError
-from bunriwiki.model_store.following import Follower
 from bunriwiki.model_store.generation import Generations, Target
+from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.heartbeats import Heartbeat, Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.settings import VitalLimits
 from bunriwiki.telemetry.vitals import Vitals
 from runners import versions
-from runners.turns import Rest
+from runners.throttle import Rest
 from runners.versions import NoVersionError, Versions
 from tests.conftest import MODELS
 
@@ -68,8 +68,8 @@ class Worker:
     def prepare(self, version: str) -> None:
         self.change(lambda old: old.prepare("yolo", target(version)))
 
-    def flip(self, version: str) -> None:
-        self.change(lambda old: old.flip("yolo", target(version)))
+    def activate(self, version: str) -> None:
+        self.change(lambda old: old.activate("yolo", target(version)))
 
     def answer(self, version: str) -> str:
         with self.versions.handle(version) as handle:
@@ -89,7 +89,7 @@ class Worker:
 
 
 def target(version: str) -> Target:
-    return Target(version=version, since=datetime.now(UTC), source="a test", by="person")
+    return Target(version=version, since=datetime.now(UTC), source="a test", by="operator")
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     layout = Layout(tmp_path)
     layout.create()
     vitals = Vitals("yolo", Heartbeats(layout.run), VitalLimits(memory=0, workers=1, last_word=60))
-    worker = Worker(layout, vitals, Versions("yolo", Word, Follower(layout, {"yolo": MODELS / "yolo"}), vitals))
+    worker = Worker(layout, vitals, Versions("yolo", Word, GenerationWatcher(layout, {"yolo": MODELS / "yolo"}), vitals))
     monkeypatch.setattr(vitals, "end", worker.ends.append)
     yield worker
     Word.stuck.set()
@@ -122,8 +122,8 @@ def test_it_prepares_and_swaps_and_lets_go(worker: Worker) -> None:
     worker.prepare("v1")
     worker.until(lambda it: it.prepared("v1"))
     assert worker.versions.serving == "fallback-2"
-    assert worker.answer("v1") == "v1"  # a gateway may have noticed the flip before this worker does
-    worker.flip("v1")
+    assert worker.answer("v1") == "v1"  # a gateway may have noticed the activate before this worker does
+    worker.activate("v1")
     worker.until(lambda it: it.serving == "v1" and it.generation == 1)
     assert worker.has("v1")
     assert worker.answer("fallback-2") == "fallback"  # and another one may not have noticed yet
@@ -134,7 +134,7 @@ def test_it_prepares_and_swaps_and_lets_go(worker: Worker) -> None:
 
 def test_a_worker_that_starts_later_loads_what_the_file_says(worker: Worker) -> None:
     worker.publish("v1")
-    worker.flip("v1")
+    worker.activate("v1")
     worker.versions.start()
     assert worker.versions.serving == "v1"
     assert set(worker.vitals.latest.loaded) == {"v1"}
@@ -147,7 +147,7 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(worker: Worker, word: s
     worker.prepare("v1")
     worker.until(lambda it: it.failed("v1") is not None)
     assert worker.answer("fallback-2") == "fallback"
-    worker.flip("v1")
+    worker.activate("v1")
     worker.until(lambda it: it.generation == 1)
     assert worker.versions.serving == "fallback-2"
     assert not worker.ends  # nobody has it
@@ -156,29 +156,29 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(worker: Worker, word: s
 def test_at_its_start_it_takes_the_version_before_and_then_the_fallback(worker: Worker) -> None:
     worker.publish("v1", "broken")
     worker.publish("v2", "broken")
-    worker.flip("v1")
-    worker.flip("v2")
+    worker.activate("v1")
+    worker.activate("v2")
     worker.versions.start()
     assert worker.versions.serving == "fallback-2"
     assert "v2" in worker.vitals.latest.errors
     worker.publish("v3")
     worker.prepare("v3")
     worker.until(lambda it: it.prepared("v3"))
-    worker.flip("v3")
+    worker.activate("v3")
     worker.until(lambda it: it.serving == "v3")
 
 
 def test_the_last_known_good_version_comes_before_the_fallback(worker: Worker) -> None:
     worker.publish("v1")
-    worker.flip("v1")
-    worker.flip("v2")  # was never published
+    worker.activate("v1")
+    worker.activate("v2")  # was never published
     worker.versions.start()
     assert worker.versions.serving == "v1"
 
 
 def test_what_could_not_be_loaded_is_tried_again_after_a_while(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "TRY_AGAIN", 0.2)
-    worker.flip("v1")
+    worker.activate("v1")
     worker.versions.start()
     assert worker.versions.serving == "fallback-2"
     worker.publish("v1")
@@ -198,7 +198,7 @@ def test_a_load_that_is_stuck_at_the_start_gives_way(worker: Worker, monkeypatch
     monkeypatch.setattr(versions, "START_SECONDS", 6.0)
     monkeypatch.setattr(versions, "PATIENCE", 0.1)
     worker.publish("v1", "stuck")
-    worker.flip("v1")
+    worker.activate("v1")
     worker.versions.start()
     assert worker.versions.serving == "fallback-2"
 
@@ -207,7 +207,7 @@ def test_when_everything_is_stuck_at_the_start_it_ends(worker: Worker, monkeypat
     monkeypatch.setattr(versions, "START_SECONDS", 0.5)
     for version in ("v1", "v2"):
         worker.publish(version, "stuck")
-        worker.flip(version)
+        worker.activate(version)
     with pytest.raises(NoVersionError, match="within"):
         worker.versions.start()
 
@@ -221,7 +221,7 @@ def other_worker(worker: Worker, version: str, state: str = "available", parent:
 
 def test_a_worker_does_not_start_with_less_than_its_siblings(worker: Worker) -> None:
     worker.publish("v1", "broken")
-    worker.flip("v1")
+    worker.activate("v1")
     other_worker(worker, "v1")
     with pytest.raises(NoVersionError, match="other workers could load yolo:v1"):
         worker.versions.start()
@@ -235,7 +235,7 @@ def test_a_straggler_ends_when_any_worker_is_ahead(worker: Worker, state: str, e
     other_worker(worker, "v1", state, parent=1)
     worker.until(lambda it: it.loaded.get("v1") == "loading")
     assert not worker.ends
-    worker.flip("v1")
+    worker.activate("v1")
     worker.until(lambda it: it.generation == 1)
     time.sleep(versions.GRACE + 1.5)
     assert bool(worker.ends) == ends
@@ -246,7 +246,7 @@ def test_a_straggler_ends_when_any_worker_is_ahead(worker: Worker, state: str, e
 def test_a_worker_that_failed_ends_where_its_siblings_answer(worker: Worker, parent: int | None, ends: bool) -> None:
     worker.publish("v1", "broken")
     worker.versions.start()
-    worker.flip("v1")
+    worker.activate("v1")
     other_worker(worker, "v1", parent=parent)
     worker.until(lambda it: it.failed("v1") is not None)
     time.sleep(versions.GRACE + 1.5)
@@ -290,7 +290,7 @@ def test_a_version_that_failed_once_may_go_live_later(worker: Worker, monkeypatc
     time.sleep(0.2)
     worker.prepare("v1")
     worker.until(lambda it: it.prepared("v1"))
-    worker.flip("v1")
+    worker.activate("v1")
     worker.until(lambda it: it.serving == "v1")
     for _ in range(20):
         assert worker.has("v1")
@@ -300,7 +300,7 @@ def test_a_version_that_failed_once_may_go_live_later(worker: Worker, monkeypatc
 def test_a_store_that_cannot_be_read_stops_nothing(worker: Worker) -> None:
     worker.versions.start()
     worker.publish("v1")
-    worker.flip("v1")
+    worker.activate("v1")
     worker.until(lambda it: it.serving == "v1")
     kept = worker.layout.generation.read_text()
     for broken in ("{", "models: {yolo: {serving: {since: 2026-02-30}}}", None):

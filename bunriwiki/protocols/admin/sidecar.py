@@ -54,8 +54,8 @@ class Sidecar:
         if answer.status != 200:
             raise errors.RequestError(answer.status, "Not loaded", str(json.loads(answer.body).get("detail")))
         outcome = json.loads(answer.body)["outcomes"][model]
-        if outcome["verdict"] not in ("swapped", "unchanged"):
-            raise errors.broken(f"{model} was not loaded. {outcome['verdict']}: {outcome['reason']}.")
+        if outcome["status"] not in ("promoted", "unchanged"):
+            raise errors.broken(f"{model} was not loaded. {outcome['status']}: {outcome['reason']}.")
 
     async def unload(self, authorization: str | None, model: str) -> None:
         """Raises RequestError: every model serves at all times."""

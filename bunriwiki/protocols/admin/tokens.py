@@ -11,7 +11,7 @@ from loguru import logger
 from bunriwiki.protocols.handlers import errors
 
 DELAY = 0.5  # seconds until a wrong token is answered
-MOST_DELAYED = 32  # answers that wait so; one more is refused at once
+MAX_DELAYED = 32  # answers that wait so; one more is rejected at once
 
 
 class AdminGate:
@@ -31,7 +31,7 @@ class AdminGate:
         right = [hmac.compare_digest(sent, token) for token in self._tokens]
         if kind.lower() == "bearer" and any(right):
             return
-        if self._delayed >= MOST_DELAYED:
+        if self._delayed >= MAX_DELAYED:
             raise errors.too_many("Too many wrong tokens. Wait a moment.")
         logger.warning("an administration call came without the right token")
         self._delayed += 1

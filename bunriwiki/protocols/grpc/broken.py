@@ -12,7 +12,7 @@ BROKEN = object()
 SENTENCE = "The message cannot be read: it is not what the proto of this service says."
 
 
-class RefuseBroken(grpc.aio.ServerInterceptor):
+class RejectBroken(grpc.aio.ServerInterceptor):
     """Answers INVALID_ARGUMENT to what cannot be decoded."""
 
     async def intercept_service(

@@ -12,7 +12,7 @@ from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.handlers import errors
 from bunriwiki.protocols.handlers.statistics import Duration, Statistics
 from bunriwiki.protocols.inference.handlers import InferRequest, InferResponse, ModelMetadata
-from bunriwiki.protocols.inference.tensors import MOST_INPUTS, Tensor, TensorSpec, elements, split_bytes, to_raw
+from bunriwiki.protocols.inference.tensors import MAX_INPUTS, Tensor, TensorSpec, elements, split_bytes, to_raw
 
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -32,7 +32,7 @@ CODES = {
 
 def read_request(message: pb.ModelInferRequest) -> InferRequest:
     """The call in a message. Raises RequestError."""
-    if len(message.inputs) > MOST_INPUTS or len(message.outputs) > MOST_INPUTS:
+    if len(message.inputs) > MAX_INPUTS or len(message.outputs) > MAX_INPUTS:
         raise errors.broken(f"The call has {len(message.inputs)} inputs; the model takes one.")
     raw = list(message.raw_input_contents)
     if raw and len(raw) != len(message.inputs):

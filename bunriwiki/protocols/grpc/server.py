@@ -13,18 +13,18 @@ from grpc_reflection.v1alpha import reflection
 from loguru import logger
 
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.protocols.grpc.broken import RefuseBroken
+from bunriwiki.protocols.grpc.broken import RejectBroken
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from bunriwiki.protocols.grpc.servicer import SERVICE, Servicer
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.inference.handlers import OpenInference
 
-MOST_CALLS = 1024  # at once; more are answered RESOURCE_EXHAUSTED
-MOST_BYTES = 10 * 2**20 + 2**16
-LOOK_EVERY = 1.0  # seconds between two looks at how the models are
+MAX_CALLS = 1024  # at once; more are answered RESOURCE_EXHAUSTED
+MAX_BYTES = 10 * 2**20 + 2**16
+POLL_SECONDS = 1.0  # seconds between two looks at how the models are
 OPTIONS = [
     ("grpc.so_reuseport", 1),  # the kernel spreads connections over the gateway's workers
-    ("grpc.max_receive_message_length", MOST_BYTES),
+    ("grpc.max_receive_message_length", MAX_BYTES),
     ("grpc.max_metadata_size", 16 * 2**10),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
@@ -42,14 +42,14 @@ class Certificates:
     clients: Path | None
 
 
-class GrpcDoor:
+class GrpcServer:
     """Open Inference, health and reflection on one port."""
 
     def __init__(self, handlers: OpenInference, memory: Memory) -> None:
         self._handlers = handlers
         self._servicer = Servicer(handlers, memory)
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(interceptors=[RefuseBroken()], options=OPTIONS, maximum_concurrent_rpcs=MOST_CALLS)
+        self._server = grpc.aio.server(interceptors=[RejectBroken()], options=OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
         self._watch: asyncio.Task[None] | None = None
         add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -90,7 +90,7 @@ class GrpcDoor:
             except Exception:
                 logger.exception("the health of the models could not be found out")
                 await self._set_health(dict.fromkeys(MODELS, False))
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _set_health(self, ready: dict[str, bool]) -> None:
         everything = all(ready.values())

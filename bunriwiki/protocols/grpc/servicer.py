@@ -20,7 +20,7 @@ from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, VERSION, Op
 from bunriwiki.telemetry.metrics import begin_with_routes, count_request
 
 LEAVING = 0.1  # seconds for the last answers to leave
-DOOR = "grpc"  # its name in the metrics
+PROTOCOL = "grpc"  # its name in the metrics
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -36,7 +36,7 @@ class Servicer(GRPCInferenceServiceServicer):
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        begin_with_routes([("POST", f"/{SERVICE.full_name}/{method.name}") for method in SERVICE.methods], DOOR, "OK")
+        begin_with_routes([("POST", f"/{SERVICE.full_name}/{method.name}") for method in SERVICE.methods], PROTOCOL, "OK")
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
         async def answer() -> pb.ServerLiveResponse:
@@ -82,11 +82,11 @@ class Servicer(GRPCInferenceServiceServicer):
                 try:
                     yield pb.ModelStreamInferResponse(infer_response=await self._infer(request, context))
                 except Exception as error:
-                    refused = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
-                    yield pb.ModelStreamInferResponse(error_message=_said(error), infer_response=refused)
+                    rejected = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
+                    yield pb.ModelStreamInferResponse(error_message=_said(error), infer_response=rejected)
             status = "OK"
         finally:
-            count_request("POST", f"/{SERVICE.full_name}/ModelStreamInfer", status, DOOR, time.perf_counter() - started)
+            count_request("POST", f"/{SERVICE.full_name}/ModelStreamInfer", status, PROTOCOL, time.perf_counter() - started)
 
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
         async def answer() -> pb.ModelStatisticsResponse:
@@ -158,7 +158,7 @@ class Servicer(GRPCInferenceServiceServicer):
             logger.exception("{} failed", method)
             await _abort(context, errors.internal("Something went wrong here. It was logged."))
         finally:
-            count_request("POST", f"/{SERVICE.full_name}/{method}", status, DOOR, time.perf_counter() - started)
+            count_request("POST", f"/{SERVICE.full_name}/{method}", status, PROTOCOL, time.perf_counter() - started)
 
 
 def _said(error: Exception) -> str:

@@ -22,7 +22,7 @@ from bunriwiki.protocols.handlers.shadowing import Comparisons, Shadow
 from bunriwiki.protocols.handlers.statistics import StatisticsByVersion
 from bunriwiki.protocols.handlers.status import ModelStates, Status
 
-MOST_CHARACTERS = 10_000
+MAX_CHARACTERS = 10_000
 TRIES = 4  # of a batch whose calls name a version that not every worker has
 BETWEEN_TRIES = 0.02  # seconds before a batch is offered again to workers that did not have its version
 PROBE_SECONDS = 1.0  # how long a runner may take to say that it is ready
@@ -52,7 +52,7 @@ class RunnerClient(Protocol[AnswerT]):
 class Limits:
     """How much may wait for a model, how many calls go to its runners at once, and how many seconds an answer may take."""
 
-    most_waiting: int
+    max_queue_size: int
     parallel: int
     deadline: float
 
@@ -69,7 +69,7 @@ class Model(Generic[InputT, AnswerT]):
         name: str,
         runner: RunnerClient[AnswerT],
         route: Route,
-        most_at_once: int,
+        max_batch_size: int,
         limits: Limits,
         *,
         comparisons: Comparisons,
@@ -78,7 +78,7 @@ class Model(Generic[InputT, AnswerT]):
         self.statistics = StatisticsByVersion()
         self._runner = runner
         self._route = route
-        self._most_at_once = most_at_once
+        self._max_batch_size = max_batch_size
         self._limits = limits
         self._serving = self._batcher(self._call)
         self._no_canary = self._batcher(lambda batch: self._call_with(batch, self._route.version()))
@@ -130,8 +130,8 @@ class Model(Generic[InputT, AnswerT]):
             raise errors.unavailable(f"{self.name} is being restarted. Try again in a moment.") from None
 
     async def _ask(self, inputs: Sequence[InputT], version: str | None, end: float) -> list[Served[AnswerT | Failure]]:
-        if len(inputs) > self._limits.most_waiting:
-            raise errors.too_large(f"At most {self._limits.most_waiting} inputs go in one call.")
+        if len(inputs) > self._limits.max_queue_size:
+            raise errors.too_large(f"At most {self._limits.max_queue_size} inputs go in one call.")
         if version is not None and version != self.version():
             return await self._batcher_of(version).submit(inputs, _left(end))
         batcher = self._serving
@@ -149,7 +149,9 @@ class Model(Generic[InputT, AnswerT]):
         self, call: Callable[[list[InputT]], Awaitable[list[Served[AnswerT | Failure]]]]
     ) -> Batcher[InputT, Served[AnswerT | Failure]]:
         limits = self._limits
-        return Batcher(call, most_at_once=self._most_at_once, most_waiting=limits.most_waiting, parallel=limits.parallel)
+        return Batcher(
+            call, max_batch_size=self._max_batch_size, max_queue_size=limits.max_queue_size, parallel=limits.parallel
+        )
 
     def _batcher_of(self, version: str) -> Batcher[InputT, Served[AnswerT | Failure]]:
         loaded = self.loaded()
@@ -178,7 +180,7 @@ class Model(Generic[InputT, AnswerT]):
     async def _call_with(self, batch: list[InputT], version: str) -> list[Served[AnswerT | Failure]]:
         async with asyncio.timeout(self._limits.deadline):  # by then nobody waits for the answer any more
             while True:
-                answers = await self._hop(batch, version)
+                answers = await self._call_runner(batch, version)
                 if answers.version == version:
                     self._route.answered(version)
                     if (copy_to := self._route.shadow()) and copy_to != version:
@@ -190,20 +192,20 @@ class Model(Generic[InputT, AnswerT]):
     async def _call_named(self, batch: list[InputT], version: str) -> list[Served[AnswerT | Failure]]:
         async with asyncio.timeout(self._limits.deadline):
             for _ in range(TRIES):
-                answers = await self._hop(batch, version)
+                answers = await self._call_runner(batch, version)
                 if answers.version == version:
                     return _served(answers)
                 await asyncio.sleep(BETWEEN_TRIES)  # another worker may have it
         raise self._no_version(version)
 
-    async def _hop(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
+    async def _call_runner(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
         begun = time.monotonic_ns()
-        answers = await self._hop_twice(batch, version)
+        answers = await self._call_runner_twice(batch, version)
         if answers.version == version:
             self.statistics.of(version).infer.add(time.monotonic_ns() - begun)
         return answers
 
-    async def _hop_twice(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
+    async def _call_runner_twice(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
         try:
             return await self._runner.predict(batch, version)
         except ConnectionLostError as error:
@@ -295,8 +297,8 @@ class DataPlane:
 
 
 def _checked(text: str) -> str:
-    if len(text) > MOST_CHARACTERS:
-        raise errors.too_large(f"The text has {len(text)} characters; at most {MOST_CHARACTERS} are accepted. Shorten it.")
+    if len(text) > MAX_CHARACTERS:
+        raise errors.too_large(f"The text has {len(text)} characters; at most {MAX_CHARACTERS} are accepted. Shorten it.")
     if not text.strip():
         raise errors.invalid("The field `text` is empty. Send the text to classify.")
     return text

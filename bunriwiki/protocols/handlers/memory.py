@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from bunriwiki.protocols.handlers import errors
 
-MOST_HELD_BYTES = 512 * 2**20
+MAX_HELD_BYTES = 512 * 2**20
 
 
 class Memory:
@@ -23,7 +23,7 @@ class Memory:
 
         def take(size: int) -> None:
             nonlocal mine
-            if self._held + size > MOST_HELD_BYTES:
+            if self._held + size > MAX_HELD_BYTES:
                 raise errors.unavailable("More large requests are waiting than there is memory for. Try again later.", 5)
             self._held += size
             mine += size

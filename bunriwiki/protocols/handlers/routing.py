@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable
 
-from bunriwiki.model_store.following import Follower
+from bunriwiki.model_store.generation_watcher import GenerationWatcher
 
 PATIENCE = 5.0  # seconds that workers have to come by the version that the file names, before another one will do
 
@@ -23,15 +23,15 @@ class Route:
     `chance` draws a number, 0..1.
     """
 
-    def __init__(self, model: str, follower: Follower, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, model: str, generation_watcher: GenerationWatcher, chance: Callable[[], float] = random.random) -> None:
         self._model = model
-        self._follower = follower
+        self._generation_watcher = generation_watcher
         self._chance = chance
         self._missing: tuple[str, float] | None = None  # the version that workers do not have, and since when
 
     def version(self) -> str:
         """The version that serves."""
-        return self._follower.aspired(self._model).serving.version
+        return self._generation_watcher.aspired(self._model).serving.version
 
     def draw(self) -> str:
         """The version to stamp the next batch with."""
@@ -43,7 +43,7 @@ class Route:
 
     def loaded(self) -> set[str]:
         """The versions that runners may have in memory."""
-        aspired = self._follower.aspired(self._model)
+        aspired = self._generation_watcher.aspired(self._model)
         return {one.version for one in (aspired.serving, aspired.preparing, *aspired.instead) if one}
 
     def answered(self, version: str) -> None:
@@ -52,14 +52,14 @@ class Route:
             self._missing = None
 
     def _tried(self, *, shadow: bool) -> str | None:
-        aspired = self._follower.aspired(self._model)
+        aspired = self._generation_watcher.aspired(self._model)
         if aspired.canary is None or aspired.preparing is None or aspired.canary.shadow != shadow:
             return None
         return aspired.preparing.version if self._chance() < aspired.canary.share else None
 
     async def instead(self, offered: str) -> str:
         """The version to ask for next, where a worker did not have the one asked for, and has `offered`."""
-        await asyncio.to_thread(self._follower.look)  # perhaps this process is the one that is behind
+        await asyncio.to_thread(self._generation_watcher.look)  # perhaps this process is the one that is behind
         should, now = self.version(), time.monotonic()
         if self._missing is None or self._missing[0] != should:
             self._missing = (should, now)

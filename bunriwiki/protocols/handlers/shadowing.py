@@ -19,7 +19,7 @@ InputT = TypeVar("InputT")
 class Comparisons:
     """What the comparisons of one gateway worker have found since its start, by model and version."""
 
-    MOST = 16
+    MAX = 16
 
     def __init__(self) -> None:
         self._found: dict[str, Shadowed] = {}
@@ -29,7 +29,7 @@ class Comparisons:
         key = f"{model}:{version}"
         old = self._found.get(key)
         if old is None:
-            while len(self._found) >= self.MOST:
+            while len(self._found) >= self.MAX:
                 del self._found[next(iter(self._found))]
             old = Shadowed()
         # A new object in one step: the heartbeat's thread reads meanwhile.

@@ -31,4 +31,4 @@ class FirstSync:
         state = SyncState.read(self._path)
         if state is None or not state.is_alive:
             return self.expected
-        return not state.has_looked
+        return not state.has_synced

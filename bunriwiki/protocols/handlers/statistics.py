@@ -42,7 +42,7 @@ class Statistics:
 class StatisticsByVersion:
     """The statistics of one model; of the versions that answered last."""
 
-    MOST_VERSIONS = 16
+    MAX_VERSIONS = 16
 
     def __init__(self) -> None:
         self._versions: dict[str, Statistics] = {}
@@ -50,7 +50,7 @@ class StatisticsByVersion:
     def of(self, version: str) -> Statistics:
         """The statistics of a version, to be added to."""
         if version not in self._versions:
-            while len(self._versions) >= self.MOST_VERSIONS:
+            while len(self._versions) >= self.MAX_VERSIONS:
                 del self._versions[next(iter(self._versions))]
             self._versions[version] = Statistics()
         return self._versions[version]

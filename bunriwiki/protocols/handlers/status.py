@@ -10,8 +10,8 @@ from datetime import datetime
 from pydantic import BaseModel, Field
 
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.model_store.following import Follower
 from bunriwiki.model_store.generation import ModelGeneration
+from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.heartbeats import HOST, Heartbeat, Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.sync_state import ModelSync, SyncState
@@ -62,11 +62,11 @@ class ModelStates(BaseModel):
 class Status:
     """Reads the store; blocks on its files. `workers` is how many each model of this service should have."""
 
-    def __init__(self, layout: Layout, follower: Follower, workers: int, first_sync: FirstSync) -> None:
+    def __init__(self, layout: Layout, generation_watcher: GenerationWatcher, workers: int, first_sync: FirstSync) -> None:
         self._workers = workers
         self._first_sync = first_sync
         self._layout = layout
-        self._follower = follower
+        self._generation_watcher = generation_watcher
         self._heartbeats = Heartbeats(layout.run)
 
     def models(self) -> ModelStates:
@@ -95,15 +95,15 @@ class Status:
         mine = [one for one in self._heartbeats.alive() if _is_mine(one)]
         found: dict[str, dict[str, bool]] = {}
         for model in MODELS:
-            aspired = self._follower.aspired(model)
+            aspired = self._generation_watcher.aspired(model)
             answering = {one.serving for one in mine if one.role == model and one.serving} or {aspired.serving.version}
             known = {one.version for one in aspired.instead} | set(self._layout.versions(model)) | answering
             found[model] = {version: version in answering for version in sorted(known)}
         return found
 
     def _model(self, model: str, workers: Sequence[Heartbeat], sync: ModelSync | None) -> ModelState:
-        generation = self._follower.generations.of(model)
-        serving = self._follower.aspired(model).serving.version
+        generation = self._generation_watcher.generations.of(model)
+        serving = self._generation_watcher.aspired(model).serving.version
         reasons = self._reasons(generation, serving, workers)
         if sync and sync.trouble:
             reasons.append(sync.trouble)

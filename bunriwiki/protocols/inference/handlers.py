@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bunriwiki.artifacts.manifest import MODELS, DamagedArtifactError, Manifest
-from bunriwiki.model_store.following import Follower
+from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.protocols.admin.sidecar import Sidecar
 from bunriwiki.protocols.handlers import errors
 from bunriwiki.protocols.handlers.dataplane import DataPlane
@@ -69,9 +69,9 @@ class IndexEntry:
 class OpenInference:
     """Answers the calls of the protocol from the data plane. Every method raises RequestError."""
 
-    def __init__(self, dataplane: DataPlane, follower: Follower, sidecar: Sidecar) -> None:
+    def __init__(self, dataplane: DataPlane, generation_watcher: GenerationWatcher, sidecar: Sidecar) -> None:
         self._dataplane = dataplane
-        self._follower = follower
+        self._generation_watcher = generation_watcher
         self._sidecar = sidecar
 
     async def server_ready(self) -> bool:
@@ -92,7 +92,7 @@ class OpenInference:
         if version and version not in (serving, *others):
             raise errors.not_found(f"{model} has no version {version[:70]!r} in memory.")
         try:
-            manifest = await asyncio.to_thread(_manifest, self._follower.folder(model, version or serving))
+            manifest = await asyncio.to_thread(_manifest, self._generation_watcher.folder(model, version or serving))
         except DamagedArtifactError:
             raise errors.unavailable(f"The store does not have {model}:{version or serving} now.") from None
         known = signature(model, len(manifest.labels))
@@ -117,7 +117,7 @@ class OpenInference:
         found = []
         for state in (await self._dataplane.models()).models:
             ways = [(version, how) for worker in state.workers if worker.here for version, how in worker.loaded.items()]
-            published = await asyncio.to_thread(self._follower.published, state.name)
+            published = await asyncio.to_thread(self._generation_watcher.published, state.name)
             for version in sorted({*published, *dict(ways), state.serving}):
                 entry = _entry(state.name, version, {how for other, how in ways if other == version})
                 if entry.state == "READY" or not ready_only:

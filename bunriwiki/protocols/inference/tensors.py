@@ -12,9 +12,9 @@ import numpy.typing as npt
 from bunriwiki.protocols.handlers import errors
 
 LENGTH = struct.Struct("<I")  # before each element of a BYTES tensor in its raw form
-MOST_DIMENSIONS = 8
-MOST_ELEMENTS = 128
-MOST_INPUTS = 8
+MAX_DIMENSIONS = 8
+MAX_ELEMENTS = 128
+MAX_INPUTS = 8
 
 Data = Sequence[bytes] | npt.NDArray[np.float32] | npt.NDArray[np.int32]
 
@@ -41,7 +41,7 @@ class Tensor:
 
 def elements(name: str, shape: Sequence[int]) -> int:
     """How many elements a tensor of this shape has. Raises RequestError for a shape that no input can have."""
-    if len(shape) > MOST_DIMENSIONS:
+    if len(shape) > MAX_DIMENSIONS:
         raise errors.broken(f"The shape of input {name[:40]!r} has {len(shape)} dimensions.")
     if any(size < 0 for size in shape):
         raise errors.broken(f"The shape of input {name[:40]!r} has a negative size.")
@@ -50,8 +50,8 @@ def elements(name: str, shape: Sequence[int]) -> int:
     count = 1
     for size in shape:
         count *= size
-        if count > MOST_ELEMENTS:
-            raise errors.too_large(f"Input {name[:40]!r} is too long: at most {MOST_ELEMENTS} elements go in one call.")
+        if count > MAX_ELEMENTS:
+            raise errors.too_large(f"Input {name[:40]!r} is too long: at most {MAX_ELEMENTS} elements go in one call.")
     return count
 
 

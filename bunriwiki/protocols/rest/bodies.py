@@ -14,11 +14,11 @@ from starlette.types import Receive
 
 from bunriwiki.artifacts.inputs import THRESHOLDS, Photo
 from bunriwiki.protocols.handlers import errors
-from bunriwiki.protocols.handlers.dataplane import MOST_CHARACTERS
+from bunriwiki.protocols.handlers.dataplane import MAX_CHARACTERS
 from bunriwiki.protocols.rest.schemas import TextRequest
 
-MOST_BYTES = 10 * 2**20
-MOST_TEXT_BYTES = 2**17  # 10,000 characters take less however they are escaped, and JSON is parsed on the event loop
+MAX_BYTES = 10 * 2**20
+MAX_TEXT_BYTES = 2**17  # 10,000 characters take less however they are escaped, and JSON is parsed on the event loop
 NUMBER = re.compile(r"[0-9]{0,20}\.?[0-9]{1,20}(e-?[0-9]{1,3})?")
 TRUTHS = {"true": True, "false": False}
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
@@ -39,7 +39,7 @@ class PhotoRequest:
 
 
 class _InMemoryParser(MultiPartParser):
-    spool_max_size = MOST_BYTES + 1  # the body is in memory already and bounded: no detour over the disk
+    spool_max_size = MAX_BYTES + 1  # the body is in memory already and bounded: no detour over the disk
 
 
 async def read_body(headers: Headers, receive: Receive, limit: int, take: Callable[[int], None]) -> bytes:
@@ -136,7 +136,7 @@ async def _parse_multipart(headers: Headers, body: bytes) -> FormData:
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
-    parser = _InMemoryParser(headers, stream(), max_files=2, max_fields=8, max_part_size=MOST_BYTES)
+    parser = _InMemoryParser(headers, stream(), max_files=2, max_fields=8, max_part_size=MAX_BYTES)
     try:
         return await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
@@ -169,7 +169,7 @@ _MISTAKES: dict[str, Callable[[str], errors.RequestError]] = {
     "json_invalid": lambda _: errors.broken('The body is no valid JSON. Send an object like {"text": "..."}.'),
     "missing": lambda field: errors.invalid(f'The field `{field}` is missing. Send {{"text": "..."}}.'),
     "extra_forbidden": lambda field: errors.invalid(f"The field {field!r} is not known here. Send `text` and nothing else."),
-    "string_too_long": lambda field: errors.too_large(f"`{field}` has more than {MOST_CHARACTERS} characters. Shorten it."),
+    "string_too_long": lambda field: errors.too_large(f"`{field}` has more than {MAX_CHARACTERS} characters. Shorten it."),
     "string_too_short": lambda field: errors.invalid(f"The field `{field}` is empty. Send the text to classify."),
     "string_pattern_mismatch": lambda field: errors.invalid(f"The field `{field}` is empty. Send the text to classify."),
     "string_type": lambda field: errors.invalid(f"The field `{field}` must be a string."),

@@ -13,7 +13,7 @@ from bunriwiki.protocols.handlers import errors
 RELOAD = "/reload_model"
 COMMAND = re.compile(r"/v1/models/([^/]+)/(rollback|pin|unpin)")
 TEMPLATES = [RELOAD, *(f"/v1/models/{{model}}/{what}" for what in ("rollback", "pin", "unpin"))]
-MOST_BYTES = 10_000  # of a body
+MAX_BYTES = 10_000  # of a body
 
 
 class CommandRoutes:

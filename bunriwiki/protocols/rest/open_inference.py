@@ -19,8 +19,8 @@ from bunriwiki.protocols.handlers import errors
 from bunriwiki.protocols.handlers.statistics import Duration, Statistics
 from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, VERSION, InferRequest, InferResponse, OpenInference
 from bunriwiki.protocols.inference.tensors import (
-    MOST_DIMENSIONS,
-    MOST_INPUTS,
+    MAX_DIMENSIONS,
+    MAX_INPUTS,
     Tensor,
     TensorSpec,
     elements,
@@ -29,8 +29,8 @@ from bunriwiki.protocols.inference.tensors import (
 )
 
 JSON_LENGTH = "inference-header-content-length"
-MOST_JSON = {"yolo": 4 * 2**20}  # photos in base64
-MOST_TEXT_JSON = 2**20
+MAX_JSON = {"yolo": 4 * 2**20}  # photos in base64
+MAX_TEXT_JSON = 2**20
 KNOWN_PATHS = 128  # paths whose route is remembered
 
 Shape = list[int]
@@ -45,7 +45,7 @@ class InputTensor(_Lenient):
 
     name: str
     datatype: str
-    shape: Shape = Field(max_length=MOST_DIMENSIONS)
+    shape: Shape = Field(max_length=MAX_DIMENSIONS)
     parameters: dict[str, Any] = Field(default_factory=dict)
     data: list[Any] | None = None
 
@@ -62,8 +62,8 @@ class InferBody(_Lenient):
 
     id: str = ""
     parameters: dict[str, Any] = Field(default_factory=dict)
-    inputs: list[InputTensor] = Field(max_length=MOST_INPUTS)
-    outputs: list[OutputChoice] = Field(default_factory=list, max_length=MOST_INPUTS)
+    inputs: list[InputTensor] = Field(max_length=MAX_INPUTS)
+    outputs: list[OutputChoice] = Field(default_factory=list, max_length=MAX_INPUTS)
 
 
 @dataclass(slots=True)
@@ -178,7 +178,7 @@ class OpenInferenceRoutes:
         model = call.path["model"]
         if (coding := call.headers.get("content-encoding", "identity")) != "identity":
             raise errors.unsupported(f"The body is encoded as {coding[:20]!r}. Send it as it is.")
-        text, raw = _split(call, MOST_JSON.get(model, MOST_TEXT_JSON))
+        text, raw = _split(call, MAX_JSON.get(model, MAX_TEXT_JSON))
         body = _parse(InferBody, text)
         request = InferRequest(
             model=model,

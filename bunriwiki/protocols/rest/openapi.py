@@ -45,7 +45,7 @@ RELOAD: dict[str, Any] = {
     "timeout": {"type": "number", "exclusiveMinimum": 0},
 }
 TO: dict[str, Any] = {"version": {"type": "string"}}
-REFUSALS = {
+REJECTIONS = {
     400: "The body is no JSON.",
     401: "The token is wrong.",
     403: "No token is set here.",
@@ -173,7 +173,7 @@ def _command(summary: str, properties: dict[str, Any]) -> dict[str, Any]:
             "parameters": [] if properties is RELOAD else [model],
             "security": [{"token": []}],
             "requestBody": {"required": False, "content": {"application/json": {"schema": schema}}},
-            "responses": {"200": done, "202": done, **{str(status): _problem(text) for status, text in REFUSALS.items()}},
+            "responses": {"200": done, "202": done, **{str(status): _problem(text) for status, text in REJECTIONS.items()}},
         }
     }
 

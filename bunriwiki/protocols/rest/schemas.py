@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bunriwiki.artifacts.answers import Classification, Detection, Detections, ImageSize, Score
 from bunriwiki.disposal.advice import Advice, Guide
-from bunriwiki.protocols.handlers.dataplane import MOST_CHARACTERS
+from bunriwiki.protocols.handlers.dataplane import MAX_CHARACTERS
 
 
 class TextRequest(BaseModel):
@@ -15,7 +15,7 @@ class TextRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     text: str = Field(
-        min_length=1, max_length=MOST_CHARACTERS, pattern=r"\S", examples=["정말 재미있어요"], description="Korean text."
+        min_length=1, max_length=MAX_CHARACTERS, pattern=r"\S", examples=["정말 재미있어요"], description="Korean text."
     )
 
 

@@ -27,7 +27,7 @@ from bunriwiki.protocols.handlers import errors
 from bunriwiki.protocols.handlers.dataplane import DataPlane, Served
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.rest import bodies
-from bunriwiki.protocols.rest.commands import MOST_BYTES as MOST_COMMAND_BYTES
+from bunriwiki.protocols.rest.commands import MAX_BYTES as MAX_COMMAND_BYTES
 from bunriwiki.protocols.rest.commands import TEMPLATES as COMMANDS
 from bunriwiki.protocols.rest.commands import CommandRoutes
 from bunriwiki.protocols.rest.open_inference import Call, OpenInferenceRoutes
@@ -38,7 +38,7 @@ from bunriwiki.telemetry.metrics import begin_with_routes, count_request
 
 LINGER_BYTES = 64 * 2**20
 LINGER_SECONDS = 2.0
-DOOR = "rest"  # its name in the metrics
+PROTOCOL = "rest"  # its name in the metrics
 PASSED_ON = ("/", "/livez", "/healthz", "/metrics", "/schema.json")  # what BentoML answers
 ASSETS = "/static_content/"  # what its page at / loads
 METHODS = ("GET", "HEAD", "POST")
@@ -71,7 +71,7 @@ class Incoming:
 Handler = Callable[[Incoming], Awaitable[Reply]]
 
 
-class RestDoor:
+class RestServer:
     """Answers the REST routes from `dataplane`, which is set when the worker has started, with advice from `guide`."""
 
     def __init__(self, *, guide: Guide, log_requests: bool, read_seconds: float) -> None:
@@ -128,7 +128,7 @@ class RestDoor:
         finally:
             seconds = time.perf_counter() - started
             method = scope["method"] if scope["method"] in METHODS else OTHER
-            count_request(method, route, str(status), DOOR, seconds)
+            count_request(method, route, str(status), PROTOCOL, seconds)
             if bento_metrics:
                 bento_metrics.end(route, status, seconds)
 
@@ -141,7 +141,7 @@ class RestDoor:
         else:
             # Nothing of BentoML's but what is named here can be reached. Above all its own handlers of the declared calls
             # cannot: its router also takes `/predict%0A` for `/predict`, and there a file field may be an address to fetch.
-            await self._refuse(404, scope, receive, send)
+            await self._reject(404, scope, receive, send)
 
     def _owns(self, path: str) -> bool:
         return path in self._posts or path in self._gets or OpenInferenceRoutes.owns(path) or bool(CommandRoutes.template(path))
@@ -163,7 +163,7 @@ class RestDoor:
         gets = [("GET", path) for path in (*self._gets, *PASSED_ON)]
         posts = [("POST", path) for path in (*self._posts, *COMMANDS)]
         routes = [*posts, *gets, *templates]
-        begin_with_routes(routes, DOOR, "200")
+        begin_with_routes(routes, PROTOCOL, "200")
         self._bento_metrics = BentoMetrics()
         for _, route in routes:
             self._bento_metrics.existing(route, 200)
@@ -214,13 +214,13 @@ class RestDoor:
         try:
             reply = await self._handle(scope, headers, receive)
         except errors.RequestError as error:
-            reply = _refusal(error, scope["path"], request_id)
+            reply = _rejection(error, scope["path"], request_id)
         except bodies.ClientGoneError:
             # Nobody reads this answer; it is what the metrics count.
             reply = Reply(GONE, b"")
         except Exception:
             logger.exception("{} {} failed | request {}", scope["method"], scope["path"], request_id)
-            reply = _refusal(errors.internal("Something went wrong here. It was logged."), scope["path"], request_id)
+            reply = _rejection(errors.internal("Something went wrong here. It was logged."), scope["path"], request_id)
         reply.headers["X-Request-Id"] = request_id
         await self._send(reply, receive, send)
         if self._log_requests and scope["path"] in self._posts:
@@ -238,7 +238,7 @@ class RestDoor:
             raise errors.method_not_allowed(method, "POST")
         if CommandRoutes.template(path):
             return await self._answer_command(path, headers, receive)
-        limit = bodies.MOST_BYTES if path == "/yolo/prediction" else bodies.MOST_TEXT_BYTES
+        limit = bodies.MAX_BYTES if path == "/yolo/prediction" else bodies.MAX_TEXT_BYTES
         with self.memory.holding() as take:
             body = await self._read(headers, receive, limit, take)
             incoming = Incoming(headers, scope.get("query_string", b""), body)
@@ -256,7 +256,7 @@ class RestDoor:
             raise errors.unavailable("The service is starting. Try again in a moment.")
         handler, names = self.open_inference.find(scope["method"], scope["path"])
         with self.memory.holding() as take:
-            body = await self._read(headers, receive, bodies.MOST_BYTES + bodies.MOST_TEXT_BYTES, take)
+            body = await self._read(headers, receive, bodies.MAX_BYTES + bodies.MAX_TEXT_BYTES, take)
             answer = await _unless_gone(handler(Call(names, headers, body)), receive)
         reply = Reply(answer.status, answer.body)
         if answer.json_length is not None:
@@ -270,7 +270,7 @@ class RestDoor:
         if self.commands is None:
             raise errors.unavailable("The service is starting. Try again in a moment.")
         with self.memory.holding() as take:
-            body = await self._read(headers, receive, MOST_COMMAND_BYTES, take)
+            body = await self._read(headers, receive, MAX_COMMAND_BYTES, take)
             passed = await _unless_gone(self.commands.answer(path, headers, body), receive)
         return Reply(passed.status, passed.body, passed.media_type)
 
@@ -317,9 +317,9 @@ class RestDoor:
             logger.exception("{} {} failed", scope["method"], scope["path"])
             failed = 500
         if failed is not None:
-            await self._refuse(failed, scope, receive, send)
+            await self._reject(failed, scope, receive, send)
 
-    async def _refuse(self, status: int, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _reject(self, status: int, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = _request_id(Headers(scope=scope))
         reply = _problem(_error_for(status, scope["path"]), scope["path"], request_id)
         reply.headers["X-Request-Id"] = request_id
@@ -335,7 +335,7 @@ def _problem(error: errors.RequestError, path: str, request_id: str) -> Reply:
     return Reply(error.status, problem.model_dump_json().encode(), "application/problem+json", dict(error.headers))
 
 
-def _refusal(error: errors.RequestError, path: str, request_id: str) -> Reply:
+def _rejection(error: errors.RequestError, path: str, request_id: str) -> Reply:
     """A problem; below /v2 what the Open Inference Protocol wants instead."""
     if not OpenInferenceRoutes.owns(path):
         return _problem(error, path, request_id)
@@ -388,7 +388,7 @@ async def _unless_gone(work: Awaitable[ResultT], receive: Receive) -> ResultT:
 
 
 async def _linger(receive: Receive) -> None:
-    """Read on for a while after a refusal: a client that is still sending would lose the answer to a closed connection."""
+    """Read on for a while after a rejection: a client that is still sending would lose the answer to a closed connection."""
     read = 0
     try:
         async with asyncio.timeout(LINGER_SECONDS):

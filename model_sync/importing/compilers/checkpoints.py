@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_sync.errors import RejectedError
 from model_sync.importing.compilers import torchvision_ops  # noqa: F401  (first: ultralytics needs what it declares)
 
 # isort: split
@@ -23,7 +24,6 @@ from ultralytics.nn import tasks
 from ultralytics.nn.modules import Detect
 
 from model_sync.importing.compilers.detector_facts import class_names, square_size
-from model_sync.sources import RefusedError
 
 # For every load and every model that is built from a YAML in this process: the YAML has expressions that ultralytics would
 # evaluate, and some of the allowed classes load further checkpoints. The variable ULTRALYTICS_SAFE_LOAD does the same, but is
@@ -45,7 +45,7 @@ class LoadedDetector:
 def load_detector(weights: Path, architecture: Path | None = None) -> LoadedDetector:
     """Load a checkpoint of ultralytics, or a state dict of the model that the YAML `architecture` describes.
 
-    Raises RefusedError for a file that is neither, that asks for more than weights, or whose network is no detector.
+    Raises RejectedError for a file that is neither, that asks for more than weights, or whose network is no detector.
     """
     content = _read(weights)
     network = content.get("ema") or content.get("model")
@@ -68,11 +68,11 @@ def _read(file: Path) -> Mapping[str, Any]:
         try:
             return load_file(file)
         except SafetensorError as error:
-            raise RefusedError(f"{file.name} is no checkpoint (is it whole?): {error}") from error
+            raise RejectedError(f"{file.name} is no checkpoint (is it whole?): {error}") from error
     try:
         torch.serialization.get_unsafe_globals_in_checkpoint(file)  # it constructs nothing
     except Exception as error:  # of many kinds, on other people's bytes
-        raise RefusedError(f"{file.name} is no checkpoint (is it whole?)") from error
+        raise RejectedError(f"{file.name} is no checkpoint (is it whole?)") from error
     try:
         if file.suffix == ".pt":
             content, _ = tasks.torch_safe_load(file, safe_only=True)
@@ -81,12 +81,12 @@ def _read(file: Path) -> Mapping[str, Any]:
     except Exception as error:  # see above
         forbidden = torch.serialization.get_unsafe_globals_in_checkpoint(file)  # but what is on the list by now
         if forbidden:
-            raise RefusedError(
+            raise RejectedError(
                 f"{file.name} asks for {', '.join(sorted(forbidden))}, which no checkpoint needs: it is not loaded"
             ) from error
-        raise RefusedError(f"{file.name} cannot be loaded as a checkpoint: {error}") from error
+        raise RejectedError(f"{file.name} cannot be loaded as a checkpoint: {error}") from error
     if not isinstance(content, Mapping):
-        raise RefusedError(f"{file.name} holds a {type(content).__name__}, no checkpoint and no state dict")
+        raise RejectedError(f"{file.name} holds a {type(content).__name__}, no checkpoint and no state dict")
     return content
 
 
@@ -94,13 +94,13 @@ def _build(weights: Path, content: Mapping[str, Any], architecture: Path | None)
     """The network of a state dict, and what the YAML says of names and size."""
     state = next((content[name] for name in ENVELOPES if isinstance(content.get(name), Mapping)), content)
     if not state or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise RefusedError(f"{weights.name} holds neither a network of ultralytics nor a state dict")
+        raise RejectedError(f"{weights.name} holds neither a network of ultralytics nor a state dict")
     if architecture is None:
-        raise RefusedError(f"{weights.name} is a state dict: it needs its model's YAML (backbone, head, names) beside it")
+        raise RejectedError(f"{weights.name} is a state dict: it needs its model's YAML (backbone, head, names) beside it")
     described = yaml.safe_load(architecture.read_text(encoding="utf-8"))
     names = described.get("names")
     if not names:
-        raise RefusedError(f"{architecture.name} has no names: nothing says what the classes are called")
+        raise RejectedError(f"{architecture.name} has no names: nothing says what the classes are called")
     described = {"nc": len(names), "scale": tasks.guess_model_scale(architecture)} | described
     # Trainers save the network, or the YOLO object around it.
     state = {name.removeprefix("model.") if name.startswith("model.model.") else name: tensor for name, tensor in state.items()}
@@ -108,17 +108,17 @@ def _build(weights: Path, content: Mapping[str, Any], architecture: Path | None)
         network = tasks.DetectionModel(described, verbose=False)
         network.load_state_dict(state)
     except Exception as error:  # it is built from other people's description
-        raise RefusedError(f"{weights.name} does not fit {architecture.name}: {error}") from error
+        raise RejectedError(f"{weights.name} does not fit {architecture.name}: {error}") from error
     return network, names, described.get("imgsz")
 
 
 def _head(weights: Path, network: torch.nn.Module) -> Any:
     if type(network) is not tasks.DetectionModel or tasks.guess_model_task(network) != "detect":
-        raise RefusedError(f"{weights.name} holds a {type(network).__name__}, which is no YOLO detector")
+        raise RejectedError(f"{weights.name} holds a {type(network).__name__}, which is no YOLO detector")
     head = network.model[-1]
     if not isinstance(head, Detect):
-        raise RefusedError(f"{weights.name} ends in {type(head).__name__}, which is no YOLO detector's head")
+        raise RejectedError(f"{weights.name} ends in {type(head).__name__}, which is no YOLO detector's head")
     head.end2end = False  # the boxes before the choice among them, which is ours
     if head.cv2 is None:
-        raise RefusedError(f"{weights.name} was fused for end-to-end inference: publish it as it was trained")
+        raise RejectedError(f"{weights.name} was fused for end-to-end inference: publish it as it was trained")
     return head

@@ -3,7 +3,7 @@
     python -m model_sync.importing.compilers.job MODEL FOLDER OUTPUT --version V --source URI --reference DIR
 
 Says on standard output, as JSON lines, what it is at: `{"phase": "load", "seconds": 1.2}` when a part is over, and at the end
-`{"done": true}` or `{"refused": "why"}` (exit code 3; `bunriwiki/artifacts/programs.py`). OUTPUT, which must not be there
+`{"done": true}` or `{"rejected": "why"}` (exit code 3; `bunriwiki/artifacts/programs.py`). OUTPUT, which must not be there
 before, is there after `done` only. It writes below OUTPUT's parent folder and asks no network.
 """
 
@@ -23,12 +23,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bunriwiki.artifacts.manifest import MODELS, DamagedArtifactError
-from bunriwiki.artifacts.programs import REFUSED, UNFIT, Teller
+from bunriwiki.artifacts.programs import ENVIRONMENT_ERROR, REJECTED, ProgressWriter
 from bunriwiki.artifacts.reference import REFERENCE, ReferencePhoto, ReferenceText
 from bunriwiki.artifacts.samples import read_samples
+from model_sync.errors import RejectedError
 from model_sync.importing.compilers.golden_inputs import golden_photos, golden_texts
 from model_sync.importing.compilers.phases import Phase
-from model_sync.importing.compilers.precompiled import take_over
+from model_sync.importing.compilers.precompiled import import_precompiled
 from model_sync.importing.published import (
     ClassifierFolder,
     ClassifierGraph,
@@ -38,7 +39,6 @@ from model_sync.importing.published import (
     Pyfunc,
     find_artifact,
 )
-from model_sync.sources import RefusedError
 
 ALONE = {  # nothing is fetched, installed or reported by the libraries
     "HF_HUB_OFFLINE": "1",
@@ -58,12 +58,12 @@ def make_version(model: str, folder: Path, output: Path, *, version: str, source
     """Turn what was published for `model` in `folder` into the version folder `output`.
 
     Golden samples are made of inputs of the reference set in the folder `reference`, where the artifact brings none. Raises
-    RefusedError, DamagedArtifactError, and anything else: it is other people's code and files.
+    RejectedError, DamagedArtifactError, and anything else: it is other people's code and files.
     """
     match find_artifact(model, folder):
         case Compiled(compiled):
             with phase("take over"):
-                take_over(compiled, output, model=model, version=version, source=source)
+                import_precompiled(compiled, output, model=model, version=version, source=source)
         case DetectorWeights(file, architecture):
             with phase("import"):
                 from model_sync.importing.compilers.yolo import compile_yolo
@@ -112,12 +112,12 @@ def main() -> int:
     given = parser.parse_args()
     if given.output.exists():
         parser.error(f"{given.output} is there already")
-    teller = Teller()
+    progress = ProgressWriter()
     try:
         read_samples(given.reference / REFERENCE, ReferencePhoto if given.model == "yolo" else ReferenceText)
     except DamagedArtifactError as error:
-        teller.tell(unfit=str(error))
-        return UNFIT
+        progress.write(environment_error=str(error))
+        return ENVIRONMENT_ERROR
     with tempfile.TemporaryDirectory(prefix=".import-", dir=given.output.parent) as scratch:
         os.environ |= ALONE | dict.fromkeys(SCRATCH, scratch)
         tempfile.tempdir = None  # it was asked for already
@@ -130,31 +130,31 @@ def main() -> int:
                 version=given.version,
                 source=given.source,
                 reference=given.reference,
-                phase=_telling(teller),
+                phase=_telling(progress),
             )
         except (Exception, SystemExit) as error:  # other people's code may raise anything
             traceback.print_exc()
             shutil.rmtree(given.output, ignore_errors=True)
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                teller.tell(unfit=os.strerror(errno.ENOSPC))
-                return UNFIT
-            teller.tell(refused=_reason(error))
-            return REFUSED
-    teller.tell(done=True)
+                progress.write(environment_error=os.strerror(errno.ENOSPC))
+                return ENVIRONMENT_ERROR
+            progress.write(rejected=_reason(error))
+            return REJECTED
+    progress.write(done=True)
     return 0
 
 
 def _reason(error: BaseException) -> str:
-    ours = isinstance(error, RefusedError | DamagedArtifactError | pickle.UnpicklingError)
+    ours = isinstance(error, RejectedError | DamagedArtifactError | pickle.UnpicklingError)
     return str(error) if ours else f"{type(error).__name__}: {error}"
 
 
-def _telling(teller: Teller) -> Phase:
+def _telling(progress: ProgressWriter) -> Phase:
     @contextmanager
     def phase(name: str) -> Iterator[None]:
         began = time.monotonic()
         yield
-        teller.tell(phase=name, seconds=round(time.monotonic() - began, 3))
+        progress.write(phase=name, seconds=round(time.monotonic() - began, 3))
 
     return phase
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from model_sync.errors import RejectedError
 from model_sync.importing.compilers import torchvision_ops  # noqa: F401  (first: transformers needs what it declares)
 
 # isort: split
@@ -21,9 +22,8 @@ from bunriwiki.artifacts.reference import copy_reference
 from bunriwiki.artifacts.text import Tensors, TextEncoder
 from model_sync.importing.compilers.ngrams import Ensemble, read_ngrams
 from model_sync.importing.compilers.onnx_files import forget_origin, store_in_half
-from model_sync.importing.compilers.phases import Phase, untold
+from model_sync.importing.compilers.phases import Phase, unreported
 from model_sync.importing.compilers.tokenizer_files import write_tokenizer
-from model_sync.sources import RefusedError
 
 KOREAN = {"none": "혐오 아님", "offensive": "공격적", "hate": "혐오"}
 
@@ -48,14 +48,14 @@ def compile_kcbert(
     golden: Sequence[str],
     tokenizer: Path | None = None,
     reference: Path | None = None,
-    phase: Phase = untold,
+    phase: Phase = unreported,
 ) -> Manifest:
     """Compile the Hugging Face folder (`config.json`, weights, `tokenizer.json` or `vocab.txt`) into the folder `output`.
 
     `tokenizer` is the folder of the tokenizer, where that is another one. With `ngrams.safetensors` in it the version is an
     ensemble (`model_sync.importing.compilers.ngrams`). The comments `golden` are stored with the original's scores; the
     reference set in the folder `reference` is taken over. Raises DamagedArtifactError when tokenizer and embedding table do not
-    belong together, RefusedError when the weights are not those of such a classifier.
+    belong together, RejectedError when the weights are not those of such a classifier.
     """
     output.mkdir(parents=True)
     file = write_tokenizer(tokenizer or folder, output)
@@ -92,9 +92,9 @@ def longest(config: PretrainedConfig) -> int:
 
 
 def class_names(config: PretrainedConfig) -> list[str]:
-    """The names of the classes. Raises RefusedError when they do not exclude each other."""
+    """The names of the classes. Raises RejectedError when they do not exclude each other."""
     if config.problem_type == "multi_label_classification" or config.num_labels < 2:
-        raise RefusedError(
+        raise RejectedError(
             f"its problem type is {config.problem_type} with {config.num_labels} label(s): a version has two classes or more, "
             "one of which a text is"
         )
@@ -158,5 +158,5 @@ def _load(folder: Path) -> torch.nn.Module:
     )
     if report["missing_keys"]:  # which transformers fills with random numbers
         missing = ", ".join(sorted(report["missing_keys"]))
-        raise RefusedError(f"its weights lack {missing}: it was not trained as a classifier")
+        raise RejectedError(f"its weights lack {missing}: it was not trained as a classifier")
     return network.float().eval()

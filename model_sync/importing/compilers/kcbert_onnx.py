@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from model_sync.errors import RejectedError
 from model_sync.importing.compilers import torchvision_ops  # noqa: F401  (first: transformers needs what it declares)
 
 # isort: split
@@ -19,9 +20,8 @@ from bunriwiki.artifacts.manifest import Manifest, TokensInput
 from bunriwiki.artifacts.text import Tensors, TextEncoder
 from model_sync.importing.compilers.kcbert import class_names, longest, record_golden, write_classifier
 from model_sync.importing.compilers.onnx_files import forget_origin, read_graph, shape_of, store_in_half
-from model_sync.importing.compilers.phases import Phase, untold
+from model_sync.importing.compilers.phases import Phase, unreported
 from model_sync.importing.compilers.tokenizer_files import write_tokenizer
-from model_sync.sources import RefusedError
 
 TAKEN = ("input_ids", "attention_mask")
 SEGMENTS = "token_type_ids"
@@ -37,11 +37,11 @@ def compile_kcbert_onnx(
     version: str,
     source: str,
     golden: Sequence[str],
-    phase: Phase = untold,
+    phase: Phase = unreported,
 ) -> Manifest:
     """Make a version in the folder `output` of the ONNX export `file`, its `config.json` and the tokenizer in a folder.
 
-    The comments `golden` are stored with the export's scores. Raises DamagedArtifactError and RefusedError.
+    The comments `golden` are stored with the export's scores. Raises DamagedArtifactError and RejectedError.
     """
     output.mkdir(parents=True)
     tokens = write_tokenizer(tokenizer, output)
@@ -60,7 +60,7 @@ def compile_kcbert_onnx(
     def score(tensors: Tensors) -> Sequence[float]:
         scores: list[float] = session.run(["scores"], dict(tensors))[0][0].tolist()
         if len(scores) != len(names) or abs(sum(scores) - 1) > WHOLE:
-            raise RefusedError(f"{file.name} gives {scores} for the classes {', '.join(names)}: a share of 1 each is meant")
+            raise RejectedError(f"{file.name} gives {scores} for the classes {', '.join(names)}: a share of 1 each is meant")
         return scores
 
     with phase("record"):
@@ -72,16 +72,18 @@ def compile_kcbert_onnx(
 def _check(name: str, model: onnx.ModelProto) -> None:
     inputs = {one.name: one for one in model.graph.input}
     if not set(TAKEN) <= inputs.keys() <= {*TAKEN, SEGMENTS}:
-        raise RefusedError(
+        raise RejectedError(
             f"{name} takes {', '.join(inputs)}: {' and '.join(TAKEN)} are meant, and {SEGMENTS} where it has them"
         )
     if any(one.type.tensor_type.elem_type != TensorProto.INT64 for one in inputs.values()):
-        raise RefusedError(f"{name} has inputs that are no int64")
+        raise RejectedError(f"{name} has inputs that are no int64")
     if any(size is not None for one in inputs.values() for size in shape_of(one)):
-        raise RefusedError(f"{name} takes texts of one length or number only: export it with dynamic axes for batch and tokens")
+        raise RejectedError(
+            f"{name} takes texts of one length or number only: export it with dynamic axes for batch and tokens"
+        )
     output = model.graph.output[0]
     if output.name not in {"logits", "scores"} or output.type.tensor_type.elem_type != TensorProto.FLOAT:
-        raise RefusedError(f"{name} gives {output.name} first: float32 logits or scores are meant")
+        raise RejectedError(f"{name} gives {output.name} first: float32 logits or scores are meant")
 
 
 def _rows(model: onnx.ModelProto) -> int | None:

@@ -8,18 +8,18 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from model_sync.sources import RefusedError
+from model_sync.errors import RejectedError
 
-LEAST_ELEMENTS = 1024  # smaller tensors are not worth a node
+MIN_ELEMENTS = 1024  # smaller tensors are not worth a node
 
 
 def read_graph(file: Path) -> onnx.ModelProto:
-    """The model in `file`, with weights that lie in files beside it. Raises RefusedError."""
+    """The model in `file`, with weights that lie in files beside it. Raises RejectedError."""
     try:
         model = onnx.load(file)
         onnx.checker.check_model(model)
     except Exception as error:  # onnx and protobuf have many kinds, with no common base
-        raise RefusedError(f"{file.name} is no ONNX model (is it whole?): {error}") from error
+        raise RejectedError(f"{file.name} is no ONNX model (is it whole?): {error}") from error
     return model
 
 
@@ -50,7 +50,7 @@ def store_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = model.graph
     casts = []
     for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < LEAST_ELEMENTS:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < MIN_ELEMENTS:
             continue
         weights = numpy_helper.to_array(tensor)
         if np.abs(weights).max() > np.finfo(np.float16).max:

@@ -10,6 +10,6 @@ Phase = Callable[[str], AbstractContextManager[None]]
 `take over`."""
 
 
-def untold(_: str) -> AbstractContextManager[None]:
+def unreported(_: str) -> AbstractContextManager[None]:
     """For callers that do not ask."""
     return nullcontext()

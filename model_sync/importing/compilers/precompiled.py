@@ -8,25 +8,25 @@ from pathlib import Path
 
 from bunriwiki.artifacts.golden import GOLDEN, read_golden_photos, read_golden_texts
 from bunriwiki.artifacts.manifest import ImageInput, Manifest
-from model_sync.sources import RefusedError
+from model_sync.errors import RejectedError
 
 
-def take_over(folder: Path, output: Path, *, model: str, version: str, source: str) -> Manifest:
+def import_precompiled(folder: Path, output: Path, *, model: str, version: str, source: str) -> Manifest:
     """Put the version in `folder` into the folder `output`, as `version` from `source`. Its files are linked where possible.
 
-    Raises DamagedArtifactError and RefusedError.
+    Raises DamagedArtifactError and RejectedError.
     """
     manifest = Manifest.read(folder)
     if manifest.model != model:
-        raise RefusedError(f"it is a version of {manifest.model}, not of {model}")
+        raise RejectedError(f"it is a version of {manifest.model}, not of {model}")
     if manifest.engine == "pyfunc" and model != "sentiment":
-        raise RefusedError(f"its engine is pyfunc, which runs code: for {model} it has to be onnx")
+        raise RejectedError(f"its engine is pyfunc, which runs code: for {model} it has to be onnx")
     manifest.verify(folder)
     if GOLDEN not in {file.path for file in manifest.files}:
-        raise RefusedError(f"it has no golden samples: {GOLDEN} says what the original model answered")
+        raise RejectedError(f"it has no golden samples: {GOLDEN} says what the original model answered")
     read = read_golden_photos if isinstance(manifest.input, ImageInput) else read_golden_texts
     if not read(folder):
-        raise RefusedError(f"it has no golden samples: {GOLDEN} is empty")
+        raise RejectedError(f"it has no golden samples: {GOLDEN} is empty")
     for file in manifest.files:
         target = output / file.path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from bunriwiki.artifacts.manifest import Manifest
+from model_sync.errors import RejectedError
 from model_sync.importing.published import (
     Artifact,
     ClassifierFolder,
@@ -19,22 +20,21 @@ from model_sync.importing.published import (
     DetectorWeights,
     Pyfunc,
 )
-from model_sync.sources import RefusedError
 
 OLD_PICKLE = b"\x80\x02"  # how torch saved before 1.6
-MOST_HEADER = 100_000_000  # bytes; safetensors' own limit
+MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
 def require_readable(model: str, artifact: Artifact) -> None:
     """Look at the form of the artifact's files: a download that was cut short, say, is found here.
 
-    Raises RefusedError, DamagedArtifactError and OSError.
+    Raises RejectedError, DamagedArtifactError and OSError.
     """
     match artifact:
         case Compiled(folder):
             manifest = Manifest.read(folder)
             if manifest.model != model:
-                raise RefusedError(f"it is a version of {manifest.model}, not of {model}")
+                raise RejectedError(f"it is a version of {manifest.model}, not of {model}")
             manifest.verify(folder)
         case DetectorWeights(file, _):
             _weights(file)
@@ -59,21 +59,21 @@ def _weights(file: Path) -> None:
     with file.open("rb") as stream:
         begins = stream.read(len(OLD_PICKLE))
     if begins != OLD_PICKLE and not zipfile.is_zipfile(file):
-        raise RefusedError(f"{file.name} is no checkpoint (is it whole?)")
+        raise RejectedError(f"{file.name} is no checkpoint (is it whole?)")
 
 
 def _safetensors(file: Path) -> None:
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        text = stream.read(length) if length <= min(size, MOST_HEADER) else b""
+        text = stream.read(length) if length <= min(size, MAX_HEADER) else b""
     try:
         header: Any = json.loads(text)
         ends = max((one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise RefusedError(f"{file.name} has no safetensors in it (is it whole?)") from error
+        raise RejectedError(f"{file.name} has no safetensors in it (is it whole?)") from error
     if size != 8 + length + ends:
-        raise RefusedError(f"{file.name} has {size} bytes, its header says {8 + length + ends} (is it whole?)")
+        raise RejectedError(f"{file.name} has {size} bytes, its header says {8 + length + ends} (is it whole?)")
 
 
 def _classifier(folder: Path) -> None:
@@ -84,7 +84,7 @@ def _classifier(folder: Path) -> None:
         shards = _json(index).get("weight_map", {})
         for name in sorted(set(shards.values())):
             if not (folder / name).is_file():
-                raise RefusedError(f"{index.name} names {name}, which is not there")
+                raise RejectedError(f"{index.name} names {name}, which is not there")
             _safetensors(folder / name)
     else:
         _weights(old)
@@ -97,9 +97,9 @@ def _graph(file: Path) -> None:
     try:
         graph = onnx.load(file, load_external_data=False).graph
     except DecodeError as error:
-        raise RefusedError(f"{file.name} is no ONNX (is it whole?)") from error
+        raise RejectedError(f"{file.name} is no ONNX (is it whole?)") from error
     if not graph.node:
-        raise RefusedError(f"{file.name} has no graph in it (is it whole?)")
+        raise RejectedError(f"{file.name} has no graph in it (is it whole?)")
 
 
 def _tokenizer(folder: Path) -> None:
@@ -111,9 +111,9 @@ def _json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_bytes())
     except ValueError as error:
-        raise RefusedError(f"{file.name} is no JSON (is it whole?): {error}") from error
+        raise RejectedError(f"{file.name} is no JSON (is it whole?): {error}") from error
     if not isinstance(content, dict):
-        raise RefusedError(f"{file.name} has something else than an object in it")
+        raise RejectedError(f"{file.name} has something else than an object in it")
     return content
 
 
@@ -121,6 +121,6 @@ def _mlmodel(file: Path) -> None:
     try:
         content = yaml.safe_load(file.read_bytes())
     except (yaml.YAMLError, ValueError) as error:
-        raise RefusedError(f"{file.name} is no YAML (is it whole?): {error}") from error
+        raise RejectedError(f"{file.name} is no YAML (is it whole?): {error}") from error
     if not isinstance(content, dict) or "python_function" not in (content.get("flavors") or {}):
-        raise RefusedError(f"{file.name} has no python_function flavor: log the model as a pyfunc")
+        raise RejectedError(f"{file.name} has no python_function flavor: log the model as a pyfunc")

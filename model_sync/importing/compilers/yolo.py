@@ -26,7 +26,7 @@ from bunriwiki.artifacts.reference import copy_reference
 from bunriwiki.artifacts.suppression import nms
 from model_sync.importing.compilers.checkpoints import load_detector
 from model_sync.importing.compilers.onnx_files import forget_origin, store_in_half
-from model_sync.importing.compilers.phases import Phase, untold
+from model_sync.importing.compilers.phases import Phase, unreported
 
 KOREAN = {
     "cardboard": "골판지",
@@ -36,7 +36,7 @@ KOREAN = {
     "plastic": "플라스틱",
     "trash": "일반쓰레기",
 }
-MOST_BOXES = 300  # per photo
+MAX_BOXES = 300  # per photo
 GOLDEN_CONFIDENCE = 0.25
 GOLDEN_IOU = 0.5
 
@@ -59,7 +59,7 @@ class Detector(torch.nn.Module):
         centres, sides = raw[:, :2].transpose(1, 2), raw[:, 2:4].transpose(1, 2)
         boxes = torch.cat([centres - sides / 2, centres + sides / 2], dim=2)
         scores, classes = raw[:, 4:].max(dim=1)
-        kept = nms(boxes, scores[:, None], MOST_BOXES, iou, confidence)
+        kept = nms(boxes, scores[:, None], MAX_BOXES, iou, confidence)
         image, box = kept[:, 0], kept[:, 2]
         return boxes[image, box], scores[image, box], classes[image, box], image
 
@@ -74,13 +74,13 @@ def compile_yolo(
     size: int | None = None,
     architecture: Path | None = None,
     reference: Path | None = None,
-    phase: Phase = untold,
+    phase: Phase = unreported,
 ) -> Manifest:
     """Compile `weights`, a checkpoint of ultralytics or a state dict with its YAML `architecture`, into the folder `output`.
 
     `size` is the side of the square in pixels; None is what the detector was trained with. The photos `golden` are stored with
     what the original finds in them; the reference set in the folder `reference` is taken over. Half-precision weights in the
-    file, single precision in the computation. Raises RefusedError.
+    file, single precision in the computation. Raises RejectedError.
     """
     with phase("load"):
         detector = load_detector(weights, architecture)

@@ -15,22 +15,22 @@ from onnx import TensorProto
 from torch import Tensor
 
 from bunriwiki.artifacts.manifest import Manifest
+from model_sync.errors import RejectedError
 from model_sync.importing.compilers.detector_facts import class_names, square_size
 from model_sync.importing.compilers.onnx_files import forget_origin, read_graph, shape_of
-from model_sync.importing.compilers.phases import Phase, untold
-from model_sync.importing.compilers.yolo import MOST_BOXES, record_golden, write_detector
-from model_sync.sources import RefusedError
+from model_sync.importing.compilers.phases import Phase, unreported
+from model_sync.importing.compilers.yolo import MAX_BOXES, record_golden, write_detector
 
 # What `model_sync.importing.compilers.yolo.Detector` does behind the network, in ONNX. With the operators as they are since
 # opset 13.
-LEAST_OPSET = 13
+MIN_OPSET = 13
 SUPPRESSION = f"""
-<ir_version: 8, opset_import: ["" : {LEAST_OPSET}]>
+<ir_version: 8, opset_import: ["" : {MIN_OPSET}]>
 suppression (float[batch, rows, anchors] raw, float[1] iou, float[1] confidence)
     => (float[kept, 4] boxes, float[kept] scores, int64[kept] classes, int64[kept] images_index)
 <
     int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] four = {{4}}, int64[1] all = {{{2**31}}},
-    int64[1] most = {{{MOST_BOXES}}}, int64 first = {{0}}, int64[2] image_and_anchor = {{0, 2}}, float half = {{0.5}}
+    int64[1] most = {{{MAX_BOXES}}}, int64 first = {{0}}, int64[2] image_and_anchor = {{0, 2}}, float half = {{0.5}}
 >
 {{
     anchors_first = Transpose <perm = [0, 2, 1]> (raw)
@@ -56,11 +56,11 @@ suppression (float[batch, rows, anchors] raw, float[1] iou, float[1] confidence)
 
 
 def compile_yolo_onnx(
-    file: Path, output: Path, *, version: str, source: str, golden: Sequence[Path], phase: Phase = untold
+    file: Path, output: Path, *, version: str, source: str, golden: Sequence[Path], phase: Phase = unreported
 ) -> Manifest:
     """Make a version in the folder `output` of the ONNX export `file`, with its metadata as ultralytics writes it.
 
-    The photos `golden` are stored with what the export finds in them. Raises RefusedError.
+    The photos `golden` are stored with what the export finds in them. Raises RejectedError.
     """
     with phase("load"):
         model = read_graph(file)
@@ -72,7 +72,7 @@ def compile_yolo_onnx(
         size = square_size(_literal(said.get("imgsz")))
         rows = session.run(None, {"images": np.zeros((2, 3, size, size), dtype=np.float32)})[0].shape
         if len(rows) != 3 or rows[0] != 2 or rows[1] <= 4:
-            raise RefusedError(f"{file.name} gives {rows} for two photos instead of (2, 4 + classes, anchors)")
+            raise RejectedError(f"{file.name} gives {rows} for two photos instead of (2, 4 + classes, anchors)")
         names = class_names(_literal(said["names"]), rows[1] - 4)
     output.mkdir(parents=True)
 
@@ -97,18 +97,18 @@ def suppress(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _check(name: str, model: onnx.ModelProto, said: dict[str, str]) -> None:
     if "names" not in said or said.get("task") != "detect":
-        raise RefusedError(f"{name} does not say that it is a detector, and its names: ultralytics' export writes both")
+        raise RejectedError(f"{name} does not say that it is a detector, and its names: ultralytics' export writes both")
     if said.get("end2end") == "True" or "'nms': True" in said.get("args", ""):
-        raise RefusedError(f"{name} chooses among its boxes itself: export it with nms=False and end2end=False")
+        raise RejectedError(f"{name} chooses among its boxes itself: export it with nms=False and end2end=False")
     inputs, outputs = list(model.graph.input), list(model.graph.output)
     if [one.name for one in inputs] != ["images"] or len(outputs) != 1:
-        raise RefusedError(f"{name} has other inputs and outputs than ultralytics' exports: one, called images, and one")
+        raise RejectedError(f"{name} has other inputs and outputs than ultralytics' exports: one, called images, and one")
     if any(one.type.tensor_type.elem_type != TensorProto.FLOAT for one in (*inputs, *outputs)):
-        raise RefusedError(f"{name} does not compute in float32: export it with half=False")
+        raise RejectedError(f"{name} does not compute in float32: export it with half=False")
     if shape_of(inputs[0])[0] is not None:
-        raise RefusedError(f"{name} takes {shape_of(inputs[0])[0]} photo at a time: export it with dynamic=True")
-    if _opset(model) < LEAST_OPSET:
-        raise RefusedError(f"{name} is of opset {_opset(model)}: export it with opset={LEAST_OPSET} or a later one")
+        raise RejectedError(f"{name} takes {shape_of(inputs[0])[0]} photo at a time: export it with dynamic=True")
+    if _opset(model) < MIN_OPSET:
+        raise RejectedError(f"{name} is of opset {_opset(model)}: export it with opset={MIN_OPSET} or a later one")
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -120,4 +120,4 @@ def _literal(said: str | None) -> Any:
     try:
         return None if said is None else ast.literal_eval(said)
     except (ValueError, SyntaxError) as error:
-        raise RefusedError(f"its metadata cannot be understood: {said}") from error
+        raise RejectedError(f"its metadata cannot be understood: {said}") from error

@@ -25,7 +25,7 @@ def test_reads_what_was_written(tmp_path: Path) -> None:
     assert read_golden_photos(tmp_path) == [PHOTO]
 
 
-def test_samples_of_another_kind_are_refused(tmp_path: Path) -> None:
+def test_samples_of_another_kind_are_rejected(tmp_path: Path) -> None:
     write_golden(tmp_path, [TEXT])
     with pytest.raises(DamagedArtifactError, match="no samples"):
         read_golden_photos(tmp_path)

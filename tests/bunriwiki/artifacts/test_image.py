@@ -92,7 +92,7 @@ def test_every_mode_becomes_rgb_on_white(
     assert np.allclose(tensor[:, 16, 16], expected, atol=0.02)
 
 
-def test_odd_exif_is_no_reason_to_refuse_a_photo() -> None:
+def test_odd_exif_is_no_reason_to_reject_a_photo() -> None:
     orientation = struct.pack("<HHLHH", 0x0112, 3, 1, 6, 0)
     software = struct.pack("<HHLf", 0x0131, 11, 1, 1.5)  # a number where a text should be
     exif = b"Exif\0\0II*\0" + struct.pack("<LH", 8, 2) + orientation + software + bytes(4)
@@ -141,13 +141,13 @@ def test_one_pixel_and_a_very_thin_photo(make_image: MakeImage) -> None:
         (b"\x89PNG\r\n\x1a\n", "broken"),
     ],
 )
-def test_what_is_no_photo_is_refused_by_its_header(data: bytes, kind: str) -> None:
+def test_what_is_no_photo_is_rejected_by_its_header(data: bytes, kind: str) -> None:
     with pytest.raises(BadImageError) as caught:
         check(data)
     assert caught.value.kind == kind
 
 
-def test_too_many_pixels_are_refused_before_decoding() -> None:
+def test_too_many_pixels_are_rejected_before_decoding() -> None:
     header_only = io.BytesIO()
     Image.new("1", (10_001, 5_000)).save(header_only, "PNG")
     with pytest.raises(BadImageError, match="50 megapixels") as caught:

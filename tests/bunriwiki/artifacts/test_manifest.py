@@ -57,13 +57,13 @@ def test_verification_names_the_damage(folder: Path, damage, complaint: str) -> 
 
 
 @pytest.mark.parametrize("path", ["../other", "/etc/passwd", "sub/../../other", ""])
-def test_a_path_outside_the_folder_is_refused(folder: Path, path: str) -> None:
+def test_a_path_outside_the_folder_is_rejected(folder: Path, path: str) -> None:
     files = [{**file.model_dump(), "path": path} for file in describe_files(folder)]
     with pytest.raises(ValidationError):
         manifest(folder, files=files)
 
 
-def test_a_link_out_of_the_folder_is_refused(folder: Path) -> None:
+def test_a_link_out_of_the_folder_is_rejected(folder: Path) -> None:
     (folder / "sub" / "more.bin").rename(folder.parent / "more.bin")
     (folder / "sub" / "more.bin").symlink_to(folder.parent / "more.bin")
     with pytest.raises(DamagedArtifactError, match="outside"):
@@ -83,7 +83,7 @@ def test_no_manifest_inside(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["", "V1", "1+cpu", "a" * 64, "-1", "1-"])
-def test_versions_that_the_model_store_would_refuse(folder: Path, version: str) -> None:
+def test_versions_that_the_model_store_would_reject(folder: Path, version: str) -> None:
     with pytest.raises(ValidationError):
         manifest(folder, version=version)
 

@@ -46,6 +46,6 @@ def test_a_text_without_any() -> None:
     assert not counts.any()
 
 
-def test_a_range_that_is_none_is_refused() -> None:
+def test_a_range_that_is_none_is_rejected() -> None:
     with pytest.raises(ValidationError, match="longer than the longest"):
         NgramsInput(shortest=3, longest=2, buckets=8, characters=8)

@@ -17,7 +17,7 @@ from bunriwiki.artifacts.reference import (
 )
 from tests.conftest import MODELS
 
-LEAST = 200  # samples
+MIN = 200  # samples
 
 
 def test_texts_come_back(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_photos_travel_with_their_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "no json\n", '{"text": "no label"}\n'])
-def test_a_damaged_set_is_refused(content: str | None, tmp_path: Path) -> None:
+def test_a_damaged_set_is_rejected(content: str | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "reference.jsonl").write_text(content, encoding="utf-8")
     with pytest.raises(DamagedArtifactError, match=r"reference\.jsonl"):
@@ -50,13 +50,13 @@ def test_a_damaged_set_is_refused(content: str | None, tmp_path: Path) -> None:
 def test_the_shipped_texts(name: str) -> None:
     samples = read_reference_texts(MODELS / name)
     labels = {label.name for label in Manifest.read(MODELS / name).labels}
-    assert len({sample.text for sample in samples}) >= LEAST
+    assert len({sample.text for sample in samples}) >= MIN
     assert {sample.label for sample in samples} == labels
 
 
 def test_the_shipped_photos() -> None:
     samples = read_reference_photos(MODELS / "yolo")
     labels = {label.name for label in Manifest.read(MODELS / "yolo").labels}
-    assert len({sample.image for sample in samples}) >= LEAST
+    assert len({sample.image for sample in samples}) >= MIN
     assert {one.label for sample in samples for one in sample.objects} == labels
     assert all((MODELS / "yolo" / sample.image).is_file() for sample in samples)

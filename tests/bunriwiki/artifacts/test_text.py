@@ -63,12 +63,12 @@ def test_no_texts_no_batches(file: Path) -> None:
     assert list(encoder(file).batches([], at_most=4)) == []
 
 
-def test_a_tokenizer_of_another_model_is_refused(file: Path) -> None:
+def test_a_tokenizer_of_another_model_is_rejected(file: Path) -> None:
     with pytest.raises(DamagedArtifactError, match="do not belong together"):
         TextEncoder(file, TokensInput(max_tokens=6, vocabulary=30_000))
 
 
-def test_a_tokenizer_without_its_special_tokens_is_refused(tmp_path: Path) -> None:
+def test_a_tokenizer_without_its_special_tokens_is_rejected(tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.json"
     Tokenizer(models.WordLevel({"좋아": 0}, unk_token="좋아")).save(str(file))
     with pytest.raises(DamagedArtifactError, match=r"no token \[PAD\]"):

@@ -26,7 +26,7 @@ class SlowCall:
 
 
 def batcher(call: Callable[[list[int]], object], **options: int) -> Batcher[int, int]:
-    return Batcher(call, **{"most_at_once": 4, "most_waiting": 8, **options})  # type: ignore[arg-type]
+    return Batcher(call, **{"max_batch_size": 4, "max_queue_size": 8, **options})  # type: ignore[arg-type]
 
 
 async def submit(batcher: Batcher[int, int], item: int, seconds: float) -> int:
@@ -42,7 +42,7 @@ async def test_a_group_goes_together_as_far_as_a_call_takes_it() -> None:
     assert call.batches == [[1, 2, 3, 4], [5, 6]]
 
 
-async def test_a_group_that_does_not_find_room_is_refused_as_a_whole() -> None:
+async def test_a_group_that_does_not_find_room_is_rejected_as_a_whole() -> None:
     call = SlowCall()
     with pytest.raises(OverloadedError):
         await batcher(call).submit(list(range(9)), 1)
@@ -90,9 +90,9 @@ async def test_parallel_calls() -> None:
     assert call.batches == [[0], [1], [2, 3]]
 
 
-async def test_a_full_queue_refuses() -> None:
+async def test_a_full_queue_rejects() -> None:
     call = SlowCall()
-    one = batcher(call, most_waiting=2)
+    one = batcher(call, max_queue_size=2)
     tasks = [asyncio.create_task(submit(one, item, 5)) for item in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(OverloadedError) as caught:
@@ -104,7 +104,7 @@ async def test_a_full_queue_refuses() -> None:
 
 async def test_room_left_by_the_gone_is_used() -> None:
     call = SlowCall()
-    one = batcher(call, most_waiting=2)
+    one = batcher(call, max_queue_size=2)
     tasks = [asyncio.create_task(submit(one, item, 5)) for item in range(3)]
     await asyncio.sleep(0)
     tasks[1].cancel()
@@ -149,7 +149,7 @@ async def test_a_failing_call_fails_its_own_items_only() -> None:
             raise RuntimeError("no")
         return batch
 
-    one = batcher(call, most_at_once=2)
+    one = batcher(call, max_batch_size=2)
     results = await asyncio.gather(*(submit(one, item, 5) for item in range(5)), return_exceptions=True)
     assert [type(result) for result in results] == [int, RuntimeError, RuntimeError, int, int]
     assert await submit(one, 7, 5) == 7
@@ -170,18 +170,18 @@ async def test_a_call_that_gives_too_few_results_fails_its_items() -> None:
     st.integers(1, 3),
 )
 def test_every_item_gets_its_own_answer_whatever_the_others_do(
-    plan: list[tuple[int, str]], most_at_once: int, parallel: int
+    plan: list[tuple[int, str]], max_batch_size: int, parallel: int
 ) -> None:
     async def run() -> None:
         seen: list[int] = []
 
         async def call(batch: list[int]) -> list[int]:
-            assert 0 < len(batch) <= most_at_once
+            assert 0 < len(batch) <= max_batch_size
             seen.extend(batch)
             await asyncio.sleep(0.001)
             return [2 * item for item in batch]
 
-        one = batcher(call, most_at_once=most_at_once, most_waiting=100, parallel=parallel)
+        one = batcher(call, max_batch_size=max_batch_size, max_queue_size=100, parallel=parallel)
         tasks = []
         for number, (pause, fate) in enumerate(plan):
             tasks.append(asyncio.create_task(submit(one, number, 0 if fate == "expire" else 30)))

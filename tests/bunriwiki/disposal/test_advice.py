@@ -94,7 +94,7 @@ def test_a_label_has_its_advice_once_and_an_unknown_one_none() -> None:
         changed("sources", value=[{"title": "가", "publisher": "나", "year": 2026, "url": "https://분리배출.kr"}]),
     ],
 )
-def test_what_does_not_fit_is_refused(content: Any, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_rejected(content: Any, tmp_path: Path) -> None:
     path = tmp_path / "advice.yaml"
     path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
     with pytest.raises(ValidationError):

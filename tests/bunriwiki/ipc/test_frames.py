@@ -90,7 +90,7 @@ class Malicious:
         b"\x92\xa2v1\x91\xa2\xff\xff",  # no UTF-8
     ],
 )
-def test_anything_else_is_refused(hostile: bytes) -> None:
+def test_anything_else_is_rejected(hostile: bytes) -> None:
     with pytest.raises(BrokenFrameError):
         TEXTS.decode(hostile)
     with pytest.raises(BrokenFrameError):

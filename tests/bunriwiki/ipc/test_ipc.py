@@ -17,7 +17,7 @@ from bunriwiki.artifacts.answers import Answers, Classification, Failure
 from bunriwiki.ipc import client as client_module
 from bunriwiki.ipc.client import ConnectionLostError, RunnerClient
 from bunriwiki.ipc.frames import LENGTH, BatchError, batch_frame, receive
-from bunriwiki.ipc.server import BatchTurn, HopServer
+from bunriwiki.ipc.server import BatchTurn, IpcServer
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ class Worker:
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(self.path))
         listening.listen()
-        self.server = HopServer("kcbert", listening, str, answer, deadline)
+        self.server = IpcServer("kcbert", listening, str, answer, deadline)
         self.server.start()
         self.path.with_suffix(".ready").touch()
 

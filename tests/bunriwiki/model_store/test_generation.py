@@ -20,7 +20,7 @@ def test_no_file_means_that_nothing_is_aspired(tmp_path: Path) -> None:
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "generation.yaml"
-    written = Generations().prepare("yolo", target("v1")).flip("yolo", target("v1")).pin("yolo", pinned=True)
+    written = Generations().prepare("yolo", target("v1")).activate("yolo", target("v1")).pin("yolo", pinned=True)
     written.write(path)
     assert Generations.read(path) == written
     assert path.read_text().startswith("# Which version of each model serves.")
@@ -30,8 +30,8 @@ def test_a_flip_counts_and_remembers() -> None:
     one = Generations().prepare("yolo", target("v1"))
     assert one.of("yolo").generation == 0
     assert one.of("yolo").preparing == target("v1")
-    two = one.flip("yolo", target("v1")).prepare("yolo", target("v2"))
-    three = two.pin("yolo", pinned=True).flip("yolo", target("v2")).of("yolo")
+    two = one.activate("yolo", target("v1")).prepare("yolo", target("v2"))
+    three = two.pin("yolo", pinned=True).activate("yolo", target("v2")).of("yolo")
     assert (three.generation, three.serving, three.previous, three.preparing, three.pinned) == (
         2, target("v2"), target("v1"), None, True,
     )  # fmt: skip
@@ -51,7 +51,7 @@ def test_a_flip_counts_and_remembers() -> None:
         "\x00",
     ],
 )
-def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_does_not_fit_is_rejected(tmp_path: Path, text: str) -> None:
     path = tmp_path / "generation.yaml"
     path.write_text(text)
     with pytest.raises(GenerationError, match=r"generation\.yaml cannot be followed"):

@@ -8,7 +8,7 @@ import pytest
 from bunriwiki.model_store.lock import StoreLockedError, holder, writer_lock
 
 
-def test_a_second_writer_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
+def test_a_second_writer_is_rejected_and_told_who_holds_it(tmp_path: Path) -> None:
     path = tmp_path / "writer.lock"
     with writer_lock(path, "the sidecar"):
         says = rf"by the sidecar \(process {os.getpid()} on .+, since 20"

@@ -5,7 +5,7 @@ from bentoml import Tag
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bunriwiki.model_store.names import MOST_CHARACTERS, to_registry, to_store
+from bunriwiki.model_store.names import MAX_CHARACTERS, to_registry, to_store
 
 
 @pytest.mark.parametrize("name", ["7", "v3", "2026-11-22", "fallback-2", "1.2.3"])
@@ -40,13 +40,13 @@ def test_one_to_one_and_back(name: str) -> None:
     assert Tag("model", version).version == version != "latest"
 
 
-@pytest.mark.parametrize("name", ["", "v" * (MOST_CHARACTERS + 1), "가" * 8])
-def test_a_name_that_does_not_fit_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["", "v" * (MAX_CHARACTERS + 1), "가" * 8])
+def test_a_name_that_does_not_fit_is_rejected(name: str) -> None:
     with pytest.raises(ValueError, match="version"):
         to_store(name)
 
 
 @pytest.mark.parametrize("version", ["", "V1", "a__b", "a_5", "_61", "latest", "a-", "_ff"])
-def test_what_is_no_encoded_name_is_refused(version: str) -> None:
+def test_what_is_no_encoded_name_is_rejected(version: str) -> None:
     with pytest.raises(ValueError, match=r"version|codec"):
         to_registry(version)

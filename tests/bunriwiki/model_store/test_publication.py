@@ -62,7 +62,7 @@ def test_the_same_version_is_published_once(layout: Layout, make_version: MakeVe
     assert layout.version("kcbert", "v1").stat().st_ino == inode
 
 
-def test_another_version_of_the_same_name_is_refused(layout: Layout, make_version: MakeVersion) -> None:
+def test_another_version_of_the_same_name_is_rejected(layout: Layout, make_version: MakeVersion) -> None:
     publish(layout, make_version("kcbert", "v1"), "a test")
     with pytest.raises(VersionExistsError, match="another kcbert:v1"):
         publish(layout, make_version("kcbert", "v1", "other weights"), "a test")

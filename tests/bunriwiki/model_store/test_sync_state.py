@@ -14,7 +14,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     state = SyncState.read(path)
     assert state is not None
     assert state.is_alive
-    assert not state.has_looked
+    assert not state.has_synced
     assert state.models["yolo"] == ModelSync(source="here", looked=NOW)
 
 
@@ -25,6 +25,6 @@ def test_nothing_and_nonsense_are_no_state(tmp_path: Path) -> None:
 
 
 def test_only_what_may_be_mended_is_trouble() -> None:
-    assert ModelSync(source="S3", verdict="unreachable", reason="no route").trouble == "S3: no route"
-    assert ModelSync(source="S3", verdict="failed", reason="the disk is full").trouble == "S3: the disk is full"
-    assert ModelSync(source="S3", verdict="refused", reason="it is slow").trouble is None
+    assert ModelSync(source="S3", status="unreachable", reason="no route").trouble == "S3: no route"
+    assert ModelSync(source="S3", status="failed", reason="the disk is full").trouble == "S3: the disk is full"
+    assert ModelSync(source="S3", status="rejected", reason="it is slow").trouble is None

@@ -17,12 +17,12 @@ NOW = datetime.now(UTC)
 
 
 def target(version: str) -> Target:
-    return Target(version=version, since=NOW, source="a test", by="person")
+    return Target(version=version, since=NOW, source="a test", by="operator")
 
 
 def serve(writer: StoreWriter, version: str) -> None:
     writer.prepare("yolo", target(version))
-    writer.flip("yolo", target(version), workers=2)
+    writer.activate("yolo", target(version), workers=2)
 
 
 def kinds(writer: StoreWriter) -> list[str]:
@@ -33,18 +33,18 @@ def test_what_it_does_is_in_the_history(writer: StoreWriter, make_version: MakeV
     for version in ("v1", "v2"):
         writer.publish(make_version("yolo", version), "s3://bucket", "sqs")
         serve(writer, version)
-    writer.pin("yolo", pinned=True, by="person")
-    writer.pin("yolo", pinned=False, by="person")
+    writer.pin("yolo", pinned=True, by="operator")
+    writer.pin("yolo", pinned=False, by="operator")
     writer.put_in_quarantine(Quarantined(model="yolo", version="v3", digest="abc", reason="too slow", at=NOW), "poll")
     assert writer.quarantine.find("yolo", "v3") == writer.quarantine.all()[0]
-    assert writer.release("yolo", "v3", "person")
-    assert not writer.release("yolo", "v3", "person")
+    assert writer.release("yolo", "v3", "operator")
+    assert not writer.release("yolo", "v3", "operator")
     assert writer.quarantine.all() == []
     assert kinds(writer) == [
-        "published", "flipped", "published", "flipped", "pinned", "unpinned", "quarantined", "released",
+        "published", "activated", "published", "activated", "pinned", "unpinned", "quarantined", "released",
     ]  # fmt: skip
-    last = [event for event in writer.history.read("yolo") if event.kind == "flipped"][-1]
-    assert (last.version, last.previous, last.generation, last.workers, last.by) == ("v2", "v1", 2, 2, "person")
+    last = [event for event in writer.history.read("yolo") if event.kind == "activated"][-1]
+    assert (last.version, last.previous, last.generation, last.workers, last.by) == ("v2", "v1", 2, 2, "operator")
 
 
 def test_only_one_at_a_time(writer: StoreWriter) -> None:
@@ -82,7 +82,7 @@ def test_only_what_is_prepared_goes_live(writer: StoreWriter, make_version: Make
         writer.publish(make_version("yolo", version), "a test", "poll")
         writer.prepare("yolo", target(version))
     with pytest.raises(SupersededError):
-        writer.flip("yolo", target("v1"), workers=0)
+        writer.activate("yolo", target("v1"), workers=0)
     writer.abandon("yolo", target("v1"), "superseded")
     assert writer.generations().of("yolo").preparing == target("v2")
 
@@ -92,7 +92,7 @@ def test_a_version_in_quarantine_is_no_last_known_good_one(writer: StoreWriter, 
         writer.publish(make_version("yolo", version), "a test", "poll")
     serve(writer, "v1")
     serve(writer, "v2")
-    writer.put_in_quarantine(Quarantined(model="yolo", version="v2", digest="abc", reason="wrong", at=NOW), "watch")
+    writer.put_in_quarantine(Quarantined(model="yolo", version="v2", digest="abc", reason="wrong", at=NOW), "monitor")
     serve(writer, "v3")
     previous = writer.generations().of("yolo").previous
     assert previous
@@ -120,17 +120,17 @@ def test_what_a_dead_writer_left_is_tidied(tmp_path: Path, make_version: MakeVer
         (layout.models / "sentiment").mkdir()
         (layout.models / "sentiment" / "latest").write_text("BentoML's own")
         (root / ".generation.yaml.abc").write_text("half a fi")
-        writer.change(lambda old: old.flip("yolo", target("v1")).prepare("yolo", target("v9")))
+        writer.change(lambda old: old.activate("yolo", target("v1")).prepare("yolo", target("v9")))
         (root / ".yatai.yaml").write_text("BentoML's own")
         layout.history.write_text("")
     with open_writer(root, "the second") as writer:
         assert list(layout.staging.iterdir()) == []
         assert not (layout.models / "kcbert").exists()
         assert [path.name for path in root.glob(".*")] == [".yatai.yaml"]
-        assert kinds(writer) == ["published", "flipped", "abandoned"]
+        assert kinds(writer) == ["published", "activated", "abandoned"]
         assert writer.generations().of("yolo").preparing is None
     with open_writer(root, "the third") as writer:
-        assert kinds(writer) == ["published", "flipped", "abandoned"]
+        assert kinds(writer) == ["published", "activated", "abandoned"]
 
 
 def test_a_version_that_a_rollback_left_is_no_last_known_good_one(writer: StoreWriter, make_version: MakeVersion) -> None:

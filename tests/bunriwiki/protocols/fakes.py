@@ -10,7 +10,7 @@ from typing import Any
 
 from bunriwiki.artifacts.answers import Answers, Classification, Detection, Detections, Failure, ImageSize
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.model_store.following import Follower
+from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.protocols.admin.sidecar import Sidecar
 from bunriwiki.protocols.admin.tokens import AdminGate
@@ -122,11 +122,11 @@ def model(
     route: Route | None = None,
     *,
     name: str = "fake",
-    most_waiting: int = 8,
+    max_queue_size: int = 8,
     deadline: float = 5,
     comparisons: Comparisons | None = None,
 ) -> Model[Any, Any]:
-    limits = Limits(most_waiting=most_waiting, parallel=1, deadline=deadline)
+    limits = Limits(max_queue_size=max_queue_size, parallel=1, deadline=deadline)
     return Model(name, runner, route or FakeRoute(), 4, limits, comparisons=comparisons or Comparisons())
 
 
@@ -142,9 +142,9 @@ def plane(
 
 
 @cache
-def fallbacks() -> Follower:
-    """A follower of no store."""
-    return Follower(Layout(Path("nowhere")), {name: SHIPPED / name for name in MODELS})
+def fallbacks() -> GenerationWatcher:
+    """A generation_watcher of no store."""
+    return GenerationWatcher(Layout(Path("nowhere")), {name: SHIPPED / name for name in MODELS})
 
 
 class FakeService:

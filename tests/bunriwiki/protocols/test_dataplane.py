@@ -9,7 +9,7 @@ from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.ipc.client import ConnectionLostError
 from bunriwiki.ipc.frames import BatchError, BrokenFrameError
 from bunriwiki.model_store.heartbeats import Shadowed
-from bunriwiki.protocols.handlers.dataplane import BETWEEN_TRIES, MOST_CHARACTERS
+from bunriwiki.protocols.handlers.dataplane import BETWEEN_TRIES, MAX_CHARACTERS
 from bunriwiki.protocols.handlers.errors import RequestError
 from bunriwiki.protocols.handlers.shadowing import Comparisons
 from tests.bunriwiki.protocols.fakes import DETECTIONS, FakeRoute, FakeRunner, FakeStatus, classified, failing, model, plane
@@ -37,7 +37,7 @@ async def test_texts_reach_their_own_model() -> None:
     assert (kcbert.batches, sentiment.batches) == ([["가"]], [["나"]])
 
 
-@pytest.mark.parametrize(("text", "status"), [("", 422), (" \n", 422), ("가" * (MOST_CHARACTERS + 1), 413)])
+@pytest.mark.parametrize(("text", "status"), [("", 422), (" \n", 422), ("가" * (MAX_CHARACTERS + 1), 413)])
 async def test_a_bad_text_costs_no_call(text: str, status: int) -> None:
     runner = FakeRunner(classified())
     assert await status_of(plane(kcbert=runner).classify_comment(text)) == status
@@ -45,7 +45,7 @@ async def test_a_bad_text_costs_no_call(text: str, status: int) -> None:
 
 
 async def test_the_longest_text_is_accepted() -> None:
-    assert await plane().classify_comment("가" * MOST_CHARACTERS)
+    assert await plane().classify_comment("가" * MAX_CHARACTERS)
 
 
 @pytest.mark.parametrize(("data", "status"), [(b"no image", 415), (b"\x89PNG", 400)])
@@ -164,7 +164,7 @@ async def test_a_shadow_gets_copies_and_clients_wait_for_none() -> None:
 async def test_a_named_version_has_the_same_limits() -> None:
     runner = FakeRunner(classified(), seconds=0.1)
     runner.versions = ["v6", "v7"]
-    one = model(runner, most_waiting=2)
+    one = model(runner, max_queue_size=2)
     calls = [one.infer(["가"], version="v6") for _ in range(4)]
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [result.status for result in results if isinstance(result, RequestError)] == [503]
@@ -174,7 +174,7 @@ async def test_a_named_version_has_the_same_limits() -> None:
 
 
 async def test_overload_and_deadline() -> None:
-    one = model(FakeRunner(classified(), seconds=0.2), most_waiting=1, deadline=0.05)
+    one = model(FakeRunner(classified(), seconds=0.2), max_queue_size=1, deadline=0.05)
     results = await asyncio.gather(*(one.infer(["가"]) for _ in range(3)), return_exceptions=True)
     assert [result.status for result in results if isinstance(result, RequestError)] == [504, 504, 503]
 

@@ -203,7 +203,7 @@ ATTEMPTS = (
 
 INSIDE = """
 import ctypes, errno, fcntl, mmap, os, resource, signal, socket, struct, subprocess, sys, termios, threading, time
-from bunriwiki.artifacts.programs import Teller
+from bunriwiki.artifacts.programs import ProgressWriter
 from bunriwiki.sandbox.syscalls import number
 
 HOME = os.environ["HOME"]
@@ -231,7 +231,7 @@ def send(family, kind, address):
         opened.connect(address)
         opened.sendall(SAY.encode())
 
-teller = Teller()
+progress = ProgressWriter()
 """
 """What every program here begins with."""
 
@@ -245,5 +245,5 @@ for SAY, VICTIM, READABLE, code in attempts:
         outcome = type(error).__name__
     else:
         outcome = "done"
-    teller.tell(name=SAY, outcome=outcome)
+    progress.write(name=SAY, outcome=outcome)
 """

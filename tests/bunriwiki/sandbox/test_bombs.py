@@ -14,7 +14,8 @@ from typing import NamedTuple
 import pytest
 
 from bunriwiki.sandbox.support import missing
-from model_sync.sandbox.run import MB, BrokeOffError, Limits, UnfitError, run_contained
+from model_sync.errors import ImportCrashedError, ImportEnvironmentError
+from model_sync.sandbox.run import MB, Limits, run_sandboxed
 from tests.bunriwiki.sandbox.attempts import INSIDE
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason="; ".join(missing()))
@@ -57,10 +58,10 @@ BOMBS = (
     Bomb("folders within folders",
          "for n in range(3000): os.mkdir('d' if n else HOME + '/d'); os.chdir('d' if n else HOME + '/d')\ntime.sleep(60)",
          "measuring", r"more than 32 deep|more than 200 files"),
-    Bomb("a line without an end", "line = os.dup(teller._lines.fileno())\nwhile True: os.write(line, b'x' * 2**16)",
+    Bomb("a line without an end", "line = os.dup(progress._lines.fileno())\nwhile True: os.write(line, b'x' * 2**16)",
          "reading within bounds", "wrote too much to its standard output"),
     Bomb("lines without an end",
-         "while True: teller.tell(phase='x' * 1000)", "reading within bounds", "wrote too much to its standard output"),
+         "while True: progress.write(phase='x' * 1000)", "reading within bounds", "wrote too much to its standard output"),
     Bomb("never ending",
          "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); time.sleep(60)", "the clock", "not done after 2 s"),
     Bomb("a 32-bit call",
@@ -78,7 +79,7 @@ def limits(way: str, **others: int) -> Limits:
 
 
 def run(code: str, scratch: Path, limits: Limits) -> None:
-    run_contained(
+    run_sandboxed(
         [sys.executable, "-c", INSIDE + code], writable=scratch, readable=[], limits=limits, stopping=threading.Event()
     )
 
@@ -97,7 +98,7 @@ def test_a_bomb(number: int, way: str, scratch: Path) -> None:
     if "32-bit" in bomb.name and os.uname().machine != "x86_64":
         pytest.skip("x86_64 only")
     started = time.monotonic()
-    with pytest.raises(BrokeOffError, match=bomb.says):
+    with pytest.raises(ImportCrashedError, match=bomb.says):
         run(bomb.code, scratch, limits(way, seconds=2) if bomb.stopped_by == "the clock" else limits(way))
     assert time.monotonic() - started < 30
     hold_to_owner(scratch)
@@ -117,7 +118,7 @@ def test_standard_error_takes_no_memory(scratch: Path) -> None:
 
 
 def test_a_disk_that_is_almost_full_is_no_fault_of_the_version(scratch: Path) -> None:
-    with pytest.raises(UnfitError, match="are free on the disk"):
+    with pytest.raises(ImportEnvironmentError, match="are free on the disk"):
         run("time.sleep(60)", scratch, limits("neither", reserve=2**60))
 
 

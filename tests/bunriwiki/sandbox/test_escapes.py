@@ -1,4 +1,4 @@
-"""Attempts to leave the sandbox, each run under the real kernel: refused, and nothing outside is changed by it.
+"""Attempts to leave the sandbox, each run under the real kernel: rejected, and nothing outside is changed by it.
 
 Three ways of running it: as the sidecar runs an import where it may (a user of its own, a control group), without either, and
 started by an ordinary user. `attempts.py` has the table; the attempts on resources are in `test_bombs.py`.
@@ -24,7 +24,7 @@ import pytest
 
 from bunriwiki.sandbox.support import missing
 from bunriwiki.sandbox.user import can_change
-from model_sync.sandbox.run import Limits, run_contained
+from model_sync.sandbox.run import Limits, run_sandboxed
 from tests.bunriwiki.sandbox.attempts import ATTEMPTS, BATCH, INSIDE, Attempt
 from tests.conftest import ROOT
 
@@ -33,9 +33,9 @@ SITE = Path(pytest.__file__).parent.parent
 DRIVE = """
 import json, sys, threading
 from pathlib import Path
-from model_sync.sandbox.run import Limits, run_contained
+from model_sync.sandbox.run import Limits, run_sandboxed
 code, writable, readable, limits = json.load(sys.stdin)
-print(json.dumps(run_contained([sys.executable, "-c", code], writable=Path(writable), readable=[Path(p) for p in readable],
+print(json.dumps(run_sandboxed([sys.executable, "-c", code], writable=Path(writable), readable=[Path(p) for p in readable],
                                limits=Limits(**limits), stopping=threading.Event())))
 """
 LIMITS = {
@@ -122,7 +122,7 @@ def run_inside(way: str, code: str, writable: Path, readable: list[Path], python
     """What a program tells that is run inside the sandbox in one of the three ways."""
     if way != "an ordinary user":
         command = [sys.executable, "-c", code]
-        return run_contained(command, writable=writable, readable=readable, limits=LIMITS[way], stopping=threading.Event())
+        return run_sandboxed(command, writable=writable, readable=readable, limits=LIMITS[way], stopping=threading.Event())
     given = json.dumps([code, str(writable), [str(path) for path in (*readable, SITE)], asdict(LIMITS[way])])
     done = subprocess.run(
         [python, "-c", DRIVE], input=given, text=True, capture_output=True, cwd=ROOT, user=ORDINARY, group=ORDINARY,

@@ -13,7 +13,7 @@ from bunriwiki.sandbox.seccomp import ALLOW, AUDIT, ERRNO, KILL, build
 from bunriwiki.sandbox.syscalls import ARCHITECTURES, NEWEST, NUMBERS, number
 
 PID = 4242
-REFUSED = ERRNO | errno.EPERM
+REJECTED = ERRNO | errno.EPERM
 
 
 def answer(machine: str, called: int, *arguments: int, audit: int | None = None) -> int:
@@ -56,7 +56,7 @@ def test_every_rule_names_a_call_and_every_call_has_a_rule() -> None:
     assert max(one for pair in NUMBERS.values() for one in pair if one is not None) <= NEWEST
 
 
-def test_refused_calls(machine: str) -> None:
+def test_rejected_calls(machine: str) -> None:
     for name, expected in ANSWERS.items():
         if number(name, machine) is not None:
             assert called(machine, name) == ERRNO | expected, name
@@ -78,7 +78,7 @@ def test_another_architecture_is_killed(machine: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "allowed", "refused"),
+    ("name", "allowed", "rejected"),
     [
         ("clone", (0x003D0F00,), (0x11,)),
         ("clone", (0x00010000,), (0x10010000,)),
@@ -99,9 +99,9 @@ def test_another_architecture_is_killed(machine: str) -> None:
         ("prctl", (15,), (1,)),
     ],
 )
-def test_arguments_decide(machine: str, name: str, allowed: tuple[int, ...], refused: tuple[int, ...]) -> None:
+def test_arguments_decide(machine: str, name: str, allowed: tuple[int, ...], rejected: tuple[int, ...]) -> None:
     assert called(machine, name, *allowed) == ALLOW
-    assert called(machine, name, *refused) == REFUSED
+    assert called(machine, name, *rejected) == REJECTED
 
 
 @pytest.mark.parametrize(

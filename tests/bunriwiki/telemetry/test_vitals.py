@@ -63,12 +63,12 @@ def test_a_worker_over_the_limit_is_replaced(heartbeats: Heartbeats, memory: lis
     ends: list[str] = []
     one = worker(heartbeats, ends)
     other(heartbeats, "another")
-    one.look_at_memory()
+    one.check_memory()
     assert not ends
     memory[0] = 201 * MB
     one.beat()
-    one.look_at_memory()
-    assert ends == ["it has 201 MB, BUNRIWIKI_MAX_RSS allows 200"]
+    one.check_memory()
+    assert ends == ["it has 201 MB, BUNRIWIKI_MAX_RSS_MB allows 200"]
 
 
 @pytest.mark.parametrize("fields", [{"state": "starting"}, {"state": "ending"}, {"parent": 1}, {"rss": 300, "name": "a"}])
@@ -78,7 +78,7 @@ def test_one_at_a_time(heartbeats: Heartbeats, memory: list[int], fields: dict[s
     memory[0] = 201 * MB
     one.beat()
     other(heartbeats, **{"name": "z", **fields})  # type: ignore[arg-type]
-    one.look_at_memory()
+    one.check_memory()
     assert not ends
 
 
@@ -88,7 +88,7 @@ def test_no_limit_and_one_that_is_too_low(heartbeats: Heartbeats, memory: list[i
     one = worker(heartbeats, ends, limit=limit, workers=1)
     memory[0] = 10_000 * MB
     one.beat()
-    one.look_at_memory()
+    one.check_memory()
     assert not ends
 
 

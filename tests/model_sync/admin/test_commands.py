@@ -12,13 +12,13 @@ import pytest
 from bunriwiki.model_store.generation import ModelGeneration
 from bunriwiki.model_store.heartbeats import Heartbeat
 from bunriwiki.model_store.history import Event
-from bunriwiki.model_store.rollover import RolloverError, roll_over
+from bunriwiki.model_store.promotion import PromotionError, promote
 from bunriwiki.model_store.writer import StoreWriter
 from model_sync.admin import commands as commands_module
 from model_sync.admin.commands import Commands, Removed
-from model_sync.admin.names import CommandError
+from model_sync.errors import CommandError
 from tests.bunriwiki.model_store.test_rollover import failed, loading, prepared, worker
-from tests.model_sync.triggers.fakes import FakeLooks
+from tests.model_sync.triggers.fakes import FakeSyncRequests
 
 MakeVersion = Callable[..., Path]
 
@@ -28,7 +28,7 @@ def commands(writer: StoreWriter, make_version: MakeVersion) -> Commands:
     """Of a store in which v1, v2 and v3 of yolo served, one after the other."""
     for version in ("v1", "v2", "v3"):
         writer.publish(make_version("yolo", version), f"s3://bucket/{version}", "poll", digest_there=f"d-{version}")
-        roll_over(writer, "yolo", version, f"s3://bucket/{version}", "poll")
+        promote(writer, "yolo", version, f"s3://bucket/{version}", "poll")
     return Commands(writer)
 
 
@@ -45,7 +45,7 @@ def last_events(writer: StoreWriter, number: int) -> list[Event]:
     return list(writer.history.read("yolo"))[-number:]
 
 
-def refuse(kind: str, words: str, command: Callable[[], object]) -> None:
+def reject(kind: str, words: str, command: Callable[[], object]) -> None:
     with pytest.raises(CommandError, match=words) as caught:
         command()
     assert caught.value.kind == kind
@@ -59,18 +59,18 @@ def test_a_rollback_goes_to_the_version_before(commands: Commands, writer: Store
     assert 0 < done.seconds < 5
     state = now(writer)
     assert state.serving
-    assert (state.serving.version, state.serving.source, state.serving.by) == ("v2", "s3://bucket/v2", "person")
+    assert (state.serving.version, state.serving.source, state.serving.by) == ("v2", "s3://bucket/v2", "operator")
     assert (state.held, state.previous) == (("v3",), None)
-    flipped, held = last_events(writer, 2)
-    assert (flipped.kind, flipped.version, flipped.by, flipped.workers) == ("flipped", "v2", "person", 2)
-    assert (held.kind, held.version, held.by) == ("held", "v3", "person")
+    activated, held = last_events(writer, 2)
+    assert (activated.kind, activated.version, activated.by, activated.workers) == ("activated", "v2", "operator", 2)
+    assert (held.kind, held.version, held.by) == ("held", "v3", "operator")
 
 
 def test_a_second_rollback_goes_further_back_by_the_history(commands: Commands, writer: StoreWriter) -> None:
     commands.rollback("yolo")
     assert commands.rollback("yolo").to == "v1"
     assert now(writer).held == ("v3", "v2")
-    refuse("nothing", "nothing to go back to", lambda: commands.rollback("yolo"))
+    reject("nothing", "nothing to go back to", lambda: commands.rollback("yolo"))
     assert (serving(writer), now(writer).held) == ("v1", ("v3", "v2"))
 
 
@@ -98,7 +98,7 @@ def test_a_rollback_passes_over_what_is_no_longer_on_disk(commands: Commands, wr
 
 
 def test_with_nothing_of_the_store_there_is_nothing_to_go_back_from(commands: Commands) -> None:
-    refuse("nothing", "kcbert serves its fallback version", lambda: commands.rollback("kcbert"))
+    reject("nothing", "kcbert serves its fallback version", lambda: commands.rollback("kcbert"))
 
 
 @pytest.mark.parametrize(
@@ -113,21 +113,21 @@ def test_with_nothing_of_the_store_there_is_nothing_to_go_back_from(commands: Co
         ("yolo", "v3", "serving", "v3 of yolo serves already"),
     ],
 )
-def test_a_rollback_to_what_is_not_there_is_refused(
+def test_a_rollback_to_what_is_not_there_is_rejected(
     commands: Commands, writer: StoreWriter, model: str, version: str | None, kind: str, words: str
 ) -> None:
-    refuse(kind, words, lambda: commands.rollback(model, version))
+    reject(kind, words, lambda: commands.rollback(model, version))
     assert (serving(writer), now(writer).held) == ("v3", ())
 
 
-def test_a_rollback_to_what_is_in_quarantine_is_refused(commands: Commands) -> None:
+def test_a_rollback_to_what_is_in_quarantine_is_rejected(commands: Commands) -> None:
     commands.quarantine("yolo", "v1", "it is slow")
-    refuse("quarantined", "it is slow. Release it first", lambda: commands.rollback("yolo", "v1"))
+    reject("quarantined", "it is slow. Release it first", lambda: commands.rollback("yolo", "v1"))
 
 
 def test_a_rollback_to_what_the_workers_cannot_load_changes_nothing(commands: Commands, writer: StoreWriter) -> None:
     with worker(writer, "one", failed):
-        refuse("cannot_load", "one cannot load yolo:v2: no space left", lambda: commands.rollback("yolo"))
+        reject("cannot_load", "one cannot load yolo:v2: no space left", lambda: commands.rollback("yolo"))
     state = now(writer)
     assert state.previous
     assert (serving(writer), state.held, state.preparing, state.previous.version) == ("v3", (), None, "v2")
@@ -136,9 +136,9 @@ def test_a_rollback_to_what_the_workers_cannot_load_changes_nothing(commands: Co
 def test_a_rollback_that_no_worker_is_done_with_in_time_changes_nothing(
     commands: Commands, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands_module, "roll_over", lambda *args, **options: roll_over(*args, **options, deadline=0.3))
+    monkeypatch.setattr(commands_module, "promote", lambda *args, **options: promote(*args, **options, deadline=0.3))
     with worker(writer, "one", loading):
-        refuse("cannot_load", "none of 1 workers had loaded", lambda: commands.rollback("yolo"))
+        reject("cannot_load", "none of 1 workers had loaded", lambda: commands.rollback("yolo"))
     assert (serving(writer), now(writer).held) == ("v3", ())
 
 
@@ -150,7 +150,7 @@ def test_a_rollback_that_a_full_disk_stops_changes_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(writer, "prepare", full)
-        refuse("failed", "No space left", lambda: commands.rollback("yolo"))
+        reject("failed", "No space left", lambda: commands.rollback("yolo"))
     assert (serving(writer), now(writer).held) == ("v3", ())
 
 
@@ -161,8 +161,8 @@ def test_what_a_full_disk_stops_after_the_flip_stays_held(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "_record_flip", full)
-        refuse("failed", "No space left", lambda: commands.rollback("yolo"))
+        patch.setattr(writer, "_record_activation", full)
+        reject("failed", "No space left", lambda: commands.rollback("yolo"))
     assert (serving(writer), now(writer).held) == ("v2", ("v3",))
 
 
@@ -178,9 +178,9 @@ def test_a_look_that_prepares_a_version_meanwhile_does_not_stop_a_rollback(
     with worker(writer, "one", v2_slowly), ThreadPoolExecutor() as pool:
         rollback = pool.submit(commands.rollback, "yolo")
         _wait_until(lambda: (one := now(writer).preparing) is not None and one.version == "v2")
-        look = pool.submit(roll_over, writer, "yolo", "v4", "a test", "poll")
+        look = pool.submit(promote, writer, "yolo", "v4", "a test", "poll")
         _wait_until(lambda: (one := now(writer).preparing) is not None and one.version == "v2" and not rollback.done())
-        with pytest.raises(RolloverError, match="yolo:v4 is no longer wanted"):
+        with pytest.raises(PromotionError, match="yolo:v4 is no longer wanted"):
             look.result(10)
         slow.set()
         assert rollback.result(10).to == "v2"
@@ -198,19 +198,19 @@ def test_a_version_that_began_to_serve_meanwhile_is_not_taken_for_the_one_to_lea
     with worker(writer, "one", only_v4), ThreadPoolExecutor() as pool:
         rollback = pool.submit(commands.rollback, "yolo")
         _wait_until(lambda: now(writer).preparing)
-        _flip_at_once(writer, "v4")
+        _activate_at_once(writer, "v4")
         with pytest.raises(CommandError, match="v4 of yolo serves now") as caught:
             rollback.result(10)
     assert caught.value.kind == "superseded"
     assert serving(writer) == "v4"
 
 
-def _flip_at_once(writer: StoreWriter, version: str) -> None:
+def _activate_at_once(writer: StoreWriter, version: str) -> None:
     """What a look does whose workers are quick, between two glances of the rollback."""
     target = now(writer).preparing
     assert target
     newer = target.model_copy(update={"version": version, "by": "poll"})
-    writer.change(lambda old: old.prepare("yolo", newer).flip("yolo", newer))
+    writer.change(lambda old: old.prepare("yolo", newer).activate("yolo", newer))
 
 
 def test_an_impatient_second_rollback_does_not_go_further_back(commands: Commands, writer: StoreWriter) -> None:
@@ -222,8 +222,8 @@ def test_an_impatient_second_rollback_does_not_go_further_back(commands: Command
     with worker(writer, "one", slowly), ThreadPoolExecutor() as pool:
         first = pool.submit(commands.rollback, "yolo")
         _wait_until(lambda: now(writer).preparing)
-        refuse("busy", "Another command for yolo is under way", lambda: commands.rollback("yolo"))
-        refuse("nothing", "kcbert", lambda: commands.rollback("kcbert"))  # other models do not wait
+        reject("busy", "Another command for yolo is under way", lambda: commands.rollback("yolo"))
+        reject("nothing", "kcbert", lambda: commands.rollback("kcbert"))  # other models do not wait
         done.set()
         assert first.result(10).to == "v2"
     assert serving(writer) == "v2"
@@ -234,14 +234,14 @@ def test_a_pin_keeps_what_serves_and_gives_up_what_was_on_its_way(
 ) -> None:
     writer.publish(make_version("yolo", "v4"), "a test", "poll")
     with worker(writer, "one", loading), ThreadPoolExecutor() as pool:
-        look = pool.submit(roll_over, writer, "yolo", "v4", "a test", "poll")
+        look = pool.submit(promote, writer, "yolo", "v4", "a test", "poll")
         _wait_until(lambda: now(writer).preparing)
         assert commands.pin("yolo").version == "v3"
-        with pytest.raises(RolloverError, match="no longer wanted"):
+        with pytest.raises(PromotionError, match="no longer wanted"):
             look.result(10)
     assert (now(writer).pinned, serving(writer), now(writer).preparing) == (True, "v3", None)
     [pinned] = [event for event in writer.history.read("yolo") if event.kind == "pinned"]
-    assert (pinned.version, pinned.by) == ("v3", "person")
+    assert (pinned.version, pinned.by) == ("v3", "operator")
 
 
 def test_a_pin_to_another_version_brings_it_first(commands: Commands, writer: StoreWriter) -> None:
@@ -252,7 +252,7 @@ def test_a_pin_to_another_version_brings_it_first(commands: Commands, writer: St
 
 def test_a_pin_to_what_cannot_be_loaded_pins_nothing(commands: Commands, writer: StoreWriter) -> None:
     with worker(writer, "one", failed):
-        refuse("cannot_load", "no space left", lambda: commands.pin("yolo", "v1"))
+        reject("cannot_load", "no space left", lambda: commands.pin("yolo", "v1"))
     assert (now(writer).pinned, serving(writer)) == (False, "v3")
     assert "pinned" not in [event.kind for event in writer.history.read("yolo")]
 
@@ -269,14 +269,14 @@ def test_what_is_pinned_twice_is_in_the_history_once(commands: Commands, writer:
 
 
 def test_unpinning_frees_what_was_held_and_asks_for_a_look(commands: Commands, writer: StoreWriter) -> None:
-    looks = FakeLooks()
-    commands = Commands(writer, looks)
+    syncs = FakeSyncRequests()
+    commands = Commands(writer, syncs)
     commands.rollback("yolo")
     commands.pin("yolo")
     done = commands.unpin("yolo")
     assert (done.was_pinned, done.released) == (True, ("v3",))
     assert (now(writer).pinned, now(writer).held) == (False, ())
-    assert looks.calls == [("person", ["yolo"], False)]
+    assert syncs.calls == [("operator", ["yolo"], False)]
     assert last_events(writer, 1)[0].kind == "unpinned"
 
 
@@ -290,13 +290,13 @@ def test_a_version_on_disk_is_put_in_quarantine_as_the_registry_knows_it(command
     one = commands.quarantine("yolo", "v2", "it takes bottles for cans")
     assert writer.quarantine.find("yolo", "v2") == one
     assert (one.digest, one.reason) == ("d-v2", "it takes bottles for cans")
-    assert [event.by for event in writer.history.read("yolo") if event.kind == "quarantined"] == ["person"]
+    assert [event.by for event in writer.history.read("yolo") if event.kind == "quarantined"] == ["operator"]
 
 
 def test_a_version_that_was_published_by_hand_is_put_in_quarantine_too(
     commands: Commands, writer: StoreWriter, make_version: MakeVersion
 ) -> None:
-    writer.publish(make_version("yolo", "v4"), "a test", "person")
+    writer.publish(make_version("yolo", "v4"), "a test", "operator")
     assert len(commands.quarantine("yolo", "v4", "it is slow").digest) == 64
 
 
@@ -311,7 +311,7 @@ def test_a_version_that_was_published_by_hand_is_put_in_quarantine_too(
 def test_what_serves_or_is_not_there_is_not_put_in_quarantine(
     commands: Commands, writer: StoreWriter, version: str, kind: str, words: str
 ) -> None:
-    refuse(kind, words, lambda: commands.quarantine("yolo", version, "it is slow"))
+    reject(kind, words, lambda: commands.quarantine("yolo", version, "it is slow"))
     assert writer.quarantine.all() == []
 
 
@@ -320,10 +320,10 @@ def test_a_version_on_its_way_that_is_put_in_quarantine_does_not_go_live(
 ) -> None:
     writer.publish(make_version("yolo", "v4"), "a test", "poll")
     with worker(writer, "one", loading), ThreadPoolExecutor() as pool:
-        look = pool.submit(roll_over, writer, "yolo", "v4", "a test", "poll")
+        look = pool.submit(promote, writer, "yolo", "v4", "a test", "poll")
         _wait_until(lambda: now(writer).preparing)
         commands.quarantine("yolo", "v4", "it is slow")
-        with pytest.raises(RolloverError, match="no longer wanted"):
+        with pytest.raises(PromotionError, match="no longer wanted"):
             look.result(10)
     assert (serving(writer), now(writer).preparing) == ("v3", None)
 
@@ -332,8 +332,8 @@ def test_a_version_is_released(commands: Commands, writer: StoreWriter) -> None:
     commands.quarantine("yolo", "v2", "it is slow")
     commands.release("yolo", "v2")
     assert writer.quarantine.all() == []
-    refuse("unknown", "yolo v2 is not in quarantine", lambda: commands.release("yolo", "v2"))
-    refuse("invalid", "no version", lambda: commands.release("yolo", "../v2"))
+    reject("unknown", "yolo v2 is not in quarantine", lambda: commands.release("yolo", "v2"))
+    reject("invalid", "no version", lambda: commands.release("yolo", "../v2"))
 
 
 def test_garbage_is_collected_with_its_size_and_what_was_left_stays(

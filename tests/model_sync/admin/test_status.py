@@ -8,12 +8,12 @@ import pytest
 
 from bunriwiki.model_store.heartbeats import Heartbeat
 from bunriwiki.model_store.layout import Layout
-from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.sync_state import ModelSync, SyncState
 from bunriwiki.model_store.writer import StoreWriter
 from model_sync.admin.commands import Commands
-from model_sync.admin.names import CommandError
-from model_sync.admin.status import Standing, StoreReader
+from model_sync.admin.status import StoreReader, StoreStatus
+from model_sync.errors import CommandError
 
 MakeVersion = Callable[..., Path]
 
@@ -22,7 +22,7 @@ MakeVersion = Callable[..., Path]
 def reader(writer: StoreWriter, make_version: MakeVersion) -> StoreReader:
     for version in ("v1", "v2", "v3"):
         writer.publish(make_version("yolo", version, "x" * 1000), "s3://bucket", "poll")
-        roll_over(writer, "yolo", version, "s3://bucket", "poll")
+        promote(writer, "yolo", version, "s3://bucket", "poll")
     return StoreReader(writer.layout)
 
 
@@ -57,7 +57,7 @@ def test_the_status_says_what_each_worker_serves(reader: StoreReader, writer: St
 
 
 def test_the_status_says_what_the_sidecar_found(reader: StoreReader) -> None:
-    found = ModelSync(source="s3://bucket", verdict="unreachable", reason="it cannot be reached")
+    found = ModelSync(source="s3://bucket", status="unreachable", reason="it cannot be reached")
     SyncState(since=datetime.now(UTC), models={"yolo": found}, problems=["SQS: no queue"]).write(reader.layout.sync)
     status = reader.status()
     assert status.sidecar
@@ -67,12 +67,12 @@ def test_the_status_says_what_the_sidecar_found(reader: StoreReader) -> None:
 
 def test_the_status_is_read_back_from_its_json(reader: StoreReader) -> None:
     status = reader.status()
-    assert Standing.model_validate_json(status.model_dump_json()) == status
+    assert StoreStatus.model_validate_json(status.model_dump_json()) == status
 
 
 def test_the_history_has_the_last_events_the_oldest_first(reader: StoreReader) -> None:
     assert [(event.kind, event.version) for event in reader.history("yolo", last=3)] == [
-        ("flipped", "v2"), ("published", "v3"), ("flipped", "v3"),
+        ("activated", "v2"), ("published", "v3"), ("activated", "v3"),
     ]  # fmt: skip
     assert len(reader.history()) == 6
     assert reader.history("kcbert") == []

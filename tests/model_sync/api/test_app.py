@@ -18,12 +18,12 @@ from model_sync.admin.commands import Commands
 from model_sync.api import app as api
 from model_sync.api import web
 from model_sync.triggers.mlflow_webhooks import WebhookVerifier
-from tests.model_sync.triggers.fakes import FakeLooks, logged
+from tests.model_sync.triggers.fakes import FakeSyncRequests, logged
 
 pytestmark = pytest.mark.anyio
 
 SECRET = "a secret"  # noqa: S105
-PERSON = {"Authorization": "Bearer one"}
+OPERATOR = {"Authorization": "Bearer one"}
 
 
 class Known(BaseModel):
@@ -37,7 +37,7 @@ class Sidecar:
 
     def __init__(self, writer: StoreWriter) -> None:
         self.writer = writer
-        self.looks = FakeLooks("swapped", hold=True)
+        self.syncs = FakeSyncRequests("promoted", hold=True)
         self.state: BaseModel | dict[str, Any] | None = Known()
 
     def read_state(self) -> BaseModel | dict[str, Any]:
@@ -46,7 +46,7 @@ class Sidecar:
 
     def app(self, *, tokens: tuple[str, ...] = ("", "one", "둘"), secret: str | None = SECRET) -> Starlette:
         return api.make_app(
-            self.looks,
+            self.syncs,
             self.read_state,
             admin_tokens=tokens,
             verifier=WebhookVerifier(secret) if secret else None,
@@ -108,29 +108,29 @@ async def test_an_error_here_is_a_problem_too_and_tells_nothing(client: httpx.As
 
 async def test_what_is_not_there_is_a_problem(client: httpx.AsyncClient) -> None:
     assert_problem(await client.get("/nothing"), 404, "/nothing")
-    refused = await client.get("/sync")
-    assert_problem(refused, 405, "Use POST")
-    assert refused.headers["allow"] == "POST"
+    rejected = await client.get("/sync")
+    assert_problem(rejected, 405, "Use POST")
+    assert rejected.headers["allow"] == "POST"
 
 
 async def test_a_webhook_about_our_model_leads_to_a_look_and_does_not_wait(client: httpx.AsyncClient, sidecar: Sidecar) -> None:
     response = await deliver(client, event())
-    assert (response.status_code, response.json()) == (202, {"looked": True})
+    assert (response.status_code, response.json()) == (202, {"sync_requested": True})
     assert sidecar.looks.calls == [("webhook", None, False)]
 
 
 @pytest.mark.parametrize("body", [event("another"), event(action="updated"), "no JSON"])
 async def test_a_webhook_about_anything_else_leads_to_none(client: httpx.AsyncClient, sidecar: Sidecar, body: str) -> None:
     response = await deliver(client, body)
-    assert (response.status_code, response.json()) == (202, {"looked": False})
+    assert (response.status_code, response.json()) == (202, {"sync_requested": False})
     assert sidecar.looks.calls == []
 
 
-async def test_a_forged_webhook_is_refused_and_logged(client: httpx.AsyncClient, sidecar: Sidecar) -> None:
+async def test_a_forged_webhook_is_rejected_and_logged(client: httpx.AsyncClient, sidecar: Sidecar) -> None:
     with logged() as lines:
         assert_problem(await deliver(client, event(), secret="another"), 403, "The signature is wrong")
     [line] = lines
-    assert line.startswith("WARNING A webhook from 192.0.2.7 is refused with 403")
+    assert line.startswith("WARNING A webhook from 192.0.2.7 is rejected with 403")
     assert sidecar.looks.calls == []
 
 
@@ -151,14 +151,14 @@ async def chunks(size: int, number: int, seconds: float = 0) -> AsyncIterator[by
         await asyncio.sleep(seconds)
 
 
-async def test_a_large_body_is_refused_announced_or_not(client: httpx.AsyncClient) -> None:
+async def test_a_large_body_is_rejected_announced_or_not(client: httpx.AsyncClient) -> None:
     assert_problem(await client.post("/webhooks/mlflow", content=b" " * 1_000_001), 413)
     assert_problem(await client.post("/webhooks/mlflow", content=chunks(100_001, 10)), 413)
-    assert_problem(await client.post("/sync", content=chunks(100_001, 10), headers=PERSON), 413)
+    assert_problem(await client.post("/sync", content=chunks(100_001, 10), headers=OPERATOR), 413)
     assert_problem(await client.post("/webhooks/mlflow", content=chunks(100_000, 10)), 400, "X-MLflow-Delivery-Id")
 
 
-async def test_a_slow_body_is_refused(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_body_is_rejected(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "READ_SECONDS", 0.05)
     assert_problem(await client.post("/webhooks/mlflow", content=chunks(1, 50, 0.01)), 408)
 
@@ -190,9 +190,9 @@ async def test_a_person_asks_for_a_look(
     client: httpx.AsyncClient, sidecar: Sidecar, body: object, models: list[str] | None, force: bool
 ) -> None:
     content = b"" if body is None else json.dumps(body).encode()
-    response = await client.post("/sync", content=content, headers=PERSON)
-    assert (response.status_code, response.json()) == (202, {"looked": True})
-    assert sidecar.looks.calls == [("person", models, force)]
+    response = await client.post("/sync", content=content, headers=OPERATOR)
+    assert (response.status_code, response.json()) == (202, {"sync_requested": True})
+    assert sidecar.looks.calls == [("operator", models, force)]
 
 
 @pytest.mark.parametrize(
@@ -213,13 +213,13 @@ async def test_a_person_asks_for_a_look(
 async def test_what_a_person_asks_wrongly_is_told(
     client: httpx.AsyncClient, sidecar: Sidecar, body: str, status: int, words: str
 ) -> None:
-    assert_problem(await client.post("/sync", content=body, headers=PERSON), status, words)
+    assert_problem(await client.post("/sync", content=body, headers=OPERATOR), status, words)
     assert sidecar.looks.calls == []
 
 
 async def test_who_waits_gets_the_outcomes_while_others_are_answered(client: httpx.AsyncClient, sidecar: Sidecar) -> None:
     started = time.monotonic()
-    waiting = asyncio.create_task(client.post("/sync", json={"wait": True, "timeout": 30}, headers=PERSON))
+    waiting = asyncio.create_task(client.post("/sync", json={"wait": True, "timeout": 30}, headers=OPERATOR))
     while not sidecar.looks.asked:
         await asyncio.sleep(0.01)
     assert (await client.get("/livez")).status_code == 200
@@ -229,14 +229,14 @@ async def test_who_waits_gets_the_outcomes_while_others_are_answered(client: htt
     response = await waiting
     assert response.status_code == 200
     assert response.json()["outcomes"] == {
-        "yolo": {"model": "yolo", "verdict": "swapped", "version": None, "reason": None},
-        "kcbert": {"model": "kcbert", "verdict": "unchanged", "version": None, "reason": None},
-        "sentiment": {"model": "sentiment", "verdict": "unchanged", "version": None, "reason": None},
+        "yolo": {"model": "yolo", "status": "promoted", "version": None, "reason": None},
+        "kcbert": {"model": "kcbert", "status": "unchanged", "version": None, "reason": None},
+        "sentiment": {"model": "sentiment", "status": "unchanged", "version": None, "reason": None},
     }
 
 
 async def test_outcomes_that_are_not_there_in_time_are_a_problem(client: httpx.AsyncClient) -> None:
-    response = await client.post("/sync", json={"wait": True, "timeout": 0.05}, headers=PERSON)
+    response = await client.post("/sync", json={"wait": True, "timeout": 0.05}, headers=OPERATOR)
     assert_problem(response, 504, "within 0.05 s and goes on")
 
 
@@ -253,7 +253,7 @@ async def test_with_no_token_set_administration_is_closed(sidecar: Sidecar, meth
 
 
 @pytest.mark.parametrize(("method", "path"), ADMINISTRATION)
-async def test_a_wrong_token_is_refused_late_and_logged(
+async def test_a_wrong_token_is_rejected_late_and_logged(
     client: httpx.AsyncClient, sidecar: Sidecar, method: str, path: str
 ) -> None:
     started = time.monotonic()
@@ -283,8 +283,8 @@ async def test_many_wrong_tokens_are_turned_away_at_once_and_keep_nobody_out(cli
     guesses = [asyncio.create_task(client.post("/sync", headers={"Authorization": f"Bearer {n}"})) for n in range(32)]
     await asyncio.sleep(0.2)
     assert not any(guess.done() for guess in guesses)
-    refused = await client.post("/sync", headers={"Authorization": "Bearer wrong"})
-    assert_problem(refused, 429, "Wait a moment")
-    assert (await client.post("/sync", headers=PERSON)).status_code == 202
+    rejected = await client.post("/sync", headers={"Authorization": "Bearer wrong"})
+    assert_problem(rejected, 429, "Wait a moment")
+    assert (await client.post("/sync", headers=OPERATOR)).status_code == 202
     assert {(await guess).status_code for guess in guesses} == {401}
     assert (await client.post("/sync")).status_code == 401

@@ -8,31 +8,33 @@ import httpx
 import pytest
 
 from bunriwiki.model_store.generation import ModelGeneration
-from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import StoreWriter
 from model_sync.admin.commands import Commands
-from model_sync.admin.status import Standing
+from model_sync.admin.status import StoreStatus
 from model_sync.api.app import make_app
-from tests.model_sync.api.test_app import PERSON, Known, assert_problem
-from tests.model_sync.triggers.fakes import FakeLooks
+from tests.model_sync.api.test_app import OPERATOR, Known, assert_problem
+from tests.model_sync.triggers.fakes import FakeSyncRequests
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def looks() -> FakeLooks:
-    return FakeLooks()
+def looks() -> FakeSyncRequests:
+    return FakeSyncRequests()
 
 
 @pytest.fixture
-async def client(writer: StoreWriter, make_version: Callable[..., Path], looks: FakeLooks) -> AsyncIterator[httpx.AsyncClient]:
+async def client(
+    writer: StoreWriter, make_version: Callable[..., Path], syncs: FakeSyncRequests
+) -> AsyncIterator[httpx.AsyncClient]:
     """Of a sidecar in whose store v1 and v2 of yolo served, one after the other."""
     for version in ("v1", "v2"):
         writer.publish(make_version("yolo", version), "a test", "poll")
-        roll_over(writer, "yolo", version, "a test", "poll")
-    app = make_app(looks, Known, admin_tokens=("one",), verifier=None, webhook_names=(), commands=Commands(writer, looks))
+        promote(writer, "yolo", version, "a test", "poll")
+    app = make_app(syncs, Known, admin_tokens=("one",), verifier=None, webhook_names=(), commands=Commands(writer, syncs))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=PERSON) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=OPERATOR) as client:
         yield client
 
 
@@ -79,7 +81,7 @@ async def test_a_rollback(client: httpx.AsyncClient, writer: StoreWriter, body: 
         ("/quarantine", "", 422, "model: "),
     ],
 )
-async def test_what_is_refused_is_told_and_changes_nothing(
+async def test_what_is_rejected_is_told_and_changes_nothing(
     client: httpx.AsyncClient, writer: StoreWriter, path: str, body: str, status: int, words: str
 ) -> None:
     before = writer.generations()
@@ -97,12 +99,12 @@ async def test_a_disk_that_fails_is_told(
     assert_problem(await client.post("/models/yolo/rollback"), 500, "No space left on device")
 
 
-async def test_a_pin_and_its_end(client: httpx.AsyncClient, writer: StoreWriter, looks: FakeLooks) -> None:
+async def test_a_pin_and_its_end(client: httpx.AsyncClient, writer: StoreWriter, syncs: FakeSyncRequests) -> None:
     found = (await client.post("/models/yolo/pin", json={"version": "v1"})).json()
     assert (found["version"], now(writer).pinned, serving(writer)) == ("v1", True, "v1")
     assert (await client.post("/models/yolo/unpin")).json() == {"model": "yolo", "was_pinned": True, "released": []}
     assert not now(writer).pinned
-    assert looks.calls == [("person", ["yolo"], False)]
+    assert syncs.calls == [("operator", ["yolo"], False)]
 
 
 async def test_a_version_is_put_in_quarantine_and_released(client: httpx.AsyncClient, writer: StoreWriter) -> None:
@@ -113,7 +115,7 @@ async def test_a_version_is_put_in_quarantine_and_released(client: httpx.AsyncCl
     assert (released.status_code, released.content) == (204, b"")
     assert writer.quarantine.all() == []
     assert_problem(await client.delete("/quarantine/yolo/v1"), 404, "yolo v1 is not in quarantine")
-    assert [event.by for event in writer.history.read("yolo") if event.kind in ("quarantined", "released")] == ["person"] * 2
+    assert [event.by for event in writer.history.read("yolo") if event.kind in ("quarantined", "released")] == ["operator"] * 2
 
 
 @pytest.mark.parametrize(
@@ -134,11 +136,11 @@ async def test_garbage_is_collected(client: httpx.AsyncClient) -> None:
 
 async def test_reading_needs_no_token(client: httpx.AsyncClient) -> None:
     del client.headers["Authorization"]
-    status = Standing.model_validate((await client.get("/status")).json())
+    status = StoreStatus.model_validate((await client.get("/status")).json())
     assert status.models[0].serving
     assert status.models[0].serving.version == "v2"
     events = (await client.get("/history", params={"model": "yolo", "last": "2"})).json()["events"]
-    assert [(event["kind"], event["version"]) for event in events] == [("published", "v2"), ("flipped", "v2")]
+    assert [(event["kind"], event["version"]) for event in events] == [("published", "v2"), ("activated", "v2")]
     assert len((await client.get("/history")).json()["events"]) == 4
 
 

@@ -19,7 +19,7 @@ import pytest
 from benchmarks.load import free_port
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.model_store.layout import Layout
-from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.sync_state import SyncState
 from bunriwiki.model_store.writer import open_writer
 from model_sync.cli import doctor as doctor_module
@@ -27,9 +27,9 @@ from model_sync.cli.doctor import Doctor, Finding
 from model_sync.cli.exits import Exit
 from model_sync.cli.main import main
 from model_sync.cli.words import Words
+from model_sync.errors import SourceError
 from model_sync.publishing import read_key
 from model_sync.signatures import SignedFile, describe, sign
-from model_sync.sources import SourceError
 from model_sync.sources.mlflow_registry import MlflowSource
 from tests.conftest import MODELS as SHIPPED
 from tests.conftest import ROOT
@@ -87,7 +87,7 @@ def sound(make_version: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tm
         monkeypatch.setenv(name, value)
     with open_writer(tmp_path / "store", "a sidecar") as writer:
         writer.publish(make_version("yolo", "v1"), "a test", "poll")
-        roll_over(writer, "yolo", "v1", "a test", "poll")
+        promote(writer, "yolo", "v1", "a test", "poll")
 
 
 @pytest.fixture
@@ -168,10 +168,10 @@ def test_a_store_that_is_not_there_yet(layout: Layout, monkeypatch: pytest.Monke
 
 
 def test_a_store_that_cannot_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**_: object) -> None:
+    def reject(**_: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("model_sync.cli.doctor.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("model_sync.cli.doctor.tempfile.TemporaryFile", reject)
     only("store", "fail", "Read-only file system")
 
 
@@ -391,7 +391,7 @@ def test_ports_that_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wrong_setting_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BUNRIWIKI_DEADLINE", "-1")
+    monkeypatch.setenv("BUNRIWIKI_DEADLINE_SECONDS", "-1")
     only("ports", "fail", "a setting of the service is wrong")
 
 

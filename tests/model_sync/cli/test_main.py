@@ -18,15 +18,15 @@ from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.sync_state import ModelSync
 from model_sync.admin.commands import Collected, Pinned, Removed, RolledBack, Unpinned
-from model_sync.admin.names import CommandError
-from model_sync.admin.status import ModelStanding, SidecarStanding, Standing, StoredVersion, Worker
+from model_sync.admin.status import ModelStatus, SidecarStatus, StoredVersion, StoreStatus, Worker
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.main import main
 from model_sync.cli.operators import Operator, Reader
 from model_sync.cli.remote import Tell
 from model_sync.cli.settings import CliSettings
 from model_sync.cli.words import Words
-from model_sync.publishing import Published, Publisher, PublishError
+from model_sync.errors import CommandError, PublishError
+from model_sync.publishing import Published, Publisher
 from model_sync.signing import Signed
 from model_sync.syncing.requests import Outcome, Verdict
 from tests.keys import make_keys
@@ -40,19 +40,19 @@ def target(version: str) -> Target:
 
 
 BAD = Quarantined(model="yolo", version="v1", digest="d", reason=f"it is slow {ESCAPE}", at=AT)
-YOLO = ModelStanding(
+YOLO = ModelStatus(
     model="yolo", generation=3, serving=target("v2"), previous=None, preparing=None, pinned=True, held=("v3",),
     versions=(StoredVersion(version="v3", bytes=12_345_678, published=AT), StoredVersion(version="v2", bytes=5, published=AT)),
     quarantined=(BAD,),
     workers=(Worker(worker="w1", host="here", pid=1, state="ready", generation=3, serving="v2", loaded={}, errors={"v3": "no"},
                     rss=1_000_000, seconds_since_heard=0.1),),
-    sync=ModelSync(source="s3://bucket", verdict="unreachable", reason="S3 cannot be reached"),
+    sync=ModelSync(source="s3://bucket", status="unreachable", reason="S3 cannot be reached"),
 )  # fmt: skip
 KCBERT = YOLO.model_copy(
     update={"model": "kcbert", "serving": None, "versions": (), "quarantined": (), "workers": (), "held": (), "sync": None}
 )
-STATUS = Standing(
-    sidecar=SidecarStanding(alive=True, host="here", pid=7, since=AT, problems=("SQS: no queue",)), models=(YOLO, KCBERT)
+STATUS = StoreStatus(
+    sidecar=SidecarStatus(alive=True, host="here", pid=7, since=AT, problems=("SQS: no queue",)), models=(YOLO, KCBERT)
 )
 
 
@@ -62,9 +62,9 @@ class Fake:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
         self.raises: Exception | None = None
-        self.verdict: Verdict = "swapped"
+        self.status: Verdict = "promoted"
         self.standing = STATUS
-        self.events = [Event(at=AT, kind="flipped", model="yolo", version="v2", by="person", workers=2)]
+        self.events = [Event(at=AT, kind="activated", model="yolo", version="v2", by="operator", workers=2)]
         self.models: Sequence[str] = ("yolo", "kcbert")
 
     def _note(self, *asked: Any) -> None:
@@ -72,7 +72,7 @@ class Fake:
         if self.raises:
             raise self.raises
 
-    def status(self) -> Standing:
+    def status(self) -> StoreStatus:
         self._note("status")
         return self.standing
 
@@ -105,7 +105,7 @@ class Fake:
 
     def sync(self, models: Sequence[str] | None, *, force: bool, wait: bool, tell: Tell) -> dict[str, Outcome] | None:
         self._note("sync", models, force, wait)
-        found = {model: Outcome(model, self.verdict, "v4", "why") for model in self.models if models is None or model in models}
+        found = {model: Outcome(model, self.status, "v4", "why") for model in self.models if models is None or model in models}
         return found if wait else None
 
     @contextmanager
@@ -201,7 +201,7 @@ def test_the_keys_of_the_status_hold(fake: Fake, capsys: Capture) -> None:
     }  # fmt: skip
     assert found["sidecar"].keys() == {"alive", "host", "pid", "since", "problems"}
     assert run_json(fake, "history", capsys)[1]["events"][0]["workers"] == 2
-    assert run_json(fake, "sync", capsys)[1]["outcomes"]["yolo"].keys() == {"model", "verdict", "version", "reason"}
+    assert run_json(fake, "sync", capsys)[1]["outcomes"]["yolo"].keys() == {"model", "status", "version", "reason"}
 
 
 def test_people_see_the_status(fake: Fake, capsys: Capture) -> None:
@@ -240,16 +240,16 @@ def test_people_see_when_there_is_nothing(fake: Fake, capsys: Capture, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("verdict", "code"),
+    ("status", "code"),
     [
-        ("swapped", Exit.DONE), ("unchanged", Exit.DONE), ("pinned", Exit.DONE), ("held", Exit.DONE),
-        ("refused", Exit.REFUSED), ("failed", Exit.FAILED), ("unreachable", Exit.UNREACHABLE),
+        ("promoted", Exit.DONE), ("unchanged", Exit.DONE), ("pinned", Exit.DONE), ("held", Exit.DONE),
+        ("rejected", Exit.REJECTED), ("failed", Exit.FAILED), ("unreachable", Exit.UNREACHABLE),
     ],
 )  # fmt: skip
-def test_a_look_ends_with_its_outcome(fake: Fake, capsys: Capture, verdict: Verdict, code: Exit) -> None:
-    fake.verdict = verdict
+def test_a_look_ends_with_its_outcome(fake: Fake, capsys: Capture, status: Verdict, code: Exit) -> None:
+    fake.status = status
     assert run(fake, "sync", capsys)[0] == code
-    assert run_json(fake, "sync", capsys)[1]["outcomes"]["yolo"]["verdict"] == verdict
+    assert run_json(fake, "sync", capsys)[1]["outcomes"]["yolo"]["status"] == status
 
 
 def test_a_model_without_a_registry_is_told(fake: Fake, capsys: Capture) -> None:
@@ -262,16 +262,16 @@ def test_a_model_without_a_registry_is_told(fake: Fake, capsys: Capture) -> None
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (CommandError("nothing", "no way back"), Exit.REFUSED),
-        (CommandError("unknown", "no such version"), Exit.REFUSED),
-        (CommandError("quarantined", "it is slow"), Exit.REFUSED),
+        (CommandError("nothing", "no way back"), Exit.REJECTED),
+        (CommandError("unknown", "no such version"), Exit.REJECTED),
+        (CommandError("quarantined", "it is slow"), Exit.REJECTED),
         (CommandError("invalid", "no name"), Exit.USAGE),
         (CommandError("failed", "the disk is full"), Exit.FAILED),
         (CliError(Exit.UNREACHABLE, "nobody answers"), Exit.UNREACHABLE),
         (CliError(Exit.USAGE, "no token"), Exit.USAGE),
     ],
 )
-def test_what_is_refused_is_told_with_its_code(fake: Fake, capsys: Capture, error: Exception, code: Exit) -> None:
+def test_what_is_rejected_is_told_with_its_code(fake: Fake, capsys: Capture, error: Exception, code: Exit) -> None:
     fake.raises = error
     assert run(fake, "rollback yolo", capsys) == (code, f"{error}\n")
     assert run_json(fake, "rollback yolo", capsys) == (code, {"error": {"exit": int(code), "says": str(error)}})
@@ -326,12 +326,12 @@ def test_a_wrong_setting_ends_with_2(fake: Fake, capsys: Capture, monkeypatch: p
     code, said = run(fake, "status", capsys)
     assert (code, "BUNRIWIKI_SYNC_URL" in said) == (Exit.USAGE, True)
     monkeypatch.setenv("BUNRIWIKI_SYNC_URL", "")
-    monkeypatch.setenv("BUNRIWIKI_POLL_INTERVAL", "-1")
+    monkeypatch.setenv("BUNRIWIKI_POLL_INTERVAL_SECONDS", "-1")
     assert run(fake, "run", capsys)[0] == Exit.USAGE  # before anything of it runs
 
 
 def test_an_interrupted_command_ends_with_130(fake: Fake, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(_: Fake) -> Standing:
+    def interrupt(_: Fake) -> StoreStatus:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Fake, "status", interrupt)
@@ -357,7 +357,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
             found.append((model, path, version, key is not None))
             progress("upload", 5, 5)
             if version == "taken":
-                raise PublishError("refused", "it exists already")
+                raise PublishError("rejected", "it exists already")
             return Published(
                 model=model, version=version, uri="s3://bucket/x", digest="d", bytes=5, uploaded=("a",), present=("b", "c"),
                 announced=version != "v1", signed=False,
@@ -377,7 +377,7 @@ def test_a_version_is_published(fake: Fake, capsys: Capture, published: list[tup
     assert run_json(fake, "publish yolo best.pt --version v2", capsys)[1].keys() == {
         "model", "version", "uri", "digest", "bytes", "uploaded", "present", "announced", "signed",
     }  # fmt: skip
-    assert run(fake, "publish yolo best.pt --version taken", capsys) == (Exit.REFUSED, "it exists already\n")
+    assert run(fake, "publish yolo best.pt --version taken", capsys) == (Exit.REJECTED, "it exists already\n")
 
 
 def test_a_version_is_signed(fake: Fake, capsys: Capture, published: list[tuple[Any, ...]], tmp_path: Path) -> None:
@@ -412,7 +412,7 @@ def test_a_signature_is_printed_alone(fake: Fake, capsys: Capture, to_sign: str,
     key = f"--key {tmp_path / 'key.pem'}"
     assert run(fake, to_sign.replace(key, f"--key {tmp_path / 'key.public.pem'}"), capsys)[0] == Exit.USAGE
     (tmp_path / "model" / "MLmodel").unlink()
-    assert run(fake, to_sign, capsys)[0] == Exit.REFUSED
+    assert run(fake, to_sign, capsys)[0] == Exit.REJECTED
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from benchmarks.load import free_port
 from bunriwiki.model_store.layout import Layout
-from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.sync_state import ModelSync, SyncState
 from bunriwiki.model_store.writer import StoreWriter, open_writer
 from model_sync.admin.commands import Commands
@@ -33,7 +33,7 @@ from model_sync.cli.remote import Remote
 from model_sync.cli.settings import is_here
 from model_sync.cli.words import Words
 from tests.conftest import ROOT
-from tests.model_sync.triggers.fakes import FakeLooks
+from tests.model_sync.triggers.fakes import FakeSyncRequests
 from tests.published import compiled
 
 MakeVersion = Callable[..., Path]
@@ -54,10 +54,10 @@ def answering(app: Starlette, port: int) -> Iterator[None]:
         thread.join(5)
 
 
-def sidecar(writer: StoreWriter, looks: FakeLooks) -> Starlette:
+def sidecar(writer: StoreWriter, syncs: FakeSyncRequests) -> Starlette:
     state = SyncState(since=datetime.now(UTC), models={"yolo": ModelSync(source="s3://bucket", phase="fetch", phase_share=0.5)})
     return make_app(
-        looks, lambda: state, admin_tokens=("one", "둘"), verifier=None, webhook_names=(), commands=Commands(writer, looks)
+        syncs, lambda: state, admin_tokens=("one", "둘"), verifier=None, webhook_names=(), commands=Commands(writer, syncs)
     )
 
 
@@ -74,7 +74,7 @@ def served(writer: StoreWriter, make_version: MakeVersion) -> StoreWriter:
     """A store in which v1 and v2 of yolo served."""
     for version in ("v1", "v2"):
         writer.publish(make_version("yolo", version), "a test", "poll")
-        roll_over(writer, "yolo", version, "a test", "poll")
+        promote(writer, "yolo", version, "a test", "poll")
     return writer
 
 
@@ -90,8 +90,8 @@ def run(line: str, capsys: Capture) -> tuple[int, Any]:
 
 
 def test_the_running_sidecar_carries_out_every_command(served: StoreWriter, port: int, capsys: Capture) -> None:
-    looks = FakeLooks("refused")
-    with answering(sidecar(served, looks), port):
+    syncs = FakeSyncRequests("rejected")
+    with answering(sidecar(served, syncs), port):
         assert run("status", capsys)[1]["models"][0]["serving"]["version"] == "v2"
         assert len(run("history yolo --last 2", capsys)[1]["events"]) == 2
         code, done = run("rollback yolo", capsys)
@@ -100,32 +100,32 @@ def test_the_running_sidecar_carries_out_every_command(served: StoreWriter, port
         assert run("unpin yolo", capsys)[1]["released"] == ["v2"]
         assert run("quarantine add yolo v2 --reason slow", capsys)[1]["reason"] == "slow"
         assert [one["version"] for one in run("quarantine list", capsys)[1]["quarantined"]] == ["v2"]
-        assert run("rollback yolo --to v2", capsys)[0] == Exit.REFUSED
-        assert run("rollback yolo --to v9", capsys)[0] == Exit.REFUSED
+        assert run("rollback yolo --to v2", capsys)[0] == Exit.REJECTED
+        assert run("rollback yolo --to v9", capsys)[0] == Exit.REJECTED
         assert run("rollback yolo --to ../v1", capsys)[0] == Exit.USAGE
         assert run("quarantine release yolo v2", capsys)[0] == Exit.DONE
-        assert run("quarantine release yolo v2", capsys)[0] == Exit.REFUSED
+        assert run("quarantine release yolo v2", capsys)[0] == Exit.REJECTED
         assert run("quarantine release yolo ../../gc", capsys)[0] == Exit.USAGE
         assert run("gc", capsys) == (Exit.DONE, {"removed": []})
         assert run("sync yolo --no-wait", capsys) == (Exit.DONE, {"outcomes": None})
         code, done = run("sync yolo kcbert --force", capsys)
-        assert (code, done["outcomes"]["kcbert"]["verdict"]) == (Exit.DONE, "unchanged")
-    assert looks.calls == [("person", ["yolo"], False), ("person", ["yolo"], False), ("person", ["yolo", "kcbert"], True)]
+        assert (code, done["outcomes"]["kcbert"]["status"]) == (Exit.DONE, "unchanged")
+    assert syncs.calls == [("operator", ["yolo"], False), ("operator", ["yolo"], False), ("operator", ["yolo", "kcbert"], True)]
 
 
 def test_a_look_that_takes_long_is_waited_for(served: StoreWriter, port: int, capsys: Capture) -> None:
-    looks = FakeLooks("swapped", hold=True)
+    syncs = FakeSyncRequests("promoted", hold=True)
 
     def end() -> None:
-        while not looks.asked:
+        while not syncs.asked:
             time.sleep(0.01)
         time.sleep(0.5)
-        looks.asked[0].end()
+        syncs.asked[0].end()
 
     ending = threading.Thread(target=end)
     ending.start()
-    with answering(sidecar(served, looks), port):
-        assert run("sync", capsys)[1]["outcomes"]["yolo"]["verdict"] == "swapped"
+    with answering(sidecar(served, syncs), port):
+        assert run("sync", capsys)[1]["outcomes"]["yolo"]["status"] == "promoted"
     ending.join()
 
 
@@ -134,7 +134,7 @@ def test_a_wrong_token_is_a_wrong_setting(
 ) -> None:
     for token in ("two", ""):
         monkeypatch.setenv("BUNRIWIKI_ADMIN_TOKEN", token)
-        with answering(sidecar(served, FakeLooks()), port):
+        with answering(sidecar(served, FakeSyncRequests()), port):
             code, told = run("rollback yolo", capsys)
         assert (code, "Authorization: Bearer" in told["error"]["says"]) == (Exit.USAGE, True)
 
@@ -152,15 +152,15 @@ def left(make_version: MakeVersion, tmp_path: Path) -> Layout:
     with open_writer(tmp_path / "store", "a sidecar") as writer:
         for version in ("v1", "v2"):
             writer.publish(make_version("yolo", version), "a test", "poll")
-            roll_over(writer, "yolo", version, "a test", "poll")
+            promote(writer, "yolo", version, "a test", "poll")
         return writer.layout
 
 
 def test_a_store_that_nobody_holds_is_changed_here(left: Layout, capsys: Capture) -> None:
     code, done = run("rollback yolo", capsys)
     assert (code, done["to"], serving(left)) == (Exit.DONE, "v1", "v1")
-    assert run("rollback yolo", capsys)[0] == Exit.REFUSED
-    assert run("quarantine release yolo v1", capsys)[0] == Exit.REFUSED
+    assert run("rollback yolo", capsys)[0] == Exit.REJECTED
+    assert run("quarantine release yolo v1", capsys)[0] == Exit.REJECTED
 
 
 def test_reading_takes_no_lock(served: StoreWriter, capsys: Capture) -> None:
@@ -217,7 +217,7 @@ def test_a_look_without_a_sidecar_is_made_here(capsys: Capture, monkeypatch: pyt
     compiled("kcbert", tmp_path / "registry" / "v1")
     monkeypatch.setenv("BUNRIWIKI_SOURCES", f"kcbert=local:{tmp_path / 'registry'}")
     monkeypatch.setenv("BUNRIWIKI_SERVE_PYTHON", str(ROOT / ".venv" / "bin" / "python"))
-    monkeypatch.setenv("BUNRIWIKI_GATE_LATENCY", "100")  # it is the shipped model: a busy machine alone could refuse it
+    monkeypatch.setenv("BUNRIWIKI_GATE_LATENCY_RATIO", "100")  # it is the shipped model: a busy machine alone could reject it
     code, done = run("sync kcbert", capsys)
     assert (code, done["outcomes"]["kcbert"]["version"]) == (Exit.DONE, "v1")
     layout = Layout(tmp_path / "store")

@@ -16,7 +16,7 @@ Capture = pytest.CaptureFixture[str]
 
 def show_progress(*, as_json: bool) -> None:
     screen = Screen(Words("en"), as_json=as_json)
-    with screen.looks_done() as tell:
+    with screen.syncs_done() as tell:
         tell(STATE)
     with screen.bytes_done() as told:
         told("upload", 1_000_000, 2_000_000)

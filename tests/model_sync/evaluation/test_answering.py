@@ -14,9 +14,10 @@ import pytest
 
 from bunriwiki.artifacts.golden import GOLDEN
 from bunriwiki.artifacts.reference import REFERENCE
+from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError, SyncCancelledError
 from model_sync.evaluation import answering as module
 from model_sync.evaluation.answering import AnsweringVersion, Clock, Sandboxes, TooLongError, VersionFolder, answering
-from model_sync.sandbox.run import BrokeOffError, Limits, RefusingError, StoppedError, UnfitError
+from model_sync.sandbox.run import Limits
 from tests.conftest import MODELS
 from tests.tiny import LABELS, scores, tiny
 
@@ -73,8 +74,8 @@ def test_inputs_are_answered_and_timed_from_outside(one: AnsweringVersion) -> No
     ],
     ids=["too few", "too many", "no number", "an exception", "a class too few", "no memory"],
 )
-def test_what_is_no_answer_is_refused(one: AnsweringVersion, code: str, reason: str) -> None:
-    with pytest.raises(RefusingError, match=reason):
+def test_what_is_no_answer_is_rejected(one: AnsweringVersion, code: str, reason: str) -> None:
+    with pytest.raises(RejectedError, match=reason):
         one.ask(["가", f"!{code}"])
     assert len(one.ask(["가"])[0]) == 1
 
@@ -105,10 +106,10 @@ def forged(row, labels):
 )
 def test_answers_are_held_to_the_manifest(one: AnsweringVersion, forged: str, reason: str) -> None:
     """Other people's code may replace ours: what the process says is checked outside of it."""
-    with pytest.raises(RefusingError, match=reason) as refused:
+    with pytest.raises(RejectedError, match=reason) as rejected:
         one.ask([f"!{PATCH.format(forged=forged)}"])
-    assert str(refused.value).isprintable()
-    assert len(str(refused.value)) <= 2000
+    assert str(rejected.value).isprintable()
+    assert len(str(rejected.value)) <= 2000
 
 
 @pytest.mark.parametrize(
@@ -122,22 +123,22 @@ def test_answers_are_held_to_the_manifest(one: AnsweringVersion, forged: str, re
     ids=["a pickle", "a giant frame", "too much", "an answer that is too long"],
 )
 def test_frames_that_are_none_are_the_versions_own_doing(start: Start, code: str, reason: str) -> None:
-    with pytest.raises(RefusingError, match=reason):
+    with pytest.raises(RejectedError, match=reason):
         start().ask([f"!{code}"])
 
 
-def test_an_answer_before_the_question_is_refused(start: Start) -> None:
+def test_an_answer_before_the_question_is_rejected(start: Start) -> None:
     one = start()
     one.ask(["!import threading; threading.Timer(0.2, os.write, (FD, bytes(4))).start()"])
     time.sleep(1)
-    with pytest.raises(RefusingError, match="answered before it was asked"):
+    with pytest.raises(RejectedError, match="answered before it was asked"):
         one.ask(["가"])
 
 
 CLAIM = """
 for fd in range(3, 20):
     if fd != FD:
-        try: os.write(fd, b'{"unfit": "the disk is full"}\\n')
+        try: os.write(fd, b'{"environment_error": "the disk is full"}\\n')
         except OSError: pass
 os._exit(4)
 """
@@ -156,7 +157,7 @@ os._exit(4)
 )
 def test_who_goes_away_breaks_off(start: Start, monkeypatch: pytest.MonkeyPatch, code: str, reason: str) -> None:
     monkeypatch.setattr(module, "ENDING", 1.0)
-    with pytest.raises(BrokeOffError, match=reason):
+    with pytest.raises(ImportCrashedError, match=reason):
         start().ask([f"!{code}"])
 
 
@@ -164,23 +165,23 @@ def test_a_version_that_hangs_keeps_nobody_waiting(start: Start, monkeypatch: py
     monkeypatch.setattr(module, "ANSWER_SECONDS", 1.0)
     one = start()
     began = time.monotonic()
-    with pytest.raises(BrokeOffError, match="did not answer within 1 s"):
+    with pytest.raises(ImportCrashedError, match="did not answer within 1 s"):
         one.ask(["!time.sleep(600)"])
-    with pytest.raises(BrokeOffError, match="did not answer within 1 s"):
+    with pytest.raises(ImportCrashedError, match="did not answer within 1 s"):
         one.ask(["x" * 10_000_000])  # which nobody reads
     one._clock = Clock.start(0.5, threading.Event())
     with pytest.raises(TooLongError, match=r"not done after 0\.5 s"):
         one.ask(["x" * 10_000_000])
     one._clock = Clock.start(600, threading.Event())
     one._clock.stopping.set()
-    with pytest.raises(StoppedError):
+    with pytest.raises(SyncCancelledError):
         one.ask(["x" * 10_000_000])
     assert time.monotonic() - began < 5
 
 
 def test_an_answer_that_comes_byte_by_byte_is_none(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 1.0)
-    with pytest.raises(BrokeOffError, match="did not answer within 1 s"):
+    with pytest.raises(ImportCrashedError, match="did not answer within 1 s"):
         start().ask(["!os.write(FD, struct.pack('<I', 999))\nwhile os.write(FD, b'x'): time.sleep(0.05)"])
 
 
@@ -198,26 +199,26 @@ def test_a_version_reads_its_own_folder(one: AnsweringVersion, version: VersionF
     assert one.ask([f"!open({str(version.folder / GOLDEN)!r}).read()"])[0]
 
 
-def test_a_version_that_cannot_be_loaded_is_refused_in_printable_words(start: Start, tmp_path: Path) -> None:
+def test_a_version_that_cannot_be_loaded_is_rejected_in_printable_words(start: Start, tmp_path: Path) -> None:
     broken = tiny(tmp_path / "version", load="raise ValueError('\\x1b[31m\\ud800no such\\nfeature' + 9999 * 'x')")
-    with pytest.raises(RefusingError, match="no such feature") as refused:
+    with pytest.raises(RejectedError, match="no such feature") as rejected:
         start(broken)
-    assert str(refused.value).isprintable()
-    assert len(str(refused.value)) <= 2000
+    assert str(rejected.value).isprintable()
+    assert len(str(rejected.value)) <= 2000
 
 
-def test_a_version_that_does_not_answer_as_its_golden_samples_do_is_refused(start: Start, tmp_path: Path) -> None:
+def test_a_version_that_does_not_answer_as_its_golden_samples_do_is_rejected(start: Start, tmp_path: Path) -> None:
     wrong = tiny(
         tmp_path / "version", load="honest = lambda texts: pd.DataFrame([[0.8, 0.1, 0.1]] * len(texts), columns=LABELS)"
     )
-    with pytest.raises(RefusingError, match="does not answer as its golden samples do"):
+    with pytest.raises(RejectedError, match="does not answer as its golden samples do"):
         start(wrong)
 
 
 def test_a_program_that_cannot_begin_is_nobodys_fault(version: VersionFolder, tmp_path: Path) -> None:
     place = Sandboxes(Path("/nowhere/python"), tmp_path, LIMITS, threading.Event())
     with (
-        pytest.raises(UnfitError, match="could not begin"),
+        pytest.raises(ImportEnvironmentError, match="could not begin"),
         answering(version, "candidate", place, Clock.start(60, place.stopping)),
     ):
         pass

@@ -16,13 +16,14 @@ from bunriwiki.artifacts.golden import read_golden_texts, write_golden
 from bunriwiki.artifacts.manifest import MODELS as NAMES
 from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.artifacts.reference import REFERENCE, ReferencePhoto
+from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError
 from model_sync.evaluation import evaluate as evaluation
 from model_sync.evaluation.answering import Sandboxes, TooLongError, VersionFolder
 from model_sync.evaluation.evaluate import evaluate
 from model_sync.evaluation.gates import Finding, Thresholds, judge_evaluation
 from model_sync.evaluation.reference_set import ReferenceSet
 from model_sync.evaluation.report import Answer, EvaluationReport
-from model_sync.sandbox.run import BrokeOffError, Limits, RefusingError, UnfitError
+from model_sync.sandbox.run import Limits
 from tests.conftest import MODELS
 from tests.tiny import LABELS, reference, scores, tiny
 
@@ -173,7 +174,11 @@ def test_golden_samples_that_are_not_met_are_told_one_by_one(fakes: Fakes, scrat
     assert [number for number, difference in enumerate(report.golden) if difference] == [3]
 
 
-ERRORS = [RefusingError("3 answers to 4 inputs"), BrokeOffError("the import died"), UnfitError("the disk is full")]
+ERRORS = [
+    RejectedError("3 answers to 4 inputs"),
+    ImportCrashedError("the import died"),
+    ImportEnvironmentError("the disk is full"),
+]
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -185,7 +190,7 @@ def test_what_serves_is_not_the_candidates_fault(
         fakes.starts["serving"] = error
     else:
         fakes.serving.fails[call] = error
-    with pytest.raises(UnfitError, match=str(error)):
+    with pytest.raises(ImportEnvironmentError, match=str(error)):
         run(fakes.version, fakes.version, labelled, scratch)
 
 
@@ -204,11 +209,11 @@ def test_what_the_candidate_does_is_its_own(
 
 def test_that_it_all_takes_too_long_may_be_the_candidates_doing(fakes: Fakes, scratch: Path, labelled: ReferenceSet) -> None:
     fakes.serving.fails[7] = TooLongError("the import was not done after 600 s")
-    with pytest.raises(BrokeOffError, match="not done after 600 s"):
+    with pytest.raises(ImportCrashedError, match="not done after 600 s"):
         run(fakes.version, fakes.version, labelled, scratch)
 
 
 def test_a_photo_of_the_reference_set_that_is_gone_is_not_the_versions_fault(fakes: Fakes, tmp_path: Path) -> None:
     gone = ReferenceSet(tmp_path, (ReferencePhoto(image="gone.jpg", objects=()),))
-    with pytest.raises(UnfitError, match="the reference set cannot be used"):
+    with pytest.raises(ImportEnvironmentError, match="the reference set cannot be used"):
         gone.inputs(range(1))

@@ -8,9 +8,9 @@ import pytest
 
 from bunriwiki.artifacts.golden import GOLDEN, GoldenPhoto, GoldenText, write_golden
 from bunriwiki.artifacts.inputs import Photo
+from model_sync.errors import RejectedError
 from model_sync.evaluation import golden_samples as module
 from model_sync.evaluation.golden_samples import golden_samples
-from model_sync.sandbox.run import RefusingError
 
 
 def photo(folder: Path, name: str) -> None:
@@ -33,24 +33,24 @@ def test_nothing_but_a_file_of_the_version_is_read(tmp_path: Path, name: str) ->
     folder = tmp_path / "version"
     folder.mkdir()
     photo(folder, name)
-    with pytest.raises(RefusingError, match=r"golden sample '"):
+    with pytest.raises(RejectedError, match=r"golden sample '"):
         list(golden_samples("yolo", folder))
 
 
 def test_what_is_read_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_PHOTO_BYTES", 5)
+    monkeypatch.setattr(module, "MAX_PHOTO_BYTES", 5)
     (tmp_path / "one.jpg").write_bytes(b"a photo")
     photo(tmp_path, "one.jpg")
-    with pytest.raises(RefusingError, match="has more than"):
+    with pytest.raises(RejectedError, match="has more than"):
         list(golden_samples("yolo", tmp_path))
-    monkeypatch.setattr(module, "MOST_BYTES", 5)
-    with pytest.raises(RefusingError, match=r"golden\.jsonl' has more than"):
+    monkeypatch.setattr(module, "MAX_BYTES", 5)
+    with pytest.raises(RejectedError, match=r"golden\.jsonl' has more than"):
         list(golden_samples("yolo", tmp_path))
 
 
-def test_samples_that_are_none_refuse_the_version(tmp_path: Path) -> None:
-    with pytest.raises(RefusingError, match="there is no golden sample"):
+def test_samples_that_are_none_reject_the_version(tmp_path: Path) -> None:
+    with pytest.raises(RejectedError, match="there is no golden sample"):
         list(golden_samples("kcbert", tmp_path))
     (tmp_path / GOLDEN).write_text("{}")
-    with pytest.raises(RefusingError, match="holds no samples"):
+    with pytest.raises(RejectedError, match="holds no samples"):
         list(golden_samples("kcbert", tmp_path))

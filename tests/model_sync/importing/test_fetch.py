@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from model_sync.errors import RejectedError, SourceError
 from model_sync.importing.fetch import fetch
-from model_sync.sources import Offer, RefusedError, RemoteFile, SourceError
+from model_sync.sources import Offer, RemoteFile
 
 OFFER = Offer("yolo", "v1", "d" * 64, "fake://yolo/v1")
 MB = 1_000_000
@@ -122,11 +123,11 @@ def test_wrong_bytes_of_an_earlier_process_are_thrown_away_once(call: Caller) ->
     assert contents(call(source)) == source.contents
 
 
-def test_a_wrong_digest_is_refused_after_a_second_try(call: Caller) -> None:
+def test_a_wrong_digest_is_rejected_after_a_second_try(call: Caller) -> None:
     source = FakeSource({"best.pt": b"weights"})
     source.contents["best.pt"] = b"wEights"
     found, stated = hashlib.sha256(b"wEights").hexdigest(), hashlib.sha256(b"weights").hexdigest()
-    with pytest.raises(RefusedError, match=f"best.pt: sha256 is {found}, latest_model.yaml says {stated}"):
+    with pytest.raises(RejectedError, match=f"best.pt: sha256 is {found}, latest_model.yaml says {stated}"):
         call(source)
     assert source.sent == {"best.pt": 14}
     assert contents(call.downloads) == {}
@@ -140,10 +141,10 @@ def test_a_wrong_digest_is_refused_after_a_second_try(call: Caller) -> None:
         (b"weights!", True, r"best.pt has 8 bytes, latest_model.yaml says 7$"),
     ],
 )
-def test_a_wrong_size_is_refused(call: Caller, sent: bytes, digests: bool, message: str) -> None:
+def test_a_wrong_size_is_rejected(call: Caller, sent: bytes, digests: bool, message: str) -> None:
     source = FakeSource({"best.pt": b"weights"}, digests=digests)
     source.contents["best.pt"] = sent
-    with pytest.raises(RefusedError, match=message):
+    with pytest.raises(RejectedError, match=message):
         call(source)
 
 
@@ -182,7 +183,7 @@ def test_room_is_asked_for_what_is_missing_only(call: Caller, monkeypatch: pytes
     call(source)
 
 
-@pytest.mark.parametrize("error", [RefusedError("unsigned"), OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize("error", [RejectedError("unsigned"), OSError(errno.ENOSPC, "No space left on device")])
 def test_what_another_attempt_does_not_mend_is_raised_at_once(call: Caller, error: Exception) -> None:
     source = FakeSource({"best.pt": b"weights"})
     source.errors = [SourceError("busy"), error, SourceError("never reached")]
@@ -193,13 +194,13 @@ def test_what_another_attempt_does_not_mend_is_raised_at_once(call: Caller, erro
 
 @pytest.mark.parametrize("path", ["../best.pt", "/best.pt", "a/../b", "a//b", "./a", ".", "", "a\0b"])
 def test_no_path_leads_out_of_the_folder(call: Caller, path: str) -> None:
-    with pytest.raises(RefusedError, match="is no path within a version"):
+    with pytest.raises(RejectedError, match="is no path within a version"):
         call(FakeSource({path: b"weights"}))
     assert contents(call.downloads.parent) == {}
 
 
 def test_a_name_cannot_be_a_file_and_a_folder(call: Caller) -> None:
-    with pytest.raises(RefusedError, match="'a/b' is there twice, or lies below a file"):
+    with pytest.raises(RejectedError, match="'a/b' is there twice, or lies below a file"):
         call(FakeSource({"a/b": b"", "a": b""}))
 
 

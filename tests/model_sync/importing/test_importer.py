@@ -19,16 +19,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bunriwiki.artifacts.answers import Classification
 from bunriwiki.artifacts.manifest import Label, Manifest
 from bunriwiki.model_store.layout import Layout
+from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError, SignatureError
 from model_sync.evaluation.answering import Sandboxes, VersionFolder
 from model_sync.evaluation.reference_set import ReferenceSet
 from model_sync.evaluation.report import Answer, EvaluationReport
 from model_sync.importing import importer as module
 from model_sync.importing.importer import Importer
 from model_sync.publishing import read_key
-from model_sync.sandbox.run import BrokeOffError, RefusingError, UnfitError
 from model_sync.settings import SyncSettings
-from model_sync.signatures import SignatureError, SignedFile, sign
-from model_sync.sources import Offer, RefusedError
+from model_sync.signatures import SignedFile, sign
+from model_sync.sources import Offer
 from model_sync.syncing.report import Report
 from tests.conftest import MODELS
 from tests.keys import make_keys
@@ -40,7 +40,7 @@ FILES = (SignedFile("weights", 5, hashlib.sha256(b"bytes").hexdigest()),)  # wha
 
 
 class Programs:
-    """Stands for `run_contained` and `evaluate`: does what the job would do, and what versions would answer.
+    """Stands for `run_sandboxed` and `evaluate`: does what the job would do, and what versions would answer.
 
     `fails` has what a program, or `evaluate`, raises instead.
     """
@@ -135,7 +135,7 @@ def setup(tmp_path: Path, version: Path, monkeypatch: pytest.MonkeyPatch) -> Set
     monkeypatch.setenv("BUNRIWIKI_SERVE_PYTHON", "/bin/sh")
     programs = Programs(version)
     one = Setup(tmp_path, programs)
-    monkeypatch.setattr(module, "run_contained", programs)
+    monkeypatch.setattr(module, "run_sandboxed", programs)
     monkeypatch.setattr(module, "evaluate", programs.evaluate)
     monkeypatch.setattr(module, "fetch", lambda *_, **__: one.fetched)
     return one
@@ -156,9 +156,9 @@ def test_the_serving_version_answers_the_reference_set_once(setup: Setup) -> Non
     assert setup.programs.remembered == [False, True]
 
 
-def test_a_worse_version_is_refused_and_says_by_how_much(setup: Setup) -> None:
+def test_a_worse_version_is_rejected_and_says_by_how_much(setup: Setup) -> None:
     setup.programs.wrong = 100
-    with pytest.raises(RefusedError, match=r"^quality: macro F1 \d+\.\d on 471 reference inputs, what serves has 100\.0"):
+    with pytest.raises(RejectedError, match=r"^quality: macro F1 \d+\.\d on 471 reference inputs, what serves has 100\.0"):
         setup.bring()
     assert setup.left == []
     assert not setup.fetched.exists()
@@ -169,7 +169,7 @@ def test_force_goes_past_the_gates_and_says_which(setup: Setup) -> None:
     assert (setup.bring(force=True) or "").startswith("quality: macro F1")
 
 
-def test_other_classes_are_refused_before_an_evaluation_and_evaluated_all_the_same_when_forced(
+def test_other_classes_are_rejected_before_an_evaluation_and_evaluated_all_the_same_when_forced(
     setup: Setup, tmp_path: Path
 ) -> None:
     def rename(folder: Path) -> None:
@@ -177,7 +177,7 @@ def test_other_classes_are_refused_before_an_evaluation_and_evaluated_all_the_sa
         manifest.model_copy(update={"labels": (Label(name="new", ko="새"), *manifest.labels[1:])}).write(folder)
 
     setup.programs.spoil = rename
-    with pytest.raises(RefusedError, match=r"^labels: without the classes \['none'\], with the new ones \['new'\]"):
+    with pytest.raises(RejectedError, match=r"^labels: without the classes \['none'\], with the new ones \['new'\]"):
         setup.bring()
     assert setup.programs.remembered == []
     assert (setup.bring(force=True) or "").startswith("labels: ")
@@ -211,37 +211,37 @@ def test_where_no_signature_is_asked_for_none_is_looked_at(setup: Setup) -> None
     assert "signature" not in setup.report.state().models["kcbert"].seconds
 
 
-def test_what_a_program_refuses_is_refused(setup: Setup) -> None:
-    setup.programs.fails["model_sync.importing.compilers.job"] = RefusingError("best.pt is no checkpoint")
-    with pytest.raises(RefusedError, match=r"^best\.pt is no checkpoint$"):
+def test_what_a_program_rejects_is_rejected(setup: Setup) -> None:
+    setup.programs.fails["model_sync.importing.compilers.job"] = RejectedError("best.pt is no checkpoint")
+    with pytest.raises(RejectedError, match=r"^best\.pt is no checkpoint$"):
         setup.bring()
 
 
 def test_what_is_wrong_here_is_held_against_nobody(setup: Setup) -> None:
-    setup.programs.fails["evaluate"] = UnfitError("what serves cannot be evaluated")
+    setup.programs.fails["evaluate"] = ImportEnvironmentError("what serves cannot be evaluated")
     for _ in range(5):
-        with pytest.raises(UnfitError):
+        with pytest.raises(ImportEnvironmentError):
             setup.bring()
     assert setup.fetched.exists()  # it need not be fetched again
 
 
 def test_an_import_that_breaks_off_is_tried_three_times(setup: Setup) -> None:
-    setup.programs.fails["model_sync.importing.compilers.job"] = BrokeOffError("the import died of SIGKILL")
+    setup.programs.fails["model_sync.importing.compilers.job"] = ImportCrashedError("the import died of SIGKILL")
     for _ in range(2):
-        with pytest.raises(UnfitError, match=r"SIGKILL; it is tried again$"):
+        with pytest.raises(ImportEnvironmentError, match=r"SIGKILL; it is tried again$"):
             setup.bring()
-    with pytest.raises(RefusedError, match=r"SIGKILL; that was the 3rd time$"):
+    with pytest.raises(RejectedError, match=r"SIGKILL; that was the 3rd time$"):
         setup.bring()
-    with pytest.raises(UnfitError):
+    with pytest.raises(ImportEnvironmentError):
         setup.bring(offer(digest="d2"))
 
 
 @pytest.mark.parametrize(
     ("raised", "becomes"),
     [
-        (RefusingError("3 answers to 4 inputs"), RefusedError),
-        (BrokeOffError("the import died of SIGKILL"), UnfitError),
-        (UnfitError("what serves cannot be evaluated"), UnfitError),
+        (RejectedError("3 answers to 4 inputs"), RejectedError),
+        (ImportCrashedError("the import died of SIGKILL"), ImportEnvironmentError),
+        (ImportEnvironmentError("what serves cannot be evaluated"), ImportEnvironmentError),
     ],
 )
 def test_an_evaluation_says_whose_fault_it_is(setup: Setup, raised: Exception, becomes: type[Exception]) -> None:
@@ -251,12 +251,12 @@ def test_an_evaluation_says_whose_fault_it_is(setup: Setup, raised: Exception, b
     assert setup.left == []
 
 
-def test_a_version_of_another_model_is_refused(setup: Setup) -> None:
+def test_a_version_of_another_model_is_rejected(setup: Setup) -> None:
     def rename(folder: Path) -> None:
         Manifest.read(folder).model_copy(update={"model": "sentiment"}).write(folder)
 
     setup.programs.spoil = rename
-    with pytest.raises(RefusedError, match="it is a version of sentiment, not of kcbert"):
+    with pytest.raises(RejectedError, match="it is a version of sentiment, not of kcbert"):
         setup.bring()
 
 
@@ -266,7 +266,7 @@ def test_a_reference_set_that_cannot_be_read_is_not_the_versions_fault(setup: Se
         (tmp_path / "sets" / model.name / "reference.jsonl").write_text("{}")
     settings = SyncSettings(reference=tmp_path / "sets")
     setup.importer = Importer(settings, setup.layout, setup.report, threading.Event())
-    with pytest.raises(UnfitError, match="the reference set cannot be used"):
+    with pytest.raises(ImportEnvironmentError, match="the reference set cannot be used"):
         setup.bring()
 
 
@@ -281,7 +281,7 @@ def test_what_compiles_gets_no_labels(setup: Setup) -> None:
 @pytest.mark.parametrize("spoil", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "link"])
 def test_what_was_compiled_is_files_only(setup: Setup, spoil: Callable[[Path], None]) -> None:
     setup.programs.spoil = lambda folder: spoil(folder / "other")
-    with pytest.raises(RefusedError, match="links or devices"):
+    with pytest.raises(RejectedError, match="links or devices"):
         setup.bring()
 
 
@@ -289,10 +289,10 @@ def test_what_a_pyfunc_needs_is_named_with_the_commands_that_install_it(setup: S
     setup.fetched.mkdir()
     (setup.fetched / "MLmodel").write_text("flavors: {}")
     setup.programs.missing = {"/bin/sh": ["catboost==1.2", "torch==2.13.0"], sys.executable: ["catboost==1.2"]}
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(RejectedError) as rejected:
         setup.bring()
     installs = [f"{python} -m pip install catboost==1.2" for python in ("/bin/sh", sys.executable)]
-    assert str(refused.value) == (
+    assert str(rejected.value) == (
         "the runner has no catboost==1.2, torch==2.13.0; to install: make serve-torch-env && "
         f"{' && '.join(installs)}, then take the version out of quarantine"
     )
@@ -301,7 +301,7 @@ def test_what_a_pyfunc_needs_is_named_with_the_commands_that_install_it(setup: S
 def test_a_damaged_serving_version_is_not_the_new_ones_fault(setup: Setup, tmp_path: Path) -> None:
     setup.fetched.mkdir()
     with (
-        pytest.raises(UnfitError, match="what serves cannot be compared with"),
+        pytest.raises(ImportEnvironmentError, match="what serves cannot be compared with"),
         setup.importer.bring(None, offer(), "v1", tmp_path, force=False),  # type: ignore[arg-type]
     ):
         pass

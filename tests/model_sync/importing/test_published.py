@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bunriwiki.artifacts.manifest import MODELS
+from model_sync.errors import RejectedError
 from model_sync.importing.published import (
     Artifact,
     ClassifierFolder,
@@ -15,7 +16,6 @@ from model_sync.importing.published import (
     Pyfunc,
     find_artifact,
 )
-from model_sync.sources import RefusedError
 
 HERE = Path()
 YAML = "backbone: []\nhead: []\n"
@@ -61,9 +61,9 @@ def test_finds(model: str, names: list[str], expected: Artifact, tmp_path: Path,
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_folder_with_nothing_of_the_kind_is_refused_and_what_is_accepted_is_said(model: str, tmp_path: Path) -> None:
+def test_a_folder_with_nothing_of_the_kind_is_rejected_and_what_is_accepted_is_said(model: str, tmp_path: Path) -> None:
     publish(tmp_path, "README.txt", "config.json", "one/two/three/four/five/best.pt")
-    with pytest.raises(RefusedError, match=f"version of {model}: that is .*, or a folder with manifest.yaml"):
+    with pytest.raises(RejectedError, match=f"version of {model}: that is .*, or a folder with manifest.yaml"):
         find_artifact(model, tmp_path)
 
 
@@ -80,6 +80,6 @@ def test_a_folder_with_nothing_of_the_kind_is_refused_and_what_is_accepted_is_sa
         ("sentiment", ["a/MLmodel", "b/MLmodel"], r"\(a, b\)"),
     ],
 )
-def test_what_is_not_clear_is_refused(model: str, names: list[str], reason: str, tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match=reason):
+def test_what_is_not_clear_is_rejected(model: str, names: list[str], reason: str, tmp_path: Path) -> None:
+    with pytest.raises(RejectedError, match=reason):
         find_artifact(model, publish(tmp_path, *names))

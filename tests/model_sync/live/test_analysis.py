@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bunriwiki.model_store.heartbeats import Served, Shadowed
-from model_sync.live.analysis import Figures, LiveLimits, enough, judge
+from model_sync.live.analysis import LiveLimits, LiveMetrics, enough, judge
 
 LIMITS = LiveLimits(requests=50, errors=5, latency=2, stuck=30, differences=20)
 USUAL = Served(inputs=1000, failures=10, batches=1000, seconds=10)  # one per cent, 10 ms
@@ -17,8 +17,8 @@ def served(inputs: int = 100, failures: int = 0, batches: int | None = None, eac
     return Served(inputs=inputs, failures=failures, batches=batches, seconds=batches * each)
 
 
-def figures(now: Served, before: Served = USUAL, **others: Any) -> Figures:
-    return Figures(version="v2", before="v1", served=now, served_before=before, **others)
+def metrics(now: Served, before: Served = USUAL, **others: Any) -> LiveMetrics:
+    return LiveMetrics(version="v2", before="v1", served=now, served_before=before, **others)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def figures(now: Served, before: Served = USUAL, **others: Any) -> Figures:
     ],
 )
 def test_failures(now: Served, before: Served, reason: str | None) -> None:
-    found = judge(figures(now, before), LIMITS)
+    found = judge(metrics(now, before), LIMITS)
     assert found is None if reason is None else found is not None and found.startswith(reason)
 
 
@@ -57,12 +57,12 @@ def test_failures(now: Served, before: Served, reason: str | None) -> None:
     ],
 )
 def test_latency(now: Served, before: Served, slow: bool) -> None:
-    reason = judge(figures(now, before), LIMITS)
+    reason = judge(metrics(now, before), LIMITS)
     assert (reason is not None and "ms for an input" in reason) == slow
 
 
 def test_what_it_says_of_a_slow_version() -> None:
-    assert judge(figures(served(each=0.3)), LIMITS) == (
+    assert judge(metrics(served(each=0.3)), LIMITS) == (
         "300.0 ms for an input, v1 took 10.0; 2 times that is allowed. 0 of 100 inputs failed"
     )
 
@@ -77,13 +77,13 @@ def test_another_load_is_not_held_against_a_version(
     def under(size: int) -> Served:
         return served(inputs=64 * size, batches=64, each=of_a_batch + of_an_input * size)
 
-    assert judge(figures(under(size_now), under(size_before)), LIMITS) is None
+    assert judge(metrics(under(size_now), under(size_before)), LIMITS) is None
 
 
 @pytest.mark.parametrize("size", [1, 8, 64])
 def test_a_version_that_is_slow_under_the_same_load_is_found(size: int) -> None:
     one, other = served(64 * size, batches=64, each=0.01 * size), served(64 * size, batches=64, each=0.03 * size)
-    assert judge(figures(other, one), LIMITS)
+    assert judge(metrics(other, one), LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -99,27 +99,27 @@ def test_a_version_that_is_slow_under_the_same_load_is_found(size: int) -> None:
     ],
 )
 def test_workers_and_copies(others: dict[str, Any], reason: str | None) -> None:
-    found = judge(figures(served(), **others), LIMITS)
+    found = judge(metrics(served(), **others), LIMITS)
     assert found is None if reason is None else found is not None and found.startswith(reason)
 
 
 def test_all_reasons_are_given() -> None:
-    reason = judge(figures(served(100, 50, each=1), deaths=4), LIMITS)
+    reason = judge(metrics(served(100, 50, each=1), deaths=4), LIMITS)
     assert reason is not None
     assert ("failed, with" in reason, "ms for an input" in reason, "died" in reason) == (True, True, True)
 
 
 def test_a_worker_of_an_older_program_counts_no_batches() -> None:
-    assert judge(figures(Served(inputs=100, seconds=100), Served(inputs=100, seconds=1)), LIMITS) is None
+    assert judge(metrics(Served(inputs=100, seconds=100), Served(inputs=100, seconds=1)), LIMITS) is None
 
 
 @pytest.mark.parametrize(("now", "before", "copies"), [(49, 50, 50), (50, 49, 50), (50, 50, 49)])
 def test_both_have_to_have_answered_enough(now: int, before: int, copies: int) -> None:
-    seen = figures(served(now), served(before), shadowed=Shadowed(inputs=copies))
+    seen = metrics(served(now), served(before), shadowed=Shadowed(inputs=copies))
     assert not enough(seen, LIMITS, shadow=True)
     assert enough(seen, LIMITS, shadow=False) == (copies == 49)
 
 
 def test_figures_for_people() -> None:
-    assert str(figures(served(480, each=0.0031))) == "480 inputs, 0 failed, 3.1 ms each; before: 10.0 ms"
-    assert str(figures(served(0), served(0))) == "0 inputs, 0 failed"
+    assert str(metrics(served(480, each=0.0031))) == "480 inputs, 0 failed, 3.1 ms each; before: 10.0 ms"
+    assert str(metrics(served(0), served(0))) == "0 inputs, 0 failed"

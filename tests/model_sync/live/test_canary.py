@@ -9,12 +9,12 @@ import pytest
 
 from bunriwiki.model_store.generation import Canary
 from bunriwiki.model_store.heartbeats import Served
-from bunriwiki.model_store.rollover import FailsLiveError, RolloverError, roll_over
+from bunriwiki.model_store.promotion import FailsLiveError, PromotionError, promote
 from bunriwiki.model_store.writer import StoreWriter
+from model_sync.errors import SyncCancelledError
 from model_sync.live import canary
 from model_sync.live.analysis import LiveLimits
-from model_sync.live.canary import CanaryTrial
-from model_sync.sandbox.run import StoppedError
+from model_sync.live.canary import CanaryRollout
 from model_sync.syncing.report import Report
 from tests.model_sync.live_workers import FAILING, GOOD, SLOW, LiveWorker, until
 
@@ -29,12 +29,12 @@ class Setup:
         self.report = Report(writer.layout.sync, {"kcbert": "here"})
         self.stopping = threading.Event()
 
-    def roll_over(self, version: str = "v2", *, seconds: float = 60, shadow: bool = False, deadline: float = 60) -> None:
-        trial = CanaryTrial(
+    def promote(self, version: str = "v2", *, seconds: float = 60, shadow: bool = False, deadline: float = 60) -> None:
+        trial = CanaryRollout(
             "kcbert", self.writer, self.report, LIMITS, canary=Canary(share=0.1, shadow=shadow), seconds=seconds,
             stopping=self.stopping,
         )  # fmt: skip
-        roll_over(self.writer, "kcbert", version, "a test", "poll", before_flip=trial.try_on, deadline=deadline)
+        promote(self.writer, "kcbert", version, "a test", "poll", before_activation=trial.start_canary, deadline=deadline)
 
     @property
     def serving(self) -> str:
@@ -43,22 +43,22 @@ class Setup:
 
     @property
     def says(self) -> str:
-        return self.report.state().models["kcbert"].watch or ""
+        return self.report.state().models["kcbert"].rollout or ""
 
 
 @pytest.fixture
 def setup(writer: StoreWriter, make_version: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Setup:
-    monkeypatch.setattr(canary, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(canary, "POLL_SECONDS", 0.02)
     for version in ("v1", "v2", "v3"):
-        writer.publish(make_version("kcbert", version), "a test", "person")
+        writer.publish(make_version("kcbert", version), "a test", "operator")
     setup = Setup(writer)
-    roll_over(writer, "kcbert", "v1", "a test", "poll")
+    promote(writer, "kcbert", "v1", "a test", "poll")
     return setup
 
 
 def test_a_good_version_serves_when_both_have_answered_enough(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}):
-        setup.roll_over()
+        setup.promote()
     assert setup.serving == "v2"
     assert setup.says.startswith("v2 as a canary on 10% of the batches since 0 s: ")
 
@@ -72,7 +72,7 @@ def test_a_good_version_serves_when_both_have_answered_enough(setup: Setup) -> N
 )
 def test_a_bad_version_never_serves(setup: Setup, bad: Served, reason: str) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": bad}), pytest.raises(FailsLiveError, match=reason):
-        setup.roll_over()
+        setup.promote()
     now = setup.writer.generations().of("kcbert")
     assert (setup.serving, now.generation, now.preparing, now.canary) == ("v1", 1, None, None)
 
@@ -81,23 +81,23 @@ def test_a_bad_version_never_serves(setup: Setup, bad: Served, reason: str) -> N
 def test_a_shadow_is_judged_by_how_it_answers(setup: Setup, differing: int, serves: bool) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}, differing):
         if serves:
-            setup.roll_over(shadow=True)
+            setup.promote(shadow=True)
         else:
             with pytest.raises(FailsLiveError, match=r"as a shadow .* 30\.0% of \d+ copies were .*, which no client saw$"):
-                setup.roll_over(shadow=True)
+                setup.promote(shadow=True)
     assert setup.serving == ("v2" if serves else "v1")
 
 
 def test_with_too_few_requests_it_serves_when_its_time_is_over(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD}):
-        setup.roll_over(seconds=0.3)
+        setup.promote(seconds=0.3)
     assert setup.serving == "v2"
     assert "v2 as a canary on 10% of the batches since 0 s: 0 inputs, 0 failed" in setup.says
 
 
 def test_the_deadline_of_the_workers_does_not_count(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD}):
-        setup.roll_over(seconds=0.5, deadline=0.2)
+        setup.promote(seconds=0.5, deadline=0.2)
     assert setup.serving == "v2"
 
 
@@ -106,15 +106,15 @@ def test_a_version_that_nobody_wants_any_more_is_given_up(setup: Setup) -> None:
 
     def first() -> None:
         try:
-            setup.roll_over()
-        except RolloverError as error:
+            setup.promote()
+        except PromotionError as error:
             errors.append(error)
 
     with LiveWorker(setup.writer, {"v1": GOOD}):
         thread = threading.Thread(target=first)
         thread.start()
         until(lambda: setup.writer.generations().of("kcbert").canary)
-        roll_over(setup.writer, "kcbert", "v3", "a test", "person")
+        promote(setup.writer, "kcbert", "v3", "a test", "operator")
         thread.join()
     assert str(errors[0]) == "kcbert:v2 is no longer wanted"
     assert setup.serving == "v3"
@@ -122,19 +122,19 @@ def test_a_version_that_nobody_wants_any_more_is_given_up(setup: Setup) -> None:
 
 def test_the_end_of_the_sidecar_ends_it(setup: Setup) -> None:
     setup.stopping.set()
-    with LiveWorker(setup.writer, {"v1": GOOD}), pytest.raises(StoppedError):
-        setup.roll_over()
+    with LiveWorker(setup.writer, {"v1": GOOD}), pytest.raises(SyncCancelledError):
+        setup.promote()
     now = setup.writer.generations().of("kcbert")
     assert (setup.serving, now.preparing, now.canary) == ("v1", None, None)
 
 
 def test_with_no_worker_there_is_nothing_to_try(setup: Setup) -> None:
-    setup.roll_over()
+    setup.promote()
     assert (setup.serving, setup.says) == ("v2", "")
 
 
 def test_the_first_version_is_not_tried(writer: StoreWriter, make_version: Callable[..., Path]) -> None:
-    writer.publish(make_version("kcbert", "v1"), "a test", "person")
+    writer.publish(make_version("kcbert", "v1"), "a test", "operator")
     with LiveWorker(writer, {"v1": FAILING}):
-        Setup(writer).roll_over("v1")
+        Setup(writer).promote("v1")
     assert writer.generations().of("kcbert").generation == 1

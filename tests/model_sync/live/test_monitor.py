@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from bunriwiki.model_store.history import Event
-from bunriwiki.model_store.rollover import roll_over
+from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import StoreWriter
 from model_sync.live import monitor as watch
 from model_sync.live.analysis import LiveLimits
-from model_sync.live.monitor import Watch
+from model_sync.live.monitor import RolloutMonitor
 from model_sync.syncing.report import Report
 from tests.conftest import MODELS
 from tests.model_sync.live_workers import FAILING, GOOD, SLOW, LiveWorker, until
@@ -28,10 +28,10 @@ class Setup:
         self.report = Report(writer.layout.sync, {"kcbert": "here"})
         self.stopping = threading.Event()
         self.gone_back = 0
-        self.watch = self.make(60)
+        self.monitor = self.make(60)
 
-    def make(self, seconds: float) -> Watch:
-        return Watch(
+    def make(self, seconds: float) -> RolloutMonitor:
+        return RolloutMonitor(
             "kcbert", self.writer, self.report, LIMITS, seconds=seconds, fallback=MODELS / "kcbert", stopping=self.stopping,
             gone_back=self.count,
         )  # fmt: skip
@@ -39,9 +39,9 @@ class Setup:
     def count(self) -> None:
         self.gone_back += 1
 
-    def flip(self, version: str, by: Any = "poll", *, watched: bool = True) -> None:
-        hook: dict[str, Any] = {"before_flip": self.watch.begin} if watched else {}
-        roll_over(self.writer, "kcbert", version, "a test", by, **hook)
+    def activate(self, version: str, by: Any = "poll", *, watched: bool = True) -> None:
+        hook: dict[str, Any] = {"before_activation": self.monitor.begin} if watched else {}
+        promote(self.writer, "kcbert", version, "a test", by, **hook)
 
     @property
     def serving(self) -> str:
@@ -50,7 +50,7 @@ class Setup:
 
     @property
     def says(self) -> str:
-        return self.report.state().models["kcbert"].watch or ""
+        return self.report.state().models["kcbert"].rollout or ""
 
     @property
     def watches(self) -> int:
@@ -62,11 +62,11 @@ class Setup:
 
 @pytest.fixture
 def setup(writer: StoreWriter, make_version: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Setup]:
-    monkeypatch.setattr(watch, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(watch, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(watch, "AGAIN", 0.05)
     monkeypatch.setattr(watch, "SETTLED", 0.1)
     for version in ("v1", "v2", "v3"):
-        writer.publish(make_version("kcbert", version), "a test", "person", digest_there=f"digest of {version}")
+        writer.publish(make_version("kcbert", version), "a test", "operator", digest_there=f"digest of {version}")
     setup = Setup(writer)
     yield setup
     setup.stopping.set()
@@ -76,30 +76,30 @@ def setup(writer: StoreWriter, make_version: Callable[..., Path], monkeypatch: p
 @pytest.mark.parametrize(("bad", "reason"), [(FAILING, r"50.0% of the inputs failed, with v1 0.0%"), (SLOW, "500.0 ms for an")])
 def test_a_version_that_fails_on_live_traffic_is_taken_back_and_quarantined(setup: Setup, bad: Any, reason: str) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": bad}):
-        setup.flip("v1", watched=False)
+        setup.activate("v1", watched=False)
         until(lambda: any(one.served["v1"].inputs > 50 for one in setup.writer.heartbeats.alive() if "v1" in one.served))
-        setup.flip("v2", by="sqs")
+        setup.activate("v2", by="sqs")
         until(lambda: setup.serving == "v1")
         until(lambda: not setup.watches)
-    [quarantined] = setup.events("quarantined", "watch")
+    [quarantined] = setup.events("quarantined", "monitor")
     assert quarantined.version == "v2"
     assert (quarantined.reason or "").startswith(reason)
     assert "inputs failed, in 0 s" in (quarantined.reason or "")
     found = setup.writer.quarantine.find("kcbert", "v2")
     assert found
     assert (found.digest, found.reason) == ("digest of v2", quarantined.reason)
-    [flipped] = setup.events("flipped", "watch")
-    assert (flipped.version, flipped.workers) == ("v1", 1)
+    [activated] = setup.events("activated", "monitor")
+    assert (activated.version, activated.workers) == ("v1", 1)
     assert setup.writer.generations().of("kcbert").previous is None
     assert setup.says.startswith(f"v2 was taken back: {(quarantined.reason or '').removesuffix(', in 0 s')}. When it was, ")
     assert setup.gone_back == 1
 
 
 def test_a_good_version_stays(setup: Setup) -> None:
-    setup.watch = setup.make(0.3)
+    setup.monitor = setup.make(0.3)
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}):
-        setup.flip("v1", watched=False)
-        setup.flip("v2")
+        setup.activate("v1", watched=False)
+        setup.activate("v2")
         until(lambda: "since 0 s" in setup.says)
         until(lambda: not setup.watches)
     assert setup.serving == "v2"
@@ -109,15 +109,15 @@ def test_a_good_version_stays(setup: Setup) -> None:
 
 
 def test_a_watch_of_no_seconds_is_none(setup: Setup) -> None:
-    setup.watch = setup.make(0)
-    setup.flip("v1")
-    setup.watch.resume()
+    setup.monitor = setup.make(0)
+    setup.activate("v1")
+    setup.monitor.resume()
     assert setup.watches == 0
 
 
 def test_with_no_version_before_it_a_bad_one_stays_and_that_is_said(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": FAILING}):
-        setup.flip("v1")
+        setup.activate("v1")
         until(lambda: not setup.watches)
     assert setup.serving == "v1"
     assert setup.says.startswith("v1 stays, as there is no version to go back to: 50.0% of the inputs failed")
@@ -127,7 +127,7 @@ def test_with_no_version_before_it_a_bad_one_stays_and_that_is_said(setup: Setup
 def test_a_newer_version_ends_the_watch_over_the_older(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD}) as worker:
         for version in ("v1", "v2", "v3"):
-            setup.flip(version)
+            setup.activate(version)
         until(lambda: setup.watches == 1)
         until(lambda: setup.says.startswith("v3"))
         worker.answers["v3"] = FAILING
@@ -137,10 +137,10 @@ def test_a_newer_version_ends_the_watch_over_the_older(setup: Setup) -> None:
 
 def test_a_version_that_a_person_pins_is_watched_no_longer(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD}) as worker:
-        setup.flip("v1", watched=False)
-        setup.flip("v2")
+        setup.activate("v1", watched=False)
+        setup.activate("v2")
         until(lambda: setup.says)
-        setup.writer.pin("kcbert", pinned=True, by="person")
+        setup.writer.pin("kcbert", pinned=True, by="operator")
         until(lambda: not setup.watches)
         worker.answers["v2"] = FAILING
         assert setup.serving == "v2"
@@ -148,12 +148,12 @@ def test_a_version_that_a_person_pins_is_watched_no_longer(setup: Setup) -> None
 
 
 def test_a_version_that_does_not_come_to_serve_is_not_watched(setup: Setup) -> None:
-    def refuse(target: Any) -> None:
-        setup.watch.begin(target)
+    def reject(target: Any) -> None:
+        setup.monitor.begin(target)
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError):
-        roll_over(setup.writer, "kcbert", "v1", "a test", "poll", before_flip=refuse)
+        promote(setup.writer, "kcbert", "v1", "a test", "poll", before_activation=reject)
     until(lambda: not setup.watches)
     assert setup.says == ""
 
@@ -168,13 +168,13 @@ def test_going_back_does_not_wait_for_a_version_that_is_on_its_way(setup: Setup)
 
     def newer() -> None:
         try:
-            roll_over(setup.writer, "kcbert", "v3", "a test", "poll", before_flip=wait)
+            promote(setup.writer, "kcbert", "v3", "a test", "poll", before_activation=wait)
         except Exception as error:
             errors.append(error)
 
     with LiveWorker(setup.writer, {"v1": GOOD}) as worker:
-        setup.flip("v1", watched=False)
-        setup.flip("v2")
+        setup.activate("v1", watched=False)
+        setup.activate("v2")
         thread = threading.Thread(target=newer)
         thread.start()
         until(lambda: setup.writer.generations().of("kcbert").preparing)
@@ -190,23 +190,23 @@ def test_what_a_person_did_meanwhile_stays(setup: Setup, monkeypatch: pytest.Mon
     """Between the decision and going back another version has come to serve."""
 
     def meanwhile(*_: object) -> None:
-        roll_over(setup.writer, "kcbert", "v3", "a test", "person")
+        promote(setup.writer, "kcbert", "v3", "a test", "operator")
 
-    monkeypatch.setattr(setup.watch, "_put_in_quarantine", meanwhile)
+    monkeypatch.setattr(setup.monitor, "_put_in_quarantine", meanwhile)
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": FAILING}):
-        setup.flip("v1", watched=False)
-        setup.flip("v2")
+        setup.activate("v1", watched=False)
+        setup.activate("v2")
         until(lambda: setup.serving == "v3")
         until(lambda: not setup.watches)
     assert setup.serving == "v3"
-    assert setup.events("flipped", "watch") == []
+    assert setup.events("activated", "monitor") == []
 
 
 def test_a_version_before_that_cannot_be_loaded_any_more(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": FAILING}) as worker:
-        setup.flip("v1", watched=False)
+        setup.activate("v1", watched=False)
         worker.broken = {"v1"}
-        setup.flip("v2")
+        setup.activate("v2")
         until(lambda: not setup.watches)
     assert setup.serving == "v2"
     assert setup.says.startswith("v2 stays, as v1 cannot be loaded: ")
@@ -218,20 +218,20 @@ def test_a_full_disk_does_not_keep_a_bad_version_serving(setup: Setup, monkeypat
 
     monkeypatch.setattr(setup.writer, "put_in_quarantine", full)
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": FAILING}):
-        setup.flip("v1", watched=False)
-        setup.flip("v2")
+        setup.activate("v1", watched=False)
+        setup.activate("v2")
         until(lambda: setup.serving == "v1")
 
 
 def test_a_generation_file_that_cannot_be_read_ends_no_watch(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}) as worker:
-        setup.flip("v1", watched=False)
-        setup.flip("v2")
+        setup.activate("v1", watched=False)
+        setup.activate("v2")
         until(lambda: setup.says)
         path = setup.writer.layout.generation
         kept = path.read_text()
         path.write_text("{")
-        until(lambda: setup.watch._read() is None)
+        until(lambda: setup.monitor._read() is None)
         threading.Event().wait(0.1)
         path.write_text(kept)
         worker.answers["v2"] = FAILING
@@ -240,28 +240,28 @@ def test_a_generation_file_that_cannot_be_read_ends_no_watch(setup: Setup) -> No
 
 def test_a_watch_goes_on_after_the_sidecar_ended(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD}) as worker:
-        setup.flip("v1", watched=False)
-        setup.flip("v2", watched=False)  # by a sidecar that has died since
-        setup.watch.resume()
+        setup.activate("v1", watched=False)
+        setup.activate("v2", watched=False)  # by a sidecar that has died since
+        setup.monitor.resume()
         worker.answers["v2"] = FAILING
         until(lambda: setup.serving == "v1")
         until(lambda: not setup.watches)
-        setup.watch.resume()  # what was gone back to
+        setup.monitor.resume()  # what was gone back to
         assert setup.watches == 0
 
 
 def test_going_back_goes_on_after_the_sidecar_ended(setup: Setup) -> None:
     with LiveWorker(setup.writer, {}):
-        setup.flip("v1", watched=False)
-        setup.flip("v2", watched=False)
-        setup.watch._put_in_quarantine("v2", "it fails")
-        setup.watch.resume()
+        setup.activate("v1", watched=False)
+        setup.activate("v2", watched=False)
+        setup.monitor._put_in_quarantine("v2", "it fails")
+        setup.monitor.resume()
         until(lambda: setup.serving == "v1")
 
 
 def test_what_has_served_for_long_is_not_watched_again(setup: Setup) -> None:
-    setup.flip("v1", watched=False)
-    setup.watch = setup.make(0.01)
+    setup.activate("v1", watched=False)
+    setup.monitor = setup.make(0.01)
     threading.Event().wait(0.05)
-    setup.watch.resume()
+    setup.monitor.resume()
     assert setup.watches == 0

@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from model_sync.sandbox.output import MOST_LINE, Output
+from model_sync.sandbox.output import MAX_LINE, Output
 
 
 def output_of(code: str) -> Output:
@@ -17,13 +17,13 @@ def output_of(code: str) -> Output:
 
 def test_objects_are_kept_and_nothing_else() -> None:
     output = output_of("print('{\"a\": 1}\\n[1]\\nx\\n' + '[' * 100_000 + '\\n{\"b\": 2}')")
-    assert output.told == [{"a": 1}, {"b": 2}]
+    assert output.messages == [{"a": 1}, {"b": 2}]
     assert not output.too_much
 
 
 def test_a_line_without_an_end() -> None:
-    output = output_of(f"import sys; sys.stdout.write('x' * {2 * MOST_LINE})")
-    assert (output.told, output.too_much) == ([], True)
+    output = output_of(f"import sys; sys.stdout.write('x' * {2 * MAX_LINE})")
+    assert (output.messages, output.too_much) == ([], True)
 
 
 def test_lines_without_an_end() -> None:

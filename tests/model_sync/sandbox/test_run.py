@@ -10,10 +10,11 @@ from typing import Any
 import landlockpy
 import pytest
 
-from model_sync.sandbox.run import BrokeOffError, Limits, RefusingError, StoppedError, UnfitError, run_contained
+from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError, SyncCancelledError
+from model_sync.sandbox.run import Limits, run_sandboxed
 
 LIMITS = Limits(memory=2**30, seconds=20, threads=1)
-BEGIN = "import os, sys; from bunriwiki.artifacts.programs import Teller; teller = Teller()\n"
+BEGIN = "import os, sys; from bunriwiki.artifacts.programs import ProgressWriter; progress = ProgressWriter()\n"
 with_landlock = pytest.mark.skipif(not landlockpy.supported(), reason="this kernel has no Landlock")
 
 
@@ -21,7 +22,7 @@ def run(
     code: str, scratch: Path, *, limits: Limits = LIMITS, stopping: threading.Event | None = None, begin: str = BEGIN
 ) -> list[dict[str, Any]]:
     """What a program tells after its beginning."""
-    return run_contained(
+    return run_sandboxed(
         [sys.executable, "-c", begin + code],
         writable=scratch,
         readable=[],
@@ -38,35 +39,35 @@ def scratch(tmp_path: Path) -> Path:
 
 
 def test_what_it_tells_comes_back_and_what_it_prints_does_not(scratch: Path) -> None:
-    code = "print('hello'); teller.tell(phase='load', seconds=1); os.write(2, b'hello'); teller.tell(done=True)"
+    code = "print('hello'); progress.write(phase='load', seconds=1); os.write(2, b'hello'); progress.write(done=True)"
     assert run(code, scratch) == [{"phase": "load", "seconds": 1}, {"done": True}]
 
 
 def test_it_may_print_as_much_as_it_likes(scratch: Path) -> None:
-    code = "for _ in range(10_000): print('x' * 100); os.write(1, b'{')\nteller.tell(done=True)"
+    code = "for _ in range(10_000): print('x' * 100); os.write(1, b'{')\nprogress.write(done=True)"
     assert run(code, scratch) == [{"done": True}]
 
 
-def test_a_refusal_is_told(scratch: Path) -> None:
-    with pytest.raises(RefusingError, match=r"^it is damaged$"):
-        run("teller.tell(refused='it is damaged'); sys.exit(3)", scratch)
+def test_a_rejection_is_told(scratch: Path) -> None:
+    with pytest.raises(RejectedError, match=r"^it is damaged$"):
+        run("progress.write(rejected='it is damaged'); sys.exit(3)", scratch)
 
 
 def test_what_is_wrong_around_it_is_told(scratch: Path) -> None:
-    with pytest.raises(UnfitError, match=r"^the disk is full$"):
-        run("teller.tell(unfit='the disk is full'); sys.exit(4)", scratch)
+    with pytest.raises(ImportEnvironmentError, match=r"^the disk is full$"):
+        run("progress.write(environment_error='the disk is full'); sys.exit(4)", scratch)
 
 
 def test_a_program_that_cannot_begin_is_nobodys_fault(scratch: Path) -> None:
-    with pytest.raises(UnfitError, match=r"could not begin: it ended with 1: .*No module named 'nowhere'"):
+    with pytest.raises(ImportEnvironmentError, match=r"could not begin: it ended with 1: .*No module named 'nowhere'"):
         run("", scratch, begin="import nowhere\n")
-    with pytest.raises(UnfitError, match="could not begin: it ended with 126: /nowhere/python: No such file"):
-        run_contained(["/nowhere/python"], writable=scratch, readable=[], limits=LIMITS, stopping=threading.Event())
+    with pytest.raises(ImportEnvironmentError, match="could not begin: it ended with 126: /nowhere/python: No such file"):
+        run_sandboxed(["/nowhere/python"], writable=scratch, readable=[], limits=LIMITS, stopping=threading.Event())
 
 
 @pytest.mark.parametrize("code", ["sys.exit(1)", "os._exit(3)", "sys.exit(7)", "raise SystemExit('no')"])
 def test_an_end_without_a_reason_is_no_verdict(scratch: Path, code: str) -> None:
-    with pytest.raises(BrokeOffError, match="ended with"):
+    with pytest.raises(ImportCrashedError, match="ended with"):
         run(code, scratch)
 
 
@@ -77,7 +78,7 @@ def test_it_may_write_to_its_scratch(scratch: Path) -> None:
 
 def test_it_knows_no_secret_and_has_a_low_priority(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    code = "teller.tell(known='AWS_SECRET_ACCESS_KEY' in os.environ, nice=os.nice(0))"
+    code = "progress.write(known='AWS_SECRET_ACCESS_KEY' in os.environ, nice=os.nice(0))"
     assert run(code, scratch) == [{"known": False, "nice": 19}]
 
 
@@ -98,34 +99,34 @@ def test_it_knows_no_secret_and_has_a_low_priority(scratch: Path, monkeypatch: p
 def test_it_cannot_reach_out(scratch: Path, tmp_path: Path, code: str) -> None:
     outside = tmp_path / "outside"
     outside.write_text("untouched")
-    with pytest.raises(BrokeOffError, match=r"ended with 1: PermissionError: \[Errno 1"):
+    with pytest.raises(ImportCrashedError, match=r"ended with 1: PermissionError: \[Errno 1"):
         run(code.format(outside=str(outside)), scratch)
     assert outside.read_text() == "untouched"
     assert not outside.with_suffix(".d").exists()
 
 
 def test_memory_is_limited(scratch: Path) -> None:
-    with pytest.raises(BrokeOffError, match="MemoryError"):
+    with pytest.raises(ImportCrashedError, match="MemoryError"):
         run("bytearray(2**31)", scratch)
 
 
 def test_time_is_limited(scratch: Path) -> None:
-    with pytest.raises(BrokeOffError, match="not done after 1 s"):
+    with pytest.raises(ImportCrashedError, match="not done after 1 s"):
         run("import time; time.sleep(60)", scratch, limits=Limits(2**30, 1, 1))
 
 
 def test_a_death_has_its_name(scratch: Path) -> None:
-    with pytest.raises(BrokeOffError, match="died of SIGSEGV"):
+    with pytest.raises(ImportCrashedError, match="died of SIGSEGV"):
         run("import signal; os.kill(os.getpid(), signal.SIGSEGV)", scratch)
 
 
 def test_it_starts_no_process(scratch: Path) -> None:
-    with pytest.raises(BrokeOffError, match=r"PermissionError: \[Errno 1"):
+    with pytest.raises(ImportCrashedError, match=r"PermissionError: \[Errno 1"):
         run("import subprocess; subprocess.run(['/bin/true'])", scratch)
 
 
 def test_it_ends_when_the_sidecar_ends(scratch: Path) -> None:
     stopping = threading.Event()
     threading.Timer(0.5, stopping.set).start()
-    with pytest.raises(StoppedError):
+    with pytest.raises(SyncCancelledError):
         run("import time; time.sleep(60)", scratch, stopping=stopping)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from model_sync.sources import SourceError
-from model_sync.sources.latest_model import MOST_BYTES, FullEntry, LatestModel, ShortEntry, with_entry
+from model_sync.errors import SourceError
+from model_sync.sources.latest_model import MAX_BYTES, FullEntry, LatestModel, ShortEntry, with_entry
 
 SHA = hashlib.sha256(b"weights").hexdigest()
 FULL: dict[str, Any] = {
@@ -107,7 +107,7 @@ def test_what_is_neither_form_is_wrong(entry: object) -> None:
         (b"\xff\xfe\xff", "no YAML"),
         (b"[" * 100_000, "no YAML"),
         (b"yolo: !!python/name:os.system", "no YAML"),
-        (b" " * (MOST_BYTES + 1), "more than 1000000 bytes"),
+        (b" " * (MAX_BYTES + 1), "more than 1000000 bytes"),
     ],
 )
 def test_a_file_that_cannot_be_understood(text: bytes, message: str) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from model_sync.signatures import MOST_CHARACTERS
-from model_sync.sources import RemoteFile, SourceError
+from model_sync.errors import SourceError
+from model_sync.signatures import MAX_CHARACTERS
+from model_sync.sources import RemoteFile
 from model_sync.sources.local import LocalSource
 
 
@@ -88,7 +89,7 @@ def test_the_signature_is_no_part_of_the_version(source: LocalSource, tmp_path: 
     (folder / "signature").write_bytes(b"\xff" * 10_000_000)
     huge = source.newest("yolo")
     assert huge
-    assert len(huge.signature or "") == MOST_CHARACTERS + 1
+    assert len(huge.signature or "") == MAX_CHARACTERS + 1
 
 
 def test_files_that_are_called_signature_elsewhere_are_parts(source: LocalSource, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import requests
 from mlflow import MlflowClient
 
 from benchmarks.load import free_port
-from model_sync.sources import Offer, RefusedError, RemoteFile, SourceError
+from model_sync.errors import RejectedError, SourceError
+from model_sync.sources import Offer, RemoteFile
 from model_sync.sources.mlflow_registry import MlflowSource
 from tests.registries import MlflowServer
 
@@ -177,10 +178,10 @@ def test_an_older_offer_still_has_its_files(registry: Registry, tmp_path: Path) 
     assert source.files(first) == (RemoteFile("one", 1),)
 
 
-def test_a_version_without_files_is_refused(registry: Registry) -> None:
+def test_a_version_without_files_is_rejected(registry: Registry) -> None:
     registry.alias("champion", registry.register({}, source=f"{registry.run.info.artifact_uri}/nothing"))
     source = registry.source()
-    with pytest.raises(RefusedError, match="has no files: log a model to it"):
+    with pytest.raises(RejectedError, match="has no files: log a model to it"):
         source.files(newest(source))
 
 
@@ -289,7 +290,7 @@ def answering() -> Iterator[Callable[[int], str]]:
     ("status", "message"),
     [
         (401, "wants credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
-        (403, "refuses the registered model 'ensemble': allow it to these credentials"),
+        (403, "rejects the registered model 'ensemble': allow it to these credentials"),
         (500, "cannot be asked for the registered model 'ensemble'"),
         (503, "cannot be asked for the registered model 'ensemble'"),
     ],

@@ -20,7 +20,8 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from benchmarks.load import free_port
-from model_sync.sources import Offer, RefusedError, RemoteFile, SourceError
+from model_sync.errors import RejectedError, SourceError
+from model_sync.sources import Offer, RemoteFile
 from model_sync.sources import s3 as s3_module
 from model_sync.sources.latest_model import FullEntry
 from model_sync.sources.s3 import S3Source
@@ -262,7 +263,7 @@ def test_bytes_of_two_objects_are_not_mixed(registry: Registry, tmp_path: Path) 
     assert part.read_bytes() == WEIGHTS[::-1]
 
 
-def test_an_object_of_another_size_is_refused_and_a_missing_one_waited_for(registry: Registry, tmp_path: Path) -> None:
+def test_an_object_of_another_size_is_rejected_and_a_missing_one_waited_for(registry: Registry, tmp_path: Path) -> None:
     registry.publish_yolo({"best.pt": WEIGHTS})
     registry.put("yolo/v3/best.pt", WEIGHTS[:-1])
     source = registry.source()
@@ -270,12 +271,12 @@ def test_an_object_of_another_size_is_refused_and_a_missing_one_waited_for(regis
     [file] = source.files(offer)
     for have in (0, 300):
         (tmp_path / "part").write_bytes(WEIGHTS[:have])
-        with pytest.raises(RefusedError, match=r"^best\.pt has 999 bytes in S3, latest_model\.yaml says 1000$"):
+        with pytest.raises(RejectedError, match=r"^best\.pt has 999 bytes in S3, latest_model\.yaml says 1000$"):
             source.download(offer, file, tmp_path / "part")
     registry.put("yolo/v3/best.pt", b"0")
     with pytest.raises(SourceError, match="changed"):  # its first 300 bytes cannot be of this
         source.download(offer, file, tmp_path / "part")
-    with pytest.raises(RefusedError, match="has 1 bytes in S3"):
+    with pytest.raises(RejectedError, match="has 1 bytes in S3"):
         source.download(offer, file, tmp_path / "part")
     registry.delete("yolo/v3/best.pt")
     with pytest.raises(SourceError, match=r"s3://models/.*/yolo/v3/best\.pt does not exist: publish it"):
@@ -357,7 +358,7 @@ def test_a_server_that_does_not_answer(server: SeaweedFS) -> None:
         ("PermanentRedirect", 301, "another region: set AWS_DEFAULT_REGION"),
         ("SlowDown", 503, r"S3 answers 503 \(SlowDown\) for s3://models/latest_model.yaml: it is busy or broken"),
         ("InternalError", 500, r"S3 answers 500 \(InternalError\)"),
-        ("Teapot", 418, "S3 refuses s3://models/latest_model.yaml: Teapot, short and stout"),
+        ("Teapot", 418, "S3 rejects s3://models/latest_model.yaml: Teapot, short and stout"),
     ],
 )
 def test_what_s3_answers_in_plain_words(code: str, status: int, message: str) -> None:

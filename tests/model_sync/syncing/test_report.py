@@ -28,12 +28,12 @@ def test_every_change_is_in_the_file(report: Report, tmp_path: Path) -> None:
         report.share("yolo", 0.5)
         assert told(tmp_path).models["yolo"].phase_share == 0.5
     report.found("yolo", "labels: the same 6 classes")
-    report.ended(Outcome("yolo", "refused", version="v2", reason="it is slow"))
+    report.ended(Outcome("yolo", "rejected", version="v2", reason="it is slow"))
     one = told(tmp_path).models["yolo"]
-    assert (one.verdict, one.version, one.reason, one.phase) == ("refused", "v2", "it is slow", None)
+    assert (one.status, one.version, one.reason, one.phase) == ("rejected", "v2", "it is slow", None)
     assert one.findings == ["labels: the same 6 classes"]
     assert set(one.seconds) == {"fetch"}
-    assert told(tmp_path).has_looked
+    assert told(tmp_path).has_synced
 
 
 def test_a_new_import_begins_with_nothing(report: Report) -> None:
@@ -51,7 +51,7 @@ def test_a_phase_that_fails_is_over(report: Report) -> None:
 
 def test_problems_come_and_go(report: Report) -> None:
     wrong: list[str | None] = ["denied", None]
-    report.watch("SQS", lambda: wrong.pop(0))
+    report.add_problem_source("SQS", lambda: wrong.pop(0))
     assert report.state().problems == ["SQS: denied"]
     assert report.state().problems == []
 
@@ -59,7 +59,7 @@ def test_problems_come_and_go(report: Report) -> None:
 def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     report = Report(tmp_path / "nowhere" / "sync.json", {"yolo": "here"})
     report.ended(Outcome("yolo", "unchanged"))
-    assert report.state().models["yolo"].verdict == "unchanged"
+    assert report.state().models["yolo"].status == "unchanged"
 
 
 def test_it_goes_on_saying_that_it_lives(report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

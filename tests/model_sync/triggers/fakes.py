@@ -1,4 +1,4 @@
-"""Looks that lead to what a test says."""
+"""SyncRequests that lead to what a test says."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from loguru import logger
 
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.model_store.generation import Asker
+from bunriwiki.model_store.generation import Trigger
 from model_sync.syncing.requests import Outcome, Verdict
 
 
-class FakeAsked:
-    """A look at all models that ends when `end` is called: in `verdict` for the first one, in `unchanged` for the others."""
+class FakePendingSync:
+    """A look at all models that ends when `end` is called: in `status` for the first one, in `unchanged` for the others."""
 
-    def __init__(self, verdict: Verdict) -> None:
-        self._outcomes = {model: Outcome(model, verdict if model == MODELS[0] else "unchanged") for model in MODELS}
+    def __init__(self, status: Verdict) -> None:
+        self._outcomes = {model: Outcome(model, status if model == MODELS[0] else "unchanged") for model in MODELS}
         self._ended = threading.Event()
 
     def end(self) -> None:
@@ -28,17 +28,17 @@ class FakeAsked:
         return self._outcomes if self._ended.wait(seconds) else None
 
 
-class FakeLooks:
-    """Ends its looks in `verdicts`, one after the other, then in `unchanged`: at once, or when told to if `hold`."""
+class FakeSyncRequests:
+    """Ends its looks in `statuses`, one after the other, then in `unchanged`: at once, or when told to if `hold`."""
 
-    def __init__(self, *verdicts: Verdict, hold: bool = False) -> None:
-        self._verdicts = iter(verdicts)
+    def __init__(self, *statuses: Verdict, hold: bool = False) -> None:
+        self._statuses = iter(statuses)
         self._hold = hold
-        self.asked: list[FakeAsked] = []
-        self.calls: list[tuple[Asker, Collection[str] | None, bool]] = []
+        self.asked: list[FakePendingSync] = []
+        self.calls: list[tuple[Trigger, Collection[str] | None, bool]] = []
 
-    def look(self, by: Asker, models: Collection[str] | None = None, *, force: bool = False) -> FakeAsked:
-        asked = FakeAsked(next(self._verdicts, "unchanged"))
+    def request(self, by: Trigger, models: Collection[str] | None = None, *, force: bool = False) -> FakePendingSync:
+        asked = FakePendingSync(next(self._statuses, "unchanged"))
         if not self._hold:
             asked.end()
         self.calls.append((by, models, force))

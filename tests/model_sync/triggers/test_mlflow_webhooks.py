@@ -8,7 +8,8 @@ from mlflow.webhooks import delivery
 from mlflow.webhooks.types import EVENT_TO_PAYLOAD_CLASS
 from starlette.datastructures import Headers
 
-from model_sync.triggers.mlflow_webhooks import WebhookRefusedError, WebhookVerifier, concerns
+from model_sync.errors import WebhookRejectedError
+from model_sync.triggers.mlflow_webhooks import WebhookVerifier, concerns
 
 SECRET = "a secret"  # noqa: S105
 BODY = json.dumps({"entity": "model_version", "action": "created", "data": {"name": "감정", "version": "2"}})
@@ -48,8 +49,8 @@ def changed(**headers: str) -> Headers:
     return Headers({name: value for name, value in given.items() if value})
 
 
-def refusal(verifier: WebhookVerifier, headers: Headers, body: str = BODY) -> int:
-    with pytest.raises(WebhookRefusedError) as raised:
+def rejection(verifier: WebhookVerifier, headers: Headers, body: str = BODY) -> int:
+    with pytest.raises(WebhookRejectedError) as raised:
         verifier.check(headers, body.encode())
     return raised.value.status
 
@@ -58,22 +59,22 @@ def test_what_mlflow_signs_is_taken(verifier: WebhookVerifier) -> None:
     verifier.check(signed(), BODY.encode())
 
 
-def test_a_wrong_secret_is_refused(verifier: WebhookVerifier) -> None:
-    assert refusal(verifier, signed(secret="another")) == 403
+def test_a_wrong_secret_is_rejected(verifier: WebhookVerifier) -> None:
+    assert rejection(verifier, signed(secret="another")) == 403
 
 
-def test_a_changed_body_is_refused(verifier: WebhookVerifier) -> None:
-    assert refusal(verifier, signed(), BODY.replace("created", "deleted")) == 403
+def test_a_changed_body_is_rejected(verifier: WebhookVerifier) -> None:
+    assert rejection(verifier, signed(), BODY.replace("created", "deleted")) == 403
 
 
 def test_another_delivery_id_or_timestamp_is_not_signed(verifier: WebhookVerifier) -> None:
-    assert refusal(verifier, changed(delivery_id="d-2")) == 403
-    assert refusal(verifier, changed(timestamp=str(NOW + 1))) == 403
+    assert rejection(verifier, changed(delivery_id="d-2")) == 403
+    assert rejection(verifier, changed(timestamp=str(NOW + 1))) == 403
 
 
 @pytest.mark.parametrize("seconds", [-301, 301])
-def test_a_timestamp_too_far_from_now_is_refused(verifier: WebhookVerifier, seconds: int) -> None:
-    assert refusal(verifier, signed(timestamp=NOW + seconds)) == 403
+def test_a_timestamp_too_far_from_now_is_rejected(verifier: WebhookVerifier, seconds: int) -> None:
+    assert rejection(verifier, signed(timestamp=NOW + seconds)) == 403
 
 
 @pytest.mark.parametrize("seconds", [-300, 300])
@@ -90,24 +91,24 @@ def test_a_timestamp_within_the_tolerance_is_taken(verifier: WebhookVerifier, se
         changed(timestamp="\xb2"), changed(delivery_id="a.b"), changed(delivery_id="a" * 129), changed(delivery_id="\xe9"),
     ],
 )  # fmt: skip
-def test_malformed_headers_are_refused_as_such(verifier: WebhookVerifier, headers: Headers) -> None:
-    assert refusal(verifier, headers) == 400
+def test_malformed_headers_are_rejected_as_such(verifier: WebhookVerifier, headers: Headers) -> None:
+    assert rejection(verifier, headers) == 400
 
 
 @pytest.mark.parametrize("signature", ["v1,\xe9", "v1,no base64", "v1,YQ=="])
-def test_a_signature_of_any_kind_that_is_not_the_right_one_is_refused(verifier: WebhookVerifier, signature: str) -> None:
-    assert refusal(verifier, changed(signature=signature)) == 403
+def test_a_signature_of_any_kind_that_is_not_the_right_one_is_rejected(verifier: WebhookVerifier, signature: str) -> None:
+    assert rejection(verifier, changed(signature=signature)) == 403
 
 
 def test_a_delivery_is_taken_once_as_long_as_its_timestamp_is_good(verifier: WebhookVerifier, now: Now) -> None:
     verifier.check(signed(timestamp=NOW + 300), BODY.encode())
     for now.seconds in (NOW, NOW + 300, NOW + 600):
-        assert refusal(verifier, signed(timestamp=NOW + 300)) == 409
+        assert rejection(verifier, signed(timestamp=NOW + 300)) == 409
     now.seconds = NOW + 601
-    assert refusal(verifier, signed(timestamp=NOW + 300)) == 403
+    assert rejection(verifier, signed(timestamp=NOW + 300)) == 403
 
 
-def test_mlflow_sends_nothing_again_for_any_refusal() -> None:
+def test_mlflow_sends_nothing_again_for_any_rejection() -> None:
     retries = delivery._create_webhook_session().get_adapter("https://example.org").max_retries
     assert retries.status_forcelist  # 5xx and 429: otherwise this test would hold for anything
     assert not {400, 403, 409} & set(retries.status_forcelist)
@@ -115,8 +116,8 @@ def test_mlflow_sends_nothing_again_for_any_refusal() -> None:
 
 
 def test_only_what_verifies_is_remembered(verifier: WebhookVerifier) -> None:
-    refusal(verifier, signed(secret="another"))
-    refusal(verifier, signed(timestamp=NOW - 400))
+    rejection(verifier, signed(secret="another"))
+    rejection(verifier, signed(timestamp=NOW - 400))
     verifier.check(signed(), BODY.encode())
 
 

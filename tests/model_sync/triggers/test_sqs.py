@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
 from model_sync.triggers.sqs import SqsTrigger, Timing, changed_places, queue_client
-from tests.model_sync.triggers.fakes import FakeLooks, eventually, logged, running
+from tests.model_sync.triggers.fakes import FakeSyncRequests, eventually, logged, running
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
@@ -171,19 +171,19 @@ def test_a_message_about_us_leads_to_a_look_and_is_deleted(
     client: SQSClient, queue: str, stop: threading.Event, body: str
 ) -> None:
     client.send_message(QueueUrl=queue, MessageBody=body)
-    looks = FakeLooks("swapped")
-    with running(SqsTrigger(looks, queue, concerns, stop, client, models=("yolo", "kcbert"), timing=FAST).run, stop):
+    syncs = FakeSyncRequests("promoted")
+    with running(SqsTrigger(syncs, queue, concerns, stop, client, models=("yolo", "kcbert"), timing=FAST).run, stop):
         eventually(lambda: count(client, queue) == 0)
-    assert looks.calls == [("sqs", ("yolo", "kcbert"), False)]
+    assert syncs.calls == [("sqs", ("yolo", "kcbert"), False)]
 
 
 def test_a_message_about_others_is_deleted_without_a_look(client: SQSClient, queue: str, stop: threading.Event) -> None:
     for body in (S3_TEST, s3_event("readme.txt"), s3_event(KEY, bucket="another"), s3_event()):
         client.send_message(QueueUrl=queue, MessageBody=body)
-    looks = FakeLooks()
-    with running(SqsTrigger(looks, queue, concerns, stop, client, timing=FAST).run, stop):
+    syncs = FakeSyncRequests()
+    with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=FAST).run, stop):
         eventually(lambda: count(client, queue) == 0)
-    assert looks.calls == []
+    assert syncs.calls == []
 
 
 def test_a_thousand_messages_lead_to_few_looks(client: SQSClient, queue: str, stop: threading.Event) -> None:
@@ -193,37 +193,37 @@ def test_a_thousand_messages_lead_to_few_looks(client: SQSClient, queue: str, st
             QueueUrl=queue,
             Entries=[{"Id": str(number), "MessageBody": bodies[number % 5]} for number in range(first, first + 10)],
         )
-    looks = FakeLooks()
-    with running(SqsTrigger(looks, queue, concerns, stop, client, timing=replace(FAST, drain=2)).run, stop):
+    syncs = FakeSyncRequests()
+    with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=replace(FAST, drain=2)).run, stop):
         eventually(lambda: count(client, queue) == 0, seconds=60)  # each of the emulator's calls goes through the whole queue
-    assert 1 <= len(looks.calls) <= 10
+    assert 1 <= len(syncs.calls) <= 10
 
 
 def test_a_message_stays_until_a_look_was_good(client: SQSClient, queue: str, stop: threading.Event) -> None:
     client.send_message(QueueUrl=queue, MessageBody=s3_event(KEY))
-    looks = FakeLooks("unreachable", hold=True)
-    with running(SqsTrigger(looks, queue, concerns, stop, client, timing=FAST).run, stop):
-        eventually(lambda: looks.asked)
-        looks.asked[0].end()
-        eventually(lambda: len(looks.asked) == 2)
+    syncs = FakeSyncRequests("unreachable", hold=True)
+    with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=FAST).run, stop):
+        eventually(lambda: syncs.asked)
+        syncs.asked[0].end()
+        eventually(lambda: len(syncs.asked) == 2)
         assert count(client, queue) == 1
-        looks.asked[1].end()
+        syncs.asked[1].end()
         eventually(lambda: count(client, queue) == 0)
 
 
 def test_nobody_else_gets_a_message_during_a_long_look(client: SQSClient, queue: str, stop: threading.Event) -> None:
     client.send_message(QueueUrl=queue, MessageBody=s3_event(KEY))
-    looks = FakeLooks(hold=True)
+    syncs = FakeSyncRequests(hold=True)
     timing = replace(FAST, hidden=2, extend=0.5)
-    with running(SqsTrigger(looks, queue, concerns, stop, client, timing=timing).run, stop):
-        eventually(lambda: looks.asked)
+    with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=timing).run, stop):
+        eventually(lambda: syncs.asked)
         until = time.monotonic() + 3
         while time.monotonic() < until:
             assert "Messages" not in client.receive_message(QueueUrl=queue, WaitTimeSeconds=0)
             time.sleep(0.1)
-        looks.asked[0].end()
+        syncs.asked[0].end()
         eventually(lambda: count(client, queue) == 0)
-    assert len(looks.asked) == 1
+    assert len(syncs.asked) == 1
 
 
 def test_with_a_redrive_policy_poison_goes_to_the_dead_letters(
@@ -231,11 +231,11 @@ def test_with_a_redrive_policy_poison_goes_to_the_dead_letters(
 ) -> None:
     for body in (POISON, s3_event(KEY)):
         client.send_message(QueueUrl=queue, MessageBody=body)
-    looks = FakeLooks()
-    with logged() as lines, running(SqsTrigger(looks, queue, concerns, stop, client, timing=FAST).run, stop):
+    syncs = FakeSyncRequests()
+    with logged() as lines, running(SqsTrigger(syncs, queue, concerns, stop, client, timing=FAST).run, stop):
         eventually(lambda: count(client, queue) == 0)
         eventually(lambda: count(client, dead_letters) == 1)
-    assert len(looks.calls) == 1
+    assert len(syncs.calls) == 1
     assert [line.split(":")[0] for line in lines] == [
         f"WARNING A message that is no event of S3 is left in the queue, receive {number}" for number in (1, 2)
     ]
@@ -247,7 +247,7 @@ def test_without_one_poison_is_deleted_at_the_fifth_receive_and_its_body_logged(
     client: SQSClient, bare_queue: str, stop: threading.Event
 ) -> None:
     client.send_message(QueueUrl=bare_queue, MessageBody=POISON)
-    with logged() as lines, running(SqsTrigger(FakeLooks(), bare_queue, concerns, stop, client, timing=FAST).run, stop):
+    with logged() as lines, running(SqsTrigger(FakeSyncRequests(), bare_queue, concerns, stop, client, timing=FAST).run, stop):
         eventually(lambda: count(client, bare_queue) == 0)
     assert lines[0].startswith("WARNING")
     assert "has no RedrivePolicy" in lines[0]
@@ -256,7 +256,7 @@ def test_without_one_poison_is_deleted_at_the_fifth_receive_and_its_body_logged(
     assert repr(POISON) in lines[-1]
 
 
-def refuse(client: SQSClient, monkeypatch: pytest.MonkeyPatch, method: str, code: str) -> list[int]:
+def reject(client: SQSClient, monkeypatch: pytest.MonkeyPatch, method: str, code: str) -> list[int]:
     """Have `method` of `client` raise; gives a list that grows with each call."""
     calls: list[int] = []
 
@@ -273,8 +273,8 @@ def test_where_the_redrive_policy_may_not_be_read_poison_is_left(
 ) -> None:
     client.send_message(QueueUrl=bare_queue, MessageBody=POISON)
     trigger_client = connect(client.meta.endpoint_url)
-    refuse(trigger_client, monkeypatch, "get_queue_attributes", "AccessDenied")
-    trigger = SqsTrigger(FakeLooks(), bare_queue, concerns, stop, trigger_client, timing=FAST)
+    reject(trigger_client, monkeypatch, "get_queue_attributes", "AccessDenied")
+    trigger = SqsTrigger(FakeSyncRequests(), bare_queue, concerns, stop, trigger_client, timing=FAST)
     with logged() as lines, running(trigger.run, stop):
         eventually(lambda: sum("is left in the queue" in line for line in lines) > 6)
     assert "Allow sqs:GetQueueAttributes" in lines[0]
@@ -286,8 +286,8 @@ def test_where_the_redrive_policy_may_not_be_read_poison_is_left(
 def test_a_problem_is_logged_once_and_says_what_to_mend(
     client: SQSClient, queue: str, stop: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = refuse(client, monkeypatch, "receive_message", "AccessDenied")
-    trigger = SqsTrigger(FakeLooks(), queue, concerns, stop, client, timing=FAST)
+    calls = reject(client, monkeypatch, "receive_message", "AccessDenied")
+    trigger = SqsTrigger(FakeSyncRequests(), queue, concerns, stop, client, timing=FAST)
     with logged() as lines, running(trigger.run, stop):
         eventually(lambda: len(calls) > 3)
     [line] = lines
@@ -297,7 +297,7 @@ def test_a_problem_is_logged_once_and_says_what_to_mend(
 
 
 def test_a_queue_that_does_not_exist_is_a_problem(client: SQSClient, bare_queue: str, stop: threading.Event) -> None:
-    trigger = SqsTrigger(FakeLooks(), f"{bare_queue}-no", concerns, stop, client, timing=FAST)
+    trigger = SqsTrigger(FakeSyncRequests(), f"{bare_queue}-no", concerns, stop, client, timing=FAST)
     with running(trigger.run, stop):
         eventually(lambda: trigger.problem)
     assert "Check the queue's URL" in str(trigger.problem)
@@ -308,8 +308,8 @@ def test_when_sqs_is_back_the_messages_are_taken(client: SQSClient, queue: str, 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     away = connect(f"http://127.0.0.1:{port}")
-    looks = FakeLooks()
-    trigger = SqsTrigger(looks, queue, concerns, stop, away, timing=FAST)
+    syncs = FakeSyncRequests()
+    trigger = SqsTrigger(syncs, queue, concerns, stop, away, timing=FAST)
     with logged() as lines, running(trigger.run, stop) as thread:
         eventually(lambda: trigger.problem)
         assert "Could not connect" in str(trigger.problem)
@@ -318,7 +318,7 @@ def test_when_sqs_is_back_the_messages_are_taken(client: SQSClient, queue: str, 
             eventually(lambda: trigger.problem is None)
             stop.set()
             thread.join(2)  # a poll that the server leaves would be the next problem
-    assert len(looks.calls) == 1
+    assert len(syncs.calls) == 1
     assert lines[-1] == f"INFO The queue {queue} can be used again\n"
     away.close()
 
@@ -333,8 +333,8 @@ def test_the_pauses_after_errors_double(client: SQSClient, queue: str, monkeypat
                 self.set()
             return True
 
-    refuse(client, monkeypatch, "receive_message", "AccessDenied")
-    SqsTrigger(FakeLooks(), queue, concerns, Stop(), client).run()
+    reject(client, monkeypatch, "receive_message", "AccessDenied")
+    SqsTrigger(FakeSyncRequests(), queue, concerns, Stop(), client).run()
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
@@ -348,15 +348,15 @@ def test_a_bug_does_not_end_the_thread(client: SQSClient, bare_queue: str, stop:
             raise ZeroDivisionError
         return False
 
-    trigger = SqsTrigger(FakeLooks(), bare_queue, faulty, stop, client, timing=replace(FAST, hidden=1))
+    trigger = SqsTrigger(FakeSyncRequests(), bare_queue, faulty, stop, client, timing=replace(FAST, hidden=1))
     with logged() as lines, running(trigger.run, stop):
         eventually(lambda: count(client, bare_queue) == 0)
     assert any("Traceback" in line and "which is a bug: ZeroDivisionError()" in line for line in lines)
 
 
-@pytest.mark.parametrize(("refusals", "left"), [(1, 0), (2, 1)], ids=["once", "twice"])
+@pytest.mark.parametrize(("rejections", "left"), [(1, 0), (2, 1)], ids=["once", "twice"])
 def test_a_message_that_sqs_does_not_delete_is_deleted_at_the_second_try_or_logged(
-    client: SQSClient, bare_queue: str, stop: threading.Event, monkeypatch: pytest.MonkeyPatch, refusals: int, left: int
+    client: SQSClient, bare_queue: str, stop: threading.Event, monkeypatch: pytest.MonkeyPatch, rejections: int, left: int
 ) -> None:
     for _ in range(3):
         client.send_message(QueueUrl=bare_queue, MessageBody=s3_event(KEY))
@@ -366,14 +366,14 @@ def test_a_message_that_sqs_does_not_delete_is_deleted_at_the_second_try_or_logg
     def failing(*, QueueUrl: str, Entries: list[dict[str, str]]) -> Any:  # noqa: N803 (boto3's names)
         """All but the last one at first."""
         tried.append(len(Entries))
-        if len(tried) > refusals:
+        if len(tried) > rejections:
             return delete(QueueUrl=QueueUrl, Entries=Entries)
         failed = [{"Id": entry["Id"], "Code": "InternalError", "SenderFault": False} for entry in Entries[:1]]
         return {**delete(QueueUrl=QueueUrl, Entries=Entries[1:]), "Failed": failed} if Entries[1:] else {"Failed": failed}
 
     monkeypatch.setattr(client, "delete_message_batch", failing)
-    looks = FakeLooks()
-    with logged() as lines, running(SqsTrigger(looks, bare_queue, concerns, stop, client, timing=FAST).run, stop):
+    syncs = FakeSyncRequests()
+    with logged() as lines, running(SqsTrigger(syncs, bare_queue, concerns, stop, client, timing=FAST).run, stop):
         eventually(lambda: len(tried) == 2 and count(client, bare_queue) == left)
     assert tried == [3, 1]
     assert sum("could not be deleted and come again" in line for line in lines) == left
@@ -381,21 +381,21 @@ def test_a_message_that_sqs_does_not_delete_is_deleted_at_the_second_try_or_logg
 
 def test_when_it_stops_during_a_look_the_message_stays(client: SQSClient, queue: str, stop: threading.Event) -> None:
     client.send_message(QueueUrl=queue, MessageBody=s3_event(KEY))
-    looks = FakeLooks(hold=True)
-    with running(SqsTrigger(looks, queue, concerns, stop, client, timing=FAST).run, stop):
-        eventually(lambda: looks.asked)
-    looks.asked[0].end()
+    syncs = FakeSyncRequests(hold=True)
+    with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=FAST).run, stop):
+        eventually(lambda: syncs.asked)
+    syncs.asked[0].end()
     assert count(client, queue) == 1
 
 
 def test_what_a_poll_brings_after_the_stop_is_left(client: SQSClient, queue: str, stop: threading.Event) -> None:
-    looks = FakeLooks()
-    with running(SqsTrigger(looks, queue, concerns, stop, client, timing=replace(FAST, receive=1)).run, stop) as thread:
+    syncs = FakeSyncRequests()
+    with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=replace(FAST, receive=1)).run, stop) as thread:
         time.sleep(0.2)  # now it polls
         stop.set()
         client.send_message(QueueUrl=queue, MessageBody=s3_event(KEY))
         thread.join(2)
-    assert looks.calls == []
+    assert syncs.calls == []
     assert count(client, queue) == 1
 
 

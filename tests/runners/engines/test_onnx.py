@@ -21,7 +21,7 @@ def test_named_arrays_in_named_arrays_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", None])
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_is_no_model_is_rejected(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "model.onnx"
     if content is not None:
         file.write_bytes(content)

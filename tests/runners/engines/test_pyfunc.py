@@ -42,6 +42,6 @@ def test_texts_in_columns_out_whatever_the_input_is_called(tmp_path: Path, colum
     assert answer["length"].tolist() == [1, 2]
 
 
-def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_model_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DamagedArtifactError, match="cannot be loaded"):
         PyfuncEngine(tmp_path)

@@ -47,7 +47,7 @@ def test_a_program_with_suppression_in_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no program", None])
-def test_a_file_that_is_no_program_is_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_is_no_program_is_rejected(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "model.pt2"
     if content is not None:
         file.write_bytes(content)

@@ -19,16 +19,16 @@ def sidecar(answer: Callable[[httpx.Request], httpx.Response]) -> Sidecar:
     return Sidecar("http://sidecar/", AdminGate(["secret"]), 7, httpx.MockTransport(answer))
 
 
-def refusing(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
+def rejecting(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
     def answer(_: httpx.Request) -> httpx.Response:
         raise error
 
     return answer
 
 
-def looking(verdict: str) -> Callable[[httpx.Request], httpx.Response]:
-    outcome = {"model": "yolo", "verdict": verdict, "version": "v2", "reason": "it is slow"}
-    return lambda _: httpx.Response(200, json={"looked": True, "outcomes": {"yolo": outcome}})
+def looking(status: str) -> Callable[[httpx.Request], httpx.Response]:
+    outcome = {"model": "yolo", "status": status, "version": "v2", "reason": "it is slow"}
+    return lambda _: httpx.Response(200, json={"sync_requested": True, "outcomes": {"yolo": outcome}})
 
 
 async def test_a_reload_is_a_look_that_is_waited_for_unless_said_otherwise() -> None:
@@ -36,13 +36,13 @@ async def test_a_reload_is_a_look_that_is_waited_for_unless_said_otherwise() -> 
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(request)
-        return httpx.Response(202, json={"looked": True})
+        return httpx.Response(202, json={"sync_requested": True})
 
     one = sidecar(answer)
     passed = await one.reload(RIGHT, b"")
     await one.reload(RIGHT, b'{"models": ["yolo"], "wait": false}')
     await one.close()
-    assert (passed.status, json.loads(passed.body)) == (202, {"looked": True})
+    assert (passed.status, json.loads(passed.body)) == (202, {"sync_requested": True})
     assert [str(request.url) for request in asked] == ["http://sidecar/sync"] * 2
     assert asked[0].headers["authorization"] == RIGHT
     assert json.loads(asked[0].content) == {"wait": True, "timeout": 7}
@@ -64,29 +64,29 @@ async def test_a_command_and_its_answer_pass_as_they_are() -> None:
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(httpx.ConnectError("refused"), 503), (httpx.ReadError("gone"), 503), (httpx.ReadTimeout("late"), 504)],
+    [(httpx.ConnectError("rejected"), 503), (httpx.ReadError("gone"), 503), (httpx.ReadTimeout("late"), 504)],
 )
 async def test_a_sidecar_that_does_not_answer(error: Exception, status: int) -> None:
-    with pytest.raises(RequestError) as refused:
-        await sidecar(refusing(error)).reload(RIGHT, b"")
-    assert refused.value.status == status
+    with pytest.raises(RequestError) as rejected:
+        await sidecar(rejecting(error)).reload(RIGHT, b"")
+    assert rejected.value.status == status
 
 
 @pytest.mark.parametrize(("body", "status"), [(b"{", 400), (b"[]", 422)])
 async def test_a_body_that_is_no_object_is_not_passed_on(body: bytes, status: int) -> None:
-    with pytest.raises(RequestError) as refused:
-        await sidecar(refusing(AssertionError())).reload(RIGHT, body)
-    assert refused.value.status == status
+    with pytest.raises(RequestError) as rejected:
+        await sidecar(rejecting(AssertionError())).reload(RIGHT, body)
+    assert rejected.value.status == status
 
 
-@pytest.mark.parametrize("verdict", ["swapped", "unchanged"])
-async def test_a_model_is_loaded_when_its_newest_version_serves(verdict: str) -> None:
-    await sidecar(looking(verdict)).load(RIGHT, "yolo")
+@pytest.mark.parametrize("status", ["promoted", "unchanged"])
+async def test_a_model_is_loaded_when_its_newest_version_serves(status: str) -> None:
+    await sidecar(looking(status)).load(RIGHT, "yolo")
 
 
-async def test_a_version_that_was_refused_is_not_loaded() -> None:
-    with pytest.raises(RequestError, match=r"yolo was not loaded\. refused: it is slow\."):
-        await sidecar(looking("refused")).load(RIGHT, "yolo")
+async def test_a_version_that_was_rejected_is_not_loaded() -> None:
+    with pytest.raises(RequestError, match=r"yolo was not loaded\. rejected: it is slow\."):
+        await sidecar(looking("rejected")).load(RIGHT, "yolo")
     late = httpx.Response(504, json={"detail": "The look goes on."})
     with pytest.raises(RequestError, match="The look goes on"):
         await sidecar(lambda _: late).load(RIGHT, "yolo")
@@ -94,18 +94,18 @@ async def test_a_version_that_was_refused_is_not_loaded() -> None:
 
 async def test_no_model_is_unloaded() -> None:
     with pytest.raises(RequestError, match="every model serves at all times"):
-        await sidecar(refusing(AssertionError())).unload(RIGHT, "yolo")
+        await sidecar(rejecting(AssertionError())).unload(RIGHT, "yolo")
 
 
 async def test_nothing_is_passed_on_without_the_right_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bunriwiki.protocols.admin.tokens.DELAY", 0)
-    one = sidecar(refusing(AssertionError()))
+    one = sidecar(rejecting(AssertionError()))
     for call in (
         one.reload("Bearer x", b""),
         one.command(None, "yolo", "pin", b""),
         one.load("", "yolo"),
         one.unload("", "yolo"),
     ):
-        with pytest.raises(RequestError) as refused:
+        with pytest.raises(RequestError) as rejected:
             await call
-        assert refused.value.status == 401
+        assert rejected.value.status == 401

@@ -30,7 +30,7 @@ def requests(draw: st.DrawFn) -> pb.ModelInferRequest:
 
 
 @given(requests(), st.sampled_from(["yolo", "kcbert"]))
-def test_whatever_comes_is_read_or_refused(request: pb.ModelInferRequest, model: str) -> None:
+def test_whatever_comes_is_read_or_rejected(request: pb.ModelInferRequest, model: str) -> None:
     try:
         call = read_request(request)
         inputs: list[Any] = list(read_inputs(model, call.inputs, call.parameters))

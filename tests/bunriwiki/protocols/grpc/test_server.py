@@ -18,7 +18,7 @@ from bunriwiki.protocols.grpc import door
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from bunriwiki.protocols.grpc.port import reserve
-from bunriwiki.protocols.grpc.server import GrpcDoor
+from bunriwiki.protocols.grpc.server import GrpcServer
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.inference.handlers import EXTENSIONS
 from bunriwiki.protocols.inference.tensors import join_bytes
@@ -33,7 +33,7 @@ SECONDS = 10
 class Open:
     """An open door, what stands behind it, and a client in front of it."""
 
-    door: GrpcDoor
+    door: GrpcServer
     service: FakeService
     channel: Any
     stub: Any
@@ -50,9 +50,9 @@ class Open:
 
 @pytest.fixture
 async def there(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Open]:
-    monkeypatch.setattr(door, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(door, "POLL_SECONDS", 0.02)
     service, port = FakeService("fallback-2"), free_port()
-    opened = GrpcDoor(service.handlers, Memory())
+    opened = GrpcServer(service.handlers, Memory())
     await opened.open("127.0.0.1", port)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield Open(opened, service, channel, GRPCInferenceServiceStub(channel))
@@ -164,7 +164,7 @@ async def test_health_follows_readiness(there: Open) -> None:
 
 
 async def test_closing_answers_what_is_in_flight_and_waits_for_nothing_else(there: Open) -> None:
-    watch = health_pb2_grpc.HealthStub(there.channel).Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
+    watch = health_pb2_grpc.HealthStub(there.channel).RolloutMonitor(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
     await watch.read()
     there.service.runners["kcbert"].seconds = 0.3
     busy = asyncio.ensure_future(there.stub.ModelInfer(call()))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bunriwiki.model_store.following import Follower
 from bunriwiki.model_store.generation import Canary, Generations, Target
+from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.protocols.handlers import routing
 from bunriwiki.protocols.handlers.routing import Route
@@ -21,21 +21,21 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.layout = Layout(root)
-        follower = Follower(self.layout, {"yolo": MODELS / "yolo"})
+        generation_watcher = GenerationWatcher(self.layout, {"yolo": MODELS / "yolo"})
         chances = itertools.cycle(number / 100 for number in range(100))
-        self.route = Route("yolo", follower, lambda: next(chances))
+        self.route = Route("yolo", generation_watcher, lambda: next(chances))
         self.now = 100.0
 
-    def flip(self, version: str) -> None:
-        target = Target(version=version, since=datetime.now(UTC), source="a test", by="person")
-        Generations.read(self.layout.generation).flip("yolo", target).write(self.layout.generation)
+    def activate(self, version: str) -> None:
+        target = Target(version=version, since=datetime.now(UTC), source="a test", by="operator")
+        Generations.read(self.layout.generation).activate("yolo", target).write(self.layout.generation)
 
-    def try_on(self, canary: Canary | None) -> None:
+    def start_canary(self, canary: Canary | None) -> None:
         """Prepare v2, and try it."""
-        target = Target(version="v2", since=datetime.now(UTC), source="a test", by="person")
+        target = Target(version="v2", since=datetime.now(UTC), source="a test", by="operator")
         now = Generations.read(self.layout.generation).prepare("yolo", target)
-        now.try_on("yolo", canary).write(self.layout.generation)
-        self.route._follower.look()
+        now.start_canary("yolo", canary).write(self.layout.generation)
+        self.route._generation_watcher.refresh()
 
     def monotonic(self) -> float:
         return self.now
@@ -50,13 +50,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 async def test_a_gateway_that_is_behind_looks_again(store: Store) -> None:
     assert store.route.version() == "fallback-2"
-    store.flip("v1")
+    store.activate("v1")
     assert await store.route.instead("v1") == "v1"
     assert store.route.version() == "v1"
 
 
 async def test_a_batch_waits_for_its_version_and_then_takes_another(store: Store) -> None:
-    store.flip("v1")
+    store.activate("v1")
     for _ in range(3):
         assert await store.route.instead("fallback-2") == "v1"
         store.now += routing.PATIENCE / 3
@@ -70,15 +70,15 @@ async def test_a_batch_waits_for_its_version_and_then_takes_another(store: Store
 
 
 async def test_a_runner_with_nothing_to_offer_is_waited_for(store: Store) -> None:
-    store.flip("v1")
+    store.activate("v1")
     await store.route.instead("")
     store.now += 10 * routing.PATIENCE
     assert await store.route.instead("") == "v1"
 
 
 async def test_a_canary_gets_its_share_of_the_batches(store: Store) -> None:
-    store.flip("v1")
-    store.try_on(Canary(share=0.25))
+    store.activate("v1")
+    store.start_canary(Canary(share=0.25))
     drawn = [store.route.draw() for _ in range(100)]
     assert drawn.count("v2") == 25
     assert set(drawn) == {"v1", "v2"}
@@ -87,29 +87,29 @@ async def test_a_canary_gets_its_share_of_the_batches(store: Store) -> None:
 
 
 async def test_a_shadow_gets_its_share_of_copies_and_no_batch(store: Store) -> None:
-    store.flip("v1")
-    store.try_on(Canary(share=0.25, shadow=True))
+    store.activate("v1")
+    store.start_canary(Canary(share=0.25, shadow=True))
     assert [store.route.shadow() for _ in range(100)].count("v2") == 25
     assert {store.route.draw() for _ in range(100)} == {"v1"}
 
 
 async def test_what_is_only_prepared_gets_nothing(store: Store) -> None:
-    store.flip("v1")
-    store.try_on(None)
+    store.activate("v1")
+    store.start_canary(None)
     assert {store.route.draw() for _ in range(100)} == {"v1"}
     assert {store.route.shadow() for _ in range(100)} == {None}
 
 
 async def test_no_batch_waits_for_a_canary(store: Store) -> None:
-    store.flip("v1")
-    store.try_on(Canary(share=1))
+    store.activate("v1")
+    store.start_canary(Canary(share=1))
     assert store.route.draw() == "v2"
     assert await store.route.instead("v1") == "v1"
 
 
 async def test_each_version_has_its_own_patience(store: Store) -> None:
-    store.flip("v1")
+    store.activate("v1")
     await store.route.instead("fallback-2")
     store.now += 10 * routing.PATIENCE
-    store.flip("v2")
+    store.activate("v2")
     assert await store.route.instead("fallback-2") == "v2"

@@ -112,7 +112,7 @@ async def test_a_copy_that_is_stuck_is_given_up() -> None:
 
 def test_versions_of_long_ago_are_forgotten() -> None:
     comparisons = Comparisons()
-    for number in range(Comparisons.MOST + 2):
+    for number in range(Comparisons.MAX + 2):
         comparisons.add("kcbert", f"v{number}", 1, 0)
-    assert len(comparisons.figures()["shadowed"]) == Comparisons.MOST
+    assert len(comparisons.figures()["shadowed"]) == Comparisons.MAX
     assert "kcbert:v1" not in comparisons.figures()["shadowed"]

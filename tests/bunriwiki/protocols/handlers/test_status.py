@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.model_store.following import Follower
 from bunriwiki.model_store.generation import Generations, Target
+from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.heartbeats import Heartbeat, Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.sync_state import ModelSync, SyncState
@@ -29,7 +29,9 @@ def layout(tmp_path: Path) -> Layout:
 
 def status(layout: Layout, *, expected: bool = False) -> Status:
     first_sync = FirstSync(layout.sync, 60, expected=expected, started=0)
-    return Status(layout, Follower(layout, {model: SHIPPED / model for model in MODELS}), workers=1, first_sync=first_sync)
+    return Status(
+        layout, GenerationWatcher(layout, {model: SHIPPED / model for model in MODELS}), workers=1, first_sync=first_sync
+    )
 
 
 def beat(layout: Layout, worker: str, **fields: Any) -> None:
@@ -38,10 +40,10 @@ def beat(layout: Layout, worker: str, **fields: Any) -> None:
     Heartbeats(layout.run).write(Heartbeat(worker=worker, pid=7, parent=parent, role="yolo", **told))
 
 
-def flip(layout: Layout, *versions: str) -> None:
+def activate(layout: Layout, *versions: str) -> None:
     now = Generations()
     for version in versions:
-        now = now.flip("yolo", Target(version=version, since=SINCE, source="s3://bucket", by="sqs"))
+        now = now.activate("yolo", Target(version=version, since=SINCE, source="s3://bucket", by="sqs"))
     now.write(layout.generation)
 
 
@@ -51,7 +53,7 @@ def yolo(layout: Layout) -> ModelState:
 
 
 def test_what_serves_and_what_served(layout: Layout) -> None:
-    flip(layout, "v1", "v2")
+    activate(layout, "v1", "v2")
     beat(layout, "one", generation=2, rss=5)
     one = yolo(layout)
     assert (one.serving, one.previous, one.generation, one.source, one.by, one.since) == (
@@ -67,7 +69,7 @@ def test_why_it_is_degraded(layout: Layout) -> None:
     assert yolo(layout).reasons == [
         "fallback: no version of the store serves, the one that the repository ships does", "0 of 1 workers are ready",
     ]  # fmt: skip
-    flip(layout, "v2")
+    activate(layout, "v2")
     beat(layout, "one", serving="v1", errors={"v2": "no space left"}, loaded={"v1": "available"})
     assert yolo(layout).reasons == ["one answers with v1", "one could not load v2: no space left"]
     beat(layout, "one", state="starting", serving=None)
@@ -75,7 +77,7 @@ def test_why_it_is_degraded(layout: Layout) -> None:
 
 
 def test_one_for_what_serves_and_zero_for_what_does_not(layout: Layout) -> None:
-    flip(layout, "v1", "v2")
+    activate(layout, "v1", "v2")
     layout.version("yolo", "v0").mkdir(parents=True)
     assert status(layout).serving()["yolo"] == {"fallback-2": False, "v0": False, "v1": False, "v2": True}
     beat(layout, "elsewhere", serving="v0", parent=1)  # another service that shares the store
@@ -85,19 +87,19 @@ def test_one_for_what_serves_and_zero_for_what_does_not(layout: Layout) -> None:
 
 
 def test_a_registry_that_cannot_be_reached_is_a_reason(layout: Layout) -> None:
-    flip(layout, "v1")
+    activate(layout, "v1")
     beat(layout, "one", serving="v1", loaded={"v1": "available"})
-    sync = ModelSync(source="s3://bucket", looked=SINCE, verdict="unreachable", reason="it cannot be reached")
+    sync = ModelSync(source="s3://bucket", looked=SINCE, status="unreachable", reason="it cannot be reached")
     SyncState(since=SINCE, models={"yolo": sync}, problems=["SQS: denied"]).write(layout.sync)
     one = yolo(layout)
     assert (one.reasons, one.sync) == (["s3://bucket: it cannot be reached"], sync)
     assert status(layout).models().sync_problems == ["SQS: denied"]
 
 
-def test_a_version_that_was_refused_is_told_and_does_not_degrade(layout: Layout) -> None:
-    flip(layout, "v1")
+def test_a_version_that_was_rejected_is_told_and_does_not_degrade(layout: Layout) -> None:
+    activate(layout, "v1")
     beat(layout, "one", serving="v1", loaded={"v1": "available"})
-    sync = ModelSync(source="s3://bucket", looked=SINCE, verdict="refused", version="v2", reason="it is slow")
+    sync = ModelSync(source="s3://bucket", looked=SINCE, status="rejected", version="v2", reason="it is slow")
     SyncState(since=SINCE, models={"yolo": sync}).write(layout.sync)
     assert (yolo(layout).degraded, yolo(layout).sync) == (False, sync)
 
@@ -112,7 +114,7 @@ def test_a_sidecar_that_should_be_there_and_is_not_is_told(layout: Layout, monke
 
 
 def test_a_sidecar_that_was_here_once_is_no_matter(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    sync = ModelSync(source="s3://bucket", looked=SINCE, verdict="unreachable", reason="it cannot be reached")
+    sync = ModelSync(source="s3://bucket", looked=SINCE, status="unreachable", reason="it cannot be reached")
     SyncState(since=SINCE, models={"yolo": sync}, problems=["SQS: denied"]).write(layout.sync)
     monkeypatch.setattr("bunriwiki.model_store.sync_state.ALIVE", -1.0)
     assert (yolo(layout).sync, status(layout).models().sync_problems) == (None, [])

@@ -14,7 +14,7 @@ def test_bytes_go_and_come_back(items: list[bytes]) -> None:
 
 
 @given(st.binary(max_size=100), st.integers(0, 5))
-def test_whatever_comes_is_read_whole_or_refused(raw: bytes, count: int) -> None:
+def test_whatever_comes_is_read_whole_or_rejected(raw: bytes, count: int) -> None:
     try:
         items = split_bytes("text", raw, count)
     except RequestError as error:

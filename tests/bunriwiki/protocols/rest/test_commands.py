@@ -47,6 +47,6 @@ async def test_where_a_command_goes(path: str, there: str) -> None:
 @pytest.mark.anyio
 async def test_a_model_that_is_not_there_is_not_passed_on() -> None:
     routes = CommandRoutes(Sidecar("http://127.0.0.1:9", AdminGate(["secret"]), 1))
-    with pytest.raises(RequestError) as refused:
+    with pytest.raises(RequestError) as rejected:
         await routes.answer("/v1/models/bert/pin", TOKEN, b"")
-    assert refused.value.status == 404
+    assert rejected.value.status == 404

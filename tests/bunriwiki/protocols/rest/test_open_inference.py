@@ -104,7 +104,7 @@ def test_a_version_in_memory_answers_and_another_does_not() -> None:
         assert caught.value.status == 404
 
 
-def refused(service: Service, content: Any, headers: dict[str, str] | None = None) -> int:
+def rejected(service: Service, content: Any, headers: dict[str, str] | None = None) -> int:
     with pytest.raises(RequestError) as caught:
         service.post("/v2/models/kcbert/infer", json.dumps(content).encode(), headers)
     return caught.value.status
@@ -115,11 +115,11 @@ def test_the_parameters_of_tritons_clients() -> None:
     text = {"inputs": [tensor("text", "가")]}
     assert service.infer("kcbert", {**text, "parameters": {"timeout": 5_000_000, "priority": 1}})["model_version"] == "v7"
     service.runners["kcbert"].seconds = 0.2
-    assert refused(service, {**text, "parameters": {"timeout": 10_000}}) == 504
+    assert rejected(service, {**text, "parameters": {"timeout": 10_000}}) == 504
     for timeout in (0, -1, "soon", True, 1.5):
-        assert refused(service, {**text, "parameters": {"timeout": timeout}}) == 400
-    assert refused(service, {**text, "outputs": [{"name": "label", "parameters": {"classification": 2}}]}) == 400
-    assert refused(service, text, {"content-encoding": "gzip"}) == 415
+        assert rejected(service, {**text, "parameters": {"timeout": timeout}}) == 400
+    assert rejected(service, {**text, "outputs": [{"name": "label", "parameters": {"classification": 2}}]}) == 400
+    assert rejected(service, text, {"content-encoding": "gzip"}) == 415
 
 
 def test_the_server_has_the_projects_version() -> None:
@@ -204,7 +204,7 @@ def test_control_needs_a_token_and_a_sidecar() -> None:
 
 
 @given(JSONS)
-def test_any_json_is_answered_or_refused(content: Any) -> None:
+def test_any_json_is_answered_or_rejected(content: Any) -> None:
     with pytest.raises(RequestError) as caught:
         Service().infer("kcbert", content)
     assert caught.value.status in (400, 413)
@@ -219,7 +219,7 @@ TENSORS = st.fixed_dictionaries({"name": st.just("text"), "datatype": st.just("B
     ),
     st.lists(JSONS, max_size=2),
 )
-def test_nearly_right_json_is_answered_or_refused(content: dict[str, Any], data: list[Any]) -> None:
+def test_nearly_right_json_is_answered_or_rejected(content: dict[str, Any], data: list[Any]) -> None:
     for one in content["inputs"]:
         one["data"] = data
     try:
@@ -231,7 +231,7 @@ def test_nearly_right_json_is_answered_or_refused(content: dict[str, Any], data:
 
 
 @given(st.binary(max_size=60), st.integers(0, 70), st.integers(-1, 70))
-def test_any_bytes_are_answered_or_refused(body: bytes, stated: int, size: int) -> None:
+def test_any_bytes_are_answered_or_rejected(body: bytes, stated: int, size: int) -> None:
     text = {"name": "text", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": size}}
     head = json.dumps({"inputs": [text]}).encode()
     for length in (stated, len(head)):

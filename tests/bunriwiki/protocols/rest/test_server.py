@@ -19,7 +19,7 @@ from starlette.types import Message
 from bunriwiki.artifacts.answers import Detections
 from bunriwiki.disposal.advice import Guide
 from bunriwiki.protocols.handlers import memory
-from bunriwiki.protocols.rest.server import RestDoor
+from bunriwiki.protocols.rest.server import RestServer
 from tests.bunriwiki.protocols.fakes import BOX, DETECTIONS, FOUND, FakeRunner, classified, plane
 
 pytestmark = pytest.mark.anyio
@@ -46,14 +46,14 @@ async def broken(request: Request) -> PlainTextResponse:
 
 
 @pytest.fixture
-def door() -> RestDoor:
-    door = RestDoor(guide=GUIDE, log_requests=True, read_seconds=0.5)
+def door() -> RestServer:
+    door = RestServer(guide=GUIDE, log_requests=True, read_seconds=0.5)
     door.dataplane = plane()
     return door
 
 
 @pytest.fixture
-async def client(door: RestDoor) -> AsyncIterator[httpx.AsyncClient]:
+async def client(door: RestServer) -> AsyncIterator[httpx.AsyncClient]:
     endpoints = {"/livez": behind, "/schema.json": broken, "/": raising, "/healthz": missing}
     app = door.application(Router([Route(path, endpoint) for path, endpoint in endpoints.items()]))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
@@ -81,7 +81,7 @@ async def test_a_raw_photo(client: httpx.AsyncClient, bottle: bytes, media_type:
     assert response.json() == json.loads(msgspec.json.encode(DETECTIONS))
 
 
-async def test_a_photo_in_a_form_and_its_thresholds(client: httpx.AsyncClient, door: RestDoor, bottle: bytes) -> None:
+async def test_a_photo_in_a_form_and_its_thresholds(client: httpx.AsyncClient, door: RestServer, bottle: bytes) -> None:
     runner = FakeRunner(DETECTIONS)
     door.dataplane = plane(yolo=runner)
     url = "/yolo/prediction?confidence=0.5"
@@ -91,7 +91,7 @@ async def test_a_photo_in_a_form_and_its_thresholds(client: httpx.AsyncClient, d
     assert (photo.data, photo.confidence, photo.iou) == (bottle, 0.5, 0.25)
 
 
-async def test_advice_comes_once_for_each_class_found(client: httpx.AsyncClient, door: RestDoor, bottle: bytes) -> None:
+async def test_advice_comes_once_for_each_class_found(client: httpx.AsyncClient, door: RestServer, bottle: bytes) -> None:
     boxes = (*FOUND.detections, replace(BOX, label="battery"), replace(BOX, label="glass"))
     door.dataplane = plane(yolo=FakeRunner(Detections(detections=boxes, image=FOUND.image)))
     headers = {"Content-Type": "image/jpeg"}
@@ -116,7 +116,7 @@ async def test_a_photo_with_nothing_in_it_gets_no_advice(client: httpx.AsyncClie
 
 @pytest.mark.parametrize("query", ["", "?advice=false"])
 async def test_without_advice_the_answer_is_the_runners(
-    client: httpx.AsyncClient, door: RestDoor, bottle: bytes, query: str
+    client: httpx.AsyncClient, door: RestServer, bottle: bytes, query: str
 ) -> None:
     door.dataplane = plane(yolo=FakeRunner(FOUND))
     response = await client.post(f"/yolo/prediction{query}", content=bottle, headers={"Content-Type": "image/jpeg"})
@@ -222,7 +222,7 @@ async def test_other_methods(client: httpx.AsyncClient, method: str, path: str, 
     assert response.headers["allow"] == allow
 
 
-async def test_a_large_body_is_refused_by_its_announcement_and_by_its_length(client: httpx.AsyncClient) -> None:
+async def test_a_large_body_is_rejected_by_its_announcement_and_by_its_length(client: httpx.AsyncClient) -> None:
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(12):
             yield bytes(2**20)
@@ -233,7 +233,7 @@ async def test_a_large_body_is_refused_by_its_announcement_and_by_its_length(cli
         assert response.headers["connection"] == "close"
 
 
-async def test_a_text_body_is_refused_before_it_costs_anything(client: httpx.AsyncClient) -> None:
+async def test_a_text_body_is_rejected_before_it_costs_anything(client: httpx.AsyncClient) -> None:
     body = b'{"text": "a"' + b"".join(b',"%d":0' % number for number in range(20_000)) + b"}"
     assert_problem(await client.post("/predict", content=body, headers=JSON), 413, "128 KB")
     longest = json.dumps({"text": "😭" * 10_000}).encode()
@@ -249,9 +249,9 @@ async def test_a_body_that_does_not_come_is_not_waited_for(client: httpx.AsyncCl
 
 
 async def test_bodies_have_a_bounded_share_of_memory(
-    client: httpx.AsyncClient, door: RestDoor, bottle: bytes, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, door: RestServer, bottle: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "MOST_HELD_BYTES", 2 * len(bottle) + 10)
+    monkeypatch.setattr(memory, "MAX_HELD_BYTES", 2 * len(bottle) + 10)
     door.dataplane = plane(yolo=FakeRunner(DETECTIONS, seconds=0.05))
     headers = {"Content-Type": "image/jpeg"}
     posts = (client.post("/yolo/prediction", content=bottle, headers=headers) for _ in range(3))
@@ -274,20 +274,20 @@ async def test_what_is_not_ours_is_passed_on(client: httpx.AsyncClient) -> None:
         assert "secret" not in response.text
 
 
-async def test_before_the_start_nothing_is_ready(client: httpx.AsyncClient, door: RestDoor) -> None:
+async def test_before_the_start_nothing_is_ready(client: httpx.AsyncClient, door: RestServer) -> None:
     door.dataplane = None
     assert_problem(await client.get("/readyz"), 503, "starting")
     assert_problem(await client.post("/predict", json=TEXT), 503, "starting")
 
 
-async def test_readiness(client: httpx.AsyncClient, door: RestDoor) -> None:
+async def test_readiness(client: httpx.AsyncClient, door: RestServer) -> None:
     assert (await client.get("/readyz")).status_code == 200
     assert door.dataplane is not None
     door.dataplane.draining = True
     assert_problem(await client.get("/readyz"), 503, "shutting down")
 
 
-async def test_while_draining_requests_are_answered_and_connections_closed(client: httpx.AsyncClient, door: RestDoor) -> None:
+async def test_while_draining_requests_are_answered_and_connections_closed(client: httpx.AsyncClient, door: RestServer) -> None:
     assert door.dataplane is not None
     assert "connection" not in (await client.post("/predict", json=TEXT)).headers
     door.dataplane.draining = True
@@ -303,7 +303,7 @@ async def test_request_ids(client: httpx.AsyncClient, given: str, kept: bool) ->
     assert problem.headers["x-request-id"] == problem.json()["request_id"]
 
 
-async def test_an_unforeseen_error_shows_nothing_of_itself(client: httpx.AsyncClient, door: RestDoor) -> None:
+async def test_an_unforeseen_error_shows_nothing_of_itself(client: httpx.AsyncClient, door: RestServer) -> None:
     runner = FakeRunner(classified(), failures=[RuntimeError("secret")])
     door.dataplane = plane(sentiment=runner)
     response = await client.post("/predict", json=TEXT)
@@ -322,7 +322,7 @@ async def test_a_request_is_logged_without_its_payload(client: httpx.AsyncClient
     assert TEXT["text"] not in line
 
 
-async def test_a_client_that_leaves_costs_no_forward_pass(door: RestDoor) -> None:
+async def test_a_client_that_leaves_costs_no_forward_pass(door: RestServer) -> None:
     runner = FakeRunner(classified(), seconds=0.05)
     door.dataplane = plane(sentiment=runner)
     sent: list[Message] = []

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from ultralytics import YOLO
 from ultralytics.nn.distill_model import DistillationModel
 
+from model_sync.errors import RejectedError
 from model_sync.importing.compilers.checkpoints import load_detector
-from model_sync.sources import RefusedError
 from tests.model_sync.importing.compilers.conftest import CLASSES, SIZE, quiet
 
 
@@ -70,9 +70,9 @@ def test_a_state_dict_with_its_yaml(kind: str, state: dict[str, torch.Tensor], t
         assert torch.equal(tensor, state[name]), name
 
 
-def test_a_state_dict_alone_is_refused(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_a_state_dict_alone_is_rejected(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     torch.save(state, tmp_path / "weights.pt")
-    with pytest.raises(RefusedError, match="needs its model's YAML"):
+    with pytest.raises(RejectedError, match="needs its model's YAML"):
         load_detector(tmp_path / "weights.pt")
 
 
@@ -94,11 +94,11 @@ def described(architecture: Path, folder: Path, **changes: object) -> Path:
         ({"nc": 7}, "does not fit yolov8n.yaml"),
     ],
 )
-def test_a_yaml_that_does_not_fit_is_refused(
+def test_a_yaml_that_does_not_fit_is_rejected(
     changes: dict[str, object], reason: str, state: dict[str, torch.Tensor], tiny_architecture: Path, tmp_path: Path
 ) -> None:
     torch.save(state, tmp_path / "weights.pt")
-    with pytest.raises(RefusedError, match=reason):
+    with pytest.raises(RejectedError, match=reason):
         load_detector(tmp_path / "weights.pt", described(tiny_architecture, tmp_path, **changes))
 
 
@@ -112,15 +112,15 @@ def test_an_expression_in_the_yaml_is_not_evaluated(
         {"backbone": [[-1, 1, "torch_safe_load", [str(tmp_path / "evil.pt")]]]},
     ):
         torch.save({"model": Call(os.mkdir, str(trace))}, tmp_path / "evil.pt")
-        with pytest.raises(RefusedError, match="does not fit"):
+        with pytest.raises(RejectedError, match="does not fit"):
             load_detector(tmp_path / "weights.pt", described(tiny_architecture, tmp_path, **changes))
         assert not trace.exists()
 
 
-def test_a_pickle_that_calls_something_else_is_refused_and_nothing_is_called(tmp_path: Path) -> None:
+def test_a_pickle_that_calls_something_else_is_rejected_and_nothing_is_called(tmp_path: Path) -> None:
     trace, file = tmp_path / "trace", tmp_path / "best.pt"
     torch.save({"model": Call(os.mkdir, str(trace))}, file)
-    with pytest.raises(RefusedError, match=r"best.pt asks for posix.mkdir, which no checkpoint needs: it is not loaded"):
+    with pytest.raises(RejectedError, match=r"best.pt asks for posix.mkdir, which no checkpoint needs: it is not loaded"):
         load_detector(file)
     assert not trace.exists()
     torch.load(file, weights_only=False)
@@ -133,35 +133,35 @@ def test_an_allowed_class_loads_no_other_pickle(tiny_yolo: Path, tmp_path: Path)
     torch.save({"model": Call(os.mkdir, str(trace))}, tmp_path / "teacher.pt")
     student = load_detector(tiny_yolo).network
     torch.save({"model": Call(DistillationModel, str(tmp_path / "teacher.pt"), student)}, tmp_path / "best.pt")
-    with pytest.raises(RefusedError, match=r"teacher\.pt references types outside"):
+    with pytest.raises(RejectedError, match=r"teacher\.pt references types outside"):
         load_detector(tmp_path / "best.pt")
     assert not trace.exists()
 
 
 @pytest.mark.parametrize("name", ["best.pt", "weights.pth", "weights.safetensors"])
 @pytest.mark.parametrize("damage", ["random", "cut", "empty"])
-def test_what_is_no_checkpoint_is_refused(name: str, damage: str, tiny_yolo: Path, tmp_path: Path) -> None:
+def test_what_is_no_checkpoint_is_rejected(name: str, damage: str, tiny_yolo: Path, tmp_path: Path) -> None:
     whole = tiny_yolo.read_bytes()
     content = {"random": random.Random(1).randbytes(5000), "cut": whole[: len(whole) // 2], "empty": b""}[damage]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(RefusedError, match=f"{name} is no checkpoint \\(is it whole\\?\\)"):
+    with pytest.raises(RejectedError, match=f"{name} is no checkpoint \\(is it whole\\?\\)"):
         load_detector(tmp_path / name)
 
 
 @pytest.mark.parametrize(
     ("name", "reason"), [("yolov8n-seg.yaml", "SegmentationModel"), ("yolov8n-cls.yaml", "Classification")]
 )
-def test_a_network_that_detects_nothing_is_refused(name: str, reason: str, tmp_path: Path) -> None:
+def test_a_network_that_detects_nothing_is_rejected(name: str, reason: str, tmp_path: Path) -> None:
     with quiet():
         YOLO(name).save(tmp_path / "best.pt")
-    with pytest.raises(RefusedError, match=f"{reason}.*, which is no YOLO detector"):
+    with pytest.raises(RejectedError, match=f"{reason}.*, which is no YOLO detector"):
         load_detector(tmp_path / "best.pt")
 
 
-def test_what_holds_no_network_is_refused(tmp_path: Path) -> None:
+def test_what_holds_no_network_is_rejected(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "best.pt")
-    with pytest.raises(RefusedError, match="neither a network of ultralytics nor a state dict"):
+    with pytest.raises(RejectedError, match="neither a network of ultralytics nor a state dict"):
         load_detector(tmp_path / "best.pt")
     torch.save([torch.zeros(1)], tmp_path / "weights.pth")
-    with pytest.raises(RefusedError, match="holds a list"):
+    with pytest.raises(RejectedError, match="holds a list"):
         load_detector(tmp_path / "weights.pth")

@@ -96,7 +96,7 @@ def test_the_reference_set_is_taken_over(tiny_bert: Path, tmp_path: Path) -> Non
     Manifest.read(output).verify(output)
 
 
-def test_a_classifier_without_a_tokenizer_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+def test_a_classifier_without_a_tokenizer_is_rejected(tiny_bert: Path, tmp_path: Path) -> None:
     tiny_bert = shutil.copytree(tiny_bert, tmp_path / "bert")
     (tiny_bert / "tokenizer.json").unlink()
     with pytest.raises(DamagedArtifactError, match="every text would look the same"):

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from bunriwiki.artifacts.manifest import Manifest
 from model_sync.importing.compilers.checkpoints import load_detector
-from model_sync.sandbox.run import MB, Limits, run_contained
+from model_sync.sandbox.run import MB, Limits, run_sandboxed
 from tests.conftest import MODELS
 
 LIMITS = Limits(4096 * MB, 600, 1)
@@ -87,7 +87,7 @@ def test_it_is_compiled(
     publish(published, request)
     reference: Path = request.getfixturevalue("photos" if model == "yolo" else "texts")
     job: list[Any] = [sys.executable, "-m", "model_sync.importing.compilers.job", model, published, made / "version"]
-    told = run_contained(
+    told = run_sandboxed(
         [*job, "--version", "v1", "--source", "a test", "--reference", reference],
         writable=made,
         readable=[published, reference],

@@ -23,10 +23,10 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 from bunriwiki.artifacts.golden import read_golden_photos, read_golden_texts
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.manifest import DamagedArtifactError, ImageInput, Manifest, TokensInput
+from model_sync.errors import RejectedError
 from model_sync.importing.compilers.job import make_version
-from model_sync.importing.compilers.phases import untold
+from model_sync.importing.compilers.phases import unreported
 from model_sync.importing.compilers.yolo import compile_yolo
-from model_sync.sources import RefusedError
 from runners.kcbert import KcBert
 from runners.yolo import Yolo
 from tests.conftest import MODELS, ROOT
@@ -39,7 +39,7 @@ pytestmark = [
 ]
 
 
-def make(model: str, folder: Path, reference: Path, phase: Any = untold) -> Manifest:
+def make(model: str, folder: Path, reference: Path, phase: Any = unreported) -> Manifest:
     output = folder.parent / "version"
     make_version(model, folder, output, version="v1", source="a test", reference=reference, phase=phase)
     manifest = Manifest.read(output)
@@ -78,7 +78,7 @@ def test_a_checkpoint(tiny_yolo: Path, published: Path, photos: Path) -> None:
 
     def noting(name: str) -> AbstractContextManager[None]:
         phases.append(name)
-        return untold(name)
+        return unreported(name)
 
     shutil.copy(tiny_yolo, published)
     manifest = make("yolo", published, photos, noting)
@@ -125,25 +125,25 @@ def edited(file: Path, folder: Path, **metadata: str | None) -> None:
         ({"imgsz": "[100, 100]"}, "multiple of 32"),
     ],
 )
-def test_a_detector_in_onnx_that_says_something_else_is_refused(
+def test_a_detector_in_onnx_that_says_something_else_is_rejected(
     metadata: dict[str, str | None], reason: str, exported: dict[bool, Path], published: Path, photos: Path
 ) -> None:
     edited(exported[True], published, **metadata)
-    with pytest.raises(RefusedError, match=reason):
+    with pytest.raises(RejectedError, match=reason):
         make("yolo", published, photos)
 
 
-def test_a_detector_in_onnx_for_one_photo_at_a_time_is_refused(
+def test_a_detector_in_onnx_for_one_photo_at_a_time_is_rejected(
     exported: dict[bool, Path], published: Path, photos: Path
 ) -> None:
     shutil.copy(exported[False], published)
-    with pytest.raises(RefusedError, match="export it with dynamic=True"):
+    with pytest.raises(RejectedError, match="export it with dynamic=True"):
         make("yolo", published, photos)
 
 
-def test_what_is_no_onnx_is_refused(published: Path, photos: Path) -> None:
+def test_what_is_no_onnx_is_rejected(published: Path, photos: Path) -> None:
     (published / "best.onnx").write_bytes(b"no graph")
-    with pytest.raises(RefusedError, match=r"best\.onnx is no ONNX model"):
+    with pytest.raises(RejectedError, match=r"best\.onnx is no ONNX model"):
         make("yolo", published, photos)
 
 
@@ -180,24 +180,26 @@ def test_a_classifier_with_its_weights_in_a_bin_and_its_vocabulary_as_text(lower
     assert ours.encode("A").tokens == ["[CLS]", "a" if lower else "A", "[SEP]"]
 
 
-def test_a_network_that_was_never_a_classifier_is_refused(tiny_bert: Path, published: Path, texts: Path) -> None:
+def test_a_network_that_was_never_a_classifier_is_rejected(tiny_bert: Path, published: Path, texts: Path) -> None:
     """transformers would make one of it, with random numbers."""
     BertForMaskedLM(BertConfig.from_pretrained(tiny_bert)).save_pretrained(published)
     shutil.copy(tiny_bert / "tokenizer.json", published)
-    with pytest.raises(RefusedError, match=r"classifier.bias, classifier.weight.*: it was not trained as a classifier"):
+    with pytest.raises(RejectedError, match=r"classifier.bias, classifier.weight.*: it was not trained as a classifier"):
         make("kcbert", published, texts)
 
 
-def test_a_classifier_whose_classes_do_not_exclude_each_other_is_refused(tiny_bert: Path, published: Path, texts: Path) -> None:
+def test_a_classifier_whose_classes_do_not_exclude_each_other_is_rejected(
+    tiny_bert: Path, published: Path, texts: Path
+) -> None:
     shutil.copytree(tiny_bert, published, dirs_exist_ok=True)
     config = json.loads((published / "config.json").read_text(encoding="utf-8"))
     changed = config | {"problem_type": "multi_label_classification"}
     (published / "config.json").write_text(json.dumps(changed), encoding="utf-8")
-    with pytest.raises(RefusedError, match="one of which a text is"):
+    with pytest.raises(RejectedError, match="one of which a text is"):
         make("kcbert", published, texts)
 
 
-def test_a_pickle_in_a_bin_is_refused_and_nothing_is_called(tiny_bert: Path, published: Path, texts: Path) -> None:
+def test_a_pickle_in_a_bin_is_rejected_and_nothing_is_called(tiny_bert: Path, published: Path, texts: Path) -> None:
     class Call:
         def __reduce__(self) -> Any:
             return os.mkdir, (str(published / "trace"),)
@@ -235,12 +237,12 @@ def renamed(model: onnx.ModelProto, old: str, new: str) -> None:
             names[:] = [new if name == old else name for name in names]
 
 
-def test_a_classifier_in_onnx_whose_scores_are_no_shares_is_refused(exported_bert: Path, published: Path, texts: Path) -> None:
+def test_a_classifier_in_onnx_whose_scores_are_no_shares_is_rejected(exported_bert: Path, published: Path, texts: Path) -> None:
     shutil.copytree(exported_bert, published, dirs_exist_ok=True)
     model = onnx.load(published / "model.onnx")
     renamed(model, "logits", "scores")
     onnx.save(model, published / "model.onnx")
-    with pytest.raises(RefusedError, match="for the classes none, offensive, hate: a share of 1 each is meant"):
+    with pytest.raises(RejectedError, match="for the classes none, offensive, hate: a share of 1 each is meant"):
         make("kcbert", published, texts)
 
 
@@ -253,18 +255,18 @@ def test_a_classifier_in_onnx_whose_scores_are_no_shares_is_refused(exported_ber
         (lambda model: setattr(model.graph.input[0].type.tensor_type.shape.dim[1], "dim_value", 9), "dynamic axes"),
     ],
 )
-def test_a_classifier_in_onnx_of_another_shape_is_refused(
+def test_a_classifier_in_onnx_of_another_shape_is_rejected(
     change: Any, reason: str, exported_bert: Path, published: Path, texts: Path
 ) -> None:
     shutil.copytree(exported_bert, published, dirs_exist_ok=True)
     model = onnx.load(published / "model.onnx")
     change(model)
     onnx.save(model, published / "model.onnx")
-    with pytest.raises(RefusedError, match=reason):
+    with pytest.raises(RejectedError, match=reason):
         make("kcbert", published, texts)
 
 
-def test_a_tokenizer_of_another_model_is_refused(exported_bert: Path, published: Path, texts: Path) -> None:
+def test_a_tokenizer_of_another_model_is_rejected(exported_bert: Path, published: Path, texts: Path) -> None:
     shutil.copytree(exported_bert, published, dirs_exist_ok=True)
     (published / "tokenizer.json").unlink()
     (published / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
@@ -284,7 +286,7 @@ def test_a_reference_set_that_cannot_be_read_is_not_the_versions_fault(published
     options = ("--version", "v1", "--source", "s3://here", "--reference", tmp_path)
     code, [line], _ = run("kcbert", published, published.parent / "version", *options)
     assert code == 4
-    assert "reference.jsonl holds no samples" in line["unfit"]
+    assert "reference.jsonl holds no samples" in line["environment_error"]
 
 
 def test_the_job_says_what_it_did(tmp_path: Path) -> None:
@@ -301,16 +303,16 @@ def test_the_job_says_what_it_did(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["version"]
 
 
-def test_the_job_refuses_what_is_nothing_it_knows(published: Path, texts: Path) -> None:
+def test_the_job_rejects_what_is_nothing_it_knows(published: Path, texts: Path) -> None:
     code, lines, _ = run(
         "kcbert", published, published.parent / "version", "--version", "v1", "--source", "s3://here", "--reference", texts
     )
     assert code == 3
     [line] = lines
-    assert line["refused"].startswith("nothing in it is a version of kcbert: that is a Hugging Face folder")
+    assert line["rejected"].startswith("nothing in it is a version of kcbert: that is a Hugging Face folder")
 
 
-def test_the_job_refuses_what_fails_and_leaves_nothing(tiny_pyfunc: Any, tmp_path: Path, texts: Path) -> None:
+def test_the_job_rejects_what_fails_and_leaves_nothing(tiny_pyfunc: Any, tmp_path: Path, texts: Path) -> None:
     """Here a pyfunc that writes to standard output and ends the process."""
     folder = tiny_pyfunc("print('hello'); raise SystemExit('goodbye')")
     code, lines, errors = run(
@@ -318,7 +320,7 @@ def test_the_job_refuses_what_fails_and_leaves_nothing(tiny_pyfunc: Any, tmp_pat
     )
     assert code == 3
     assert [line.get("phase") for line in lines[:-1]] == ["import", "load"]
-    assert lines[-1] == {"refused": "SystemExit: goodbye"}
+    assert lines[-1] == {"rejected": "SystemExit: goodbye"}
     assert "hello" in errors
     assert "Traceback" in errors
     assert list(tmp_path.iterdir()) == [folder]

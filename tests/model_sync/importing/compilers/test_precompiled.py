@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest, describe_files
-from model_sync.importing.compilers.precompiled import take_over
-from model_sync.sources import RefusedError
+from model_sync.errors import RejectedError
+from model_sync.importing.compilers.precompiled import import_precompiled
 from tests.conftest import MODELS
 
 SHIPPED = MODELS / "kcbert"
@@ -15,7 +15,7 @@ SHIPPED = MODELS / "kcbert"
 
 def test_a_version_is_taken_over_under_its_new_name(tmp_path: Path) -> None:
     output = tmp_path / "output"
-    manifest = take_over(SHIPPED, output, model="kcbert", version="v7", source="s3://models/kcbert")
+    manifest = import_precompiled(SHIPPED, output, model="kcbert", version="v7", source="s3://models/kcbert")
     manifest.verify(output)
     assert Manifest.read(output) == manifest
     assert (manifest.version, manifest.source) == ("v7", "s3://models/kcbert")
@@ -28,9 +28,9 @@ def copy(tmp_path: Path) -> Path:
     return shutil.copytree(SHIPPED, tmp_path / "published")
 
 
-def refused(folder: Path, output: Path, reason: str, *, model: str = "kcbert") -> None:
-    with pytest.raises((RefusedError, DamagedArtifactError), match=reason):
-        take_over(folder, output, model=model, version="v7", source="a test")
+def rejected(folder: Path, output: Path, reason: str, *, model: str = "kcbert") -> None:
+    with pytest.raises((RejectedError, DamagedArtifactError), match=reason):
+        import_precompiled(folder, output, model=model, version="v7", source="a test")
     assert not output.exists()
 
 
@@ -39,24 +39,24 @@ def describe(folder: Path, **changes: object) -> None:
     manifest.model_copy(update={"files": describe_files(folder), **changes}).write(folder)
 
 
-def test_a_version_of_another_model_is_refused(tmp_path: Path) -> None:
-    refused(SHIPPED, tmp_path / "output", "a version of kcbert, not of yolo", model="yolo")
+def test_a_version_of_another_model_is_rejected(tmp_path: Path) -> None:
+    rejected(SHIPPED, tmp_path / "output", "a version of kcbert, not of yolo", model="yolo")
 
 
-def test_a_changed_file_is_refused(copy: Path, tmp_path: Path) -> None:
+def test_a_changed_file_is_rejected(copy: Path, tmp_path: Path) -> None:
     (copy / "tokenizer.json").write_text("{}", encoding="utf-8")
-    refused(copy, tmp_path / "output", "tokenizer.json has 2 bytes")
+    rejected(copy, tmp_path / "output", "tokenizer.json has 2 bytes")
 
 
-def test_no_golden_samples_are_refused(copy: Path, tmp_path: Path) -> None:
+def test_no_golden_samples_are_rejected(copy: Path, tmp_path: Path) -> None:
     (copy / "golden.jsonl").unlink()
     describe(copy)
-    refused(copy, tmp_path / "output", "no golden samples")
+    rejected(copy, tmp_path / "output", "no golden samples")
     (copy / "golden.jsonl").touch()
     describe(copy)
-    refused(copy, tmp_path / "output", "is empty")
+    rejected(copy, tmp_path / "output", "is empty")
 
 
-def test_code_where_a_graph_is_meant_is_refused(copy: Path, tmp_path: Path) -> None:
+def test_code_where_a_graph_is_meant_is_rejected(copy: Path, tmp_path: Path) -> None:
     describe(copy, engine="pyfunc")
-    refused(copy, tmp_path / "output", "which runs code")
+    rejected(copy, tmp_path / "output", "which runs code")

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
 from bunriwiki.artifacts.manifest import DamagedArtifactError
+from model_sync.errors import RejectedError
 from model_sync.importing.compilers.readable import require_readable
 from model_sync.importing.published import (
     ClassifierFolder,
@@ -20,7 +21,6 @@ from model_sync.importing.published import (
     DetectorWeights,
     Pyfunc,
 )
-from model_sync.sources import RefusedError
 from tests.bunriwiki.model_store.conftest import make_version
 
 __all__ = ["make_version"]  # a fixture
@@ -87,14 +87,14 @@ def test_a_classifier_in_shards(tmp_path: Path) -> None:
     index.write_text(json.dumps({"weight_map": {"weight": "model-1.safetensors"}}))
     require_readable("kcbert", ClassifierFolder(folder, folder))
     index.write_text(json.dumps({"weight_map": {"weight": "model-2.safetensors"}}))
-    with pytest.raises(RefusedError, match=r"names model-2\.safetensors, which is not there"):
+    with pytest.raises(RejectedError, match=r"names model-2\.safetensors, which is not there"):
         require_readable("kcbert", ClassifierFolder(folder, folder))
 
 
 def test_a_compiled_version(make_version: Callable[..., Path]) -> None:
     folder = make_version("kcbert", "v1")
     require_readable("kcbert", Compiled(folder))
-    with pytest.raises(RefusedError, match="a version of kcbert, not of yolo"):
+    with pytest.raises(RejectedError, match="a version of kcbert, not of yolo"):
         require_readable("yolo", Compiled(folder))
     (folder / "deeper" / "weights.bin").write_text("other..")
     with pytest.raises(DamagedArtifactError, match="sha256"):
@@ -106,13 +106,13 @@ def test_a_pyfunc(tmp_path: Path) -> None:
     require_readable("sentiment", Pyfunc(tmp_path))
     for text, reason in (("flavors: {sklearn: {}}", "no python_function flavor"), ("flavors: [", "no YAML")):
         (tmp_path / "MLmodel").write_text(text)
-        with pytest.raises(RefusedError, match=reason):
+        with pytest.raises(RejectedError, match=reason):
             require_readable("sentiment", Pyfunc(tmp_path))
 
 
 @pytest.mark.parametrize(("name", "make"), [("best.pt", checkpoint), ("a.safetensors", safetensors)])
 def test_weights_that_were_cut_short(tmp_path: Path, name: str, make: Callable[[Path], Path]) -> None:
-    with pytest.raises(RefusedError, match="is it whole"):
+    with pytest.raises(RejectedError, match="is it whole"):
         require_readable("yolo", DetectorWeights(cut(make(tmp_path / name)), None))
 
 
@@ -120,10 +120,10 @@ def test_weights_that_were_cut_short(tmp_path: Path, name: str, make: Callable[[
 def test_bytes_that_are_nothing(tmp_path: Path, data: bytes) -> None:
     for name in ("best.pt", "a.safetensors"):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(RefusedError, match="is it whole"):
+        with pytest.raises(RejectedError, match="is it whole"):
             require_readable("yolo", DetectorWeights(tmp_path / name, None))
     (tmp_path / "a.onnx").write_bytes(data)
-    with pytest.raises(RefusedError, match="is it whole"):
+    with pytest.raises(RejectedError, match="is it whole"):
         require_readable("yolo", DetectorGraph(tmp_path / "a.onnx"))
 
 
@@ -131,5 +131,5 @@ def test_bytes_that_are_nothing(tmp_path: Path, data: bytes) -> None:
 def test_a_classifier_whose_json_was_cut_short(tmp_path: Path, name: str) -> None:
     folder = classifier(tmp_path)
     (folder / name).write_text('{"a": ')
-    with pytest.raises(RefusedError, match=f"{name} is no JSON"):
+    with pytest.raises(RejectedError, match=f"{name} is no JSON"):
         require_readable("kcbert", ClassifierFolder(folder, folder))

@@ -7,8 +7,8 @@ from mlflow.types import ColSpec, Schema
 
 from bunriwiki.artifacts.answers import Classification
 from bunriwiki.artifacts.golden import read_golden_texts
+from model_sync.errors import RejectedError
 from model_sync.importing.compilers.sentiment import LABELS, package_sentiment
-from model_sync.sources import RefusedError
 from runners.sentiment import Sentiment
 from tests.model_sync.importing.compilers.conftest import NAMED, MakePyfunc
 
@@ -45,8 +45,8 @@ def test_a_pyfunc_with_labels_of_its_own_keeps_them(tiny_pyfunc: MakePyfunc, tmp
     [None, Schema([ColSpec("string", "a"), ColSpec("string", "b")]), Schema([ColSpec("double", "a")])],
     ids=["none", "two columns", "numbers"],
 )
-def test_another_signature_is_refused(inputs: Schema | None, tiny_pyfunc: MakePyfunc, tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="one input is meant, a string column of any name or a list of strings"):
+def test_another_signature_is_rejected(inputs: Schema | None, tiny_pyfunc: MakePyfunc, tmp_path: Path) -> None:
+    with pytest.raises(RejectedError, match="one input is meant, a string column of any name or a list of strings"):
         package_sentiment(tiny_pyfunc(SHARES, inputs), tmp_path / "version", version="v1", source="a test", golden=TEXTS)
 
 
@@ -62,13 +62,13 @@ def test_another_signature_is_refused(inputs: Schema | None, tiny_pyfunc: MakePy
         ("return 'good'", "its answer is no table"),
     ],
 )
-def test_a_pyfunc_that_does_not_answer_so_is_refused(body: str, reason: str, tiny_pyfunc: MakePyfunc, tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match=reason):
+def test_a_pyfunc_that_does_not_answer_so_is_rejected(body: str, reason: str, tiny_pyfunc: MakePyfunc, tmp_path: Path) -> None:
+    with pytest.raises(RejectedError, match=reason):
         package_sentiment(tiny_pyfunc(body), tmp_path / "version", version="v1", source="a test", golden=TEXTS)
 
 
-def test_a_pyfunc_that_cannot_be_loaded_is_refused(tiny_pyfunc: MakePyfunc, tmp_path: Path) -> None:
+def test_a_pyfunc_that_cannot_be_loaded_is_rejected(tiny_pyfunc: MakePyfunc, tmp_path: Path) -> None:
     folder = tiny_pyfunc(SHARES)
     (folder / "model.py").write_text("import a_library_of_theirs", encoding="utf-8")
-    with pytest.raises(RefusedError, match=r"the pyfunc cannot be loaded: .*a_library_of_theirs"):
+    with pytest.raises(RejectedError, match=r"the pyfunc cannot be loaded: .*a_library_of_theirs"):
         package_sentiment(folder, tmp_path / "version", version="v1", source="a test", golden=TEXTS)

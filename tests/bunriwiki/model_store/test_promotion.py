@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bunriwiki.model_store.following import Follower
 from bunriwiki.model_store.generation import Canary, Target
+from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.heartbeats import Heartbeat
-from bunriwiki.model_store.rollover import BadVersionError, RolloverError, roll_over
+from bunriwiki.model_store.promotion import BadVersionError, PromotionError, promote
 from bunriwiki.model_store.writer import StoreWriter, SupersededError
 from tests.conftest import MODELS
 
@@ -22,7 +22,7 @@ from tests.conftest import MODELS
 def published(writer: StoreWriter, make_version: Callable[..., Path]) -> None:
     for model in ("yolo", "kcbert"):
         for version in ("v1", "v2"):
-            writer.publish(make_version(model, version), "a test", "person")
+            writer.publish(make_version(model, version), "a test", "operator")
 
 
 Prepare = Callable[[str], dict[str, object]]
@@ -34,10 +34,10 @@ def worker(writer: StoreWriter, name: str, prepare: Prepare) -> Iterator[None]:
     over = threading.Event()
 
     def beat() -> None:
-        follower = Follower(writer.layout, {"yolo": MODELS / "yolo"})
+        generation_watcher = GenerationWatcher(writer.layout, {"yolo": MODELS / "yolo"})
         while not over.wait(0.01):
-            follower.look()
-            aspired = follower.aspired("yolo")
+            generation_watcher.refresh()
+            aspired = generation_watcher.aspired("yolo")
             told = prepare(aspired.preparing.version) if aspired.preparing else {}
             writer.heartbeats.write(
                 Heartbeat(worker=name, pid=1, parent=1, role="yolo", state="ready", preparing=aspired.preparing_since, **told)
@@ -65,7 +65,7 @@ def failed(version: str) -> dict[str, object]:
 
 
 def test_with_no_worker_it_serves_from_their_start(writer: StoreWriter) -> None:
-    assert roll_over(writer, "yolo", "v1", "a test", "person") == 0
+    assert promote(writer, "yolo", "v1", "a test", "operator") == 0
     now = writer.generations().of("yolo")
     assert now.serving
     assert (now.generation, now.serving.version, now.preparing) == (1, "v1", None)
@@ -73,20 +73,20 @@ def test_with_no_worker_it_serves_from_their_start(writer: StoreWriter) -> None:
 
 def test_what_serves_already_is_left_alone(writer: StoreWriter) -> None:
     for version in ("v1", "v2", "v2"):
-        roll_over(writer, "yolo", version, "a test", "person")
+        promote(writer, "yolo", version, "a test", "operator")
     now = writer.generations().of("yolo")
     assert now.previous
     assert (now.generation, now.previous.version) == (2, "v1")
 
 
 def test_asking_for_what_serves_gives_up_what_was_to_take_its_place(writer: StoreWriter) -> None:
-    roll_over(writer, "yolo", "v1", "a test", "person")
+    promote(writer, "yolo", "v1", "a test", "operator")
     with worker(writer, "one", loading), ThreadPoolExecutor() as pool:
-        newer: Future[int] = pool.submit(roll_over, writer, "yolo", "v2", "a test", "poll")
+        newer: Future[int] = pool.submit(promote, writer, "yolo", "v2", "a test", "poll")
         with pytest.raises(TimeoutError):
             newer.result(0.3)
-        roll_over(writer, "yolo", "v1", "a test", "person")
-        with pytest.raises(RolloverError, match="yolo:v2 is no longer wanted"):
+        promote(writer, "yolo", "v1", "a test", "operator")
+        with pytest.raises(PromotionError, match="yolo:v2 is no longer wanted"):
             newer.result(5)
     now = writer.generations().of("yolo")
     assert now.serving
@@ -94,8 +94,8 @@ def test_asking_for_what_serves_gives_up_what_was_to_take_its_place(writer: Stor
 
 
 def test_what_is_not_in_the_store_does_not_go_live(writer: StoreWriter) -> None:
-    with pytest.raises(RolloverError, match="yolo:v9 is not in the store"):
-        roll_over(writer, "yolo", "v9", "a test", "person")
+    with pytest.raises(PromotionError, match="yolo:v9 is not in the store"):
+        promote(writer, "yolo", "v9", "a test", "operator")
 
 
 def test_it_waits_for_every_live_worker(writer: StoreWriter) -> None:
@@ -106,36 +106,36 @@ def test_it_waits_for_every_live_worker(writer: StoreWriter) -> None:
         return prepared(version) if done.is_set() else loading(version)
 
     with worker(writer, "one", prepared), worker(writer, "two", slowly), ThreadPoolExecutor() as pool:
-        flip: Future[int] = pool.submit(roll_over, writer, "yolo", "v1", "a test", "person", progress=steps.append)
+        activate: Future[int] = pool.submit(promote, writer, "yolo", "v1", "a test", "operator", progress=steps.append)
         with pytest.raises(TimeoutError):
-            flip.result(0.3)
+            activate.result(0.3)
         assert writer.generations().of("yolo").generation == 0
         done.set()
-        assert flip.result(5) == 2
-    assert steps == ["preparing", "prepared", "flipped"]
+        assert activate.result(5) == 2
+    assert steps == ["preparing", "prepared", "activated"]
 
 
 def test_a_straggler_is_left_behind(writer: StoreWriter) -> None:
     with worker(writer, "one", prepared), worker(writer, "two", loading):
-        assert roll_over(writer, "yolo", "v1", "a test", "person", deadline=0.3) == 1
+        assert promote(writer, "yolo", "v1", "a test", "operator", deadline=0.3) == 1
 
 
 def test_nobody_waits_for_the_dead(writer: StoreWriter) -> None:
     with worker(writer, "one", prepared), ThreadPoolExecutor() as pool:
         with worker(writer, "two", loading):
-            flip: Future[int] = pool.submit(roll_over, writer, "yolo", "v1", "a test", "person")
+            activate: Future[int] = pool.submit(promote, writer, "yolo", "v1", "a test", "operator")
             with pytest.raises(TimeoutError):
-                flip.result(0.3)
+                activate.result(0.3)
         writer.heartbeats.forget("two")
-        assert flip.result(5) == 1
+        assert activate.result(5) == 1
 
 
 @pytest.mark.parametrize(
     ("prepare", "reason"), [(failed, "one cannot load yolo:v1: no space left"), (loading, "none of 1 workers")]
 )
 def test_a_version_that_cannot_be_loaded_does_not_go_live(writer: StoreWriter, prepare: Prepare, reason: str) -> None:
-    with worker(writer, "one", prepare), pytest.raises(RolloverError, match=reason):
-        roll_over(writer, "yolo", "v1", "a test", "person", deadline=0.5)
+    with worker(writer, "one", prepare), pytest.raises(PromotionError, match=reason):
+        promote(writer, "yolo", "v1", "a test", "operator", deadline=0.5)
     now = writer.generations().of("yolo")
     assert (now.generation, now.preparing) == (0, None)
     *_, event = writer.history.read()
@@ -146,8 +146,8 @@ def test_a_version_that_cannot_be_loaded_does_not_go_live(writer: StoreWriter, p
 def test_what_a_worker_said_before_it_knew_does_not_count(writer: StoreWriter) -> None:
     said = Heartbeat(worker="one", pid=1, parent=1, role="yolo", state="ready", loaded={"v1": "available"})
     writer.heartbeats.write(said)
-    with pytest.raises(RolloverError, match="none of 1 workers"):
-        roll_over(writer, "yolo", "v1", "a test", "person", deadline=0.2)
+    with pytest.raises(PromotionError, match="none of 1 workers"):
+        promote(writer, "yolo", "v1", "a test", "operator", deadline=0.2)
 
 
 def test_a_newer_version_takes_its_place(writer: StoreWriter) -> None:
@@ -155,11 +155,11 @@ def test_a_newer_version_takes_its_place(writer: StoreWriter) -> None:
         return prepared(version) if version == "v2" else loading(version)
 
     with worker(writer, "one", only_the_second), ThreadPoolExecutor() as pool:
-        first: Future[int] = pool.submit(roll_over, writer, "yolo", "v1", "a test", "person")
+        first: Future[int] = pool.submit(promote, writer, "yolo", "v1", "a test", "operator")
         with pytest.raises(TimeoutError):
             first.result(0.2)
-        assert roll_over(writer, "yolo", "v2", "a test", "person") == 1
-        with pytest.raises(RolloverError, match="yolo:v1 is no longer wanted"):
+        assert promote(writer, "yolo", "v2", "a test", "operator") == 1
+        with pytest.raises(PromotionError, match="yolo:v1 is no longer wanted"):
             first.result(5)
     serving = writer.generations().of("yolo").serving
     assert serving
@@ -174,29 +174,29 @@ def test_what_comes_before_the_flip_may_take_longer_than_the_deadline(writer: St
         seen.append((target.version, writer.generations().of("yolo").generation))
 
     with worker(writer, "one", prepared):
-        assert roll_over(writer, "yolo", "v1", "a test", "person", deadline=0.3, before_flip=look) == 1
+        assert promote(writer, "yolo", "v1", "a test", "operator", deadline=0.3, before_activation=look) == 1
     assert seen == [("v1", 0)]
     assert writer.generations().of("yolo").generation == 1
 
 
 @pytest.mark.parametrize("error", [BadVersionError("too slow"), SupersededError("yolo:v1 is no longer wanted")])
-def test_what_comes_before_the_flip_may_refuse_it(writer: StoreWriter, error: Exception) -> None:
-    def refuse(target: Target) -> None:
-        writer.try_on("yolo", target, Canary(share=0.1))
+def test_what_comes_before_the_flip_may_reject_it(writer: StoreWriter, error: Exception) -> None:
+    def reject(target: Target) -> None:
+        writer.start_canary("yolo", target, Canary(share=0.1))
         raise error
 
-    with pytest.raises(RolloverError, match=str(error)) as raised:
-        roll_over(writer, "yolo", "v1", "a test", "person", before_flip=refuse)
+    with pytest.raises(PromotionError, match=str(error)) as raised:
+        promote(writer, "yolo", "v1", "a test", "operator", before_activation=reject)
     assert isinstance(raised.value, BadVersionError) == isinstance(error, BadVersionError)
     now = writer.generations().of("yolo")
     assert (now.generation, now.preparing, now.canary) == (0, None, None)
 
 
 def test_a_version_goes_live_instead_of_another_only(writer: StoreWriter) -> None:
-    roll_over(writer, "yolo", "v1", "a test", "person")
-    with pytest.raises(RolloverError, match="yolo:v3 does not serve any more"):
-        roll_over(writer, "yolo", "v2", "a test", "watch", instead_of="v3")
-    roll_over(writer, "yolo", "v2", "a test", "watch", instead_of="v1")
+    promote(writer, "yolo", "v1", "a test", "operator")
+    with pytest.raises(PromotionError, match="yolo:v3 does not serve any more"):
+        promote(writer, "yolo", "v2", "a test", "monitor", instead_of="v3")
+    promote(writer, "yolo", "v2", "a test", "monitor", instead_of="v1")
     serving = writer.generations().of("yolo").serving
     assert serving
     assert serving.version == "v2"
@@ -205,32 +205,32 @@ def test_a_version_goes_live_instead_of_another_only(writer: StoreWriter) -> Non
 def test_only_what_is_being_prepared_can_be_tried_on(writer: StoreWriter) -> None:
     target = Target(version="v1", since=datetime.now(UTC), source="a test", by="poll")
     with pytest.raises(SupersededError):
-        writer.try_on("yolo", target, Canary(share=0.1))
+        writer.start_canary("yolo", target, Canary(share=0.1))
     writer.prepare("yolo", target)
-    writer.try_on("yolo", target, Canary(share=0.1))
-    follower = Follower(writer.layout, {"yolo": MODELS / "yolo"})
-    assert follower.aspired("yolo").canary == Canary(share=0.1)
-    writer.flip("yolo", target, 1)
-    follower.look()
-    assert follower.aspired("yolo").canary is None
+    writer.start_canary("yolo", target, Canary(share=0.1))
+    generation_watcher = GenerationWatcher(writer.layout, {"yolo": MODELS / "yolo"})
+    assert generation_watcher.aspired("yolo").canary == Canary(share=0.1)
+    writer.activate("yolo", target, 1)
+    generation_watcher.refresh()
+    assert generation_watcher.aspired("yolo").canary is None
 
 
 def test_models_do_not_wait_for_each_other(writer: StoreWriter) -> None:
     with worker(writer, "one", loading), ThreadPoolExecutor() as pool:
-        stuck: Future[int] = pool.submit(roll_over, writer, "yolo", "v1", "a test", "person", deadline=1)
-        assert roll_over(writer, "kcbert", "v1", "a test", "person") == 0
+        stuck: Future[int] = pool.submit(promote, writer, "yolo", "v1", "a test", "operator", deadline=1)
+        assert promote(writer, "kcbert", "v1", "a test", "operator") == 0
         assert not stuck.done()
-        with pytest.raises(RolloverError):
+        with pytest.raises(PromotionError):
             stuck.result()
 
 
 def test_the_fallback_serves_where_the_file_says_nothing(writer: StoreWriter, tmp_path: Path) -> None:
-    follower = Follower(writer.layout, {"yolo": MODELS / "yolo"})
-    assert follower.aspired("yolo").serving.folder == MODELS / "yolo"
-    roll_over(writer, "yolo", "v1", "a test", "person")
-    roll_over(writer, "yolo", "v2", "a test", "person")
-    assert follower.look()
-    assert not follower.look()
-    aspired = follower.aspired("yolo")
+    generation_watcher = GenerationWatcher(writer.layout, {"yolo": MODELS / "yolo"})
+    assert generation_watcher.aspired("yolo").serving.folder == MODELS / "yolo"
+    promote(writer, "yolo", "v1", "a test", "operator")
+    promote(writer, "yolo", "v2", "a test", "operator")
+    assert generation_watcher.refresh()
+    assert not generation_watcher.refresh()
+    aspired = generation_watcher.aspired("yolo")
     assert aspired.serving.folder == writer.layout.version("yolo", "v2")
     assert [one.version for one in aspired.instead] == ["v1", "fallback-2"]

@@ -6,18 +6,18 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from bunriwiki.model_store.generation import Asker, Target
+from bunriwiki.model_store.generation import Target, Trigger
 from bunriwiki.model_store.writer import NotPublishedError, StoreWriter, SupersededError
 
-LOOK_EVERY = 0.1  # seconds
+POLL_SECONDS = 0.1  # seconds
 DEADLINE = 120.0  # seconds for the workers to load and warm up a version
 
 
-class RolloverError(Exception):
+class PromotionError(Exception):
     """The version does not go live; what served, serves on. The message says why."""
 
 
-class BadVersionError(RolloverError):
+class BadVersionError(PromotionError):
     """It is the version's fault: it should not be tried again."""
 
 
@@ -29,16 +29,16 @@ class FailsLiveError(BadVersionError):
     """It does not stand live traffic."""
 
 
-def roll_over(
+def promote(
     writer: StoreWriter,
     model: str,
     version: str,
     source: str,
-    by: Asker,
+    by: Trigger,
     *,
     deadline: float = DEADLINE,
     instead_of: str | None = None,
-    before_flip: Callable[[Target], None] = lambda _: None,
+    before_activation: Callable[[Target], None] = lambda _: None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Have `version`, which is published, serve; returns how many workers were prepared for it.
@@ -47,10 +47,10 @@ def roll_over(
     after `deadline` seconds is left behind (it ends itself and starts again with what serves then). Where no worker lives, the
     version serves from their start. Blocks; models do not wait for each other, so give each its thread.
 
-    `before_flip` is called when the workers have it, and may take its time: what it raises keeps the version from going live.
-    With `instead_of` the version goes live only where that one serves.
+    `before_activation` is called when the workers have it, and may take its time: what it raises keeps the version from going
+    live. With `instead_of` the version goes live only where that one serves.
 
-    Where it serves already, it stays, and what was to take its place is given up. Raises RolloverError when the version is not
+    Where it serves already, it stays, and what was to take its place is given up. Raises PromotionError when the version is not
     in the store or in quarantine, when a worker cannot load it, when none could by the deadline, or when somebody wanted
     another version meanwhile; BadVersionError, one of these, where it is the version's fault.
     """
@@ -64,14 +64,14 @@ def roll_over(
         progress("preparing")
         prepared = _wait_for_workers(writer, model, target, deadline)
         progress("prepared")
-        before_flip(target)
-        writer.flip(model, target, prepared)
+        before_activation(target)
+        writer.activate(model, target, prepared)
     except BaseException as error:
         writer.abandon(model, target, str(error) or type(error).__name__)
         if isinstance(error, NotPublishedError | SupersededError):
-            raise RolloverError(str(error)) from error
+            raise PromotionError(str(error)) from error
         raise
-    progress("flipped")
+    progress("activated")
     return prepared
 
 
@@ -87,11 +87,11 @@ def _wait_for_workers(writer: StoreWriter, model: str, target: Target, deadline:
         for worker in informed:
             if reason := worker.failed(target.version):
                 message = f"{worker.worker} cannot load {model}:{target.version}: {reason}"
-                raise RolloverError(f"{message}; {prepared} others can") if prepared else CannotLoadError(message)
+                raise PromotionError(f"{message}; {prepared} others can") if prepared else CannotLoadError(message)
         if prepared == len(workers):
             return prepared
         if time.monotonic() > end:
             if not prepared:
-                raise RolloverError(f"none of {len(workers)} workers had loaded {model}:{target.version} after {deadline:g} s")
+                raise PromotionError(f"none of {len(workers)} workers had loaded {model}:{target.version} after {deadline:g} s")
             return prepared
-        time.sleep(LOOK_EVERY)
+        time.sleep(POLL_SECONDS)

@@ -1,6 +1,6 @@
 """Make `models/`, the fallback models of the repository, from what the training scripts made.
 
-    python -m training.ship --data DIR --version fallback-2 [--built build] [--only yolo]
+    python -m training.release --data DIR --version fallback-2 [--built build] [--only yolo]
 
 Each folder under `models/` is replaced as a whole, but for its card: manifest, served form, golden samples with the original's
 answers, and the reference set. Golden and reference samples are of the data kept for judging.
@@ -51,7 +51,7 @@ def evenly(items: Sequence[ItemT], count: int) -> list[ItemT]:
     return [items[index * len(items) // count] for index in range(count)]
 
 
-def ship_yolo(data: Path, built: Path, output: Path, version: str) -> None:
+def release_yolo(data: Path, built: Path, output: Path, version: str) -> None:
     """Make the version in `output` of the detector that lies in `built`."""
     weights = needed(built / "best.pt", UNBUILT)
     test = split_photos(load_photos(data / "recyclables"))["test"]
@@ -68,7 +68,7 @@ def ship_yolo(data: Path, built: Path, output: Path, version: str) -> None:
     )
 
 
-def ship_kcbert(data: Path, built: Path, output: Path, version: str) -> None:
+def release_kcbert(data: Path, built: Path, output: Path, version: str) -> None:
     """Make the version in `output` of the hate speech classifier that lies in `built`."""
     needed(built / "ngrams.safetensors", UNBUILT)
     test = load_comments(data)["test"]
@@ -82,7 +82,7 @@ def ship_kcbert(data: Path, built: Path, output: Path, version: str) -> None:
     )
 
 
-def ship_sentiment(data: Path, built: Path, output: Path, version: str) -> None:
+def release_sentiment(data: Path, built: Path, output: Path, version: str) -> None:
     """Make the version in `output` of the sentiment ensemble that lies in `built`."""
     pyfunc = needed(built / "pyfunc", UNBUILT)
     test = load_reviews(data, seed=0)["test"]
@@ -119,7 +119,7 @@ def _write_reference_texts(texts: pd.Series, labels: pd.Series, names: Sequence[
     return folder
 
 
-SHIPS = {"yolo": ship_yolo, "kcbert": ship_kcbert, "sentiment": ship_sentiment}
+SHIPS = {"yolo": release_yolo, "kcbert": release_kcbert, "sentiment": release_sentiment}
 
 
 def main() -> None:

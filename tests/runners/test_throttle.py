@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.turns import LONGEST_REST, SHARE, Pace, turn
+from runners.throttle import LONGEST_REST, SHARE, LoadThrottle, turn
 
 
 def test_one_after_the_other(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_load_works_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> No
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(time, "sleep", slept.append)
-    pace = Pace()
+    pace = LoadThrottle()
     now[0] += 0.1
     pace.rest()
     now[0] += 60

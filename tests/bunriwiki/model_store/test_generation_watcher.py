@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from bunriwiki.model_store import following
-from bunriwiki.model_store.following import Follower
 from bunriwiki.model_store.generation import Generations, Target
+from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.layout import Layout
 from tests.conftest import MODELS
 
 Changes = queue.Queue[str]
 
 
-def flipped(version: str) -> Generations:
-    return Generations().flip("yolo", Target(version=version, since=datetime.now(UTC), source="a test", by="person"))
+def activated(version: str) -> Generations:
+    return Generations().activate("yolo", Target(version=version, since=datetime.now(UTC), source="a test", by="operator"))
 
 
 @pytest.fixture
@@ -28,19 +28,19 @@ def layout(tmp_path: Path) -> Layout:
 
 @pytest.fixture
 def follow(layout: Layout) -> Iterator[Callable[[], Changes]]:
-    """Starts a follower; the queue gets what serves after each change that it noticed."""
-    followers: list[Follower] = []
+    """Starts a generation_watcher; the queue gets what serves after each change that it noticed."""
+    followers: list[GenerationWatcher] = []
 
     def start() -> Changes:
         changes: Changes = queue.Queue()
-        follower = Follower(layout, {"yolo": MODELS / "yolo"})
-        followers.append(follower)
-        follower.start(lambda: changes.put(follower.aspired("yolo").serving.version))
+        generation_watcher = GenerationWatcher(layout, {"yolo": MODELS / "yolo"})
+        followers.append(generation_watcher)
+        generation_watcher.start(lambda: changes.put(generation_watcher.aspired("yolo").serving.version))
         return changes
 
     yield start
-    for follower in followers:
-        follower.stop()
+    for generation_watcher in followers:
+        generation_watcher.stop()
 
 
 def test_a_replaced_file_is_noticed_again_and_again(
@@ -50,7 +50,7 @@ def test_a_replaced_file_is_noticed_again_and_again(
     changes = follow()
     time.sleep(0.3)  # the watch is there
     for version in ("v1", "v2", "v3"):
-        flipped(version).write(layout.generation)
+        activated(version).write(layout.generation)
         assert changes.get(timeout=5) == version
 
 
@@ -60,24 +60,24 @@ def test_it_polls_where_no_event_comes(layout: Layout, follow: Callable[[], Chan
 
     monkeypatch.setattr(following, "watch", no_watches)
     changes = follow()
-    flipped("v1").write(layout.generation)
+    activated("v1").write(layout.generation)
     assert changes.get(timeout=5) == "v1"
 
 
 def test_a_file_that_cannot_be_followed_changes_nothing(layout: Layout) -> None:
-    flipped("v1").write(layout.generation)
-    follower = Follower(layout, {"yolo": MODELS / "yolo"})
+    activated("v1").write(layout.generation)
+    generation_watcher = GenerationWatcher(layout, {"yolo": MODELS / "yolo"})
     layout.generation.write_text("models: [")
-    assert not follower.look()
-    assert follower.aspired("yolo").serving.version == "v1"
+    assert not generation_watcher.refresh()
+    assert generation_watcher.aspired("yolo").serving.version == "v1"
     layout.generation.unlink()
-    assert not follower.look()
-    assert follower.aspired("yolo").serving.version == "v1"
+    assert not generation_watcher.refresh()
+    assert generation_watcher.aspired("yolo").serving.version == "v1"
     layout.generation.mkdir()
-    assert not follower.look()
-    assert follower.aspired("yolo").serving.version == "v1"
+    assert not generation_watcher.refresh()
+    assert generation_watcher.aspired("yolo").serving.version == "v1"
 
 
 def test_a_store_that_is_not_there_yet(tmp_path: Path) -> None:
-    follower = Follower(Layout(tmp_path / "nowhere"), {"yolo": MODELS / "yolo"})
-    assert follower.aspired("yolo").serving.version == "fallback-2"
+    generation_watcher = GenerationWatcher(Layout(tmp_path / "nowhere"), {"yolo": MODELS / "yolo"})
+    assert generation_watcher.aspired("yolo").serving.version == "fallback-2"

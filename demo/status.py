@@ -16,17 +16,17 @@ WINDOW = 10.0  # seconds that the load's figures are about
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StoreStatus:
     """One model, in words. `workers` has what each answers with, and after a plus what else it has in memory."""
 
     serving: str = "-"
     workers: str = "-"
     doing: str = "-"
-    verdict: str = "-"
+    status: str = "-"
     reason: str = ""
 
 
-def standing(sidecar: Sidecar, model: str) -> Standing:
+def standing(sidecar: Sidecar, model: str) -> StoreStatus:
     """What the store says of a model."""
     workers = []
     for one in Heartbeats(sidecar.layout.run).alive():
@@ -34,18 +34,18 @@ def standing(sidecar: Sidecar, model: str) -> Standing:
             others = "".join(f" +{version}" for version in one.loaded if version != one.serving)
             workers.append(f"{one.serving or one.state}{others}")
     state = sidecar.state(model)
-    doing, verdict, reason = "-", "-", ""
+    doing, status, reason = "-", "-", ""
     if state:
         share = "" if state.phase_share is None else f" {state.phase_share:.0%}"
         doing = f"{state.phase}{share}" if state.phase else "idle"
-        verdict = f"{state.version or ''} {state.verdict or '-'}".strip()
+        status = f"{state.version or ''} {state.status or '-'}".strip()
         reason = state.reason or ""
     serving = Generations.read(sidecar.layout.generation).of(model).serving
-    return Standing(serving.version if serving else "fallback", "\n".join(workers) or "-", doing, verdict, reason)
+    return StoreStatus(serving.version if serving else "fallback", "\n".join(workers) or "-", doing, status, reason)
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class LiveMetrics:
     """The load: of the last seconds the pace and the percentiles in seconds, and all that was answered and that failed."""
 
     per_second: float
@@ -55,7 +55,7 @@ class Figures:
     failed: int
 
 
-def figures(load: Iterable[Probe]) -> Figures | None:
+def figures(load: Iterable[Probe]) -> LiveMetrics | None:
     """None before the first answers."""
     probes = list(load)
     now = time.monotonic()
@@ -71,4 +71,4 @@ def figures(load: Iterable[Probe]) -> Figures | None:
     answered = sum(number for what, number in counts if what == "200")
     failed = sum(number for what, number in counts if what != "200")
     pace = len(recent) / max(1.0, min(WINDOW, now - began))
-    return Figures(pace, recent[len(recent) // 2], recent[int(0.99 * len(recent))], answered, failed)
+    return LiveMetrics(pace, recent[len(recent) // 2], recent[int(0.99 * len(recent))], answered, failed)

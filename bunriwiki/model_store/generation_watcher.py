@@ -44,7 +44,7 @@ class Aspired:
     canary: Canary | None
 
 
-class Follower:
+class GenerationWatcher:
     """Keeps what `generation.yaml` says. One that cannot be read changes nothing: what it said before holds on.
 
     `fallbacks` has the folder of each model's fallback version. Raises DamagedArtifactError when one has no manifest.
@@ -56,9 +56,9 @@ class Follower:
         self._text = NOTHING
         self._generations = Generations()
         self._aspired = {model: self._resolve(model) for model in fallbacks}  # asked for with every batch
-        self._looking = threading.Lock()
+        self._refreshing = threading.Lock()
         self._stopping = threading.Event()
-        self.look()
+        self.refresh()
 
     def fallback(self, model: str) -> Path:
         """The folder of the fallback version."""
@@ -82,9 +82,9 @@ class Follower:
         """The whole file, as of the last look."""
         return self._generations
 
-    def look(self) -> bool:
+    def refresh(self) -> bool:
         """Read the file now; whether it says something new."""
-        with self._looking:
+        with self._refreshing:
             try:
                 text = self._layout.generation.read_bytes()
             except FileNotFoundError:
@@ -145,12 +145,12 @@ class Follower:
                     stop_event=self._stopping,
                     raise_interrupt=False,
                 ):
-                    if self.look():
+                    if self.refresh():
                         on_change()
             except Exception as error:  # no folder yet, or no watches left on this machine: looking will do
                 logger.debug("{} cannot be watched: {}", self._layout.root, error)
                 self._stopping.wait(POLL)
-                if self.look():
+                if self.refresh():
                     on_change()
 
     def _concerns_us(self, _: Change, path: str) -> bool:

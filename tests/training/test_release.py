@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.ship import SHIPS, evenly
+from training.release import SHIPS, evenly
 
 
 @pytest.mark.parametrize(("count", "expected"), [(2, [0, 3]), (3, [0, 2, 4]), (6, [0, 1, 2, 3, 4, 5]), (9, [0, 1, 2, 3, 4, 5])])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LOOK_EVERY = 0.05  # seconds
+POLL_SECONDS = 0.05  # seconds
 SHARE = 0.25  # of the time that a load may work
 LONGEST_REST = 1.0  # seconds
 
@@ -20,7 +20,7 @@ def no_rest() -> None:
     """For loads that are in nobody's way."""
 
 
-class Pace:
+class LoadThrottle:
     """Gives a load its rests: a thread that has no lower priority (it holds the interpreter's lock) works less instead."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ def turn(folder: Path, patience: float) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                time.sleep(LOOK_EVERY)
+                time.sleep(POLL_SECONDS)
             except OSError:
                 break  # a volume without locks: better at the same time than not at all
         yield

@@ -14,13 +14,13 @@ InputT = TypeVar("InputT")
 AnswerT = TypeVar("AnswerT")
 
 
-class Tally:
+class ServingStatistics:
     """Counts of the versions that answered last. One thread answers at a time; any may read.
 
     Beside it there may be threads that never end: at its deadline BentoML gives a batch up, and goes on with others.
     """
 
-    MOST_VERSIONS = 16
+    MAX_VERSIONS = 16
 
     def __init__(self) -> None:
         self._served: dict[str, Served] = {}
@@ -51,7 +51,7 @@ class Tally:
     def _add(self, version: str, inputs: int, failures: int, seconds: float) -> None:
         old = self._served.get(version)
         if old is None:
-            while len(self._served) >= self.MOST_VERSIONS:
+            while len(self._served) >= self.MAX_VERSIONS:
                 del self._served[next(iter(self._served))]
             old = Served()
         # A new object in one step: whoever reads meanwhile has the old one, whole.

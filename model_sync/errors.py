@@ -1,0 +1,81 @@
+"""The errors of the control plane, by whose fault they are (docs/adr/0008-whose-fault-it-is.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+class SourceError(Exception):
+    """The registry cannot be reached or understood at the moment. The message says what is wrong and how to fix it.
+
+    Nothing is held against a version; the next sync tries again.
+    """
+
+
+class RejectedError(Exception):
+    """The version must not serve: it is not what the registry says, or it failed a check. The message is the quarantine's
+    reason."""
+
+
+class SignatureError(RejectedError):
+    """The version has no valid signature. Another signature, or another key, may change that."""
+
+
+class ImportEnvironmentError(Exception):
+    """The import could not do its work, through no fault of the version. The message says what is wrong."""
+
+
+class ReportedEnvironmentError(ImportEnvironmentError):
+    """The sandboxed program reports it. If the program runs other people's code, the report may come from that code."""
+
+
+class ImportCrashedError(Exception):
+    """The import died or took too long. It is not known whether the version or the environment is at fault."""
+
+
+class SyncCancelledError(Exception):
+    """The sidecar is shutting down; nothing was found out about the version."""
+
+
+CommandErrorKind = Literal[
+    "invalid", "unknown", "nothing", "quarantined", "serving", "cannot_load", "busy", "superseded", "failed"
+]
+"""`invalid`: not a valid name. `unknown`: nothing here has that name. `nothing`: there is no version to go back to.
+`quarantined`: the version is in quarantine. `serving`: it serves. `cannot_load`: workers cannot load it, or did not in time.
+`busy`: another command for the model is running. `superseded`: another version began to serve meanwhile. `failed`: something
+on this machine is in the way (a full disk, for example)."""
+
+
+@dataclass
+class CommandError(Exception):
+    """The command is not carried out, and nothing has changed. `sentence` says why, and what to do."""
+
+    kind: CommandErrorKind
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+@dataclass
+class PublishError(Exception):
+    """The version is not published. `sentence` says why.
+
+    `rejected`: it is not a version of the model, or its name is taken. `settings`: the bucket, the credentials or the key are
+    wrong. `unreachable`: S3 cannot be reached. `failed`: something on this machine is in the way.
+    """
+
+    kind: Literal["rejected", "settings", "unreachable", "failed"]
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+@dataclass
+class WebhookRejectedError(Exception):
+    """A rejected delivery: an HTTP status after which MLflow does not retry, and a sentence that says what to do."""
+
+    status: int
+    sentence: str

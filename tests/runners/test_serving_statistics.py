@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from bunriwiki.artifacts.answers import Answers, Failure
+from bunriwiki.model_store.heartbeats import Served
+from runners.serving_statistics import ServingStatistics
+
+BROKEN = Failure(kind="broken", message="The image is damaged.")
+INTERNAL = Failure(kind="internal", message="The model could not answer.")
+
+
+def answering(*results: object) -> Answers[object]:
+    return Answers(model="yolo", version="v1", results=results)
+
+
+def raising(batch: Sequence[str]) -> Answers[object]:
+    raise ValueError("no such feature")
+
+
+def served(statistics: ServingStatistics, version: str = "v1") -> tuple[int, int, int]:
+    found: Served = statistics.figures()["served"][version]
+    return found.inputs, found.failures, found.batches
+
+
+def test_inputs_and_batches_are_counted_by_version() -> None:
+    statistics = ServingStatistics()
+    for version, batch in (("v1", "ab"), ("v1", "c"), ("v2", "d")):
+        answers = answering(*batch)
+        assert statistics.count(version, list(batch), lambda _, answers=answers: answers) is answers  # type: ignore[misc]
+    assert (served(statistics), served(statistics, "v2")) == ((3, 0, 2), (1, 0, 1))
+
+
+def test_an_input_that_is_at_fault_itself_is_no_failure() -> None:
+    statistics = ServingStatistics()
+    statistics.count("v1", ["a", "b", "c"], lambda _: answering("fine", BROKEN, INTERNAL))
+    assert served(statistics) == (3, 1, 1)
+
+
+def test_a_batch_that_raises_failed_as_a_whole() -> None:
+    statistics = ServingStatistics()
+    with pytest.raises(ValueError, match="no such feature"):
+        statistics.count("v1", ["a", "b"], raising)
+    assert served(statistics) == (2, 2, 1)
+    assert statistics.figures()["busy_with"] is None
+
+
+def test_the_seconds_are_those_of_the_answers() -> None:
+    statistics = ServingStatistics()
+
+    def slowly(batch: Sequence[str]) -> Answers[object]:
+        time.sleep(0.02)
+        return answering("fine")
+
+    for _ in range(3):
+        statistics.count("v1", ["a"], slowly)
+        time.sleep(0.05)
+    assert 0.06 <= statistics.figures()["served"]["v1"].seconds < 0.2
+
+
+def test_it_says_what_it_is_busy_with() -> None:
+    statistics, over = ServingStatistics(), threading.Event()
+
+    def stuck(batch: Sequence[str]) -> Answers[object]:
+        over.wait(10)
+        return answering("fine")
+
+    assert statistics.figures()["busy_since"] is None
+    thread = threading.Thread(target=statistics.count, args=("v2", ["a"], stuck))
+    thread.start()
+    while not statistics.figures()["busy_since"]:
+        time.sleep(0.001)
+    assert statistics.figures()["busy_with"] == "v2"
+    assert statistics.figures()["busy_since"] == pytest.approx(time.time(), abs=5)
+    statistics.count("v3", ["a"], lambda _: answering("fine"))  # BentoML has given the other one up
+    assert statistics.figures()["busy_with"] == "v2"
+    over.set()
+    thread.join()
+    assert statistics.figures()["busy_with"] is None
+
+
+def test_versions_of_long_ago_are_forgotten() -> None:
+    statistics = ServingStatistics()
+    for number in range(ServingStatistics.MAX_VERSIONS + 3):
+        statistics.count(f"v{number}", ["a"], lambda _: answering("fine"))
+    assert list(statistics.figures()["served"]) == [f"v{number}" for number in range(3, ServingStatistics.MAX_VERSIONS + 3)]
