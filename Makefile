@@ -1,13 +1,13 @@
-# `make serve` and `make test` are all that a fresh machine needs: Python 3.11 and make.
+# A fresh machine needs Python 3.11 and make; each target makes the environments that it needs.
 
 PYTHON ?= python3.11
 DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help serve sync demo test prove check format bench bench-stall bench-labels train evaluate told model-told clean lock stubs serve-env serve-torch-env sync-env clients-env dev-env
+.PHONY: help serve sync demo test test-unit prove check format bench bench-stall bench-labels train evaluate require-data require-model clean lock stubs serve-env serve-torch-env sync-env clients-env dev-env
 
-help: ## this list
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
 serve: serve-env ## serve on PORT (3000), with the sidecar where a registry is configured
@@ -16,16 +16,19 @@ serve: serve-env ## serve on PORT (3000), with the sidecar where a registry is c
 sync: serve-env sync-env ## the sidecar alone: docs/sync.md
 	@exec .venv-sync/bin/python -m model_sync run
 
-demo: dev-env serve-env ## new versions go live, a broken one does not, a rollback: in one screen, under load
+demo: dev-env serve-env ## promotions, a rejection and a rollback under load, in a terminal screen
 	@exec $(DEV)/python -m demo
 
-test: dev-env serve-env clients-env ## all tests; every proof in its short form
+test-unit: dev-env serve-env ## the tests that are fast and start no server
+	@$(DEV)/python -m pytest -q -m "not integration and not slow"
+
+test: dev-env serve-env clients-env ## all tests, with coverage; every proof in its short form
 	@$(DEV)/python -m pytest --cov --cov-report=term
 
-prove: dev-env serve-env clients-env ## the proofs in their full form, with their figures
+prove: dev-env serve-env clients-env ## the proofs in their full form, with their measurements
 	@BUNRIWIKI_PROOF=full $(DEV)/python -m pytest -m integration -rP
 
-check: dev-env ## lint, types, import walls
+check: dev-env ## lint, types, import contracts
 	@$(DEV)/ruff check .
 	@$(DEV)/ruff format --check .
 	@$(DEV)/mypy .
@@ -38,32 +41,32 @@ format: dev-env ## format the code
 bench: dev-env serve-env ## speed and memory
 	@$(DEV)/python -m benchmarks.side_by_side
 
-bench-stall: dev-env serve-env ## the slowest answer and the memory under a sustained load: half an hour
+bench-stall: dev-env serve-env ## the slowest answer and the memory under a sustained load (half an hour)
 	@$(DEV)/python -m benchmarks.stall
 
-bench-labels: dev-env serve-env ## what made-up paths leave in memory and metrics
+bench-labels: dev-env serve-env ## what requests for unknown paths leave in memory and metrics
 	@$(DEV)/python -m benchmarks.labels
 
-told:
-	@[ -n "$(DATA)" ] || { echo "DATA is to name the folder with the data: training/README.md"; exit 2; }
+require-data:
+	@[ -n "$(DATA)" ] || { echo "Set DATA to the folder with the data: training/README.md"; exit 2; }
 
-model-told:
-	@[ -n "$(MODEL)" ] || { echo "MODEL is to be yolo, kcbert or sentiment"; exit 2; }
+require-model:
+	@[ -n "$(MODEL)" ] || { echo "Set MODEL to yolo, kcbert or sentiment"; exit 2; }
 
-train: model-told told sync-env ## train MODEL (yolo, kcbert, sentiment) on the folder DATA: training/README.md
+train: require-model require-data sync-env ## train MODEL (yolo, kcbert, sentiment) on the folder DATA: training/README.md
 	@.venv-sync/bin/python -m training.$(MODEL) --data "$(DATA)"
 
-evaluate: told sync-env ## judge the shipped models on the folder DATA; CARDS=write puts the figures into the cards, DRAW=PHOTOS draws
+evaluate: require-data sync-env ## evaluate the bundled models on the folder DATA; CARDS=write writes the model cards, DRAW=PHOTOS draws
 	@.venv-sync/bin/python -m training.evaluate --data "$(DATA)" $(if $(MODEL),--only $(MODEL)) $(if $(filter write,$(CARDS)),--write) \
 		$(if $(DRAW),--draw "$(DRAW)")
 
-clean: ## remove the environments and what was built
+clean: ## remove the environments and everything built
 	@rm -rf .venv .venv-sync .venv-dev .venv-clients examples/node/node_modules build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-lock: dev-env ## lock the dependencies again (requirements/*.in)
+lock: dev-env ## lock the dependencies (requirements/*.in)
 	@scripts/lock $(DEV)/uv
 
-serve-env: ## .venv: what serving needs
+serve-env: ## .venv: the dependencies of serving
 	@scripts/make-env .venv serve
 
 serve-torch-env: serve-env ## torch added to .venv
@@ -72,11 +75,11 @@ serve-torch-env: serve-env ## torch added to .venv
 sync-env: ## .venv-sync: sidecar and training
 	@scripts/make-env .venv-sync sync torch
 
-clients-env: ## .venv-clients: other people's clients, for the examples
+clients-env: ## .venv-clients: third-party clients, for the examples
 	@scripts/make-env .venv-clients clients
 
 stubs: dev-env ## generate the gRPC stubs (bunriwiki/protocols/grpc/*_pb2*)
 	@$(DEV)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. bunriwiki/protocols/grpc/open_inference.proto
 
-dev-env: ## .venv-dev: everything, for tests
+dev-env: ## .venv-dev: all dependencies, for tests
 	@scripts/make-env .venv-dev dev torch

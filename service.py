@@ -1,9 +1,8 @@
-"""The Bento: which service, which routes, which runners. Nothing else."""
+"""The Bento: its service, its routes and its runners."""
 
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Annotated, Any
@@ -12,39 +11,39 @@ import bentoml
 import psutil
 from pydantic import Field
 
-from bunriwiki.artifacts.answers import Classification, Detections
 from bunriwiki.artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
-from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.artifacts.models import KCBERT, SENTIMENT, SPECS, YOLO
 from bunriwiki.disposal.advice import Guide
 from bunriwiki.ipc.client import RunnerClient
 from bunriwiki.model_store.generation_watcher import GenerationWatcher
-from bunriwiki.model_store.heartbeats import Heartbeats
+from bunriwiki.model_store.heartbeats import GATEWAY_ROLE, Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.outer_app import put_outside
 from bunriwiki.protocols.admin.sidecar import Sidecar
-from bunriwiki.protocols.admin.tokens import AdminGate
 from bunriwiki.protocols.grpc.server import Certificates, GrpcServer
 from bunriwiki.protocols.handlers.dataplane import DataPlane, Limits, Model
 from bunriwiki.protocols.handlers.draining import drain_on_sigterm
+from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.handlers.routing import Route
 from bunriwiki.protocols.handlers.shadowing import Comparisons
 from bunriwiki.protocols.handlers.startup import FirstSync
 from bunriwiki.protocols.handlers.status import Status
 from bunriwiki.protocols.inference.handlers import OpenInference
-from bunriwiki.protocols.rest.commands import CommandRoutes
-from bunriwiki.protocols.rest.open_inference import OpenInferenceRoutes
+from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.schemas import HateSpeech, Recyclables, Sentiment
 from bunriwiki.protocols.rest.server import RestServer
 from bunriwiki.settings import settings
-from bunriwiki.supervisor import CLOSING, SOCKETS, supervise
+from bunriwiki.supervisor import CLOSING_SECONDS, SOCKETS, supervise
 from bunriwiki.telemetry import logs
+from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.telemetry.collector import set_up_collector
 from bunriwiki.telemetry.metrics import begin_with_models, version_info
 from bunriwiki.telemetry.vitals import Vitals
-from runners.services import KcBertRunner, SentimentRunner, YoloRunner
+from bunriwiki.web.tokens import TokenGate
+from runners.worker import runner_service
 
-guide = Guide.read()  # here, so that a bad one stops the start
-door = RestServer(guide=guide, log_requests=settings().log_requests, read_seconds=settings().deadline_seconds)
+guide = Guide.read()  # at import, so that an invalid guide stops the start
+rest_app = RestApp()
 
 Threshold = Annotated[float, Field(ge=0, le=1)]
 
@@ -55,25 +54,25 @@ Threshold = Annotated[float, Field(ge=0, le=1)]
     logging={"access": {"enabled": False}},
     http={"port": settings().port},
     envs=[
-        # No request passes BentoML's instrumentation (bunriwiki/outer_app.py); this keeps its exporters from starting.
+        # No request passes through BentoML's instrumentation (bunriwiki/outer_app.py); its exporters must not start either.
         {"name": "OTEL_SDK_DISABLED", "value": "true"},
-        # What a worker would print before it has loaded us, and so not in our form (bunriwiki/telemetry/logs.py).
+        # What a worker prints before it loads this module does not have the form of bunriwiki/telemetry/logs.py.
         {"name": "BENTOML_QUIET", "value": "true"},
-        # Or glibc would spread the memory of decoded photos over an arena per thread.
+        # Otherwise glibc keeps the memory of decoded photos in an arena per thread.
         {"name": "MALLOC_ARENA_MAX", "value": "2"},
     ],
 )
 class Bunriwiki:
     """Recyclables in photos, hate speech and sentiment in Korean text."""
 
-    # So that BentoML starts them. Batches reach them over the hop.
-    yolo = bentoml.depends(YoloRunner)
-    kcbert = bentoml.depends(KcBertRunner)
-    sentiment = bentoml.depends(SentimentRunner)
+    # BentoML starts the workers of these services. Batches reach them over Unix sockets (bunriwiki/ipc/).
+    yolo = bentoml.depends(runner_service(YOLO))
+    kcbert = bentoml.depends(runner_service(KCBERT))
+    sentiment = bentoml.depends(runner_service(SENTIMENT))
 
     @bentoml.on_deployment
     @staticmethod
-    def watch_over_the_workers() -> None:
+    def supervise_workers() -> None:
         """Runs once, in the parent of all workers."""
         logs.configure(settings().log_level)
         supervise()
@@ -81,7 +80,7 @@ class Bunriwiki:
     def __init__(self) -> None:
         logs.configure(settings().log_level)
         layout = Layout(settings().model_store)
-        self.generation_watcher = GenerationWatcher(layout, {model: settings().models / model for model in MODELS})
+        self.generation_watcher = GenerationWatcher(layout, {model: settings().models / model for model in SPECS})
         first_sync = FirstSync(
             layout.sync,
             settings().start_wait_seconds,
@@ -91,55 +90,60 @@ class Bunriwiki:
         self.status = Status(layout, self.generation_watcher, settings().runner_workers, first_sync)
         self.grpc_server: GrpcServer | None = None
         self.comparisons = Comparisons()
-        self.vitals = Vitals("gateway", Heartbeats(layout.run), settings().vital_limits, self.comparisons.figures)
+        self.vitals = Vitals(GATEWAY_ROLE, Heartbeats(layout.run), settings().vital_limits, self.comparisons.figures)
 
     @bentoml.on_startup
     async def start_servers(self) -> None:
         """Runs in each gateway worker."""
         limits = Limits(settings().max_queue_size, settings().runner_workers, settings().deadline_seconds)
-        model = partial(Model, limits=limits, comparisons=self.comparisons)
         sockets = Path(os.environ[SOCKETS])
-        yolo = RunnerClient(sockets / "yolo", Detections)
-        kcbert, sentiment = (RunnerClient(sockets / name, Classification) for name in ("kcbert", "sentiment"))
-        self.runners: list[RunnerClient[Any]] = [yolo, kcbert, sentiment]
-        self.dataplane = DataPlane(
-            yolo=model("yolo", yolo, Route("yolo", self.generation_watcher), 8),
-            kcbert=model("kcbert", kcbert, Route("kcbert", self.generation_watcher), 64),
-            sentiment=model("sentiment", sentiment, Route("sentiment", self.generation_watcher), 64),
-            status=self.status,
-        )
-        self.sidecar = Sidecar(settings().sync_url, AdminGate(settings().admin_tokens), settings().deadline_seconds)
+        self.runners: dict[str, RunnerClient[Any]] = {
+            name: RunnerClient(sockets / name, spec.answer) for name, spec in SPECS.items()
+        }
+        models = [
+            Model(spec, self.runners[name], Route(name, self.generation_watcher), limits, comparisons=self.comparisons)
+            for name, spec in SPECS.items()
+        ]
+        self.dataplane = DataPlane(models, self.status)
+        self.sidecar = Sidecar(settings().sync_url, TokenGate(settings().admin_tokens), settings().deadline_seconds)
         handlers = OpenInference(self.dataplane, self.generation_watcher, self.sidecar)
-        door.commands = CommandRoutes(self.sidecar)
-        door.open_inference = OpenInferenceRoutes(handlers)
-        door.dataplane = self.dataplane
-        door.begin_counting()
-        begin_with_models(MODELS)
-        self.generation_watcher.start(on_change=lambda: None)  # each batch reads it anew
+        memory = Memory()
+        rest_app.server = RestServer(
+            dataplane=self.dataplane,
+            open_inference=handlers,
+            sidecar=self.sidecar,
+            guide=guide,
+            memory=memory,
+            read_seconds=settings().deadline_seconds,
+            log_requests=settings().log_requests,
+            bento_metrics=BentoMetrics(),
+        )
+        begin_with_models(SPECS)
+        self.generation_watcher.start(on_change=lambda: None)  # each batch reads its state
         Thread(target=self.vitals.keep_beating, name="heartbeat", daemon=True).start()
         if settings().grpc_port:
-            self.grpc_server = GrpcServer(handlers, door.memory)
+            self.grpc_server = GrpcServer(handlers, memory)
             await self.grpc_server.open(settings().grpc_host, settings().grpc_port, _certificates())
-        # Longer than the parent leaves its socket open: what it still lets in is taken.
-        drain_on_sigterm(self.dataplane, settings().drain_seconds + 2 * CLOSING)
+        # Longer than the parent keeps its socket open, so that the workers accept every connection that it lets in.
+        drain_on_sigterm(self.dataplane, settings().drain_seconds + 2 * CLOSING_SECONDS)
         set_up_collector()
 
     @bentoml.on_shutdown
     async def leave(self) -> None:
-        """Runs when the last HTTP request was answered."""
+        """Runs after the last HTTP request was answered."""
         if self.grpc_server:
             await self.grpc_server.close(settings().deadline_seconds)
         await self.sidecar.close()
-        for runner in self.runners:
+        for runner in self.runners.values():
             runner.close()
         self.generation_watcher.stop()
         self.vitals.leave()
 
     def __metrics__(self, others: str) -> str:
-        """What BentoML's `/metrics` answers: `others`, and what is computed at each scrape."""
+        """The body of BentoML's `/metrics`: `others`, and the metrics that are computed at each scrape."""
         return others + version_info(self.status.serving())
 
-    # Declarations for the schema and the clients. Over HTTP the door answers these paths (bunriwiki/protocols/rest/server.py).
+    # Declarations for the schema and the clients: over HTTP the REST server answers these paths (bunriwiki/protocols/rest/).
 
     @bentoml.api(route="/yolo/prediction")
     async def yolo_prediction(
@@ -151,19 +155,19 @@ class Bunriwiki:
     ) -> Recyclables:
         """Recyclables in a photo."""
         photo = Photo(data=image.read_bytes(), confidence=confidence, iou=iou)
-        [served] = await self.dataplane.detect(photo)
+        [served] = await self.dataplane.infer(YOLO, [photo])
         return Recyclables.of(served.answer, guide if advice else None)
 
     @bentoml.api(route="/kcbert/prediction")
     async def kcbert_prediction(self, text: str) -> HateSpeech:
         """Hate speech in a Korean comment."""
-        [served] = await self.dataplane.classify_comment(text)
+        [served] = await self.dataplane.infer(KCBERT, [text])
         return HateSpeech.of(served.answer)
 
     @bentoml.api(route="/predict")
     async def predict(self, text: str) -> Sentiment:
         """Sentiment of a Korean sentence."""
-        [served] = await self.dataplane.classify_sentiment(text)
+        [served] = await self.dataplane.infer(SENTIMENT, [text])
         return Sentiment.of(served.answer)
 
 
@@ -172,5 +176,5 @@ def _certificates() -> Certificates | None:
     return Certificates(chain, key, settings().grpc_clients) if chain and key else None
 
 
-# The decorator made a bentoml.Service of the class, which mypy does not see.
-put_outside(Bunriwiki, door.application)
+# To mypy, Bunriwiki is a class; the decorator made it a bentoml.Service.
+put_outside(Bunriwiki, rest_app.wrap)

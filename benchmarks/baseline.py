@@ -1,4 +1,4 @@
-"""What a user would pick instead: one FastAPI process with the same models in it, a thread pool, no batching, no hop.
+"""The plain alternative: a single FastAPI process with the same models, a thread pool, and no batching.
 
 python -m benchmarks.baseline PORT
 """
@@ -31,12 +31,12 @@ def application() -> FastAPI:
     for model in (yolo, kcbert, sentiment):
         model.warm_up()
 
-    def look(data: bytes) -> Any:
+    def find(data: bytes) -> Any:
         return yolo.predict([Photo(data=data)]).results[0]
 
     @app.post("/yolo/prediction")
     async def detect(request: Request) -> Any:
-        return await run_in_threadpool(look, await request.body())
+        return await run_in_threadpool(find, await request.body())
 
     @app.post("/kcbert/prediction")
     def comment(text: Text) -> Any:

@@ -1,4 +1,4 @@
-"""A server that answers every request at once with the same bytes: what the load generator can do at most.
+"""A server that answers every request at once with the same bytes: it shows the limit of the load generator.
 
 python -m benchmarks.canned PORT
 """
@@ -16,7 +16,7 @@ RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length
 
 
 class Canned(asyncio.Protocol):
-    """Takes each piece that arrives for one request: true of a client that sends them whole, in turn."""
+    """Takes each piece that arrives for a request, which holds for a client that sends whole requests one after the other."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)

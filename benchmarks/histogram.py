@@ -1,4 +1,4 @@
-"""Latencies in fixed memory: a list that grows with every answer is work for the garbage collector, a stall of its own."""
+"""Latencies in fixed memory: a list that grows with every answer would make the garbage collector stall the generator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from array import array
 import numpy as np
 
 STEP = 10_000  # nanoseconds per bucket
-BUCKETS = 200_000  # up to 2 s; the last has everything slower
+BUCKETS = 200_000  # up to 2 s; the last bucket has everything slower
 
 
 class Histogram:
@@ -24,7 +24,7 @@ class Histogram:
         self.slowest = max(self.slowest, nanoseconds)
 
     def milliseconds(self, share: float) -> float:
-        """The upper edge of the bucket that `share` of the latencies reach at most, in ms; never above the slowest."""
+        """The latency in ms that `share` of the latencies do not exceed: a bucket's upper edge, and at most the slowest."""
         if not self.count:
             return float("nan")
         reached = np.cumsum(np.frombuffer(self._counts, dtype=np.uint64))

@@ -1,7 +1,7 @@
-"""What one call from the gateway to a runner costs, by the way that it goes. The runner does nothing.
+"""What a call from the gateway to a runner costs, by transport. The runner does nothing.
 
 - `pickle`: BentoML's proxy as `bentoml.depends()` makes it;
-- `json`: the same proxy with bodies that carry data only;
+- `json`: the same proxy with JSON bodies;
 - `frames`: `bunriwiki/ipc/`.
 
 python -m benchmarks.ipc [--calls 2000]
@@ -48,7 +48,7 @@ class Noop:
 
 
 def runner(folder: Path) -> None:
-    """A runner that is reached in all three ways."""
+    """A runner that serves all three transports."""
 
     def answer(batch: Sequence[str], version: str) -> Answers[Classification]:
         return Answers("noop", version, (ANSWER,) * len(batch))
@@ -65,16 +65,16 @@ def runner(folder: Path) -> None:
 
 
 async def measure(folder: Path, calls: int) -> dict[tuple[str, int], list[float]]:
-    """The seconds of each call, by way and size of the batch; the ways take turns."""
+    """The seconds of each call, by transport and batch size. The transports are measured in turn."""
     client = RunnerClient(folder, Classification)
     Noop.inject_config()  # type: ignore[attr-defined]
     proxies = {
         "pickle": RemoteProxy(f"file://{folder}/http", service=Noop),
         "json": RemoteProxy(f"file://{folder}/http", service=Noop, media_type="application/json"),
     }
-    await client.predict(["it is there"], "v1")
+    await client.predict(["warm-up"], "v1")
     await asyncio.sleep(START)
-    ways: dict[str, Call] = {
+    transports: dict[str, Call] = {
         "frames": lambda batch: client.predict(batch, "v1"),
         "json": lambda batch: proxies["json"].to_async.predict(batch, "v1"),
         "pickle": lambda batch: proxies["pickle"].to_async.predict(batch, "v1"),
@@ -83,11 +83,11 @@ async def measure(folder: Path, calls: int) -> dict[tuple[str, int], list[float]
     for size in SIZES:
         batch = ["정말 재미있어요"] * size
         for number in range(WARM_UP + calls):
-            for way, call in ways.items():
+            for transport, call in transports.items():
                 started = time.perf_counter()
                 await call(batch)
                 if number >= WARM_UP:
-                    found.setdefault((way, size), []).append(time.perf_counter() - started)
+                    found.setdefault((transport, size), []).append(time.perf_counter() - started)
     client.close()
     for proxy in proxies.values():
         await proxy.close()
@@ -104,11 +104,11 @@ def main() -> None:
         found = uvloop.run(measure(Path(name), given.calls))
         process.terminate()
         process.join()
-    print("| way | texts in the batch | p50 ms | p99 ms |")
+    print("| transport | texts in the batch | p50 ms | p99 ms |")
     print("|---|---|---|---|")
-    for (way, size), seconds in found.items():
+    for (transport, size), seconds in found.items():
         cuts = statistics.quantiles(seconds, n=100)
-        print(f"| {way} | {size} | {1000 * cuts[49]:.2f} | {1000 * cuts[98]:.2f} |")
+        print(f"| {transport} | {size} | {1000 * cuts[49]:.2f} | {1000 * cuts[98]:.2f} |")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A load that costs little: a fixed request over HTTP/1.1 keep-alive connections, with no garbage collector in the way.
+"""A load generator that costs little: a fixed request over HTTP/1.1 keep-alive connections, without garbage collection.
 
-Every answer must have the status 200 and exactly the body of the first. The result is a line of JSON.
+Every answer must have the status 200 and exactly the body of the first answer. The result is a line of JSON.
 
     python -m benchmarks.lean --port 3000 --clients 16 --seconds 60
 """
@@ -28,16 +28,16 @@ REQUEST = (
     % (PATH.encode(), len(BODY), BODY)
 )  # fmt: skip
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-TICK = 0.005  # seconds between two looks at the generator's own clock
-PATIENCE = 60.0  # seconds to wait for what is outstanding at the end
+TICK = 0.005  # seconds between two readings of the generator's own clock
+END_SECONDS = 60.0  # seconds to wait for outstanding answers at the end
 
 
 class BadResponseError(Exception):
-    """What came is no response that this client can read."""
+    """A response that this client cannot read."""
 
 
 def parse(received: bytes | bytearray) -> tuple[int, bytes] | None:
-    """Status and body of a whole response with a Content-Length; None when more has to come. Raises BadResponseError."""
+    """Status and body of a whole response with a Content-Length; None if it is incomplete. Raises BadResponseError."""
     end = received.find(b"\r\n\r\n")
     if end < 0:
         return None
@@ -56,7 +56,7 @@ class Load:
     """What came of a load. Times are in milliseconds.
 
     `failures` are counted by kind: a status, `body` (not that of the first answer), `closed`, `unreadable`, `unanswered`.
-    `own_stall` is how late the generator's own timer was at worst: an answer cannot be seen to be faster than that.
+    `own_stall` is how late the generator's own timer was at worst: the latency of an answer may be too high by that.
     """
 
     requests: int
@@ -74,16 +74,16 @@ class Load:
         return self.requests / self.seconds
 
 
-class _Tally:
-    """What the connections of a load share."""
+class _LoadStatistics:
+    """Shared by the connections of a load."""
 
     def __init__(self) -> None:
         self.latencies = Histogram()
         self.failures: Counter[str] = Counter()
         self.body: bytes | None = None
-        self.going = True
+        self.running = True
 
-    def take(self, status: int, body: bytes, nanoseconds: int) -> None:
+    def record(self, status: int, body: bytes, nanoseconds: int) -> None:
         self.latencies.add(nanoseconds)
         if status != 200:
             self.failures[str(status)] += 1
@@ -94,20 +94,20 @@ class _Tally:
 
 
 class _Connection(asyncio.Protocol):
-    """One client: sends, waits for the answer, sends again."""
+    """A client: sends, waits for the answer, sends again."""
 
-    def __init__(self, statistics: _Tally, ended: asyncio.Future[None]) -> None:
+    def __init__(self, statistics: _LoadStatistics, ended: asyncio.Future[None]) -> None:
         self._statistics = statistics
         self._ended = ended
         self._received = bytearray()
-        self._begun = 0
+        self._began = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._send()
 
     def _send(self) -> None:
-        self._begun = time.perf_counter_ns()
+        self._began = time.perf_counter_ns()
         self._transport.write(REQUEST)
 
     def data_received(self, data: bytes) -> None:
@@ -120,8 +120,8 @@ class _Connection(asyncio.Protocol):
         if response is None:
             return
         self._received.clear()
-        self._statistics.take(*response, time.perf_counter_ns() - self._begun)
-        if self._statistics.going:
+        self._statistics.record(*response, time.perf_counter_ns() - self._began)
+        if self._statistics.running:
             self._send()
         else:
             self._end()
@@ -138,27 +138,27 @@ class _Connection(asyncio.Protocol):
 
 
 async def run(port: int, *, clients: int, seconds: float, requests: int = 0) -> Load:
-    """Load 127.0.0.1:`port` for `seconds`, and on until there were `requests` answers."""
+    """Load 127.0.0.1:`port` for `seconds`, and longer until there are `requests` answers."""
     loop = asyncio.get_running_loop()
-    statistics = _Tally()
+    statistics = _LoadStatistics()
     ended: list[asyncio.Future[None]] = [loop.create_future() for _ in range(clients)]
-    begun = time.perf_counter()
+    began = time.perf_counter()
     for future in ended:
         await loop.create_connection(lambda future=future: _Connection(statistics, future), "127.0.0.1", port)  # type: ignore[misc]
     own_stall, last = 0.0, time.perf_counter()
     while not all(future.done() for future in ended):
-        if last - begun >= seconds and statistics.latencies.count >= requests:
+        if last - began >= seconds and statistics.latencies.count >= requests:
             break
         await asyncio.sleep(TICK)
         now = time.perf_counter()
         own_stall, last = max(own_stall, now - last - TICK), now
-    statistics.going = False
-    _, outstanding = await asyncio.wait(ended, timeout=PATIENCE)
+    statistics.running = False
+    _, outstanding = await asyncio.wait(ended, timeout=END_SECONDS)
     statistics.failures["unanswered"] += len(outstanding)
     latencies = statistics.latencies
     return Load(
         requests=latencies.count,
-        seconds=time.perf_counter() - begun,
+        seconds=time.perf_counter() - began,
         failures=dict(+statistics.failures),
         p50=latencies.milliseconds(0.5),
         p99=latencies.milliseconds(0.99),
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=3000)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--requests", type=int, default=0, help="go on until there were as many answers")
+    parser.add_argument("--requests", type=int, default=0, help="continue until there are this many answers")
     given = parser.parse_args()
     gc.collect()
     gc.freeze()

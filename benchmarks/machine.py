@@ -1,4 +1,4 @@
-"""Whether the machine was quiet: where it was not, a slow answer says nothing of the server."""
+"""Whether the machine was quiet: on a busy machine a slow answer tells nothing about the server."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Self
 
 import psutil
 
-MAX_FOREIGN = 0.05  # of all cores, for processes that are not ours
-MAX_STOLEN = 0.01  # of all cores, for other virtual machines
+MAX_FOREIGN = 0.05  # of all cores, used by other processes
+MAX_STOLEN = 0.01  # of all cores, used by other virtual machines
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Ticks:
 
 @dataclass(frozen=True)
 class Noise:
-    """What others did meanwhile: shares of all cores, and the load average of the last minute, which counts us too."""
+    """What others used, as shares of all cores, and the load average of the last minute, which includes the benchmark."""
 
     foreign: float
     stolen: float
@@ -42,14 +42,15 @@ class Noise:
         return self.foreign <= MAX_FOREIGN and self.stolen <= MAX_STOLEN
 
 
-class RolloutMonitor:
-    """The machine from now on. Ours is this process with all that it started."""
+class NoiseMonitor:
+    """Measures the machine from now on. The benchmark is this process with all its descendants."""
 
     def __init__(self) -> None:
         self._ticks = _ticks()
         self._own = _own_seconds()
 
     def noise(self) -> Noise:
+        """The noise since this monitor was made."""
         ticks = _ticks()
         total = max(1, ticks.total - self._ticks.total)
         own = (_own_seconds() - self._own) * os.sysconf("SC_CLK_TCK")
@@ -62,7 +63,7 @@ def _ticks() -> Ticks:
 
 
 def _own_seconds() -> float:
-    """Of this process, of its children that have ended, and of all that live below it."""
+    """The processor time of this process, of its children that have ended, and of its living descendants."""
     times = os.times()
     seconds = times.user + times.system + times.children_user + times.children_system
     for child in psutil.Process().children(recursive=True):

@@ -1,4 +1,4 @@
-"""What a user would pick instead (`baseline.py`), with a model that does nothing.
+"""The FastAPI alternative (`baseline.py`) with a model that does nothing.
 
 python -m benchmarks.noop_baseline PORT
 """

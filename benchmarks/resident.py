@@ -1,4 +1,4 @@
-"""The resident memory of a server's processes, by what each is for."""
+"""The resident memory of a server's processes, by role."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 import psutil
 
-GATEWAY = "bunriwiki"  # the name of the service that the gateway's process is given
+GATEWAY_SERVICE = "bunriwiki"  # the service name in the command line of the gateway's process
 
 
 def role(command: Sequence[str]) -> str:
-    """What a worker of BentoML is for: `gateway`, the model of a runner, or `other`."""
+    """The role of a BentoML worker, from its command line: `gateway`, the model of a runner, or `other`."""
     if "--service-name" not in command[:-1]:
         return "other"
     name = command[command.index("--service-name") + 1]
-    return "gateway" if name == GATEWAY else name
+    return "gateway" if name == GATEWAY_SERVICE else name
 
 
 def resident(parent: int) -> dict[str, float]:
-    """MB by role, with `parent` and the `sum`."""
+    """MB by role, for the process `parent` and its descendants, with their `sum`."""
     found = {"parent": _megabytes(psutil.Process(parent))}
     for process in psutil.Process(parent).children(recursive=True):
         name = role(process.cmdline())

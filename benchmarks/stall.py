@@ -1,7 +1,7 @@
 """The slowest answer and the memory under a sustained load, with a model that does nothing, side by side with FastAPI.
 
-In each run both servers start anew and are loaded in turn; each side gets at least --seconds and at least --requests. Memory is
-looked at after 20 s of load and at its end. The exit code is 1 when a bound of `verdict.py` does not hold.
+In each run both servers are started again and loaded in turn; each of them gets at least --seconds and at least --requests.
+Memory is measured after 20 s of load and at its end. The exit code is 1 when a bound of `bounds.py` is exceeded.
 
     python -m benchmarks.stall --seconds 120 --clients 16 --runs 5
 """
@@ -13,25 +13,23 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-from benchmarks import verdict
+from benchmarks import bounds
 from benchmarks.lean import Load
-from benchmarks.load import free_port
-from benchmarks.machine import RolloutMonitor
+from benchmarks.machine import NoiseMonitor
 from benchmarks.noop_service import noop_service
 from benchmarks.resident import resident
-from benchmarks.side_by_side import BIN, ROOT, start
+from benchmarks.serving import BIN, Served, serving
+from bunriwiki.testing.paths import ROOT
 
-EARLY = 20.0  # seconds of load before the first look at the memory
+EARLY = 20.0  # seconds of load before memory is measured first
 LONE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """What each side gets."""
+    """The load of each server."""
 
     seconds: float
     requests: int
@@ -39,7 +37,7 @@ class Options:
 
 
 def generator(port: int, *, clients: int, seconds: float, requests: int = 0) -> subprocess.Popen[bytes]:
-    """The load generator, started, in a process of its own."""
+    """The load generator, started in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.lean", "--port", str(port)]
     command += ["--clients", str(clients), "--seconds", str(seconds), "--requests", str(requests)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
@@ -47,47 +45,35 @@ def generator(port: int, *, clients: int, seconds: float, requests: int = 0) -> 
 
 def outcome(process: subprocess.Popen[bytes]) -> Load:
     """What a load generator reports, once it has ended."""
-    said, _ = process.communicate()
+    output, _ = process.communicate()
     if process.returncode:
         raise SystemExit("the load generator failed")
-    return Load(**json.loads(said))
+    return Load(**json.loads(output))
 
 
-def measure(server: subprocess.Popen[bytes], port: int, options: Options) -> verdict.Side:
-    """Load a server, and look at its memory and at the machine meanwhile; then a lone client."""
-    watch = RolloutMonitor()
-    loading = generator(port, clients=options.clients, seconds=options.seconds, requests=options.requests)
+def measure(server: Served, options: Options) -> bounds.Side:
+    """Load a server and measure its memory and the machine meanwhile; then do the same with a single client."""
+    monitor = NoiseMonitor()
+    loading = generator(server.port, clients=options.clients, seconds=options.seconds, requests=options.requests)
     time.sleep(min(EARLY, options.seconds / 2))
-    early = resident(server.pid)
+    early = resident(server.process.pid)
     load = outcome(loading)
-    late, noise = resident(server.pid), watch.noise()
-    lone = outcome(generator(port, clients=1, seconds=min(LONE_SECONDS, options.seconds)))
-    return verdict.Side(load=load, early=early, late=late, lone=lone, noise=noise)
+    late, noise = resident(server.process.pid), monitor.noise()
+    lone = outcome(generator(server.port, clients=1, seconds=min(LONE_SECONDS, options.seconds)))
+    return bounds.Side(load=load, early=early, late=late, lone=lone, noise=noise)
 
 
-@contextmanager
-def started(module: str, *, python: str, probe: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A module that serves on the port it is given, and that port. It ends with the block."""
-    port = free_port()
-    process, _ = start([python, "-m", module, str(port)], port, probe)
-    try:
-        yield process, port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def run_once(options: Options) -> verdict.Run:
-    """Both servers, started anew."""
-    plain = started("benchmarks.noop_baseline", python=str(BIN / "python"), probe="/docs")
+def run_once(options: Options) -> bounds.Run:
+    """Start and measure both servers."""
+    plain = serving([str(BIN / "python"), "-m", "benchmarks.noop_baseline", "{port}"], "/docs")
     with noop_service() as ours, plain as theirs:
-        return verdict.Run(measure(*ours, options), measure(*theirs, options))
+        return bounds.Run(measure(ours, options), measure(theirs, options))
 
 
-def of_the_generator(clients: int) -> Load:
+def generator_alone(clients: int) -> Load:
     """What the load generator can do, against a server that only writes."""
-    with started("benchmarks.canned", python=sys.executable, probe="/") as (_, port):
-        return outcome(generator(port, clients=clients, seconds=5))
+    with serving([sys.executable, "-m", "benchmarks.canned", "{port}"], "/") as server:
+        return outcome(generator(server.port, clients=clients, seconds=5))
 
 
 def line(name: str, load: Load) -> str:
@@ -101,24 +87,24 @@ def line(name: str, load: Load) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=120)
-    parser.add_argument("--requests", type=int, default=200_000, help="per side, at least; the load lasts until then")
+    parser.add_argument("--requests", type=int, default=200_000, help="per server, at least; the load lasts until then")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--runs", type=int, default=5)
     given = parser.parse_args()
     options = Options(given.seconds, given.requests, given.clients)
-    print(line("generator alone", of_the_generator(given.clients)), flush=True)
+    print(line("generator alone", generator_alone(given.clients)), flush=True)
     runs = []
     for number in range(1, given.runs + 1):
         runs.append(run_once(options))
         for name, side in (("ours", runs[-1].ours), ("FastAPI", runs[-1].theirs)):
             print(line(f"run {number}, {name}", side.load), flush=True)
             print(f"    memory {side.early['sum']:.1f} MB early, {side.late['sum']:.1f} MB at the end", flush=True)
-    print(f"\n{verdict.table(runs)}\n")
-    for sentence in verdict.disturbed(runs):
+    print(f"\n{bounds.table(runs)}\n")
+    for sentence in bounds.noisy(runs):
         print(sentence)
-    failed = verdict.broken(runs)
-    print("\n".join(failed) or "All bounds hold.")
-    sys.exit(bool(failed))
+    exceeded = bounds.exceeded(runs)
+    print("\n".join(exceeded) or "All bounds hold.")
+    sys.exit(bool(exceeded))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Our ASGI application outside of BentoML's.
+"""Puts an ASGI application outside of BentoML's.
 
-BentoML wraps an application in its own middlewares, and `add_asgi_middleware` comes inside of them. They cost 40 % of the
-gateway's time in the application; one of them keeps all that belongs to a request for as long as its timeout, another makes a
-metrics series per path that a client makes up (docs/upstream/). So ours is the one that uvicorn calls, in every process and
-every way of serving.
+BentoML wraps an application in its own middlewares, and `add_asgi_middleware` adds one inside of them. They take 40 % of the
+gateway's time in the application; one of them keeps the memory of a request until its timeout, another creates a metrics
+series for every path that a client sends (docs/upstream/). So uvicorn calls the outer application directly, in every process
+and every way of serving.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 def put_outside(service: Service[Any], wrap: Callable[[ASGIApp], ASGIApp]) -> None:
-    """Have `service` be served by `wrap(routes)`.
+    """Have `service` served by `wrap(routes)`.
 
-    `routes` are BentoML's for the service, with its start and its stop, but without its middlewares.
+    `routes` are BentoML's routes of the service, with its startup and shutdown, but without its middlewares.
     """
 
     class Outside(Service[Any]):
-        __slots__ = ()  # or the class of an object that is there already could not be changed
+        __slots__ = ()  # required to change the class of an existing object
 
         def to_asgi(self, is_main: bool = True) -> ASGIApp:
             return wrap(_without_middlewares(super().to_asgi(is_main)))
@@ -39,9 +39,9 @@ def _without_middlewares(app: Starlette) -> ASGIApp:
 
 
 def closed_to_requests(routes: ASGIApp) -> ASGIApp:
-    """`routes` for a process that answers nobody over HTTP: it starts and stops with it, and that is all.
+    """An application that passes startup and shutdown on to `routes`, and rejects every request.
 
-    BentoML's routes of a runner unpickle what is sent to them, so nothing reaches them.
+    BentoML's routes of a runner unpickle request bodies, so no request may reach them.
     """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,8 +1,8 @@
-"""How the parent starts a runner's worker: in a sandbox, with an environment without secrets, behind a socket of its own.
+"""How the parent starts a runner's worker: in a sandbox, with an environment without secrets, behind its own socket.
 
-What a worker answers with comes from a registry, and a pyfunc is other people's code. So a worker may read its code, its
-libraries and the models, write what it says of itself, and answer who connects to its socket; it may open no connection and
-start no process.
+A worker runs models from a registry, and a pyfunc is third-party code. So a worker may read its code, its libraries and the
+models, write its heartbeat and its metrics, and answer connections to its socket; it must not open connections or start
+processes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bunriwiki.sandbox.policy import Policy
 from bunriwiki.settings import PREFIX, Settings
 from bunriwiki.telemetry.logs import ADDRESS
 
-# Of BUNRIWIKI_...; what else there is concerns the gateway or the sidecar, or is a secret.
+# Of BUNRIWIKI_...; the others are for the gateway or the sidecar, or are secrets.
 SETTINGS = (
     "models", "model_store", "gateway_workers", "runner_workers", "threads", "deadline_seconds", "max_rss_mb", "drain_seconds",
     "log_level",
@@ -32,19 +32,19 @@ CODE = Path(__file__).parent.parent
 
 
 def environment(given: Mapping[str, str], temporary: Path) -> dict[str, str]:
-    """The environment of a runner's worker, from the parent's: an allow-list."""
+    """The environment of a runner's worker: those variables of the parent's environment that are on the allow-list."""
     allowed = {*VARIABLES, ADDRESS, *(f"BENTOML_{name}" for name in BENTOML), *(PREFIX + name.upper() for name in SETTINGS)}
     kept = {name: value for name, value in given.items() if name in allowed or name.startswith(PREFIXES)}
     return {
         **kept,
         "TMPDIR": str(temporary),
-        "PYTHONPATH": ":".join([str(CODE), *filter(None, [given.get("PYTHONPATH")])]),  # for the launcher, whatever the folder
-        "JOBLIB_MULTIPROCESSING": "0",  # or it would try processes, warn that it may not, and do without
+        "PYTHONPATH": ":".join([str(CODE), *filter(None, [given.get("PYTHONPATH")])]),  # for the launcher, in any folder
+        "JOBLIB_MULTIPROCESSING": "0",  # joblib would warn that it cannot start processes
     }
 
 
 def policy(model: str, settings: Settings, *, sockets: Path, writable: list[Path]) -> Policy:
-    """What a worker of `model` may do. Its socket is made in `sockets`."""
+    """What a worker of `model` may do. Its socket is created in `sockets`; it may also write to the folders `writable`."""
     layout = Layout(settings.model_store)
     bentos = Path(str(BentoMLContainer.bentoml_home.get())) / "bentos"
     readable = (*_code(), bentos, *_homes(Path(sys.executable)), settings.models, layout.root)
@@ -52,18 +52,18 @@ def policy(model: str, settings: Settings, *, sockets: Path, writable: list[Path
         readable=tuple(map(str, readable)),
         writable=tuple(str(path) for path in (layout.run, sockets, *writable) if path.is_dir()),
         listen=str(sockets / f"{{pid}}{SOCKET}"),
-        # The sentiment model may be other people's code; the engines of the others are ours, and may be on a GPU.
+        # The sentiment model may be third-party code; the engines of the others are part of the project, and may use a GPU.
         devices=() if model == "sentiment" else tuple(str(path) for name in GPUS for path in Path("/dev").glob(name)),
     )
 
 
 def _code() -> list[Path]:
-    """The Bento; of a clone, what is in it but for hidden files: those are no code, and `.env` may hold secrets."""
+    """The folder of the Bento, or everything in the clone except hidden files: `.env` may contain secrets."""
     if (CODE.parent / "bento.yaml").is_file():
         return [CODE.parent]
     return [path for path in CODE.iterdir() if not path.name.startswith(".")]
 
 
 def _homes(python: Path) -> list[Path]:
-    """Where an interpreter lies, its environment, and the one that this was made of."""
+    """The folder of an interpreter's environment, and of the interpreter that the environment was created with."""
     return [python.absolute().parent.parent, python.resolve().parent.parent]

@@ -1,11 +1,11 @@
-"""The settings, from the environment: what both planes share, and the data plane's. `model_sync/settings.py` has the sidecar's.
+"""The settings of the service and those that it shares with the sidecar, from the environment.
 
-Every variable but `PORT` and MLflow's own starts with `BUNRIWIKI_`; `docs/settings.md` has the table. A wrong value stops the
-start with a sentence that names the variable.
+All variables except `PORT` and MLflow's own start with `BUNRIWIKI_`; `docs/settings.md` has the table. The process does not
+start with a wrong value; the error names the variable. `model_sync/settings.py` has the sidecar's own settings.
 
 python -m bunriwiki.settings
 
-Says whether a sidecar is wanted.
+Prints `yes` if a sidecar should run, else `no`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from bunriwiki.artifacts.manifest import MODELS
 
 PREFIX = "BUNRIWIKI_"
-SOURCE = re.compile(r"s3|mlflow(:.+)?|local:.+")
+# The kinds of registry, as BUNRIWIKI_SOURCES may name them. model_sync/registries.py opens each kind.
+SOURCE_FORMS = ("s3", "mlflow", "mlflow:<registered model>", "local:<folder>")
 
 
 @dataclass(frozen=True, slots=True)
 class SourceChoice:
-    """The registry of one model: its kind (s3, mlflow, local), and the registered model's name or the folder; else ""."""
+    """The registry of one model: its kind, and what follows the colon in BUNRIWIKI_SOURCES (or the default of the kind)."""
 
     kind: str
     place: str
@@ -38,19 +39,19 @@ class SourceChoice:
 
 @dataclass(frozen=True, slots=True)
 class VitalLimits:
-    """What a worker may take, and who it is one of.
+    """The limits of a worker.
 
-    `memory` is in bytes, 0 for any; `workers` is how many processes of the service answer when all are there; `last_word` are
-    the seconds after which a worker that was told to end is ended.
+    `max_rss_bytes` is its resident memory, 0 for no limit; `workers` is the number of workers of the whole service;
+    `shutdown_seconds` is the time after which a worker that does not end by itself is killed.
     """
 
-    memory: int
+    max_rss_bytes: int
     workers: int
-    last_word: float
+    shutdown_seconds: float
 
 
 class CommonSettings(BaseSettings):
-    """What both planes have to know."""
+    """The settings that service and sidecar share."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
@@ -58,103 +59,112 @@ class CommonSettings(BaseSettings):
         default=Path(__file__).parent.parent / "models", description="Folder with the fallback version of each model."
     )
     model_store: Path = Field(
-        default=Path.home() / "bunriwiki", description="Folder with the published versions; made where there is none."
+        default=Path.home() / "bunriwiki", description="Folder of the model store; created if it does not exist."
     )
     sync: Literal["auto", "off"] = Field(
-        default="auto", description="`auto`: the sidecar runs where a registry is configured; `off`: never."
+        default="auto", description="`auto`: the sidecar runs if a registry is configured; `off`: it never does."
     )
     sources: str = Field(
         default="yolo=s3 kcbert=s3 sentiment=mlflow",
-        description="The registry of each model: `s3`, `mlflow`, `mlflow:<registered model>`, or `local:<folder>`.",
+        description=f"The registry of each model: `{'`, `'.join(SOURCE_FORMS[:-1])}`, or `{SOURCE_FORMS[-1]}`.",
     )
     s3_uri: str = Field(
-        default="", pattern=r"^(s3://[^/]+(/.*)?)?$", description="Where `latest_model.yaml` lies: `s3://bucket/prefix`."
+        default="", pattern=r"^(s3://[^/]+(/.*)?)?$", description="Folder of `latest_model.yaml`: `s3://bucket/prefix`."
     )
-    mlflow_tracking_uri: str = Field(default="", validation_alias="MLFLOW_TRACKING_URI", description="The MLflow server.")
-    mlflow_model: str = Field(default="ensemble-sentiment-model", description="The registered model where a source names none.")
-    admin_token: str = Field(default="", description="Tokens, separated by commas, that open the administration routes.")
-    log_level: str = Field(default="INFO", pattern="^(TRACE|DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
+    mlflow_tracking_uri: str = Field(
+        default="", validation_alias="MLFLOW_TRACKING_URI", description="URL of the MLflow server."
+    )
+    mlflow_model: str = Field(
+        default="ensemble-sentiment-model", description="The registered model, where `BUNRIWIKI_SOURCES` names none."
+    )
+    admin_token: str = Field(default="", description="Tokens for the administration routes, separated by commas.")
+    log_level: str = Field(
+        default="INFO", pattern="^(TRACE|DEBUG|INFO|WARNING|ERROR)$", description="Lowest level that is logged."
+    )
 
     @property
     def admin_tokens(self) -> list[str]:
-        """The tokens, one by one."""
+        """The tokens in `admin_token`."""
         return [token.strip() for token in self.admin_token.split(",") if token.strip()]
 
     @field_validator("sources")
     @classmethod
-    def _is_a_table(cls, sources: str) -> str:
+    def _check_sources(cls, sources: str) -> str:
+        pattern = "|".join(re.sub("<.+>", ".+", form) for form in SOURCE_FORMS)
         for entry in re.split(r"[\s,]+", sources.strip()):
             model, _, source = entry.partition("=")
-            if model not in MODELS or not SOURCE.fullmatch(source):
+            if model not in MODELS or not re.fullmatch(pattern, source):
                 raise ValueError(
-                    f"{entry!r} is to be <model>=s3, =mlflow, =mlflow:<registered model> or =local:<folder>, "
-                    f"with a model of {', '.join(MODELS)}"
+                    f"{entry!r} must be <model>=<registry>, with a model of {', '.join(MODELS)} "
+                    f"and a registry of {', '.join(SOURCE_FORMS)}"
                 )
         return sources
 
     @property
     def choices(self) -> Mapping[str, SourceChoice]:
-        """By model, where it comes from; a model whose registry is not configured comes from nowhere."""
+        """The registry of each model. A model whose registry is not configured is left out."""
+        addresses = {"s3": self.s3_uri, "mlflow": self.mlflow_tracking_uri}
+        defaults = {"mlflow": self.mlflow_model}
         found = {}
         for entry in re.split(r"[\s,]+", self.sources.strip()):
             model, _, source = entry.partition("=")
             kind, _, place = source.partition(":")
-            if {"s3": self.s3_uri, "mlflow": self.mlflow_tracking_uri}.get(kind, "local"):
-                found[model] = SourceChoice(kind, place or (self.mlflow_model if kind == "mlflow" else ""))
+            if addresses.get(kind, place):  # a kind without a setting for its address is configured by its place
+                found[model] = SourceChoice(kind, place or defaults.get(kind, ""))
         return found
 
     @property
     def syncs(self) -> bool:
-        """Whether a sidecar brings new versions."""
+        """Whether a sidecar should run."""
         return self.sync == "auto" and bool(self.choices)
 
 
 class Settings(CommonSettings):
-    """What an operator may choose. The defaults serve the models that the repository ships."""
+    """The settings of the service. With the defaults it serves the bundled fallback models."""
 
-    port: int = Field(default=3000, ge=1, le=65535, validation_alias="PORT", description="Port of the REST door.")
-    gateway_workers: int = Field(default=1, ge=1, description="Processes that speak HTTP.")
-    runner_workers: int = Field(default=1, ge=1, description="Processes per model.")
+    port: int = Field(default=3000, ge=1, le=65535, validation_alias="PORT", description="Port of the REST server.")
+    gateway_workers: int = Field(default=1, ge=1, description="Processes that serve HTTP and gRPC.")
+    runner_workers: int = Field(default=1, ge=1, description="Runner processes per model.")
     threads: int = Field(default=0, ge=0, description="Threads per forward pass; 0: as many as there are cores, at most 4.")
-    max_queue_size: int = Field(default=512, ge=1, description="Requests that may wait per model; more are answered 503.")
-    deadline_seconds: float = Field(default=30, gt=0, description="Seconds after which a request is answered 504.")
-    max_rss_mb: int = Field(default=0, ge=0, description="MB of memory above which a worker is replaced; 0: any.")
+    max_queue_size: int = Field(
+        default=512, ge=1, description="Requests that may wait per model; further ones are answered with 503."
+    )
+    deadline_seconds: float = Field(default=30, gt=0, description="Seconds after which a request is answered with 504.")
+    max_rss_mb: int = Field(default=0, ge=0, description="Resident memory in MB above which a worker is replaced; 0: no limit.")
     drain_seconds: float = Field(
-        default=1, ge=0, description="Seconds between becoming unready and closing the door on SIGTERM."
+        default=1, ge=0, description="Seconds on SIGTERM between becoming unready and rejecting new connections."
     )
-    # All addresses, as BentoML's HTTP port is open to by default.
-    grpc_host: str = Field(default="0.0.0.0", description="Address that the gRPC door listens on.")  # noqa: S104
-    grpc_port: int = Field(default=3001, ge=0, le=65535, description="Port of the gRPC door; 0: none.")
+    # All addresses, like BentoML's HTTP port by default.
+    grpc_host: str = Field(default="0.0.0.0", description="Address that the gRPC server listens on.")  # noqa: S104
+    grpc_port: int = Field(default=3001, ge=0, le=65535, description="Port of the gRPC server; 0: no gRPC.")
     grpc_certificate: FilePath | None = Field(
-        default=None, description="PEM file with the gRPC door's certificate chain, for TLS."
+        default=None, description="PEM file with the certificate chain of the gRPC server, for TLS."
     )
-    grpc_key: FilePath | None = Field(default=None, description="PEM file with its key.")
+    grpc_key: FilePath | None = Field(default=None, description="PEM file with the key of the certificate.")
     grpc_clients: FilePath | None = Field(
-        default=None, description="PEM file with the authorities whose clients are let in, for mutual TLS."
+        default=None, description="PEM file with the certificate authorities of accepted clients, for mutual TLS."
     )
-    sync_url: str = Field(
-        default="http://127.0.0.1:3002", pattern="^https?://.+$", description="Where the sidecar's API answers."
-    )
+    sync_url: str = Field(default="http://127.0.0.1:3002", pattern="^https?://.+$", description="URL of the sidecar's API.")
     start_wait_seconds: float = Field(
-        default=60, ge=0, description="Seconds that the start waits at most for the sidecar's first look at the registries."
+        default=60, ge=0, description="Seconds that the start waits at most for the first sync with the registries."
     )
-    log_requests: bool = Field(default=True, description="One line per request.")
+    log_requests: bool = Field(default=True, description="Whether each request is logged.")
 
     @model_validator(mode="after")
-    def _tls_is_whole(self) -> Self:
+    def _tls_is_complete(self) -> Self:
         if (self.grpc_certificate is None) != (self.grpc_key is None):
-            raise ValueError("BUNRIWIKI_GRPC_CERTIFICATE and BUNRIWIKI_GRPC_KEY go together")
+            raise ValueError("BUNRIWIKI_GRPC_CERTIFICATE and BUNRIWIKI_GRPC_KEY must be set together")
         if self.grpc_clients and not self.grpc_certificate:
-            raise ValueError("BUNRIWIKI_GRPC_CLIENTS needs BUNRIWIKI_GRPC_CERTIFICATE and BUNRIWIKI_GRPC_KEY")
+            raise ValueError("BUNRIWIKI_GRPC_CLIENTS requires BUNRIWIKI_GRPC_CERTIFICATE and BUNRIWIKI_GRPC_KEY")
         return self
 
     @property
     def vital_limits(self) -> VitalLimits:
-        """What follows from these settings for each worker."""
+        """The limits of each worker."""
         return VitalLimits(
-            memory=self.max_rss_mb * 2**20,
+            max_rss_bytes=self.max_rss_mb * 2**20,
             workers=self.gateway_workers + len(MODELS) * self.runner_workers,
-            last_word=self.drain_seconds + 2 * self.deadline_seconds + 10,  # HTTP, then gRPC, and what lies between
+            shutdown_seconds=self.drain_seconds + 2 * self.deadline_seconds + 10,  # HTTP, then gRPC, and the steps between
         )
 
 
@@ -162,16 +172,16 @@ SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 
 def read(kind: type[SettingsT]) -> SettingsT:
-    """The settings of this process. Ends the process when one of them is wrong."""
+    """Read settings from the environment. Ends the process if a value is wrong."""
     try:
         return kind()
     except ValidationError as error:
-        sys.exit("Wrong setting. " + "; ".join(_sentence(one) for one in error.errors()))
+        sys.exit("Wrong setting. " + "; ".join(_sentence(detail) for detail in error.errors()))
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The data plane's settings, read once. Ends the process when one of them is wrong."""
+    """The settings of the service, read once. Ends the process if a value is wrong."""
     return read(Settings)
 
 
@@ -180,7 +190,7 @@ def _variable(name: str) -> str:
 
 
 def _sentence(error: ErrorDetails) -> str:
-    if not error["loc"]:  # of several settings together: the message names them
+    if not error["loc"]:  # about several settings: the message names them
         return error["msg"].removeprefix("Value error, ")
     message = error["msg"].removeprefix("Value error, ")
     return f"{_variable(str(error['loc'][0]))}={error['input']!r}: {message}"

@@ -1,8 +1,8 @@
-"""The parent of all workers: starts a dead one again soon, and stops them in order.
+"""The parent of all workers: restarts dead workers soon, and stops the workers in order.
 
-BentoML starts its workers through circus' arbiter. Left alone it looks for dead workers every ten seconds only, and stops
-gateway and runners at the same moment, so that runners die under batches that wait. Both are changed here, in the one place
-that every way of serving passes through: `bentoml serve` in the clone, of a Bento, and in a container.
+BentoML starts its workers through circus' arbiter. By default it looks for dead workers only every ten seconds, and stops
+gateway and runners at the same moment, so that runners end while batches wait for them. The arbiter here changes both, for
+every way of serving: `bentoml serve` in the clone, of a Bento, and in a container.
 """
 
 from __future__ import annotations
@@ -33,54 +33,54 @@ from bunriwiki.protocols.grpc.port import reserve
 from bunriwiki.settings import settings
 from bunriwiki.telemetry import logs
 
-GATEWAY = "service"  # the names that BentoML gives to the gateway's watcher and socket
+GATEWAY_WATCHER = "service"  # BentoML's names for the gateway's watcher and socket
 GATEWAY_SOCKET = "_bento_api_server"
-SO_ATTACH_FILTER = 26  # of Linux; Python does not name it
-RUNNER = "service_"  # and to a runner's, before the model
-POLL_SECONDS = 2  # seconds between two looks at the workers
-SOCKETS = "BUNRIWIKI_SOCKETS"  # the variable with the folder in which each runner has a folder with its workers' sockets
-CLOSING = 1.0  # seconds for the workers to take what is left in the kernel's queue, and for slow clients to send it
+RUNNER_PREFIX = "service_"  # of the name of a runner's watcher; the model follows
+SO_ATTACH_FILTER = 26  # of Linux; Python has no name for it
+POLL_SECONDS = 2  # between two checks for dead workers
+SOCKETS = "BUNRIWIKI_SOCKETS"  # names the folder that has a folder with the workers' sockets for each runner
+CLOSING_SECONDS = 1.0  # for the workers to accept the connections in the kernel's queue, and for slow clients to send requests
 
 
 class OrderlyArbiter(circus.Arbiter):
-    """Stops the gateway's workers, waits until they have answered what is in flight, and only then stops the runners."""
+    """Stops the gateway's workers, waits until they have answered the requests in flight, and only then stops the runners."""
 
     _stopping: bool
     held_port: socket.socket | None = None
 
     def __init__(self, watchers: list[Watcher], **options: Any) -> None:
-        # Of this start, and for this user only: the sockets of the runners, and of circus. BentoML has circus listen on TCP
-        # ports, where any local user may ask for the workers' environment, and for commands to be run.
+        # The sockets of the runners and of circus, accessible to this user only. BentoML has circus listen on TCP ports, where
+        # every local user may read the workers' environment and run commands.
         self._folder = Path(tempfile.mkdtemp(prefix="bunriwiki-"))
         endpoints = {name: f"ipc://{self._folder / name}" for name in ("endpoint", "pubsub_endpoint")}
         super().__init__(watchers, **{**options, **endpoints, "check_delay": POLL_SECONDS})
-        # BentoML keeps every server's metrics in one folder, and wipes it at each start: two would lose each other's.
+        # BentoML keeps the metrics of all servers in one folder and clears it at each start: two servers would lose counts.
         self._metrics = self._folder / "metrics"
         self._metrics.mkdir()
         layout = Layout(settings().model_store)
         self._heartbeats = Heartbeats(layout.run)
-        with contextlib.suppress(OSError):  # a store that cannot be written to: no version waits for the workers then
+        with contextlib.suppress(OSError):  # without write access, promotions do not wait for the workers
             layout.run.mkdir(parents=True, exist_ok=True)
         for watcher in watchers:
-            watcher.respawn = True  # BentoML switches it off in containers, where a dead worker would stay dead
+            watcher.respawn = True  # BentoML turns it off in containers, where a dead worker would stay dead
             watcher.env |= {
                 "PROMETHEUS_MULTIPROC_DIR": str(self._metrics),
                 SOCKETS: str(self._folder),
                 logs.ADDRESS: logs.address(),
             }
-            watcher.hooks["after_reap"] = self._clear_away
-            model = watcher.name.removeprefix(RUNNER)
+            watcher.hooks["after_reap"] = self._clean_up
+            model = watcher.name.removeprefix(RUNNER_PREFIX)
             if model in MODELS:
-                self._launch_in_a_sandbox(watcher, model)
+                self._launch_sandboxed(watcher, model)
 
-    def _launch_in_a_sandbox(self, watcher: Watcher, model: str) -> None:
-        """Have the workers of a runner started as `runner_launch` says."""
+    def _launch_sandboxed(self, watcher: Watcher, model: str) -> None:
+        """Have the workers of a runner started in a sandbox (see `runner_launch`)."""
         sockets, temporary = self._folder / model, self._folder / f"{model}-tmp"
         sockets.mkdir()
         temporary.mkdir()
         policy = runner_launch.policy(model, settings(), sockets=sockets, writable=[temporary, self._metrics])
-        # circus hands its sockets to every process; this one keeps that of its own service.
-        own = watcher.args[watcher.args.index("--fd") + 1]  # circus puts the number there
+        # Every process inherits all of circus' sockets; a runner keeps only that of its own service.
+        own = watcher.args[watcher.args.index("--fd") + 1]  # a placeholder that circus replaces by the number
         fields = policy.to_json().replace('"keep": []', f'"keep": [{own}]')
         watcher.args = ["-m", "bunriwiki.sandbox", fields, sys.executable, *watcher.args]
         watcher.env = runner_launch.environment(watcher.env, temporary)
@@ -89,22 +89,22 @@ class OrderlyArbiter(circus.Arbiter):
     def stop(self) -> Generator[Any, Any, None]:
         if self._stopping:
             return
-        self._stopping = True  # no more looks: one that finds no gateway would end everything at once, with an error
-        gateway = next((watcher for watcher in self.watchers if watcher.name == GATEWAY), None)
+        self._stopping = True  # no more checks: without a gateway, a check would end everything at once with an error
+        gateway = next((watcher for watcher in self.watchers if watcher.name == GATEWAY_WATCHER), None)
         if gateway is not None:
             logger.info("stopping the gateway")
             stopped = gateway._stop()
             yield sleep(settings().drain_seconds)
             yield _shut(self.sockets[GATEWAY_SOCKET])
             yield stopped
-        while self._exclusive_running_command is not None:  # a look that had begun: circus rejects to stop during one
+        while self._exclusive_running_command is not None:  # circus does not stop during a check
             yield sleep(0.05)
         logger.info("stopping the runners")
         yield super().stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _clear_away(self, *, process_pid: int, **_: Any) -> None:
-        """Forget what a dead worker said of itself: no new version waits for it, and no gauge goes on to show it."""
+    def _clean_up(self, *, process_pid: int, **_: Any) -> None:
+        """Delete the heartbeat, the sockets and the gauges of a dead worker, so that no promotion waits for it."""
         mark_process_dead(process_pid, str(self._metrics))
         for socket_file in self._folder.glob(f"*/{process_pid}.*"):
             socket_file.unlink(missing_ok=True)
@@ -113,9 +113,9 @@ class OrderlyArbiter(circus.Arbiter):
 
 
 def supervise() -> None:
-    """Have BentoML start its workers through OrderlyArbiter. To be called in the parent, before it does.
+    """Have BentoML start its workers through OrderlyArbiter. Call it in the parent, before BentoML starts them.
 
-    Ends the process when another service has the gRPC door's port.
+    Ends the process if another service has the gRPC port.
     """
     if settings().grpc_port:
         OrderlyArbiter.held_port = reserve(settings().grpc_host, settings().grpc_port)
@@ -124,21 +124,21 @@ def supervise() -> None:
 
 @coroutine
 def _shut(listening: CircusSocket) -> Generator[Any, Any, None]:
-    """Reject new connections without losing one that the kernel has already accepted.
+    """Reject new connections without losing those that the kernel has already accepted.
 
-    The parent shares the listening socket with its workers. Were it left open while they stop, connections would go on to be
-    accepted that nobody answers. So: no packet reaches it any more (whoever tries, tries again in a second, and is rejected
-    then), a moment for the workers to take what stands in its queue, the end of listening. Ending it at once would cut off what
-    has just come into the queue.
+    The parent shares the listening socket with its workers. If it stayed open while they stop, the kernel would accept
+    connections that no worker answers; if it were closed at once, the connections in its queue would be cut off. So a filter
+    drops all packets to it (clients retry after a second, and are rejected then), the workers get a moment to accept the
+    connections in the queue, and then it stops listening.
     """
     listening.listen(0)
-    with contextlib.suppress(OSError):  # a kernel without filters: a connection that comes in this very moment may be lost
+    with contextlib.suppress(OSError):  # a kernel without socket filters: a connection that arrives now may be lost
         _drop_packets(listening)
-    yield sleep(CLOSING)
+    yield sleep(CLOSING_SECONDS)
     listening.shutdown(2)
 
 
 def _drop_packets(listening: CircusSocket) -> None:
-    """Attach a filter to a socket that lets nothing through (Linux, classic BPF: one instruction, return 0)."""
+    """Attach a filter that drops every packet (Linux, classic BPF: one instruction, return 0)."""
     instruction = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
     listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(instruction)))

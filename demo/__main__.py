@@ -1,8 +1,8 @@
-"""New versions go live under load, a broken one does not, and one is rolled back: a few minutes in one screen.
+"""New versions go live under load, a broken version does not, and a rollback: a few minutes in a terminal screen.
 
 python -m demo
 
-Ends with 0 when everything happened as it should, else with 1 and a sentence.
+Ends with 0 when everything happened as expected, else with 1 and a sentence.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from bunriwiki.artifacts.manifest import MODELS
+from demo.deployment import CLIENTS, WORKERS, Deployment, deployed, under_load
 from demo.screen import Screen
-from demo.stage import CLIENTS, WORKERS, Stage, loaded, staged
-from demo.status import figures
+from demo.status import load_metrics
 
 STEPS = 7
-BREATH = 5.0  # seconds to look at what happened
-AT_MOST = 180.0  # seconds until a published version serves or is rejected, on a busy machine
+PAUSE = 5.0  # seconds to look at what happened
+TIMEOUT = 180.0  # seconds until a published version serves or is rejected, on a busy machine
 REJECTION = re.compile(r"^quality: macro F1 \d+\.\d")
 
 
-class NotAsItShouldBeError(Exception):
-    """A sentence that says what happened instead."""
+class DemoError(Exception):
+    """Something else happened than expected. The message is a sentence that says what."""
 
 
 def main() -> None:
-    warnings.simplefilter("ignore")  # what a library says would be written across the screen
+    warnings.simplefilter("ignore")  # libraries would write across the screen
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # also where a shell had it ignored
         signal.signal(number, signal.default_int_handler)
@@ -41,122 +41,127 @@ def main() -> None:
     screen = Screen(console, STEPS)
     try:
         with screen:
-            play(screen)
+            run(screen)
     except KeyboardInterrupt:
-        sys.exit("The demo was ended; everything is tidied up.")
-    except Exception as error:  # whatever it is, it is said in a sentence
+        sys.exit("The demo was interrupted; everything is cleaned up.")
+    except Exception as error:  # every error ends the demo with a sentence
         sentence = str(error).partition("\n")[0] or type(error).__name__
-        sys.exit("\n".join([*screen.last_log, f"The demo did not go as it should: {sentence}"]))
-    console.print("Everything happened as it should, and is tidied up.")
+        sys.exit("\n".join([*screen.last_log, f"The demo failed: {sentence}"]))
+    console.print("Everything happened as expected, and is cleaned up.")
 
 
-def play(screen: Screen) -> None:
-    """The show. Raises NotAsItShouldBeError."""
+def run(screen: Screen) -> None:
+    """The whole demo. Raises DemoError."""
     screen.step("Everything starts", "")
-    with staged(lambda what: screen.hint(f"Starting: {what}")) as stage:
-        screen.stage = stage
+    with deployed(lambda what: screen.hint(f"Starting: {what}")) as deployment:
+        screen.deployment = deployment
         try:
-            took = watch_start(stage)
-            screen.note(f"v1 of each model was judged and serves on {WORKERS} workers each, {took:.0f} s after the start")
-            with loaded(stage):
-                act(screen, stage)
-            screen.step("Was anybody disturbed?", f"{CLIENTS} clients asked all the time, of every model")
-            check_load(screen, stage)
-            time.sleep(BREATH)
-            screen.step("The end", "Everything is tidied up: the processes, and the temporary folder")
+            took = expect_start(deployment)
+            screen.note(f"v1 of each model was evaluated and serves on {WORKERS} workers each, {took:.0f} s after the start")
+            with under_load(deployment):
+                change_versions(screen, deployment)
+            screen.step("Did any request fail?", f"{CLIENTS} clients sent requests to every model all the time")
+            expect_no_failures(screen, deployment)
+            time.sleep(PAUSE)
+            screen.step("The end", "The processes are ended, and the temporary folder is deleted")
         except BaseException:
             screen.keep_log()
             raise
 
 
-def act(screen: Screen, stage: Stage) -> None:
+def change_versions(screen: Screen, deployment: Deployment) -> None:
     """What happens under load."""
-    screen.step("A data scientist publishes kcbert v2 and yolo v2 to S3", "S3 sends a message to SQS; the sidecar looks")
-    time.sleep(BREATH)
+    screen.step("A data scientist publishes kcbert v2 and yolo v2 to S3", "S3 sends a message to SQS; the sidecar syncs")
+    time.sleep(PAUSE)
     published = datetime.now(UTC)
     for model in ("kcbert", "yolo"):
-        stage.publish(model, "v2")
+        deployment.publish(model, "v2")
     for model in ("kcbert", "yolo"):
-        watch_swap(screen, stage, model, "v2", published=published, trigger="sqs")
+        expect_promotion(screen, deployment, model, "v2", published=published, trigger="sqs")
     screen.step("And registers sentiment 2 in MLflow", "The alias champion moves; MLflow calls the sidecar's webhook")
     published = datetime.now(UTC)
-    watch_swap(screen, stage, "sentiment", stage.register("second"), published=published, trigger="webhook")
+    expect_promotion(screen, deployment, "sentiment", deployment.register("second"), published=published, trigger="webhook")
     screen.step("A broken version: kcbert v3, whose classes are mixed up", "It loads and answers; only its answers are wrong")
-    watch_rejection(screen, stage, "kcbert", "v3")
+    expect_rejection(screen, deployment, "kcbert", "v3")
     screen.step("An operator rolls kcbert back", "POST /models/kcbert/rollback on the sidecar: v1 is still on disk")
-    watch_rollback(screen, stage, "kcbert", "v2", "v1")
+    expect_rollback(screen, deployment, "kcbert", "v2", "v1")
 
 
-def watch_start(stage: Stage) -> float:
+def expect_start(deployment: Deployment) -> float:
     """Wait until every worker serves what was published first; the seconds it took."""
     began = time.monotonic()
     try:
-        stage.server.wait_until_ready(AT_MOST)
+        deployment.server.wait_until_ready(TIMEOUT)
         for model in MODELS:
-            stage.server.wait_until_it_serves(model, "1" if model == "sentiment" else "v1", WORKERS, AT_MOST)
+            deployment.server.wait_until_serving(model, "1" if model == "sentiment" else "v1", WORKERS, TIMEOUT)
     except AssertionError:
-        found = "; ".join(f"{model}: {status(stage, model)}" for model in MODELS)
-        raise NotAsItShouldBeError(f"the first versions do not serve on all workers: {found}") from None
+        found = "; ".join(f"{model}: {status(deployment, model)}" for model in MODELS)
+        raise DemoError(f"the first versions do not serve on all workers: {found}") from None
     return time.monotonic() - began
 
 
-def watch_swap(screen: Screen, stage: Stage, model: str, version: str, *, published: datetime, trigger: str) -> None:
-    """Wait until every worker answers with `version`, because `trigger` told of it."""
+def expect_promotion(
+    screen: Screen, deployment: Deployment, model: str, version: str, *, published: datetime, trigger: str
+) -> None:
+    """Wait until every worker answers with `version`; the sync must have been requested by `trigger`."""
     try:
-        stage.server.wait_until_it_serves(model, version, WORKERS, AT_MOST)
+        deployment.server.wait_until_serving(model, version, WORKERS, TIMEOUT)
     except AssertionError:
-        raise NotAsItShouldBeError(f"{model} {version} does not serve on all workers: {status(stage, model)}") from None
-    [activate] = [event for event in stage.sidecar.events("activated", model) if event.version == version]
-    if (activate.by, activate.workers) != (trigger, WORKERS):
-        raise NotAsItShouldBeError(f"{model} {version} serves by {activate.by} with {activate.workers} workers")
-    took = (activate.at - published).total_seconds()
+        raise DemoError(f"{model} {version} does not serve on all workers: {status(deployment, model)}") from None
+    [activated] = [event for event in deployment.sidecar.events("activated", model) if event.version == version]
+    if (activated.by, activated.workers) != (trigger, WORKERS):
+        raise DemoError(f"{model} {version} was promoted by {activated.by} with {activated.workers} workers")
+    took = (activated.at - published).total_seconds()
     screen.note(f"{model} {version} serves on both workers, {took:.1f} s after it was published")
-    time.sleep(BREATH)
+    time.sleep(PAUSE)
 
 
-def watch_rejection(screen: Screen, stage: Stage, model: str, version: str) -> None:
-    """Wait until `version` is rejected for what it is worth; what serves stays."""
-    before = stage.sidecar.serving(model)
-    stage.publish(model, version, turn=1)
+def expect_rejection(screen: Screen, deployment: Deployment, model: str, version: str) -> None:
+    """Wait until `version` is rejected for its quality; the serving version must stay."""
+    before = deployment.sidecar.serving(model)
+    deployment.publish(model, version, rotation=1)
     try:
-        found = stage.sidecar.wait_for(model, "rejected", version, AT_MOST)
+        found = deployment.sidecar.wait_for_status(model, "rejected", version, TIMEOUT)
     except AssertionError:
-        raise NotAsItShouldBeError(f"{model} {version} is not rejected: {status(stage, model)}") from None
+        raise DemoError(f"{model} {version} is not rejected: {status(deployment, model)}") from None
     if not REJECTION.match(found.reason or ""):
-        raise NotAsItShouldBeError(f"{model} {version} is rejected for another reason: {found.reason}")
-    stage.server.wait_until_it_serves(model, str(before), WORKERS)
-    screen.note(f"{model} {version} is rejected and in quarantine; {before} serves on")
-    time.sleep(BREATH)
+        raise DemoError(f"{model} {version} is rejected for another reason: {found.reason}")
+    deployment.server.wait_until_serving(model, str(before), WORKERS)
+    screen.note(f"{model} {version} is rejected and in quarantine; {before} still serves")
+    time.sleep(PAUSE)
 
 
-def watch_rollback(screen: Screen, stage: Stage, model: str, left: str, to: str) -> None:
-    """Go back from `left` to `to`, and see that no look brings `left` back."""
-    done = stage.roll_back(model)
-    if (done["from"], done["to"], done["workers"]) != (left, to, WORKERS):
-        raise NotAsItShouldBeError(f"the rollback of {model} went elsewhere: {done}")
-    stage.server.wait_until_it_serves(model, to, WORKERS)
-    stage.sidecar.look(model)
-    time.sleep(BREATH)
-    if (now := stage.sidecar.serving(model)) != to:
-        raise NotAsItShouldBeError(f"{model} serves {now} again, which the rollback had left")
-    screen.note(f"{model} is back at {to} on both workers within {done['seconds']:.1f} s; another look leaves {left} alone")
+def expect_rollback(screen: Screen, deployment: Deployment, model: str, from_version: str, to_version: str) -> None:
+    """Roll back, and check that another sync does not promote `from_version` again."""
+    done = deployment.roll_back(model)
+    if (done["from"], done["to"], done["workers"]) != (from_version, to_version, WORKERS):
+        raise DemoError(f"the rollback of {model} ended otherwise: {done}")
+    deployment.server.wait_until_serving(model, to_version, WORKERS)
+    deployment.sidecar.sync(model)
+    time.sleep(PAUSE)
+    if (now := deployment.sidecar.serving(model)) != to_version:
+        raise DemoError(f"{model} serves {now} again after the rollback")
+    screen.note(
+        f"{model} is back at {to_version} on both workers within {done['seconds']:.1f} s; another sync does not promote "
+        f"{from_version} again"
+    )
 
 
-def check_load(screen: Screen, stage: Stage) -> None:
-    """No request failed."""
-    found = figures(stage.load)
-    if not found:
-        raise NotAsItShouldBeError("the clients got no answers in the last seconds")
-    if found.failed:
-        counts = {what: number for probe in stage.load for what, number in probe.counts.items() if what != "200"}
-        raise NotAsItShouldBeError(f"{found.failed} requests failed: {counts}")
-    screen.note(f"{found.answered} requests over {len(MODELS)} models were answered, none failed")
+def expect_no_failures(screen: Screen, deployment: Deployment) -> None:
+    """No request may have failed."""
+    metrics = load_metrics(deployment.load)
+    if not metrics:
+        raise DemoError("the clients got no answers in the last seconds")
+    if metrics.failed:
+        counts = {result: number for probe in deployment.load for result, number in probe.counts.items() if result != "200"}
+        raise DemoError(f"{metrics.failed} requests failed: {counts}")
+    screen.note(f"{metrics.answered} requests to {len(MODELS)} models were answered, none failed")
 
 
-def status(stage: Stage, model: str) -> str:
-    """What the sidecar says of a model."""
-    found = stage.sidecar.state(model)
-    return f"{found.version} {found.status}: {found.reason}" if found else "the sidecar says nothing of it"
+def status(deployment: Deployment, model: str) -> str:
+    """The sidecar's last report of a model."""
+    found = deployment.sidecar.state(model)
+    return f"{found.version} {found.status}: {found.reason}" if found else "the sidecar has not reported it yet"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What one sees of the demo: one screen in a terminal, plain lines elsewhere."""
+"""What the demo shows: a screen in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from rich.table import Table
 from rich.text import Text
 
 from bunriwiki.artifacts.manifest import MODELS
-from demo.stage import Stage
-from demo.status import StoreStatus, figures, standing
+from demo.deployment import Deployment
+from demo.status import ModelRow, load_metrics, model_rows
 
 PER_SECOND = 4  # times that the screen is drawn
 LOG_LINES = 3
 KEPT_LINES = 15
-TABLE_LINES = 9  # two workers and a head, and one for a long reason
+TABLE_LINES = 9  # two workers and a head, and a line more for a long reason
 REASON = 90  # characters
 LINE = re.compile(r"^\[[^]]*\] - \[[^]]*\] \| \[(\w+)\] \| \[(.*)\]$")  # bunriwiki/telemetry/logs.py
-PLACES = "S3 is SeaweedFS, MLflow is MLflow; SQS is an emulator (moto_server)"
+SERVERS = "S3 is SeaweedFS, MLflow is MLflow; SQS is an emulator (moto_server)"
 COLOURS = {"rejected": "bold red", "failed": "bold red", "unreachable": "yellow", "promoted": "green", "unchanged": "green"}
 
 
 class Screen:
-    """Shows a step, what stands on `stage` once there is one, and what has happened so far.
+    """Shows the current step, the state of `deployment` once that is set, and what has happened so far.
 
-    `last_log` has the log's end, once `keep_log` was called: the log itself is deleted with the stage.
+    `last_log` has the end of the sidecar's log after `keep_log`: the log itself is deleted with the deployment.
     """
 
     def __init__(self, console: Console, steps: int) -> None:
-        self.stage: Stage | None = None
+        self.deployment: Deployment | None = None
         self.last_log: list[str] = []
         self._console = console
         self._steps = steps
@@ -48,13 +48,13 @@ class Screen:
         self._over = threading.Event()
         self._shown: dict[str, str] = {}
         self._live = Live(get_renderable=self._draw, console=console, screen=True, refresh_per_second=PER_SECOND)
-        self._lines = threading.Thread(target=self._follow, daemon=True)
+        self._changes = threading.Thread(target=self._print_changes, daemon=True)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live.start()
         else:
-            self._lines.start()
+            self._changes.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -62,51 +62,50 @@ class Screen:
         if self._console.is_terminal:
             self._live.stop()
             for note in self._notes:
-                self._say(f"  {note}")
+                self._print(f"  {note}")
         else:
-            self._lines.join()
+            self._changes.join()
 
     def step(self, title: str, hint: str) -> None:
-        """The next step of the show begins."""
+        """Begin the next step."""
         self._step += 1
         self._title, self._hint = title, hint
-        self._print(f"\n{self._step}/{self._steps} {title}\n    {hint}")
+        self._print_plain(f"\n{self._step}/{self._steps} {title}\n    {hint}")
 
     def hint(self, hint: str) -> None:
-        """What goes on within the step."""
+        """Show what is being done within the step."""
         self._hint = hint
-        self._print(f"    {hint}")
+        self._print_plain(f"    {hint}")
 
     def note(self, sentence: str) -> None:
-        """Something happened as it should; it stays on the screen."""
+        """Show that something happened as expected, from now on."""
         self._notes.append(f"✓ {sentence}")
-        self._print(f"  ✓ {sentence}")
+        self._print_plain(f"  ✓ {sentence}")
 
     def keep_log(self) -> None:
         """Keep the end of the sidecar's log."""
-        self.last_log = log_lines(self.stage, KEPT_LINES) if self.stage else []
+        self.last_log = log_lines(self.deployment, KEPT_LINES) if self.deployment else []
+
+    def _print_plain(self, text: str) -> None:
+        if not self._console.is_terminal:
+            self._print(text)
 
     def _print(self, text: str) -> None:
-        if not self._console.is_terminal:
-            self._say(text)
-
-    def _say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def _follow(self) -> None:
-        """Say what changes, a line each."""
+    def _print_changes(self) -> None:
+        """Print a line for each model whose row has changed."""
         while not self._over.wait(1 / PER_SECOND):
-            for model, now in self._statuses().items():
-                workers = now.workers.replace("\n", ", ")
-                doing = now.doing.partition(" ")[0]  # each percent would be a line
-                line = f"    {model:<9} serves {now.serving} (workers: {workers}); sidecar: {doing}; last look: {now.status}"
+            for model, row in self._rows().items():
+                workers = row.workers.replace("\n", ", ")
+                doing = row.doing.partition(" ")[0]  # without the percentage, which would be a line for each percent
+                line = f"    {model:<9} serves {row.serving} (workers: {workers}); sidecar: {doing}; last sync: {row.status}"
                 if line != self._shown.get(model):
                     self._shown[model] = line
-                    self._say(f"{line}: {now.reason}" if now.reason else line)
+                    self._print(f"{line}: {row.reason}" if row.reason else line)
 
-    def _statuses(self) -> dict[str, StoreStatus]:
-        stage = self.stage
-        return {model: standing(stage.sidecar, model) for model in MODELS} if stage else {}
+    def _rows(self) -> dict[str, ModelRow]:
+        return model_rows(self.deployment.sidecar) if self.deployment else {}
 
     def _draw(self) -> RenderableType:
         screen = Layout()
@@ -127,7 +126,7 @@ class Screen:
         title = Text(f"{self._step}/{self._steps}  {self._title}", style="bold cyan", no_wrap=True, overflow="ellipsis")
         line.add_row(title, Text(f"{seconds // 60}:{seconds % 60:02}", style="dim"))
         hint = Text(self._hint, no_wrap=True, overflow="ellipsis")
-        return Panel(Group(line, hint), title="Bunriwiki model service", subtitle=PLACES, border_style="cyan")
+        return Panel(Group(line, hint), title="Bunriwiki model service", subtitle=SERVERS, border_style="cyan")
 
     def _table(self) -> RenderableType:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, expand=True, border_style="dim")
@@ -135,29 +134,29 @@ class Screen:
         table.add_column("serves", width=8)
         table.add_column("workers", width=11)
         table.add_column("sidecar", width=14)
-        table.add_column("status of the last look", ratio=1)
-        for model, now in (self._statuses() or dict.fromkeys(MODELS, StoreStatus())).items():
-            working = now.doing not in ("-", "idle")
-            status = Text(now.status, style=COLOURS.get(now.status.rpartition(" ")[2], ""))
-            if now.reason:
-                status.append(f"  {now.reason}", style="red")
+        table.add_column("status of the last sync", ratio=1)
+        for model, row in (self._rows() or dict.fromkeys(MODELS, ModelRow())).items():
+            working = row.doing not in ("-", "idle")
+            status = Text(row.status, style=COLOURS.get(row.status.rpartition(" ")[2], ""))
+            if row.reason:
+                status.append(f"  {row.reason}", style="red")
             status.truncate(REASON, overflow="ellipsis")
-            table.add_row(model, Text(now.serving, "bold green"), now.workers, Text(now.doing, "bold yellow" * working), status)
+            table.add_row(model, Text(row.serving, "bold green"), row.workers, Text(row.doing, "bold yellow" * working), status)
         return table
 
     def _load(self) -> RenderableType:
-        now = figures(self.stage.load) if self.stage else None
+        metrics = load_metrics(self.deployment.load) if self.deployment else None
         text = Text("not yet", style="dim")
-        if now:
+        if metrics:
             text = Text(
-                f"{now.per_second:.0f} requests/s   p50 {1000 * now.p50:.0f} ms   p99 {1000 * now.p99:.0f} ms   "
-                f"{now.answered} answered   "
+                f"{metrics.per_second:.0f} requests/s   p50 {1000 * metrics.p50:.0f} ms   p99 {1000 * metrics.p99:.0f} ms   "
+                f"{metrics.answered} answered   "
             )
-            text.append(f"{now.failed} failed", style="bold red" if now.failed else "bold green")
+            text.append(f"{metrics.failed} failed", style="bold red" if metrics.failed else "bold green")
         return _panel(text, "load")
 
     def _log(self) -> RenderableType:
-        lines = log_lines(self.stage, LOG_LINES) if self.stage else []
+        lines = log_lines(self.deployment, LOG_LINES) if self.deployment else []
         text = Text("\n".join(lines), style="dim", no_wrap=True, overflow="ellipsis")
         return _panel(text, "log of the sidecar")
 
@@ -166,11 +165,11 @@ def _panel(text: Text, title: str) -> Panel:
     return Panel(text, title=title, title_align="left", border_style="dim")
 
 
-def log_lines(stage: Stage, most: int) -> list[str]:
-    """The last lines that the sidecar logged, without time and host."""
+def log_lines(deployment: Deployment, number: int) -> list[str]:
+    """The last lines of the sidecar's log, without time and host."""
     try:
-        text = stage.sidecar.log()
+        text = deployment.sidecar.log()
     except FileNotFoundError:  # not yet, or no longer
         return []
-    found = [LINE.match(line) for line in text.splitlines()]
-    return [f"{one[1]:<7} {one[2]}" for one in found if one][-most:]
+    matches = [LINE.match(line) for line in text.splitlines()]
+    return [f"{match[1]:<7} {match[2]}" for match in matches if match][-number:]

@@ -1,4 +1,4 @@
-"""How each model and the load stand at this moment, read from the store and the clients."""
+"""What the demo shows: a row for each model, from the store, and the metrics of the load, from the clients."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import takewhile
 
-from bunriwiki.model_store.generation import Generations
-from bunriwiki.model_store.heartbeats import Heartbeats
-from tests.probe import Probe
-from tests.sidecar import Sidecar
+from bunriwiki.model_store.status import ModelStatus, WorkerStatus, read_status
+from bunriwiki.model_store.sync_state import ModelSync
+from bunriwiki.testing.probe import Probe
+from bunriwiki.testing.sidecar import Sidecar
 
-WINDOW = 10.0  # seconds that the load's figures are about
+WINDOW = 10.0  # seconds that rate and percentiles cover
 
 
 @dataclass(frozen=True, slots=True)
-class StoreStatus:
-    """One model, in words. `workers` has what each answers with, and after a plus what else it has in memory."""
+class ModelRow:
+    """One model as text. `workers` has the version that each worker answers with and, after a plus, others in its memory."""
 
     serving: str = "-"
     workers: str = "-"
@@ -26,27 +26,29 @@ class StoreStatus:
     reason: str = ""
 
 
-def standing(sidecar: Sidecar, model: str) -> StoreStatus:
-    """What the store says of a model."""
-    workers = []
-    for one in Heartbeats(sidecar.layout.run).alive():
-        if one.role == model:
-            others = "".join(f" +{version}" for version in one.loaded if version != one.serving)
-            workers.append(f"{one.serving or one.state}{others}")
-    state = sidecar.state(model)
-    doing, status, reason = "-", "-", ""
-    if state:
-        share = "" if state.phase_share is None else f" {state.phase_share:.0%}"
-        doing = f"{state.phase}{share}" if state.phase else "idle"
-        status = f"{state.version or ''} {state.status or '-'}".strip()
-        reason = state.reason or ""
-    serving = Generations.read(sidecar.layout.generation).of(model).serving
-    return StoreStatus(serving.version if serving else "fallback", "\n".join(workers) or "-", doing, status, reason)
+def model_rows(sidecar: Sidecar) -> dict[str, ModelRow]:
+    """The row of each model, by its name."""
+    return {model.name: _row(model, sidecar.state(model.name)) for model in read_status(sidecar.layout).models}
+
+
+def _row(model: ModelStatus, sync: ModelSync | None) -> ModelRow:
+    serving = model.serving.version if model.serving else "fallback"
+    workers = "\n".join(_versions(worker) for worker in model.workers) or "-"
+    if sync is None:
+        return ModelRow(serving, workers)
+    share = "" if sync.phase_share is None else f" {sync.phase_share:.0%}"
+    doing = f"{sync.phase}{share}" if sync.phase else "idle"
+    return ModelRow(serving, workers, doing, f"{sync.version or ''} {sync.status or '-'}".strip(), sync.reason or "")
+
+
+def _versions(worker: WorkerStatus) -> str:
+    others = "".join(f" +{version}" for version in worker.loaded if version != worker.serving)
+    return f"{worker.serving or worker.state}{others}"
 
 
 @dataclass(frozen=True, slots=True)
-class LiveMetrics:
-    """The load: of the last seconds the pace and the percentiles in seconds, and all that was answered and that failed."""
+class LoadMetrics:
+    """Answers per second and latency percentiles in seconds, within `WINDOW`; all answers and failures since the start."""
 
     per_second: float
     p50: float
@@ -55,8 +57,8 @@ class LiveMetrics:
     failed: int
 
 
-def figures(load: Iterable[Probe]) -> LiveMetrics | None:
-    """None before the first answers."""
+def load_metrics(load: Iterable[Probe]) -> LoadMetrics | None:
+    """The metrics of the load; None before the first answers."""
     probes = list(load)
     now = time.monotonic()
     recent = sorted(
@@ -68,7 +70,7 @@ def figures(load: Iterable[Probe]) -> LiveMetrics | None:
         return None
     began = min(probe.latencies[0][0] for probe in probes if probe.latencies)
     counts = [count for probe in probes for count in list(probe.counts.items())]
-    answered = sum(number for what, number in counts if what == "200")
-    failed = sum(number for what, number in counts if what != "200")
-    pace = len(recent) / max(1.0, min(WINDOW, now - began))
-    return LiveMetrics(pace, recent[len(recent) // 2], recent[int(0.99 * len(recent))], answered, failed)
+    answered = sum(number for status, number in counts if status == "200")
+    failed = sum(number for status, number in counts if status != "200")
+    per_second = len(recent) / max(1.0, min(WINDOW, now - began))
+    return LoadMetrics(per_second, recent[len(recent) // 2], recent[int(0.99 * len(recent))], answered, failed)

@@ -1,4 +1,4 @@
-"""BentoML's own client against this service.
+"""Calls this service with BentoML's own client.
 
 python examples/bentoml_client.py http://127.0.0.1:3000
 """
@@ -17,7 +17,7 @@ def main(url: str) -> None:
     with bentoml.SyncHTTPClient(url) as client:
         print("sentiment:", client.predict(text="정말 재미있어요")["sentiment"])
         print("kcbert:", client.kcbert_prediction(text="좋은 하루 보내세요")["label"])
-        print("yolo:", [one["label"] for one in client.yolo_prediction(image=PHOTO)["detections"]])
+        print("yolo:", [detection["label"] for detection in client.yolo_prediction(image=PHOTO)["detections"]])
 
 
 if __name__ == "__main__":

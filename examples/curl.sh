@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Open Inference with nothing but curl: examples/curl.sh http://127.0.0.1:3000
+# Calls the Open Inference routes with curl: examples/curl.sh http://127.0.0.1:3000
 set -euo pipefail
 url=${1:-http://127.0.0.1:3000}
 photo=$(dirname "$0")/../tests/data/photos/plastic_bottle.jpg

@@ -1,4 +1,4 @@
-"""KServe's clients, REST and gRPC, as they come from PyPI (`pip install kserve`), against this service.
+"""Calls this service with KServe's REST and gRPC clients, unmodified (`pip install kserve`).
 
 python examples/kserve_client.py http://127.0.0.1:3000 127.0.0.1:3001
 """

@@ -1,1 +1,1 @@
-"""The control plane: finds what should be served, verifies it, compiles it and publishes it."""
+"""The control plane: imports new model versions from registries, evaluates them, and publishes them to the model store."""

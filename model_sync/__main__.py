@@ -10,5 +10,5 @@ from model_sync.cli.main import main
 
 if __name__ == "__main__":
     logger.remove()
-    logger.add(sys.stderr, level="WARNING", format="{message}")  # `run` has a log of its own
+    logger.add(sys.stderr, level="WARNING", format="{message}")  # `run` configures its own log
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The errors of the control plane, by whose fault they are (docs/adr/0008-whose-fault-it-is.md)."""
+"""The errors of the control plane, by whose fault they are (docs/adr/0008-errors-by-cause.md)."""
 
 from __future__ import annotations
 
@@ -9,33 +9,35 @@ from typing import Literal
 class SourceError(Exception):
     """The registry cannot be reached or understood at the moment. The message says what is wrong and how to fix it.
 
-    Nothing is held against a version; the next sync tries again.
+    No version is rejected; the next sync tries again.
     """
 
 
 class RejectedError(Exception):
-    """The version must not serve: it is not what the registry says, or it failed a check. The message is the quarantine's
-    reason."""
+    """The version must not serve: it is not what the registry states, or it failed a check.
+
+    The message becomes the reason of its quarantine.
+    """
 
 
 class SignatureError(RejectedError):
-    """The version has no valid signature. Another signature, or another key, may change that."""
+    """The version has no valid signature. Another signature or another key may change that."""
 
 
 class ImportEnvironmentError(Exception):
-    """The import could not do its work, through no fault of the version. The message says what is wrong."""
+    """The import failed through no fault of the version. The message says what is wrong."""
 
 
 class ReportedEnvironmentError(ImportEnvironmentError):
-    """The sandboxed program reports it. If the program runs other people's code, the report may come from that code."""
+    """The sandboxed program reported it. If the program runs third-party code, the report may come from that code."""
 
 
 class ImportCrashedError(Exception):
-    """The import died or took too long. It is not known whether the version or the environment is at fault."""
+    """The import died or timed out. It is not known whether the version or the environment is at fault."""
 
 
 class SyncCancelledError(Exception):
-    """The sidecar is shutting down; nothing was found out about the version."""
+    """The sidecar is shutting down; nothing is known about the version."""
 
 
 CommandErrorKind = Literal[
@@ -49,7 +51,7 @@ on this machine is in the way (a full disk, for example)."""
 
 @dataclass
 class CommandError(Exception):
-    """The command is not carried out, and nothing has changed. `sentence` says why, and what to do."""
+    """The command was not executed, and nothing has changed. `sentence` says why, and what to do."""
 
     kind: CommandErrorKind
     sentence: str
@@ -60,10 +62,10 @@ class CommandError(Exception):
 
 @dataclass
 class PublishError(Exception):
-    """The version is not published. `sentence` says why.
+    """The version was not published. `sentence` says why.
 
-    `rejected`: it is not a version of the model, or its name is taken. `settings`: the bucket, the credentials or the key are
-    wrong. `unreachable`: S3 cannot be reached. `failed`: something on this machine is in the way.
+    `rejected`: it is not a version of the model, or its name is already in use. `settings`: the bucket, the credentials or the
+    key are wrong. `unreachable`: S3 cannot be reached. `failed`: something on this machine is in the way.
     """
 
     kind: Literal["rejected", "settings", "unreachable", "failed"]

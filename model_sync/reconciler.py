@@ -1,4 +1,4 @@
-"""One look at one model: what the registry offers, and what has to be done for it to serve."""
+"""One sync of one model: imports and promotes the version that the registry names."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from model_sync.importing.importer import Importer
 from model_sync.signatures import Signatures
 from model_sync.sources import Offer, Source
 from model_sync.syncing.report import Report
-from model_sync.syncing.requests import Outcome, Verdict
+from model_sync.syncing.requests import Outcome, SyncStatus
 
 NO_SIGNATURES = Signatures()
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """Brings one model to what its registry names. Not for several threads at once.
+    """Makes the version that the registry names serve. Not safe to use from several threads.
 
-    `fallback` is the folder of the version that serves where none of the store does. `before_activation` is called when every
-    worker has a new version. `signatures` are those that the importer asks for.
+    `fallback` is the folder of the version that serves while no version of the store does. `before_activation` is called when
+    every worker has loaded the new version, before it serves. `signatures` are those that the importer requires.
     """
 
     model: str
@@ -44,84 +44,88 @@ class Reconciler:
     signatures: Signatures = NO_SIGNATURES
 
     def sync(self, by: Trigger, *, force: bool) -> Outcome:
-        """Look, and do what is to be done. Raises SyncCancelledError only."""
+        """Run one sync; failures are outcomes. With `force`, the import ignores failed gates. Raises SyncCancelledError."""
         try:
             offer = self.source.newest(self.model)
             if offer is None:
                 return self._outcome("unchanged", None, "the registry names no version")
-            return self._take(offer, by, force=force)
+            return self._sync_offer(offer, by, force=force)
         except SourceError as error:
             return self._outcome("unreachable", None, str(error))
         except (OSError, GenerationError, PromotionError, ImportEnvironmentError) as error:
             return self._outcome("failed", None, str(error))
 
-    def _take(self, offer: Offer, by: Trigger, *, force: bool) -> Outcome:
+    def _sync_offer(self, offer: Offer, by: Trigger, *, force: bool) -> Outcome:
         try:
-            version = self._name(offer)
+            version = self._store_name(offer)
         except ValueError as error:
             return self._outcome("rejected", None, str(error))
         try:
-            return self._follow(offer, version, by, force=force)
+            return self._reconcile(offer, version, by, force=force)
         except RejectedError as error:
             self._put_in_quarantine(offer, version, error, by)
             return self._outcome("rejected", version, str(error))
 
-    def _follow(self, offer: Offer, version: str, by: Trigger, *, force: bool) -> Outcome:
-        now = self.writer.generations().of(self.model)
-        if now.serving and now.serving.version == version:
+    def _reconcile(self, offer: Offer, version: str, by: Trigger, *, force: bool) -> Outcome:
+        generation = self.writer.generations().of(self.model)
+        if generation.serving and generation.serving.version == version:
             return self._outcome("unchanged", version)
-        if kept := self._kept(now, version):
-            return kept
-        bad = self.writer.quarantine.find(self.model, version)
-        if bad and self._is_of(bad, offer) and not force:
-            return self._outcome("rejected", version, bad.reason)
-        if bad:
+        if blocked := self._blocked(generation, version):
+            return blocked
+        quarantined = self.writer.quarantine.find(self.model, version)
+        if quarantined and self._applies_to(quarantined, offer) and not force:
+            return self._outcome("rejected", version, quarantined.reason)
+        if quarantined:
             self.writer.release(self.model, version, by)
         if not self.writer.layout.version(self.model, version).is_dir():
             self._import(offer, version, by, force=force)
-            if kept := self._kept(self.writer.generations().of(self.model), version):  # imports take long
-                return kept
+            # An import takes long: an operator may have pinned the model or rolled it back meanwhile.
+            if blocked := self._blocked(self.writer.generations().of(self.model), version):
+                return blocked
         self._promote(offer, version, by)
         if self.writer.generations().of(self.model).held:
             self.writer.change(lambda old: old.hold(self.model))
         return self._outcome("promoted", version)
 
-    def _is_of(self, bad: Quarantined, offer: Offer) -> bool:
-        """Whether the reason of the quarantine is one against this offer, too."""
-        return bad.digest == offer.digest and bad.signature in {None, self.signatures.identity(offer)}
+    def _applies_to(self, quarantined: Quarantined, offer: Offer) -> bool:
+        """Whether the reason applies to this offer: other files, or another signature where that was the reason, void it."""
+        same_signature = quarantined.signature in {None, self.signatures.identity(offer)}
+        return quarantined.digest == offer.digest and same_signature
 
-    def _kept(self, now: ModelGeneration, version: str) -> Outcome | None:
-        """The outcome where a person wants something else than `version`; None where nobody does."""
-        if now.pinned:
-            serving = now.serving.version if now.serving else "the fallback version"
-            return self._outcome("pinned", version, f"a person holds {self.model} at {serving}")
-        if version in now.held:
-            reason = f"{version} was left by a rollback; it comes back with unpin or a newer version"
+    def _blocked(self, generation: ModelGeneration, version: str) -> Outcome | None:
+        """The outcome if a pin or a hold keeps `version` from serving, else None."""
+        if generation.pinned:
+            serving = generation.serving.version if generation.serving else "the fallback version"
+            return self._outcome("pinned", version, f"an operator pinned {self.model} to {serving}")
+        if version in generation.held:
+            reason = f"{version} is held since a rollback; `unpin` or a newer version lifts the hold"
             return self._outcome("held", version, reason)
         return None
 
-    def _name(self, offer: Offer) -> str:
-        """The store's name for `offer`: the registry's, unless the store has something else under it. Raises ValueError."""
+    def _store_name(self, offer: Offer) -> str:
+        """The name of the offer's version in the store. Raises ValueError if the registry's name cannot be used there.
+
+        It is the registry's name, with a part of the digest if the store or the fallback has another version of that name.
+        """
         name = to_store(offer.version)
         folder = self.writer.layout.version(self.model, name)
-        taken = folder.is_dir() and registry_digest(folder) != offer.digest
-        if taken or name == Manifest.read(self.fallback).version:
-            # Published again under the same name: the old one serves until this one does.
+        is_taken = folder.is_dir() and registry_digest(folder) != offer.digest
+        if is_taken or name == Manifest.read(self.fallback).version:
             return f"{name[: MAX_CHARACTERS - 9].rstrip('.-_')}-{offer.digest[:8]}"
         return name
 
     def _import(self, offer: Offer, version: str, by: Trigger, *, force: bool) -> None:
-        logger.info("{} {} is new: {}", self.model, version, offer.uri)
+        logger.info("importing {} {} from {}", self.model, version, offer.uri)
         serving = self.writer.generations().of(self.model).serving
-        folder = self.writer.layout.version(self.model, serving.version) if serving else self.fallback
+        baseline = self.writer.layout.version(self.model, serving.version) if serving else self.fallback
         try:
-            self._bring(offer, version, by, folder, force=force)
-        except (DamagedArtifactError, VersionExistsError) as error:  # it changed after it was tried
+            self._import_and_publish(offer, version, by, baseline, force=force)
+        except (DamagedArtifactError, VersionExistsError) as error:  # the files changed after the evaluation
             raise RejectedError(str(error)) from error
 
-    def _bring(self, offer: Offer, version: str, by: Trigger, folder: Path, *, force: bool) -> None:
+    def _import_and_publish(self, offer: Offer, version: str, by: Trigger, baseline: Path, *, force: bool) -> None:
         with (
-            self.importer.bring(self.source, offer, version, folder, force=force) as imported,
+            self.importer.bring(self.source, offer, version, baseline, force=force) as imported,
             self.report.phase(self.model, "publish"),
         ):
             self.writer.publish(
@@ -134,25 +138,25 @@ class Reconciler:
             )
 
     def _promote(self, offer: Offer, version: str, by: Trigger) -> None:
-        with self.report.phase(self.model, "swap"):
+        with self.report.phase(self.model, "promote"):
             try:
                 promote(self.writer, self.model, version, offer.uri, by, before_activation=self.before_activation)
             except BadVersionError as error:
                 raise RejectedError(str(error)) from error
 
-    def _put_in_quarantine(self, offer: Offer, version: str, why: RejectedError, by: Trigger) -> None:
-        one = Quarantined(
+    def _put_in_quarantine(self, offer: Offer, version: str, error: RejectedError, by: Trigger) -> None:
+        quarantined = Quarantined(
             model=self.model,
             version=version,
             digest=offer.digest,
-            signature=self.signatures.identity(offer) if isinstance(why, SignatureError) else None,
-            reason=str(why),
+            signature=self.signatures.identity(offer) if isinstance(error, SignatureError) else None,
+            reason=str(error),
             at=datetime.now(UTC),
         )
         try:
-            self.writer.put_in_quarantine(one, by)
-        except OSError as error:  # a full disk: it does not serve all the same, and is tried again
-            logger.error("{} {} cannot be put into quarantine: {}", self.model, version, error)
+            self.writer.put_in_quarantine(quarantined, by)
+        except OSError as failure:  # a full disk, for example: the version does not serve, and the next sync tries it again
+            logger.error("{} {} cannot be put into quarantine: {}", self.model, version, failure)
 
-    def _outcome(self, status: Verdict, version: str | None, reason: str | None = None) -> Outcome:
+    def _outcome(self, status: SyncStatus, version: str | None, reason: str | None = None) -> Outcome:
         return Outcome(self.model, status, version, reason)

@@ -1,7 +1,9 @@
-"""The registries that the settings name."""
+"""The kinds of registry that BUNRIWIKI_SOURCES may name. docs/new-registry.md shows how to add a kind."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,36 +12,60 @@ from model_sync.settings import SyncSettings
 from model_sync.sources import Source
 
 
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A kind of registry.
+
+    `open` returns the source of the models in `places`, which maps them to what follows the colon in BUNRIWIKI_SOURCES. It may
+    raise OSError and ValueError. `describe` returns the address of one place, without credentials, for logs and `GET /state`.
+    """
+
+    open: Callable[[SyncSettings, Mapping[str, str]], Source]
+    describe: Callable[[SyncSettings, str], str] = lambda _, place: place
+
+
+# Each kind imports its source when it is opened: the sources need large libraries.
+
+
+def _open_s3(settings: SyncSettings, _: Mapping[str, str]) -> Source:
+    from model_sync.sources.s3 import S3Source
+
+    return S3Source(settings.s3_uri, min_speed=settings.min_download_kb_per_second * 1024)
+
+
+def _open_mlflow(settings: SyncSettings, places: Mapping[str, str]) -> Source:
+    from model_sync.sources.mlflow_registry import MlflowSource
+
+    return MlflowSource(settings.mlflow_tracking_uri, places)
+
+
+def _describe_mlflow(settings: SyncSettings, place: str) -> str:
+    return f"MLflow {urlsplit(settings.mlflow_tracking_uri).hostname or settings.mlflow_tracking_uri}, {place}"
+
+
+def _open_local(_: SyncSettings, places: Mapping[str, str]) -> Source:
+    from model_sync.sources.local import LocalSource
+
+    return LocalSource({model: Path(place) for model, place in places.items()})
+
+
+REGISTRIES = {
+    "s3": Registry(_open_s3, lambda settings, _: settings.s3_uri),
+    "mlflow": Registry(_open_mlflow, _describe_mlflow),
+    "local": Registry(_open_local),
+}
+
+
 def open_sources(settings: SyncSettings) -> dict[str, Source]:
-    """The registry of each model; models of one registry share it."""
-    choices = settings.choices
-    places = {
-        kind: {model: one.place for model, one in choices.items() if one.kind == kind} for kind in ("s3", "mlflow", "local")
-    }
+    """The source of each model that has a registry; models of the same kind of registry share it."""
     found: dict[str, Source] = {}
-    # Imported here: each brings a large library, and is not wanted everywhere.
-    if places["s3"]:
-        from model_sync.sources.s3 import S3Source
-
-        s3 = S3Source(settings.s3_uri, least_speed=settings.min_download_kb_per_second * 1024)
-        found |= dict.fromkeys(places["s3"], s3)
-    if places["mlflow"]:
-        from model_sync.sources.mlflow_registry import MlflowSource
-
-        found |= dict.fromkeys(places["mlflow"], MlflowSource(settings.mlflow_tracking_uri, places["mlflow"]))
-    if places["local"]:
-        from model_sync.sources.local import LocalSource
-
-        found |= dict.fromkeys(places["local"], LocalSource({model: Path(place) for model, place in places["local"].items()}))
+    for kind, registry in REGISTRIES.items():
+        places = {model: choice.place for model, choice in settings.choices.items() if choice.kind == kind}
+        if places:
+            found |= dict.fromkeys(places, registry.open(settings, places))
     return found
 
 
 def describe(choice: SourceChoice, settings: SyncSettings) -> str:
-    """A registry for people, without a password that its address may have."""
-    match choice.kind:
-        case "s3":
-            return settings.s3_uri
-        case "mlflow":
-            return f"MLflow {urlsplit(settings.mlflow_tracking_uri).hostname or settings.mlflow_tracking_uri}, {choice.place}"
-        case _:
-            return choice.place
+    """The address of a registry, without credentials, for logs and `GET /state`."""
+    return REGISTRIES[choice.kind].describe(settings, choice.place)

@@ -1,8 +1,8 @@
-"""The sidecar's settings, from the environment. `docs/settings.md` has the table, and the reason of each threshold.
+"""The sidecar's settings, from the environment. `docs/settings.md` lists them, with the reason of each threshold.
 
 python -m model_sync.settings
 
-Ends with a sentence that names the variable when one is wrong.
+Exits with a message that names the variable if a value is wrong.
 """
 
 from __future__ import annotations
@@ -25,100 +25,111 @@ ROOT = Path(__file__).parent.parent
 
 
 class SyncSettings(CommonSettings):
-    """What an operator may choose of the sidecar."""
+    """The settings that only the sidecar reads."""
 
     public_key: str = Field(
         default="",
-        description="PEM files with Ed25519 public keys, separated by commas: from any registry, what is not signed with the "
-        "other half of one is rejected.",
+        description="PEM files with Ed25519 public keys, separated by commas; versions without a valid signature by one of "
+        "them are rejected.",
     )
     poll_interval_seconds: float = Field(
-        default=300, gt=0, description="Seconds between two looks of the clock, give or take a tenth."
+        default=300, gt=0, description="Seconds between two polls of a registry, varied by up to 10 %."
     )
-    sqs_queue_url: str = Field(default="", description="Queue with the bucket's event notifications.")
-    webhook_secret: str = Field(default="", description="The secret of MLflow's webhook; without it webhooks are rejected.")
+    sqs_queue_url: str = Field(default="", description="SQS queue with the bucket's event notifications.")
+    webhook_secret: str = Field(default="", description="Secret of the MLflow webhook; if empty, webhooks are rejected.")
     sync_host: str = Field(default="127.0.0.1", description="Address that the sidecar listens on.")
     sync_port: int = Field(default=3002, ge=0, le=65535, description="Port of the sidecar; 0: none.")
     serve_python: Path = Field(
-        default=ROOT / ".venv" / "bin" / "python", description="The data plane's interpreter: the last gates run with it."
+        default=ROOT / ".venv" / "bin" / "python",
+        description="Python interpreter of the data plane, which runs new versions for their evaluation.",
     )
     reference: DirectoryPath = Field(
-        default=ROOT / "models", description="Folder with the reference set of each model, that versions are judged on."
+        default=ROOT / "models", description="Folder with the reference set of each model, for the evaluation of new versions."
     )
     import_memory_mb: int = Field(
-        default=4096, ge=512, description="MB that each process of an import may take; an evaluation has two."
+        default=4096, ge=512, description="MB of memory that each process of an import may use; an evaluation has two."
     )
     import_seconds: float = Field(default=600, gt=0, description="Seconds that each step of an import may take.")
     import_threads: int = Field(default=1, ge=1, description="Threads that an import may use.")
     import_disk_mb: int = Field(default=8192, ge=64, description="MB that each step of an import may write.")
-    import_files: int = Field(default=20_000, ge=100, description="Files that each step of an import may make.")
-    import_reserve_mb: int = Field(default=512, ge=0, description="MB that have to stay free on the disk during an import.")
+    import_files: int = Field(default=20_000, ge=100, description="Files that each step of an import may create.")
+    import_reserve_mb: int = Field(default=512, ge=0, description="MB that must stay free on the disk during an import.")
     import_user: Literal["auto", "off"] = Field(
         default="auto",
-        description="`auto`: imports run as users of their own where the sidecar may change users; `off`: never.",
+        description="`auto`: imports run as separate users if the sidecar may change users; `off`: as the sidecar's user.",
     )
     import_cgroup: str = Field(
         default="auto",
-        description="`auto`: imports run in control groups where the sidecar's own was delegated to it; `off`: never; "
-        "or folders of groups, separated by commas, to make them in.",
+        description="`auto`: imports run in control groups if the sidecar's own group was delegated to it; `off`: without "
+        "them; or the folders of the groups to create them in, separated by commas.",
     )
     min_download_kb_per_second: float = Field(
-        default=16, gt=0, description="KB/s below which a download counts as stuck, and is begun anew."
+        default=16, gt=0, description="KB/s below which a download counts as stuck and is retried."
     )
-    gate_agreement: float = Field(default=1, ge=0, le=1, description="Share of golden samples answered as the original does.")
-    gate_labels: Literal["same", "any"] = Field(default="same", description="`any` lets a version have other classes.")
+    gate_agreement: float = Field(
+        default=1, ge=0, le=1, description="Minimum share of golden samples with the same answer as the original model."
+    )
+    gate_labels: Literal["same", "any"] = Field(
+        default="same", description="`same`: a version must have the classes of the serving version; `any`: it may have others."
+    )
     gate_quality_points: float = Field(
-        default=2, ge=0, description="Points of macro F1 that a version may be worse than what serves."
+        default=2, ge=0, description="Points of macro F1 that a version may be worse than the serving version."
     )
-    gate_batch_tolerance: float = Field(default=1e-3, ge=0, description="How far a score may differ alone and in a batch.")
-    gate_latency_ratio: float = Field(default=2, gt=0, description="Times as long as what serves that a version may take.")
+    gate_batch_tolerance: float = Field(
+        default=1e-3, ge=0, description="Maximum difference between the scores of an input alone and in a batch."
+    )
+    gate_latency_ratio: float = Field(
+        default=2, gt=0, description="Maximum latency of a version, as a multiple of the serving version's."
+    )
     monitor_seconds: float = Field(
-        default=120, ge=0, description="Seconds that a new version is watched on live traffic; 0: not at all."
+        default=120, ge=0, description="Seconds for which a new version is monitored on live traffic; 0: not at all."
     )
-    monitor_requests: int = Field(default=50, ge=1, description="Inputs that have to be answered before a version is judged.")
+    monitor_requests: int = Field(default=50, ge=1, description="Inputs that a new version must answer before it is judged.")
     monitor_error_points: float = Field(
-        default=5, ge=0, description="Points of failed inputs more than before that are allowed."
+        default=5, ge=0, description="Percentage points by which the share of failed inputs may exceed the previous version's."
     )
-    monitor_latency_ratio: float = Field(default=2, gt=0, description="Times as long as before that an input may take.")
+    monitor_latency_ratio: float = Field(
+        default=2, gt=0, description="Maximum latency on live traffic, as a multiple of the previous version's."
+    )
     monitor_stuck_seconds: float = Field(default=30, gt=0, description="Seconds after which a batch counts as stuck.")
     canary_share: float = Field(
-        default=0, ge=0, le=1, description="Share of the batches that a new version answers before it serves; 0: none."
+        default=0, ge=0, le=1, description="Share of the batches that a new version answers as a canary; 0: no canary."
     )
-    canary_seconds: float = Field(default=60, gt=0, description="Seconds that it does so at most.")
+    canary_seconds: float = Field(default=60, gt=0, description="Maximum duration of a canary in seconds.")
     shadow: Literal["off", "on"] = Field(
-        default="off", description="`on`: it gets copies of them instead, and its answers are only compared."
+        default="off", description="`on`: the canary gets copies of the batches, and its answers are only compared."
     )
     shadow_difference_percent: float = Field(
-        default=20, ge=0, le=100, description="Percent of the copies that may be answered differently."
+        default=20, ge=0, le=100, description="Maximum percentage of the copies that may be answered differently."
     )
 
     @model_validator(mode="after")
-    def _folders_are_there(self) -> Self:
+    def _check_folders(self) -> Self:
         for model, choice in self.choices.items():
             if choice.kind == "local" and not Path(choice.place).is_dir():
-                raise ValueError(f"BUNRIWIKI_SOURCES: {model} is to come from {choice.place}, which is no folder")
+                raise ValueError(f"BUNRIWIKI_SOURCES: {choice.place}, the registry of {model}, is not a folder")
             if not (self.reference / model / REFERENCE).is_file():
                 raise ValueError(f"BUNRIWIKI_REFERENCE={str(self.reference)!r} has no {model}/{REFERENCE}")
         return self
 
     @model_validator(mode="after")
-    def _a_shadow_has_its_share(self) -> Self:
+    def _check_shadow(self) -> Self:
         if self.shadow == "on" and not self.canary_share:
-            raise ValueError("BUNRIWIKI_SHADOW=on needs BUNRIWIKI_CANARY_SHARE, the share of the batches that are copied")
+            raise ValueError("BUNRIWIKI_SHADOW=on requires BUNRIWIKI_CANARY_SHARE, the share of the batches that are copied")
         return self
 
     @field_validator("import_cgroup")
     @classmethod
-    def _are_groups(cls, choice: str) -> str:
-        if choice not in {"auto", "off"} and not all((Path(one) / "cgroup.procs").is_file() for one in choice.split(",")):
-            raise ValueError("is to be `auto`, `off`, or folders of control groups, separated by commas")
+    def _check_cgroup(cls, choice: str) -> str:
+        if choice not in {"auto", "off"} and not all((Path(path) / "cgroup.procs").is_file() for path in choice.split(",")):
+            raise ValueError("must be `auto`, `off`, or folders of control groups, separated by commas")
         return choice
 
     @field_validator("public_key")
     @classmethod
-    def _are_keys(cls, paths: str) -> str:
-        if paths and not _paths(paths):  # whoever sets it does not mean that nothing is to be signed
-            raise ValueError("it names no file")
+    def _check_keys(cls, paths: str) -> str:
+        if paths and not _paths(paths):  # a variable that is set must not turn signatures off
+            raise ValueError("names no file; unset it to accept versions without a signature")
         try:
             Signatures.read(_paths(paths))
         except OSError as error:
@@ -127,19 +138,19 @@ class SyncSettings(CommonSettings):
 
     @field_validator("serve_python")
     @classmethod
-    def _is_a_program(cls, path: Path) -> Path:
+    def _check_program(cls, path: Path) -> Path:
         if not os.access(path, os.X_OK):
-            raise ValueError("no program is there: name the data plane's Python (`make serve-env` makes one in .venv)")
+            raise ValueError("is not an executable: use the data plane's Python (`make serve-env` creates it in .venv)")
         return path.absolute()
 
     @property
     def signatures(self) -> Signatures:
-        """Which signatures versions have to carry. Raises OSError and ValueError where a key has gone since the start."""
+        """The keys that versions must be signed with. Raises OSError and ValueError if a file changed since the start."""
         return Signatures.read(_paths(self.public_key))
 
     @property
     def limits(self) -> Limits:
-        """What an import may take."""
+        """The resource limits of an import."""
         return Limits(
             memory=self.import_memory_mb * MB,
             seconds=self.import_seconds,
@@ -153,14 +164,14 @@ class SyncSettings(CommonSettings):
 
     @property
     def thresholds(self) -> Thresholds:
-        """What the gates allow."""
+        """The thresholds of the gates."""
         return Thresholds(
             self.gate_agreement, self.gate_quality_points, self.gate_batch_tolerance, self.gate_latency_ratio, self.gate_labels
         )
 
     @property
     def live_limits(self) -> LiveLimits:
-        """What is allowed on live traffic."""
+        """The thresholds of the rollout monitor and the canary."""
         return LiveLimits(
             self.monitor_requests,
             self.monitor_error_points,
@@ -171,7 +182,7 @@ class SyncSettings(CommonSettings):
 
     @property
     def canary_choice(self) -> Canary | None:
-        """How a new version meets live traffic before it serves."""
+        """The canary of a new version; None if there is none."""
         return Canary(share=self.canary_share, shadow=self.shadow == "on") if self.canary_share else None
 
 

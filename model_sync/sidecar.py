@@ -1,4 +1,4 @@
-"""The sidecar: registries, triggers and the one writer of the store, put together."""
+"""The sidecar process: connects the registries and the triggers with the single writer of the store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from urllib.parse import urlsplit
 
 import uvicorn
 from loguru import logger
@@ -28,24 +27,26 @@ from model_sync.live.canary import CanaryRollout
 from model_sync.live.monitor import RolloutMonitor
 from model_sync.reconciler import Reconciler
 from model_sync.registries import describe, open_sources
+from model_sync.s3_client import S3Location
 from model_sync.settings import SyncSettings
+from model_sync.sources.latest_model import LATEST_MODEL
 from model_sync.syncing.queue import SyncQueue, SyncQueues
 from model_sync.syncing.report import Report
 from model_sync.triggers.clock import Clock
 from model_sync.triggers.mlflow_webhooks import WebhookVerifier
 from model_sync.triggers.sqs import SqsTrigger
 
-ENDING = 5.0  # seconds for threads to come to an end
+STOP_SECONDS = 5.0  # for the threads to end
 
 
 def run(settings: SyncSettings) -> None:
-    """Keep the store as the registries say until SIGTERM or SIGINT. Ends the process with a sentence when it cannot start."""
+    """Keep the store in sync with the registries until SIGTERM or SIGINT. Exits with a message if it cannot start."""
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     if not settings.choices:
         sys.exit(
-            "No model of BUNRIWIKI_SOURCES has a registry that is configured: set BUNRIWIKI_S3_URI or MLFLOW_TRACKING_URI "
+            "No registry is configured for any model of BUNRIWIKI_SOURCES: set BUNRIWIKI_S3_URI or MLFLOW_TRACKING_URI "
             "(docs/sync.md)"
         )
     listening = _listen(settings)
@@ -60,21 +61,21 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
     choices = settings.choices
     places = {model: describe(choice, settings) for model, choice in choices.items()}
     report = Report(writer.layout.sync, places)
-    report.write()  # before anything that takes long: the service waits for what this says
+    report.write()  # first of all: the start of the service waits for this file
     if lacks := missing():
         report.add_problem_source("imports", lambda: "; ".join(lacks))
     queues = []
     for reconciler in reconcilers(settings, writer, report, stopping):
-        before_activation, monitor = _live_tests(reconciler.model, settings, writer, report, stopping)
+        before_activation, monitor = _rollout(reconciler.model, settings, writer, report, stopping)
         queues.append(SyncQueue(reconciler.model, replace(reconciler, before_activation=before_activation).sync, report))
-        monitor.gone_back = partial(queues[-1].request, "poll", force=False)  # a newer version may have had to give way
+        monitor.on_rollback = partial(queues[-1].request, "poll", force=False)  # a newer version may be waiting
         monitor.resume()
     syncs = SyncQueues(queues)
     syncs.request("start")
     work = _threads(
         {f"sync of {queue.model}": queue.run for queue in queues} | {"report": partial(report.keep_writing, stopping)}
     )
-    for queue in queues:  # a clock for each: a model whose import takes long must not delay the others
+    for queue in queues:  # a clock per model: a long import must not delay the syncs of other models
         clock = Clock(syncs, settings.poll_interval_seconds, stopping, [queue.model])
         work += _threads({f"clock of {queue.model}": clock.run})
     inputs: dict[str, Callable[[], object]] = {}
@@ -87,7 +88,7 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
         inputs["api"] = partial(server.run, sockets=[listening])
     for thread in (*work, *_threads(inputs)):
         thread.start()
-    logger.info("following {}", ", ".join(f"{model} from {place}" for model, place in places.items()))
+    logger.info("syncing {}", ", ".join(f"{model} from {place}" for model, place in places.items()))
     stopping.wait()
     _end(queues, work, report)
 
@@ -97,23 +98,23 @@ def _threads(tasks: Mapping[str, Callable[[], object]]) -> list[threading.Thread
 
 
 def _end(queues: Sequence[SyncQueue], work: Sequence[threading.Thread], report: Report) -> None:
-    """Let what goes on come to an end, for a moment."""
-    logger.info("ending")
+    """Stop the queues, and wait a few seconds for the threads in `work` to end."""
+    logger.info("stopping")
     for queue in queues:
         queue.stop()
-    end = time.monotonic() + ENDING
+    end = time.monotonic() + STOP_SECONDS
     for thread in work:
         thread.join(max(0, end - time.monotonic()))
     report.end()
     if any(thread.is_alive() for thread in work):
-        logger.warning("something goes on, and is cut off: the next run takes it up")
-        os._exit(0)  # within the lock: nobody else may write as long as a thread of this process could
+        logger.warning("a sync is still running and is aborted; the next start resumes it")
+        os._exit(0)  # while the lock is held: no other process may write as long as a thread of this process could
 
 
-def _live_tests(
+def _rollout(
     model: str, settings: SyncSettings, writer: StoreWriter, report: Report, stopping: threading.Event
 ) -> tuple[Callable[[Target], None], RolloutMonitor]:
-    """What a new version has to stand before it serves, and the watch over it, which begins with the end of that."""
+    """What to call before a version is activated (it runs the canary, and starts the monitor), and the monitor."""
     limits, fallback = settings.live_limits, settings.models / model
     monitor = RolloutMonitor(
         model, writer, report, limits, seconds=settings.monitor_seconds, fallback=fallback, stopping=stopping
@@ -132,7 +133,7 @@ def _live_tests(
 
 
 def reconcilers(settings: SyncSettings, writer: StoreWriter, report: Report, stopping: threading.Event) -> list[Reconciler]:
-    """Who brings each model to what its registry names, until `stopping` is set. Raises OSError and ValueError."""
+    """A reconciler for each model with a registry. `stopping` cancels their imports. Raises OSError and ValueError."""
     importer = Importer(settings, writer.layout, report, stopping)
     return [
         Reconciler(model, source, writer, importer, report, settings.models / model, signatures=settings.signatures)
@@ -141,12 +142,12 @@ def reconcilers(settings: SyncSettings, writer: StoreWriter, report: Report, sto
 
 
 def _sqs_trigger(settings: SyncSettings, syncs: SyncQueues, stopping: threading.Event) -> SqsTrigger:
-    uri = urlsplit(settings.s3_uri)
-    place = (uri.netloc, f"{uri.path.strip('/')}/latest_model.yaml".lstrip("/"))
+    location = S3Location.parse(settings.s3_uri)
+    watched = (location.bucket, location.key(LATEST_MODEL))
     return SqsTrigger(
         syncs,
         settings.sqs_queue_url,
-        lambda bucket, key: (bucket, key) == place,
+        lambda bucket, key: (bucket, key) == watched,
         stopping,
         models=[model for model, choice in settings.choices.items() if choice.kind == "s3"],
     )
@@ -171,5 +172,5 @@ def _listen(settings: SyncSettings) -> socket.socket | None:
     except OSError as error:
         sys.exit(
             f"The sidecar cannot listen on {settings.sync_host}:{settings.sync_port}: {error.strerror}. "
-            "Is another one running? BUNRIWIKI_SYNC_PORT chooses another port"
+            "Stop the process that uses the port, or set BUNRIWIKI_SYNC_PORT to another one"
         )

@@ -1,21 +1,22 @@
-"""Signing a version where it is not published with `publish`: for MLflow, for a folder, and for S3 with other tools."""
+"""Signing a version that `publish` does not upload: in MLflow, in a folder, and in S3 with other tools."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import BaseModel, ConfigDict
 
 from bunriwiki.artifacts.manifest import digest
 from model_sync.errors import PublishError
-from model_sync.publishing import require_name
+from model_sync.publishing.names import require_name
 from model_sync.signatures import SignedFile, describe, sign
 from model_sync.sources.local import SIGNATURE
 
 
 class Signed(BaseModel):
-    """A signature, and what it covers. `uri` is the version in MLflow that carries it now; None where none was asked to."""
+    """A signature and the files that it covers. `uri` is the MLflow version that was tagged with it; None if none was."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -26,8 +27,19 @@ class Signed(BaseModel):
     uri: str | None = None
 
 
+def read_key(path: Path) -> Ed25519PrivateKey:
+    """The Ed25519 private key in a PEM file without a password. Raises PublishError."""
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError) as error:  # TypeError: the key is encrypted
+        raise PublishError("settings", f"{path} is not a PEM file with an unencrypted private key: {error}.") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise PublishError("settings", f"The private key in {path} is not an Ed25519 key.")
+    return key
+
+
 def sign_path(model: str, path: Path, version: str, key: Ed25519PrivateKey) -> Signed:
-    """Sign the file or folder at `path` as `version` of `model`: all files, also hidden ones, but a `signature` of its own.
+    """Sign the file or folder at `path` as `version` of `model`: all files, also hidden ones, except the file `signature`.
 
     Raises PublishError.
     """

@@ -1,1 +1,1 @@
-"""One file per model: bytes or text in, typed answers out. Each is a BentoML service in a process of its own."""
+"""The models, one file each: a batch of inputs in, typed answers out. Every model runs in processes of its own."""

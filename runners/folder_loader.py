@@ -1,4 +1,4 @@
-"""How a version gets from its folder into memory, and out of it."""
+"""Loads a version from its folder, and frees its memory."""
 
 from __future__ import annotations
 
@@ -6,47 +6,42 @@ import ctypes
 import gc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from bunriwiki.artifacts.manifest import DamagedArtifactError
 from bunriwiki.model_store.generation_watcher import Candidate
-from runners.throttle import Rest, no_rest
-
-
-class Warmable(Protocol):
-    """What a model's class has to have for this: it is loaded when it is made."""
-
-    @property
-    def version(self) -> str: ...
-
-    def warm_up(self, rest: Rest, /) -> None: ...
-
+from runners.servable import Warmable
+from runners.throttle import Pause, unthrottled
 
 ServableT = TypeVar("ServableT", bound=Warmable)
 
 
 class FolderLoader(Generic[ServableT]):
-    """Loads a version from its folder (a `bunriwiki.lifecycle.loader.Loader`), taking `rest` between pieces of the work."""
+    """Opens `candidate` with `open_version` (implements `bunriwiki.lifecycle.loader.Loader`).
 
-    def __init__(self, open_version: Callable[[Path], ServableT], candidate: Candidate, rest: Rest = no_rest) -> None:
+    The warm-up calls `pause` between two pieces of work.
+    """
+
+    def __init__(self, open_version: Callable[[Path], ServableT], candidate: Candidate, pause: Pause = unthrottled) -> None:
         self._open = open_version
         self._candidate = candidate
-        self._rest = rest
+        self._pause = pause
         self._servable: ServableT | None = None
 
     def load(self) -> None:
+        """Raises DamagedArtifactError if the folder holds another version, and whatever `open_version` raises."""
         servable = self._open(self._candidate.folder)
         if servable.version != self._candidate.version:
             raise DamagedArtifactError(f"{self._candidate.folder} holds {servable.version}")
         self._servable = servable
 
     def warm_up(self) -> None:
-        self.servable.warm_up(self._rest)
+        self.servable.warm_up(self._pause)
 
     def unload(self) -> None:
         self._servable = None
         gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # or glibc would keep what was freed
+        ctypes.CDLL(None).malloc_trim(0)  # returns the freed memory to the system, which glibc would keep
 
     @property
     def servable(self) -> ServableT:

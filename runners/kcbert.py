@@ -7,19 +7,20 @@ from pathlib import Path
 
 from bunriwiki.artifacts.answers import Answers, Classification, classification
 from bunriwiki.artifacts.manifest import DamagedArtifactError, TokensInput
+from bunriwiki.artifacts.models import KCBERT
 from bunriwiki.artifacts.text import Encoded, TextEncoder
 from runners.engines import open_engine
 from runners.loading import isolating, threads
 from runners.models import TextClassifier
 
-MAX_AT_ONCE = 4  # comments per forward pass, of similar length: a fifth faster than 16, which are padded more
+FORWARD_PASS = 4  # comments, of similar length: a fifth faster than 16, which need more padding
 
 
 class KcBert(TextClassifier):
-    """A classifier version, loaded. Safe to call from many threads. Raises DamagedArtifactError."""
+    """A loaded version of the classifier. Safe to call from many threads. Raises DamagedArtifactError."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "kcbert")
+        super().__init__(folder, KCBERT)
         if not isinstance(self._manifest.input, TokensInput):
             raise DamagedArtifactError(f"{folder} takes {self._manifest.input.kind}, a BERT takes tokens")
         self._encoder = TextEncoder(folder / "tokenizer.json", self._manifest.input)
@@ -27,12 +28,11 @@ class KcBert(TextClassifier):
 
     def predict(self, texts: Sequence[str]) -> Answers[Classification]:
         """One result per text, in order; `truncated` says that the end of a text was not read."""
-        results = isolating(self._classify, self._encoder.encode(texts))
-        return Answers(model="kcbert", version=self._manifest.version, results=tuple(results))
+        return self._answers(isolating(self._classify, self._encoder.encode(texts)))
 
     def _classify(self, encoded: Sequence[Encoded]) -> list[Classification]:
         answers: dict[int, Classification] = {}
-        for group, tensors in self._encoder.batches(encoded, MAX_AT_ONCE):
+        for group, tensors in self._encoder.batches(encoded, FORWARD_PASS):
             scores = self._engine.run(tensors)["scores"]
             for position, row in zip(group, scores, strict=True):
                 answers[position] = classification(row, self._manifest.labels, encoded[position].truncated)

@@ -1,4 +1,4 @@
-"""What every runner does with its model: verify it, open it, try it, and keep a bad input from failing its neighbours."""
+"""What all runners share: verify a version, compare it with its golden samples, and isolate inputs that fail."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bunriwiki.artifacts.answers import Failure
 from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest
 from bunriwiki.settings import settings
 
-TRIED_AT_LOAD = 4  # golden samples: enough to notice a model that answers, but wrongly
+WARM_UP_SAMPLES = 4  # enough to notice a model that answers, but wrongly
 
 InputT = TypeVar("InputT")
 ResultT = TypeVar("ResultT")
@@ -40,8 +40,8 @@ def threads() -> int:
     return settings().threads or min(4, len(os.sched_getaffinity(0)))
 
 
-def isolating(batch: Callable[[Sequence[InputT]], list[ResultT]], inputs: Sequence[InputT]) -> list[ResultT | Failure]:
-    """Answer `inputs` together; where that fails, one by one, so that only the input at fault goes without an answer."""
+def isolating(batch: Callable[[Sequence[InputT]], Sequence[ResultT]], inputs: Sequence[InputT]) -> list[ResultT | Failure]:
+    """The results of `batch(inputs)`. If it raises, each input runs alone, and only those that raise again get a Failure."""
     try:
         return list(batch(inputs))
     except Exception:
@@ -49,11 +49,11 @@ def isolating(batch: Callable[[Sequence[InputT]], list[ResultT]], inputs: Sequen
             logger.exception("an input could not be answered")
             return [Failure(kind="internal", message="The model could not answer this input. It was logged.")]
         logger.warning("a batch of {} failed; trying its inputs one by one", len(inputs))
-        return [result for one in inputs for result in isolating(batch, [one])]
+        return [result for item in inputs for result in isolating(batch, [item])]
 
 
-def hold_to_golden(folder: Path, sample: Golden[ResultT], answer: ResultT | Failure) -> None:
-    """Compare a golden sample with the answer it got. Raises DamagedArtifactError when they differ."""
+def compare_to_golden(folder: Path, sample: Golden[ResultT], answer: ResultT | Failure) -> None:
+    """Compare the answer to a golden sample with the expected one. Raises DamagedArtifactError if they differ."""
     difference = answer.message if isinstance(answer, Failure) else sample.differs(answer)
     if difference:
         raise DamagedArtifactError(f"{folder} does not answer as its golden samples do: {difference}")

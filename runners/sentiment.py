@@ -8,22 +8,22 @@ from pathlib import Path
 import numpy as np
 
 from bunriwiki.artifacts.answers import Answers, Classification, classification
+from bunriwiki.artifacts.models import SENTIMENT
 from runners.engines import open_engine
 from runners.loading import isolating, threads
 from runners.models import TextClassifier
 
 
 class Sentiment(TextClassifier):
-    """A version of the ensemble, loaded. Raises DamagedArtifactError."""
+    """A loaded version of the ensemble. Raises DamagedArtifactError."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "sentiment")
+        super().__init__(folder, SENTIMENT)
         self._engine = open_engine(folder, self._manifest, threads())
 
     def predict(self, texts: Sequence[str]) -> Answers[Classification]:
         """One result per text, in order."""
-        results = isolating(self._classify, texts)
-        return Answers(model="sentiment", version=self._manifest.version, results=tuple(results))
+        return self._answers(isolating(self._classify, texts))
 
     def _classify(self, texts: Sequence[str]) -> list[Classification]:
         columns = self._engine.run({"text": np.array(texts, dtype=object)})

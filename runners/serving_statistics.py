@@ -1,4 +1,4 @@
-"""What each version answered in this worker: counted once per batch, for the heartbeat."""
+"""Counts what each version answers in this worker, for the heartbeat."""
 
 from __future__ import annotations
 
@@ -15,32 +15,34 @@ AnswerT = TypeVar("AnswerT")
 
 
 class ServingStatistics:
-    """Counts of the versions that answered last. One thread answers at a time; any may read.
+    """Counts per version, of the last `MAX_VERSIONS` versions that answered.
 
-    Beside it there may be threads that never end: at its deadline BentoML gives a batch up, and goes on with others.
+    One batch is counted at a time, beside batches past their deadline, whose threads may be stuck. Any thread may read.
+    `clock` is in seconds.
     """
 
     MAX_VERSIONS = 16
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self._served: dict[str, Served] = {}
-        self._busy: dict[int, tuple[str, float]] = {}  # the batches under way, the oldest first
+        self._busy: dict[int, tuple[str, float]] = {}  # version and start of each batch under way, the oldest first
         self._numbers = itertools.count()
 
     def count(
         self, version: str, batch: Sequence[InputT], predict: Callable[[Sequence[InputT]], Answers[AnswerT]]
     ) -> Answers[AnswerT]:
-        """What `predict` answers to a batch, counted for `version`; what it raises, too, as a failure of the whole batch."""
+        """The answers of `predict` to a batch, counted for `version`. An exception counts as a failure of every input."""
         failures = len(batch)
         number = next(self._numbers)
         self._busy[number] = version, time.time()
-        begun = time.perf_counter()
+        begun = self._clock()
         try:
             answers = predict(batch)
-            failures = sum(isinstance(one, Failure) and one.kind == "internal" for one in answers.results)
+            failures = sum(isinstance(result, Failure) and result.kind == "internal" for result in answers.results)
             return answers
         finally:
-            self._add(version, len(batch), failures, time.perf_counter() - begun)
+            self._add(version, len(batch), failures, self._clock() - begun)
             del self._busy[number]
 
     def figures(self) -> dict[str, Any]:
@@ -54,7 +56,7 @@ class ServingStatistics:
             while len(self._served) >= self.MAX_VERSIONS:
                 del self._served[next(iter(self._served))]
             old = Served()
-        # A new object in one step: whoever reads meanwhile has the old one, whole.
+        # Replaced, not changed, so that a concurrent reader sees a consistent object.
         self._served[version] = Served(
             inputs=old.inputs + inputs,
             failures=old.failures + failures,

@@ -1,4 +1,4 @@
-"""Loading beside serving without being in its way: in turn, and at a pace."""
+"""Keeps loads from slowing down requests: workers of one model load one after the other, and each load pauses in between."""
 
 from __future__ import annotations
 
@@ -9,48 +9,60 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-POLL_SECONDS = 0.05  # seconds
-SHARE = 0.25  # of the time that a load may work
-LONGEST_REST = 1.0  # seconds
+POLL_SECONDS = 0.05  # between two attempts to take the lock
+DUTY_CYCLE = 0.25  # the share of the time that a throttled load works
+MAX_PAUSE_SECONDS = 1.0
 
-Rest = Callable[[], None]
+Pause = Callable[[], None]  # called between two pieces of a load, which it may delay
 
 
-def no_rest() -> None:
-    """For loads that are in nobody's way."""
+def unthrottled() -> None:
+    """The pause of a load beside which nothing serves: none."""
 
 
 class LoadThrottle:
-    """Gives a load its rests: a thread that has no lower priority (it holds the interpreter's lock) works less instead."""
+    """Lets a load work for a share of the time, `DUTY_CYCLE`.
 
-    def __init__(self) -> None:
-        self._since = time.monotonic()
+    A lower priority does not help: the thread that loads holds the interpreter's lock, for which the other threads wait.
+    `clock` and `sleep` are in seconds.
+    """
 
-    def rest(self) -> None:
-        """To be called between two pieces of work: sleeps in proportion to what was worked."""
-        worked = time.monotonic() - self._since
-        time.sleep(min(LONGEST_REST, worked * (1 / SHARE - 1)))
-        self._since = time.monotonic()
+    def __init__(self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._since = clock()
+
+    def pause(self) -> None:
+        """Sleep in proportion to the time since the last pause, for at most `MAX_PAUSE_SECONDS`."""
+        worked = self._clock() - self._since
+        self._sleep(min(MAX_PAUSE_SECONDS, worked * (1 / DUTY_CYCLE - 1)))
+        self._since = self._clock()
 
 
 @contextmanager
-def turn(folder: Path, patience: float) -> Iterator[None]:
-    """Wait until no other process is between start and end of its `turn(folder)`, but no longer than `patience` seconds.
+def load_lock(
+    folder: Path,
+    timeout: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[None]:
+    """Hold the lock on `folder` that the workers of one model share, so that one of them loads at a time.
 
-    Workers of one model that load beside serving do it one after the other, and leave the other cores to those that answer. One
-    that is stuck holds the others up for `patience` only; one that dies, not at all.
+    After `timeout` seconds of waiting, and on a volume without locks, the body runs without the lock: a worker that is stuck
+    delays the others only so long. The kernel releases the lock of a worker that dies.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        end = time.monotonic() + patience
-        while time.monotonic() < end:
+        end = clock() + timeout
+        while clock() < end:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                time.sleep(POLL_SECONDS)
+                sleep(POLL_SECONDS)
             except OSError:
-                break  # a volume without locks: better at the same time than not at all
+                break
         yield
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The versions of one model in one worker: follows the store, loads beside serving, swaps, and says how it is."""
+"""The versions of one model in one worker: loads, serves and unloads them as the store says, and reports their state."""
 
 from __future__ import annotations
 
@@ -21,54 +21,62 @@ from bunriwiki.settings import settings
 from bunriwiki.telemetry.metrics import LOADED, LOADS, SWAPS
 from bunriwiki.telemetry.vitals import Vitals
 from runners.folder_loader import FolderLoader, ServableT
-from runners.throttle import LoadThrottle, no_rest, turn
+from runners.throttle import LoadThrottle, load_lock, unthrottled
 
-START_SECONDS = 60.0  # within which a worker has to load a version; after half of it, another one than it should
-LINGER = 2.0  # seconds that a version stays after a swap, for gateways that have not noticed yet
-GRACE = 0.5  # seconds that a worker may be behind one that has followed a activate
-PATIENCE = 10.0  # seconds that a worker waits for its turn to load
-TRY_AGAIN = 60.0  # seconds after which what serves is tried again where it could not be loaded
-LAST_ANSWERS = 3.0  # seconds for a worker with a stuck batch to answer others before it ends
+START_SECONDS = 60.0  # in which a worker must load a version; after half of it, any version that could serve instead
+LINGER = 2.0  # seconds that a version stays in memory after a hot swap, for gateways that have not noticed the swap yet
+GRACE = 0.5  # seconds that a worker may lag behind one that serves the new version
+PATIENCE = 10.0  # seconds that a load waits for other loads
+TRY_AGAIN = 60.0  # seconds until a failed load of the version that should serve is repeated
+LAST_ANSWERS = 3.0  # seconds for a worker with a stuck batch to answer other batches before it ends
 
 
 class NoVersionError(Exception):
-    """No version could be loaded, not even the fallback. The message has the reasons."""
+    """No version could be loaded, not even the bundled fallback. The message has the reasons."""
 
 
 class Versions(Generic[ServableT]):
-    """Keeps what `generation_watcher` says should be in memory, in memory, and serving what it says should serve.
+    """Keeps in memory the versions that `generation_watcher` lists, and serves the one that it says should serve.
 
-    One that cannot be loaded does not take away what serves. A worker that lags behind a activate, while another one has the
-    new version, ends itself to be started again. At its start a worker that cannot load what should serve takes the version
-    before it, then the fallback.
+    A version that cannot be loaded never replaces the serving version. A worker that cannot load an activated version, while
+    another worker serves it, ends itself, and the parent starts a new one. At its start, a worker that cannot load the version
+    that should serve takes the previous version, then the bundled fallback.
+
+    `clock` is in seconds.
     """
 
     def __init__(
-        self, model: str, open_version: Callable[[Path], ServableT], generation_watcher: GenerationWatcher, vitals: Vitals
+        self,
+        model: str,
+        open_version: Callable[[Path], ServableT],
+        generation_watcher: GenerationWatcher,
+        vitals: Vitals,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
         self._open = open_version
         self._generation_watcher = generation_watcher
         self._vitals = vitals
-        self._manager: Manager[ServableT] = Manager(model, listener=self._note, pauses=PAUSES, within=self._turn)
-        self._turns = generation_watcher.fallback(model)
-        self._one_at_a_time = threading.Lock()
+        self._clock = clock
+        self._manager: Manager[ServableT] = Manager(model, listener=self._note, pauses=PAUSES, within=self._load_slot)
+        self._lock_folder = generation_watcher.fallback(model)
+        self._loading = threading.Lock()
         self._wake = threading.Event()
         self._serving: Candidate | None = None
-        self._leaving: dict[str, tuple[Candidate, float]] = {}  # what served until lately, and until when it stays
-        self._failed: dict[str, float] = {}  # when a version was given up
+        self._leaving: dict[str, tuple[Candidate, float]] = {}  # versions that served before, and until when they stay
+        self._failed: dict[str, float] = {}  # the versions that could not be loaded, and since when
         self._behind_since: float | None = None
         self._stuck_since: float | None = None
         self._late = False
 
     def start(self) -> None:
-        """Load what should serve, and follow from then on. Blocks until a version serves. Raises NoVersionError."""
-        gc.freeze()  # what is here now stays: an unload need not look through it while requests wait
+        """Block until a version serves, then follow the store in a thread. Raises NoVersionError."""
+        gc.freeze()  # objects that exist now live on: the collection after an unload skips them, and takes less time
         self._generation_watcher.refresh()
         self._generation_watcher.start(self._wake.set)
-        begun = time.monotonic()
+        begun = self._clock()
         while not self._step():
-            waited = time.monotonic() - begun
+            waited = self._clock() - begun
             self._late = waited > START_SECONDS / 2
             if waited > START_SECONDS:
                 raise NoVersionError(f"no version of {self._model} was loaded within {START_SECONDS:g} s")
@@ -78,7 +86,7 @@ class Versions(Generic[ServableT]):
         threading.Thread(target=self._run, name=f"follow {self._model}", daemon=True).start()
 
     def stop(self) -> None:
-        """This worker ends: nobody should wait for it."""
+        """Stop following the store, and withdraw the heartbeat, so that no promotion waits for this worker."""
         self._generation_watcher.stop()
         self._vitals.leave()
 
@@ -88,7 +96,7 @@ class Versions(Generic[ServableT]):
 
     @property
     def serving(self) -> str:
-        """The version that this worker would answer with by itself."""
+        """The version that this worker serves; empty before the first."""
         return self._manager.serving or ""
 
     def _run(self) -> None:
@@ -99,15 +107,15 @@ class Versions(Generic[ServableT]):
                 self._end_when_all_loads_are_stuck()
                 self._end_when_a_batch_is_stuck()
                 self._vitals.check_memory()
-            except Exception:  # whatever is wrong with the store: what serves, serves on
+            except Exception:  # an error of the store must not end the thread: the serving version keeps serving
                 logger.exception("{} could not follow the store", self._model)
             self._wake.wait(EVERY)
             self._wake.clear()
 
     def _step(self) -> bool:
-        """One step towards what should be; whether this worker has come as far as it can."""
+        """Move towards the state that the store describes. Returns whether no further step can bring it closer."""
         aspired = self._generation_watcher.aspired(self._model)
-        self._manager.aspire({one.version: self._loader(one) for one in self._wanted(aspired)})
+        self._manager.aspire({candidate.version: self._loader(candidate) for candidate in self._wanted(aspired)})
         states = self._manager.states()
         if _is(states, aspired.serving, State.AVAILABLE):
             self._serve(aspired.serving)
@@ -120,20 +128,20 @@ class Versions(Generic[ServableT]):
             generation=aspired.generation,
             preparing=aspired.preparing_since,
             serving=self._manager.serving,
-            loaded={version: str(one.state) for version, one in states.items() if one.state is not State.END},
-            errors={version: one.error for version, one in states.items() if one.error},
+            loaded={version: str(found.state) for version, found in states.items() if found.state is not State.END},
+            errors={version: found.error for version, found in states.items() if found.error},
         )
         return settled
 
     def _wanted(self, aspired: Aspired) -> list[Candidate]:
-        now = time.monotonic()
-        self._leaving = {version: one for version, one in self._leaving.items() if one[1] > now}
+        now = self._clock()
+        self._leaving = {version: left for version, left in self._leaving.items() if left[1] > now}
         wanted = [aspired.serving]
         if self._serving is None and (aspired.serving.version in self._failed or self._late):
             wanted += aspired.instead
         if now - self._failed.get(aspired.serving.version, now) > TRY_AGAIN:
             del self._failed[aspired.serving.version]
-            wanted.remove(aspired.serving)  # the manager forgets it in this step, and tries it anew in the next
+            wanted.remove(aspired.serving)  # the manager drops it in this step, and loads it anew in the next
         if aspired.preparing:
             wanted.append(aspired.preparing)
         if self._serving:
@@ -142,21 +150,21 @@ class Versions(Generic[ServableT]):
 
     def _loader(self, candidate: Candidate) -> LoaderFactory[ServableT]:
         def make() -> FolderLoader[ServableT]:
-            return FolderLoader(self._open, candidate, LoadThrottle().rest if self._serving else no_rest)
+            return FolderLoader(self._open, candidate, LoadThrottle().pause if self._serving else unthrottled)
 
         return make
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        # Within a worker loads take turns too: mlflow hands a model over in a global. At the start nothing serves that a load
-        # could be in the way of, so workers do not wait for each other.
-        mine = self._one_at_a_time.acquire(timeout=PATIENCE)
+    def _load_slot(self) -> Iterator[None]:
+        """The context of a load: one at a time in this worker, and beside serving one at a time in all workers of the model."""
+        # Within a worker, too, loads run one after the other: mlflow passes a loaded model on in a global variable.
+        acquired = self._loading.acquire(timeout=PATIENCE)
         try:
-            with turn(self._turns, PATIENCE) if self._serving else nullcontext():
+            with load_lock(self._lock_folder, PATIENCE) if self._serving else nullcontext():
                 yield
         finally:
-            if mine:
-                self._one_at_a_time.release()
+            if acquired:
+                self._loading.release()
 
     def _serve(self, candidate: Candidate) -> None:
         before = self._serving
@@ -166,72 +174,72 @@ class Versions(Generic[ServableT]):
         self._serving = candidate
         self._leaving.pop(candidate.version, None)
         if before is not None:
-            self._leaving[before.version] = (before, time.monotonic() + LINGER)
+            self._leaving[before.version] = (before, self._clock() + LINGER)
             SWAPS.labels(self._model).inc()
         logger.info("{} serves {}, before: {}", self._model, candidate.version, before.version if before else "nothing")
 
     def _serve_instead(self, aspired: Aspired, states: Mapping[str, ServableState]) -> bool:
-        """Serve the best of what there is instead of what should serve; whether that is done.
+        """At the start, serve the first version of `aspired.instead` that can be loaded. Returns whether one serves.
 
-        Raises NoVersionError when nothing can, and when another worker of this service does have what should serve: this one is
-        started again until it has it too, and takes no batches meanwhile.
+        Raises NoVersionError if none can be loaded, or if another worker of this service has loaded the version that should
+        serve: the parent then restarts this worker until it has that version too, and it takes no batches meanwhile.
         """
         if self._ahead(aspired.serving, here=True):
             raise NoVersionError(f"other workers could load {self._model}:{aspired.serving.version}, this one could not")
-        for one in aspired.instead:
-            if _is(states, one, State.AVAILABLE):
-                logger.error("{} serves {} instead of {}", self._model, one.version, aspired.serving.version)
-                self._serve(one)
+        for candidate in aspired.instead:
+            if _is(states, candidate, State.AVAILABLE):
+                logger.error("{} serves {} instead of {}", self._model, candidate.version, aspired.serving.version)
+                self._serve(candidate)
                 return True
-            if not _is(states, one, State.END):
+            if not _is(states, candidate, State.END):
                 return False
         if self._late:
             return False
         raise NoVersionError("; ".join(f"{state.id}: {state.error}" for state in states.values()))
 
     def _end_where_others_are_ahead(self) -> None:
-        """End this worker when it cannot follow a activate, while others have: a new one will load what serves.
+        """End this worker if it does not serve the activated version `GRACE` seconds after others do: a new one will load it.
 
-        One that is still loading goes as soon as any worker is ahead. One that has failed goes only where another worker of its
-        own service answers; else what it has serves on.
+        A worker that is still loading ends once any other worker has the version. A worker whose load failed ends only if
+        another worker of its own service has it; else it keeps serving the version that it has.
         """
         target = self._generation_watcher.aspired(self._model).serving
         if self._serving == target:
             self._behind_since = None
             return
-        now = time.monotonic()
+        now = self._clock()
         self._behind_since = self._behind_since or now
         if now - self._behind_since > GRACE and self._ahead(target, here=target.version in self._failed):
             self._vitals.end(f"it could not load {self._model}:{target.version}, which others serve")
 
     def _end_when_all_loads_are_stuck(self) -> None:
-        """End this worker when loads that nobody wants any more leave no room for others."""
+        """End this worker if loads of versions that are no longer wanted occupy all load slots for `PATIENCE` seconds."""
         stuck = self._manager.unwanted_loads
         if stuck < PARALLEL_LOADS:
             self._stuck_since = None
             return
-        now = time.monotonic()
+        now = self._clock()
         self._stuck_since = self._stuck_since or now
         if now - self._stuck_since > PATIENCE:
             self._vitals.end(f"{stuck} loads of {self._model} are stuck")
 
     def _end_when_a_batch_is_stuck(self) -> None:
-        """End this worker when a version that should answer no more does not let go of a thread, which may take a core."""
+        """End this worker if a version that no longer serves is past the deadline with a batch: it may occupy a core."""
         me, aspired = self._vitals.latest, self._generation_watcher.aspired(self._model)
-        wanted = {one.version for one in (aspired.serving, aspired.preparing, self._serving) if one}
+        wanted = {candidate.version for candidate in (aspired.serving, aspired.preparing, self._serving) if candidate}
         if me.busy_since and me.busy_with not in wanted and time.time() - me.busy_since > settings().deadline_seconds:
-            self._vitals.end(f"{self._model}:{me.busy_with} does not come to an end with a batch", LAST_ANSWERS)
+            self._vitals.end(f"{self._model}:{me.busy_with} does not finish a batch", LAST_ANSWERS)
 
     def _ahead(self, target: Candidate, *, here: bool) -> bool:
-        """Whether another worker has `target`; `here`: one of this service."""
+        """Whether another worker has `target` in memory; with `here`, another worker of this service."""
         mine = self._vitals.latest.service
         return any(
-            one.role == self._model and one.prepared(target.version) and (not here or one.service == mine)
-            for one in self._vitals.others()
+            other.role == self._model and other.prepared(target.version) and (not here or other.service == mine)
+            for other in self._vitals.others()
         )
 
     def _note(self, event: ServableState) -> None:
-        """What the manager reports, from its threads."""
+        """Log and count an event of the manager. Called from its threads."""
         match event:
             case ServableState(state=State.LOADING, error=None):
                 LOADS.labels(self._model).inc()
@@ -244,7 +252,7 @@ class Versions(Generic[ServableT]):
                 LOADED.labels(self._model).inc()
                 logger.info("{} is loaded", event.id)
             case ServableState(state=State.END, error=str()):
-                self._failed[event.id.version] = time.monotonic()
+                self._failed[event.id.version] = self._clock()
                 logger.error("{} could not be loaded: {}", event.id, event.error)
             case _:
                 logger.debug("{}: {}", event.id, event.state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,36 +15,37 @@ from bunriwiki.artifacts.golden import read_golden_photos
 from bunriwiki.artifacts.image import BadImageError, Floats, Frame, decode
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.manifest import DamagedArtifactError, ImageInput
+from bunriwiki.artifacts.models import YOLO
 from runners.engines import Array, open_engine
-from runners.loading import TRIED_AT_LOAD, hold_to_golden, isolating, threads
+from runners.loading import WARM_UP_SAMPLES, compare_to_golden, isolating, threads
 from runners.models import Loaded
-from runners.throttle import Rest, no_rest
+from runners.throttle import Pause, unthrottled
 
-MAX_AT_ONCE = 8  # photos per forward pass: more is no faster on a CPU and only takes memory
+FORWARD_PASS = 8  # photos: more are no faster on a CPU, and take more memory
 
 Square = tuple[Floats, Frame]
 
 
 class Yolo(Loaded):
-    """A detector version, loaded. Safe to call from many threads. Raises DamagedArtifactError."""
+    """A loaded version of the detector. Safe to call from many threads. Raises DamagedArtifactError."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "yolo")
+        super().__init__(folder, YOLO)
         if not isinstance(self._manifest.input, ImageInput):
             raise DamagedArtifactError(f"{folder} takes {self._manifest.input.kind}, a detector takes an image")
         self._size = self._manifest.input.size
         self._engine = open_engine(folder, self._manifest, threads())
         self._decoders = ThreadPoolExecutor(threads(), thread_name_prefix="decode")
 
-    def warm_up(self, rest: Rest = no_rest) -> None:
-        """Answer golden samples. Raises DamagedArtifactError when an answer is not theirs."""
-        for sample in read_golden_photos(self._folder)[:TRIED_AT_LOAD]:
-            rest()
+    def warm_up(self, pause: Pause = unthrottled) -> None:
+        """Answer golden samples. Raises DamagedArtifactError if an answer differs from the sample's."""
+        for sample in read_golden_photos(self._folder)[:WARM_UP_SAMPLES]:
+            pause()
             photo = Photo(data=(self._folder / sample.image).read_bytes(), confidence=sample.confidence)
-            hold_to_golden(self._folder, sample, self.predict([photo]).results[0])
+            compare_to_golden(self._folder, sample, self.predict([photo]).results[0])
 
     def predict(self, photos: Sequence[Photo]) -> Answers[Detections]:
-        """One result per photo, in order. A photo that cannot be decoded gets a Failure; the others are answered."""
+        """One result per photo, in order. A photo that cannot be decoded gets a Failure."""
         squares = list(self._decoders.map(self._decode, photos))
         results: dict[int, Detections | Failure] = {
             position: square for position, square in enumerate(squares) if isinstance(square, Failure)
@@ -53,14 +55,12 @@ class Yolo(Loaded):
             if not isinstance(square, Failure):
                 groups[photos[position].iou].append(position)  # one forward pass has one overlap threshold
         for iou, positions in groups.items():
-            for start in range(0, len(positions), MAX_AT_ONCE):
-                group = positions[start : start + MAX_AT_ONCE]
-                looked_at = [(squares[position], photos[position].confidence) for position in group]
-                answers = isolating(lambda items, iou=iou: self._detect(items, iou), looked_at)  # type: ignore[misc]
+            for start in range(0, len(positions), FORWARD_PASS):
+                group = positions[start : start + FORWARD_PASS]
+                items = [(squares[position], photos[position].confidence) for position in group]
+                answers = isolating(partial(self._detect, iou=iou), items)
                 results.update(zip(group, answers, strict=True))
-        return Answers(
-            model="yolo", version=self._manifest.version, results=tuple(results[position] for position in range(len(photos)))
-        )
+        return self._answers(results[position] for position in range(len(photos)))
 
     def _decode(self, photo: Photo) -> Square | Failure:
         try:
@@ -69,8 +69,8 @@ class Yolo(Loaded):
             return Failure(kind=error.kind, message=str(error))
 
     def _detect(self, items: Sequence[tuple[Square, float]], iou: float) -> list[Detections]:
-        # Suppression only lets better boxes remove worse ones, so filtering by each photo's own confidence afterwards
-        # gives what a run with that confidence would have given.
+        # The batch runs with its lowest confidence, and each photo's own confidence filters afterwards. That is exact: in
+        # suppression a box is removed only by boxes with higher scores.
         found = self._engine.run(
             {
                 "images": np.stack([tensor for (tensor, _), _ in items]),
@@ -78,7 +78,7 @@ class Yolo(Loaded):
                 "confidence": np.array([min(confidence for _, confidence in items)], dtype=np.float32),
             }
         )
-        return [self._answer(found, index, frame, least) for index, ((_, frame), least) in enumerate(items)]
+        return [self._answer(found, index, frame, confidence) for index, ((_, frame), confidence) in enumerate(items)]
 
     def _answer(self, found: dict[str, Array], index: int, frame: Frame, confidence: float) -> Detections:
         mine = np.flatnonzero((found["images_index"] == index) & (found["scores"] >= confidence))

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 
 import hypothesis
 import pytest
 from PIL import Image
 
-# How long an example takes is no matter for a test: a busy machine would decide.
+from bunriwiki.testing.paths import PHOTOS
+
+# No deadline for an example: a busy machine would decide whether it is met.
 hypothesis.settings.register_profile("patient")
 hypothesis.settings.load_profile("patient")
-
-ROOT = Path(__file__).parent.parent
-PHOTOS = ROOT / "tests" / "data" / "photos"
-MODELS = ROOT / "models"
 
 
 @pytest.fixture

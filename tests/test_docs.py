@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from bunriwiki.settings import PREFIX, Settings
+from bunriwiki.testing.paths import ROOT
 from model_sync.cli.settings import CliSettings
 from model_sync.settings import SyncSettings
-from tests.conftest import ROOT
 
 
 def rows(document: str) -> list[list[str]]:

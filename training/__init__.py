@@ -1,3 +1,3 @@
-"""How the fallback models were trained and judged, and how they are put into `models/`."""
+"""Trains and evaluates the bundled fallback models, and writes them to `models/`."""
 
 from model_sync.importing.compilers import torchvision_ops as torchvision_ops  # before ultralytics and transformers

@@ -1,4 +1,4 @@
-"""What all training scripts are told on the command line, and what they say when something is not there."""
+"""The command-line arguments that the training scripts share, and checks of their inputs."""
 
 from __future__ import annotations
 
@@ -9,37 +9,35 @@ from pathlib import Path
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """`--data`; progress goes to the log from here on."""
+    """A parser with `--data`. Configures the log, where progress is written."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    logging.getLogger("onnx_ir").setLevel(logging.WARNING)  # else a line per constant
+    logging.getLogger("onnx_ir").setLevel(logging.WARNING)  # otherwise it logs a line per constant
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--data", type=Path, required=True, help="folder with the data: see training/README.md")
     return made
 
 
 def add_output(made: argparse.ArgumentParser, name: str) -> None:
-    """`--output`, `build/<name>` by default."""
-    made.add_argument(
-        "--output", type=Path, default=Path("build") / name, help="folder for what is made (default: %(default)s)"
-    )
+    """Add `--output`, `build/<name>` by default."""
+    made.add_argument("--output", type=Path, default=Path("build") / name, help="folder for the results (default: %(default)s)")
 
 
 def add_seed(made: argparse.ArgumentParser) -> None:
-    """`--seed`."""
+    """Add `--seed`."""
     made.add_argument("--seed", type=int, default=0)
 
 
 def needed(path: Path, hint: str = "see training/README.md") -> Path:
-    """`path`, which is there. Raises SystemExit with `hint` when it is not."""
+    """`path`, if it exists. Raises SystemExit with `hint` if it does not."""
     if not path.exists():
         raise SystemExit(f"{path} does not exist: {hint}")
     return path
 
 
 def claim(output: Path, **settings: object) -> None:
-    """Make the folder `output` for a run with these settings, or go on with the run in it.
+    """Make the folder `output` for a run with these settings, or resume the run in it.
 
-    Raises SystemExit when the run in it was made with others: it would be resumed, and be neither the one nor the other.
+    Raises SystemExit if the run in it has other settings: resumed, it would be a mixture of both.
     """
     output.mkdir(parents=True, exist_ok=True)
     note = output / "settings.json"
@@ -47,4 +45,4 @@ def claim(output: Path, **settings: object) -> None:
     if not note.is_file():
         note.write_text(wanted, encoding="utf-8")
     elif note.read_text(encoding="utf-8") != wanted:
-        raise SystemExit(f"{output} was made with other settings ({note}): remove it, or name another --output")
+        raise SystemExit(f"{output} has a run with other settings ({note}): remove it, or choose another --output")

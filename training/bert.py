@@ -1,4 +1,4 @@
-"""A small BERT with KcBERT's vocabulary, and how it is fitted.
+"""A small BERT with KcBERT's vocabulary, and its training.
 
 Vocabulary: KcBERT-base's 30,000 WordPieces (github.com/Beomi/KcBERT, MIT), `kcbert/vocab.txt`.
 """
@@ -57,7 +57,7 @@ def small_bert(labels: Sequence[str], seed: int) -> BertForSequenceClassificatio
 
 
 def shorten(model: Any, longest: int) -> None:
-    """Leave the model positions for `longest` tokens only: those behind were never trained."""
+    """Limit the model to positions for `longest` tokens: the others were never trained."""
     embeddings = model.bert.embeddings
     embeddings.position_embeddings = torch.nn.Embedding.from_pretrained(
         embeddings.position_embeddings.weight[:longest].detach()
@@ -68,7 +68,7 @@ def shorten(model: Any, longest: int) -> None:
 
 
 class Texts(torch.utils.data.Dataset[Mapping[str, Any]]):
-    """Texts as tokens with their labels; cut at `longest` tokens."""
+    """Texts as tokens with their labels, truncated to `longest` tokens."""
 
     def __init__(self, tokens: Any, texts: Sequence[str], labels: Sequence[int], longest: int) -> None:
         self._ids = tokens(list(texts), truncation=True, max_length=longest, return_attention_mask=False)["input_ids"]
@@ -92,20 +92,20 @@ def fit(
     epochs: float,
     rate: float,
     batch: int,
-    looks: int,
+    evaluations: int,
     patience: int,
     better: str,
     seed: int,
     loss: Loss | None = None,
 ) -> Any:
-    """The model, fitted, as it was when `better` (a name of `figures`) was highest on `validation`.
+    """Train the model; returns it as it was when `better` (a name of `metrics`) was highest on `validation`.
 
-    SyncRequests at it about `looks` times in all, and stops after `patience` looks without a better one. A run that was ended
-    goes on from the last look. TensorBoard's scalars lie in `output`.
+    Evaluates about `evaluations` times, and stops after `patience` evaluations without an improvement. An interrupted run is
+    resumed from its last evaluation. Writes TensorBoard's scalars to `output`.
     """
-    torch.set_flush_denormal(True)  # tiny numbers make training on a CPU several times slower
+    torch.set_flush_denormal(True)  # denormal numbers make training on a CPU several times slower
     steps = max(1, round(epochs * len(train) / batch))
-    every = max(1, steps // looks)
+    every = max(1, steps // evaluations)
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
@@ -127,25 +127,25 @@ def fit(
             save_total_limit=2,
             load_best_model_at_end=True,
             metric_for_best_model=better,
-            restore_callback_states_from_checkpoint=True,  # how long there was no better look
+            restore_callback_states_from_checkpoint=True,  # the number of evaluations without an improvement
             report_to="tensorboard",
             logging_steps=50,
             use_cpu=True,
             bf16=True,
             seed=seed,
         ),
-        data_collator=DataCollatorWithPadding(tokens, pad_to_multiple_of=8),  # few shapes: a kernel is made for each
+        data_collator=DataCollatorWithPadding(tokens, pad_to_multiple_of=8),  # fewer shapes, each of which needs a kernel
         train_dataset=train,
         eval_dataset=validation,
         compute_loss_func=loss,
-        compute_metrics=figures,
+        compute_metrics=metrics,
         callbacks=[EarlyStoppingCallback(patience)],
     )
     trainer.train(resume_from_checkpoint=any(output.glob("checkpoint-*")))
     return model.eval()
 
 
-def figures(prediction: EvalPrediction) -> dict[str, float]:
+def metrics(prediction: EvalPrediction) -> dict[str, float]:
     """Accuracy and macro-F1."""
     chosen = np.argmax(prediction.predictions, axis=1)
     return {

@@ -1,4 +1,4 @@
-"""What a judge found, and the place for it in a model card: `models/<name>/README.md`, between two marks."""
+"""The figures of an evaluation, and their place in a model card: `models/<name>/README.md`, between two marks."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 @dataclass(frozen=True)
 class Report:
-    """The figures, the confusion matrix as a table, and the slowest and wrongest examples in Markdown, which no card shows."""
+    """The figures, the confusion matrix as a table, and the slowest and worst examples in Markdown, which no card shows."""
 
     figures: Mapping[str, str]
     confusion: str
     examples: str
 
     def section(self) -> str:
-        """What stands between the marks, marks included."""
+        """The text between the marks, including them."""
         return f"{BEGIN}\n\n{table(['measure', 'value'], list(self.figures.items()))}\n\n{self.confusion}\n\n{END}"
 
 
 def read(card: Path) -> str:
-    """The card's section, marks included. Raises ValueError when it has none."""
+    """The card's section, including the marks. Raises ValueError if the card has no marks."""
     return _cut(card)[1]
 
 
 def write(card: Path, text: str) -> None:
-    """Put the section `text` in the place of the card's."""
+    """Replace the card's section by `text`. Raises ValueError if the card has no marks."""
     before, _, after = _cut(card)
     card.write_text(before + text + after, encoding="utf-8")
 
@@ -43,6 +43,6 @@ def write(card: Path, text: str) -> None:
 def _cut(card: Path) -> tuple[str, str, str]:
     text = card.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
-        raise ValueError(f"{card} has no place for figures: put\n{BEGIN}\n{END}\ninto it")
+        raise ValueError(f"{card} has no place for figures: add\n{BEGIN}\n{END}\nto it")
     start, end = text.index(BEGIN), text.index(END) + len(END)
     return text[:start], text[start:end], text[end:]

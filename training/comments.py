@@ -1,8 +1,9 @@
 """Comments on Korean entertainment news, labelled by people: `none`, `offensive`, `hate`.
 
 Data: korean-hate-speech (github.com/kocohub/korean-hate-speech, CC BY-SA 4.0; Moon, Cho, Lee, SocialNLP 2020),
-`korean_hate_speech/train.tsv` and `dev.tsv`, tab-separated `comments, contain_gender_bias, bias, hate`. The dev set judges,
-as in the paper, and is never trained or tuned on; validation is a tenth of the training set, by a hash of the text.
+`korean_hate_speech/train.tsv` and `dev.tsv`, tab-separated `comments, contain_gender_bias, bias, hate`. The dev set is for
+evaluation, as in the paper, and is never used for training or tuning; validation is a tenth of the training set, by a hash of
+the text.
 """
 
 from __future__ import annotations

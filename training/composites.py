@@ -1,7 +1,7 @@
-"""Photos made from photos: objects cut out of their white ground and put onto other grounds.
+"""Composed photos: objects cut out of their white background and placed on other backgrounds.
 
-TrashNet's objects all lie on a light, empty ground, and a detector trained on them alone takes the ground for a part of the
-object. The mask of an object is found by GrabCut (Rother, Kolmogorov, Blake, SIGGRAPH 2004), started from its box.
+All of TrashNet's objects are on a light, empty background, and a detector trained on them alone takes the background for a part
+of the object. GrabCut (Rother, Kolmogorov, Blake, SIGGRAPH 2004) finds the mask of an object, starting from its box.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from training.photos import LabelledPhoto
 
 SIDE = 320  # pixels: the longest side of TrashNet's photos
 MAX_OBJECTS = 3
-EMPTY = 0.06  # share of the composites without any object: a ground is not an object
-LARGEST_BOX = 0.9  # of a photo: a larger object has no ground around it that GrabCut could learn from
+EMPTY = 0.06  # share of the composites without any object: a background is not an object
+LARGEST_BOX = 0.9  # of a photo: a larger object has no background around it for GrabCut to learn from
 FILL = (0.3, 0.97)  # of its box; a mask outside of it has failed
 MAX_HIDDEN = 0.5  # of an object by those on top of it
 
@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class CutOut:
-    """An object without its ground: `colour` [height, width, 3] (BGR) and `alpha` [height, width], 0..1."""
+    """An object without its background: `colour` [height, width, 3] (BGR) and `alpha` [height, width], 0..1."""
 
     category: int
     colour: Image
@@ -40,7 +40,7 @@ class CutOut:
 
 
 def cut_out(photo: LabelledPhoto) -> CutOut | None:
-    """The object of a photo with one box; None where its mask cannot be told from the ground."""
+    """The object of a photo with a single box; None if its mask cannot be separated from the background."""
     image = cv2.imread(str(photo.path))
     if image is None or len(photo.categories) != 1:
         return None
@@ -69,15 +69,15 @@ def _largest_part(mask: Image) -> Image:
         return mask
     part = (parts == 1 + int(figures[1:, cv2.CC_STAT_AREA].argmax())).astype(np.uint8)
     outlines, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return cv2.drawContours(part, outlines, -1, 1, cv2.FILLED)  # an object has no holes here: glass would be full of them
+    return cv2.drawContours(part, outlines, -1, 1, cv2.FILLED)  # without holes: the mask of glass would be full of them
 
 
 def compose(ground: Image, objects: Sequence[CutOut], rng: np.random.Generator) -> tuple[Image, list[tuple[int, list[float]]]]:
-    """`objects` on a random part of `ground`; the photo, and a class with its box (as in a label file) for each that shows."""
+    """`objects` on a random part of `ground`: the photo, and class and box (as in a label file) of each visible object."""
     canvas = _part_of(ground, rng).astype(np.float32)
     layers: list[tuple[int, npt.NDArray[np.bool_]]] = []
     for thing in objects:
-        colour, alpha = _turned(thing, rng)
+        colour, alpha = _transformed(thing, rng)
         height, width = alpha.shape
         top, left = (int(rng.integers(0, SIDE - length + 1)) for length in (height, width))
         place = (slice(top, top + height), slice(left, left + width))
@@ -113,8 +113,8 @@ def _part_of(ground: Image, rng: np.random.Generator) -> Image:
     return part[:, ::-1] if rng.random() < 0.5 else part
 
 
-def _turned(thing: CutOut, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """The object at a random angle and size, cut to its mask."""
+def _transformed(thing: CutOut, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """The object at a random angle and size, cropped to its mask."""
     height, width = thing.alpha.shape
     reach = float(np.hypot(height, width))
     scale = SIDE * rng.uniform(0.25, 0.9) / max(height, width)
@@ -129,7 +129,7 @@ def _turned(thing: CutOut, rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 
 def _shade(canvas: Floats, alpha: Floats, top: int, left: int, rng: np.random.Generator) -> None:
-    """Darken the ground where the object's shadow falls, so that it does not float."""
+    """Darken the background where the object's shadow falls."""
     shadow = np.zeros((SIDE, SIDE), np.float32)
     down, right = (int(rng.integers(-10, 11)) for _ in range(2))
     to_top, to_left = max(0, top + down), max(0, left + right)
@@ -139,13 +139,13 @@ def _shade(canvas: Floats, alpha: Floats, top: int, left: int, rng: np.random.Ge
 
 
 def write_composites(photos: Sequence[LabelledPhoto], grounds: Sequence[Path], output: Path, count: int, seed: int) -> None:
-    """Fill the folder `output` (`images/`, `labels/`) with `count` composites; classes come equally often.
+    """Write `count` composites to the folder `output` (`images/`, `labels/`); all classes are equally frequent.
 
-    Raises FileNotFoundError when there are no grounds.
+    Raises FileNotFoundError if there are no grounds.
     """
     pictures = [picture for picture in (cv2.imread(str(path)) for path in grounds) if picture is not None]
     if not pictures:
-        raise FileNotFoundError("no photos of grounds: see training/README.md")
+        raise FileNotFoundError("no photos of backgrounds: see training/README.md")
     with ThreadPoolExecutor() as pool:
         cut = tqdm(pool.map(cut_out, photos), "cutting out", len(photos))
         things = [thing for thing in cut if thing is not None]

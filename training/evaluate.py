@@ -1,10 +1,10 @@
-"""Judge the shipped models: what stands in `models/` answers, through the runners' own pre- and post-processing.
+"""Evaluate the bundled models in `models/`, with the runners' own pre- and post-processing.
 
     python -m training.evaluate --data DIR [--only yolo] [--write] [--draw PHOTOS]
 
-Each model is judged on data that training never saw: `training.photos`, `training.comments`, `training.reviews`. The
-figures are compared with those in the model's card, or written into it. The slowest and the wrongest examples go to
-`<output>/<model>/`.
+Each model is evaluated on data that training never saw: `training.photos`, `training.comments`, `training.reviews`. The
+figures are compared with those in the model's card, or written into it. The slowest and the worst examples are written
+to `<output>/<model>/`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from training.judge_texts import judge_kcbert, judge_sentiment
 
 
 def judge(name: str, folder: Path, data: Path, output: Path) -> Report:
-    """What is to say of the version in `folder`; drawings go to `output`."""
+    """The evaluation of the version in `folder`; drawings are written to `output`."""
     if name == "yolo":
         return judge_photos.judge_yolo(folder, data, output)
     return judge_kcbert(folder, data) if name == "kcbert" else judge_sentiment(folder, data)
@@ -29,12 +29,12 @@ def main() -> None:
     arguments = parser(__doc__)
     add_output(arguments, "evaluation")
     arguments.add_argument("--models", type=Path, default=Path("models"), help="folder of the models (default: %(default)s)")
-    arguments.add_argument("--only", choices=MODELS, help="judge this one")
+    arguments.add_argument("--only", choices=MODELS, help="evaluate this model only")
     arguments.add_argument("--write", action="store_true", help="write the figures into the cards")
     arguments.add_argument("--draw", type=Path, help="folder of photos: draw what the detector finds in them")
     given = arguments.parse_args()
     if given.draw:
-        needed(given.draw, "--draw wants a folder of photos")
+        needed(given.draw, "--draw requires a folder of photos")
 
     for name in [given.only] if given.only else MODELS:
         output = given.output / name
@@ -47,10 +47,10 @@ def main() -> None:
         if given.write:
             cards.write(card, section)
         elif cards.read(card) == section:
-            print(f"As in {card}.")
+            print(f"{card} has the same figures.")
         else:
-            print(f"{card} says otherwise:\n\n{cards.read(card)}")
-        print(f"The slowest and the wrongest are in {output}.")
+            print(f"{card} has other figures:\n\n{cards.read(card)}")
+        print(f"The slowest and the worst examples are in {output}.")
     if given.draw:
         judge_photos.draw_all(given.models / "yolo", given.draw, given.output / "drawn")
 

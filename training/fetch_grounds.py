@@ -1,4 +1,4 @@
-"""Fetch the photos of grounds that `training.composites` puts objects on.
+"""Fetch the photos of backgrounds that `training.composites` places objects on.
 
 `grounds.tsv` names each: its file, the public repository on GitHub with commit and path, its licence (CC0, CC BY 2.0 or
 CC BY-SA 2.0), and where it was first published. The commit pins the content. They are COCO's photos without bottles, cups or
@@ -26,7 +26,7 @@ LONGEST = 640  # pixels
 
 
 def fetch(output: Path, host: str = GITHUB) -> int:
-    """Put the photos into `output`; how many. Raises CalledProcessError when git cannot get one."""
+    """Write the photos to `output`; returns their number. Raises CalledProcessError if git cannot fetch one."""
     rows = list(csv.DictReader(LIST.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -53,7 +53,7 @@ def _git(folder: Path, *arguments: str) -> bytes:
 
 
 def _small(photo: bytes) -> bytes:
-    """A JPEG of at most LONGEST pixels a side; a small upright JPEG stays as it is."""
+    """A JPEG of at most LONGEST pixels per side; a small upright JPEG is returned unchanged."""
     with Image.open(io.BytesIO(photo)) as image:
         if image.format == "JPEG" and max(image.size) <= LONGEST and image.getexif().get(0x0112, 1) == 1:
             return photo

@@ -1,4 +1,4 @@
-"""Judge the detector."""
+"""Evaluates the detector."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from training.photos import CLASSES, LabelledPhoto, grounds, load_photos, split_
 
 log = logging.getLogger("training.judge_photos")
 
-MIN = 0.001  # confidence: average precision looks at all that was found
+MIN = 0.001  # confidence: average precision takes every box into account
 COMPOSITES = 300
 COMPOSITES_SEED = 100
 SHOWN = 15  # examples
@@ -30,7 +30,7 @@ NOTHING = "nothing"
 
 
 def judge_yolo(folder: Path, data: Path, output: Path) -> Report:
-    """On the blocks of photos kept for judging, and on composites of them with grounds that were kept, too."""
+    """Evaluate on the blocks of photos kept for it, and on composites of them with backgrounds kept for it."""
     detector = Yolo(folder)
     test = split_photos(load_photos(data / "recyclables"))["test"]
     under = grounds(data / "grounds")["test"]
@@ -66,14 +66,14 @@ def judge_yolo(folder: Path, data: Path, output: Path) -> Report:
     matrix = _confusion([CLASSES[photo.categories[0]] for photo in test], [name for name, _ in served])
     wrong = sorted(np.flatnonzero(~right), key=lambda one: -served[one][1])[:SHOWN]
     examples = [
-        "## The wrongest\n",
+        "## The worst\n",
         table(
             ["photo", "true", "answered", "confidence"],
             [[test[one].path.name, CLASSES[test[one].categories[0]], served[one][0], f"{served[one][1]:.3f}"] for one in wrong],
         ),
         "\n## The slowest\n",
         table(["photo", "ms"], [[test[one].path.name, f"{took[one]:.1f}"] for one in np.argsort(took)[::-1][:SHOWN]]),
-        f"\nThe middle one: {np.median(took):.1f} ms.",
+        f"\nThe median: {np.median(took):.1f} ms.",
     ]
     for one in wrong:
         draw(test[one].path, answers[one], output / "wrong" / test[one].path.name)
@@ -113,7 +113,7 @@ def draw(photo: Path, answer: Detections, output: Path) -> None:
 
 
 def draw_all(folder: Path, photos: Path, output: Path) -> None:
-    """What the detector in `folder` would serve for each photo in `photos`, drawn, for people to look at."""
+    """Draw what the detector in `folder` would serve for each photo in `photos`."""
     detector = Yolo(folder)
     for photo in sorted(photo for photo in photos.iterdir() if photo.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"}):
         [answer] = detector.predict([Photo(data=photo.read_bytes())]).results
@@ -124,7 +124,7 @@ def draw_all(folder: Path, photos: Path, output: Path) -> None:
 
 
 def _answers(detector: Yolo, photos: Sequence[LabelledPhoto]) -> tuple[list[Detections], list[float]]:
-    """The answers, and how many ms each took."""
+    """The answers, and the milliseconds that each took."""
     found, took = [], []
     for photo in tqdm(photos, detector.version):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Judge the classifiers of texts."""
+"""Evaluates the classifiers of texts."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from training.reviews import LABELS as SENTIMENTS
 from training.reviews import load_reviews
 
 AT_ONCE = 64
-TIMED = 300  # texts, one by one
+TIMED = 300  # texts, sent one at a time
 SHOWN = 15  # examples
 SPLIT_SEED = 0  # which reviews balance the classes
 
 
 def judge_kcbert(folder: Path, data: Path) -> Report:
-    """On the dev set of korean-hate-speech."""
+    """Evaluate on the dev set of korean-hate-speech."""
     test = load_comments(data)["test"]
     return _judge(KcBert(folder), HATE, test["comment"].tolist(), test["label"].tolist())
 
 
 def judge_sentiment(folder: Path, data: Path) -> Report:
-    """On the test split of NSMC's reviews."""
+    """Evaluate on the test split of NSMC's reviews."""
     test = load_reviews(data, SPLIT_SEED)["test"]
     return _judge(Sentiment(folder), SENTIMENTS, test["review"].tolist(), test["label"].tolist())
 
@@ -61,10 +61,10 @@ def _judge(classifier: TextClassifier, names: Sequence[str], texts: Sequence[str
     counts = confusion_matrix(labels, chosen, labels=range(len(names)))
     matrix = table(["true, answered", *names], [[f"**{name}**", *row] for name, row in zip(names, counts, strict=True)])
     worst = sorted(np.flatnonzero(~right).tolist(), key=lambda one: -scores[one].max())[:SHOWN]
-    wrongest = [[_cell(texts[one]), names[labels[one]], names[chosen[one]], f"{scores[one].max():.3f}"] for one in worst]
+    worst_rows = [[_cell(texts[one]), names[labels[one]], names[chosen[one]], f"{scores[one].max():.3f}"] for one in worst]
     examples = [
-        "## The wrongest\n",
-        table(["text", "true", "answered", "score"], wrongest),
+        "## The worst\n",
+        table(["text", "true", "answered", "score"], worst_rows),
         "\n## The slowest\n",
         table(["text", "ms"], _slowest(classifier, texts)),
     ]
@@ -89,7 +89,7 @@ def _slowest(classifier: TextClassifier, texts: Sequence[str]) -> list[list[str]
         timed.append((1000 * (time.perf_counter() - started), text))
     middle = sorted(timed)[len(timed) // 2]
     slowest = [[_cell(text), f"{took:.1f}"] for took, text in sorted(timed, reverse=True)[:SHOWN]]
-    return [*slowest, ["(the middle one)", f"{middle[0]:.1f}"]]
+    return [*slowest, ["(the median)", f"{middle[0]:.1f}"]]
 
 
 def _cell(text: str) -> str:

@@ -1,11 +1,11 @@
-"""Fine-tune the small BERT on comments, and let a linear model on characters vote beside it.
+"""Fine-tune the small BERT on comments, and add a linear model on characters that votes with it.
 
-Pre-training: `training.pretraining`, done first when it was not yet. Data: `training.comments`.
+Pre-training: `training.pretraining`, run first if its result does not exist. Data: `training.comments`.
 
     python -m training.kcbert --data DIR --output build/kcbert
 
 The output is a Hugging Face folder with `ngrams.safetensors`, the linear member, beside the network: slang and insults are
-spelt in many ways, which characters show and WordPieces hide.
+spelled in many ways, which characters show and WordPieces hide.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SPEC = NgramsInput(shortest=1, longest=5, buckets=2**18, characters=600)
 
 
 def fine_tune(pretrained: Path, data: Path, splits: dict[str, pd.DataFrame], output: Path, *, epochs: float, seed: int) -> Any:
-    """The BERT on comments; every class weighs the same."""
+    """Fine-tune the BERT on comments; every class has the same weight."""
     names = dict(enumerate(LABELS))
     network = BertForSequenceClassification.from_pretrained(
         pretrained, id2label=names, label2id={name: index for index, name in names.items()}
@@ -62,7 +62,7 @@ def fine_tune(pretrained: Path, data: Path, splits: dict[str, pd.DataFrame], out
         epochs=epochs,
         rate=1e-4,
         batch=32,
-        looks=12,
+        evaluations=12,
         patience=5,
         better="macro_f1",
         seed=seed,

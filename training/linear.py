@@ -17,7 +17,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def inverse_document_frequency(counts: sparse.csr_matrix, at_least: int) -> npt.NDArray[np.float32]:
-    """Smoothed IDF per bucket; 0 for buckets seen in fewer than `at_least` texts, which removes them."""
+    """Smoothed IDF per bucket; 0 for buckets in fewer than `at_least` texts, which removes them."""
     frequency = np.bincount(counts.indices, minlength=counts.shape[1])
     idf = np.log((1 + counts.shape[0]) / (1 + frequency)) + 1
     return np.where(frequency >= at_least, idf, 0).astype(np.float32)
@@ -26,7 +26,7 @@ def inverse_document_frequency(counts: sparse.csr_matrix, at_least: int) -> npt.
 def logistic(features: sparse.csr_matrix, labels: npt.NDArray[Any], *, strength: float, balanced: bool) -> Arrays:
     """Multinomial logistic regression: `coef` [features, classes] and `bias` [classes].
 
-    `strength` is the inverse of the regularisation; `balanced` lets every class weigh the same.
+    `strength` is the inverse of the regularisation; `balanced` gives every class the same weight.
     """
     used = np.flatnonzero(np.bincount(features.indices, minlength=features.shape[1]))
     weight = "balanced" if balanced else None

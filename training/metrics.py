@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes of one photo, [boxes, 4] as x1, y1, x2, y2, with a class each; `scores` where they are answers."""
+    """Boxes of a photo, [boxes, 4] as x1, y1, x2, y2, with a class each; `scores` if they are answers."""
 
     corners: Floats
     classes: Ints
@@ -59,14 +59,14 @@ def average_precision(answers: Sequence[Boxes], truth: Sequence[Boxes]) -> dict[
 
 
 def _hits(answer: Boxes, right: Boxes) -> npt.NDArray[np.bool_]:
-    """Whether each answer is right, at each threshold, [answers, thresholds]: the surest takes the box it fits best."""
+    """Whether each answer is right, at each threshold, [answers, thresholds]: the most confident answer chooses first."""
     hits = np.zeros((len(answer.scores), len(THRESHOLDS)), dtype=bool)
     fit = overlaps(answer.corners, right.corners) * (answer.classes[:, None] == right.classes[None, :])
-    for column, least in enumerate(THRESHOLDS):
+    for column, threshold in enumerate(THRESHOLDS):
         free = np.ones(len(right.classes), dtype=bool)
         for row in np.argsort(-answer.scores, kind="stable"):
             candidates = np.where(free, fit[row], 0)
-            if candidates.size and candidates.max() >= least:
+            if candidates.size and candidates.max() >= threshold:
                 free[candidates.argmax()] = False
                 hits[row, column] = True
     return hits
@@ -75,7 +75,7 @@ def _hits(answer: Boxes, right: Boxes) -> npt.NDArray[np.bool_]:
 def calibration_error(confidences: Floats, right: npt.NDArray[np.bool_]) -> float:
     """Expected calibration error: the mean distance of confidence and accuracy over 15 equal bins, weighted by their size."""
     bins = np.minimum((confidences * BINS).astype(int), BINS - 1)
-    gaps = [abs(confidences[bins == one].mean() - right[bins == one].mean()) * (bins == one).sum() for one in np.unique(bins)]
+    gaps = [abs(confidences[bins == k].mean() - right[bins == k].mean()) * (bins == k).sum() for k in np.unique(bins)]
     return float(sum(gaps) / len(confidences))
 
 

@@ -19,16 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 CLASSES = ("cardboard", "glass", "metal", "paper", "plastic", "trash")
-BLOCK = 10  # photos with neighbouring numbers show the same object; one at a block's edge may stand on two sides
+BLOCK = 10  # photos with neighbouring numbers show the same object; an object at a block's edge may be in two blocks
 SHARES = {"test": 0.15, "validation": 0.08}  # of each class's blocks; the rest is for training
-SPLIT_SEED = 20  # the split is part of what the figures mean: it does not follow the training's seed
+SPLIT_SEED = 20  # the split is part of the meaning of the figures: it does not depend on the training's seed
 
 Boxes = npt.NDArray[np.float64]  # [boxes, 4]: x, y of the centre, width, height, in shares of the photo
 
 
 @dataclass(frozen=True)
 class LabelledPhoto:
-    """A photo, and what is in it: `categories` are indices of CLASSES, one per row of `boxes`."""
+    """A photo and its objects: `categories` are indices of CLASSES, one per row of `boxes`."""
 
     path: Path
     categories: tuple[int, ...]
@@ -36,12 +36,12 @@ class LabelledPhoto:
 
     @property
     def at_edge(self) -> bool:
-        """Whether the photo is one of the first or last two of its block: its object may be in the next block, too."""
+        """Whether the photo is one of the first or last two of its block: its object may also be in the next block."""
         return int(self.path.stem.lstrip(string.ascii_letters)) % BLOCK not in range(2, BLOCK - 2)
 
     @property
     def block(self) -> tuple[str, int]:
-        """The photo's class and the block of numbers it belongs to. Raises ValueError when the name has no number."""
+        """The photo's class and the block of numbers it belongs to. Raises ValueError if the name has no number."""
         match = re.fullmatch(r"([a-z]+)(\d+)", self.path.stem)
         if match is None:
             raise ValueError(f"{self.path} is not named <class><number>")
@@ -49,7 +49,7 @@ class LabelledPhoto:
 
 
 def load_photos(folder: Path) -> list[LabelledPhoto]:
-    """All photos of `folder` that have a label file, by name. Raises FileNotFoundError when there are none."""
+    """All photos of `folder` that have a label file, by name. Raises FileNotFoundError if there are none."""
     photos = []
     for path in sorted((folder / "images").glob("*.jpg")):
         label = folder / "labels" / f"{path.stem}.txt"
@@ -84,7 +84,7 @@ def split_photos(photos: Sequence[LabelledPhoto]) -> dict[str, list[LabelledPhot
 
 
 def grounds(folder: Path) -> dict[str, list[Path]]:
-    """The photos of grounds, `train` and `test`: every fifth is kept for judging. Raises FileNotFoundError."""
+    """The photos of backgrounds, `train` and `test`: every fifth is kept for evaluation. Raises FileNotFoundError."""
     photos = sorted(folder.glob("*.jpg"))
     if not photos:
         raise FileNotFoundError(f"{folder} has no photos: see training/README.md")

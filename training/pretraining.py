@@ -1,6 +1,6 @@
 """Pre-train the small BERT on the ratings of film reviews: three classes, `긍정`, `부정`, `중립/복합`.
 
-What it learns there serves twice: `training.kcbert` fine-tunes it on comments, and it is a member of the sentiment ensemble.
+The result is used twice: `training.kcbert` fine-tunes it on comments, and it is a member of the sentiment ensemble.
 Data: `training.reviews`; vocabulary: `training.bert`.
 
     python -m training.pretraining --data DIR --output build/pretrained
@@ -17,15 +17,15 @@ from training.reviews import LABELS, load_reviews
 
 log = logging.getLogger("training.pretraining")
 
-LONGEST = 64  # tokens: one review in a hundred is longer
+LONGEST = 64  # tokens; 1 % of the reviews are longer
 EPOCHS = 3
 
 
 def pretrain(data: Path, output: Path, *, seed: int, epochs: float = EPOCHS) -> Path:
-    """The Hugging Face folder of the pre-trained BERT, `output`; one that is there already is taken as it is."""
+    """Pre-train the BERT and save it to `output` as a Hugging Face folder, unless that exists; returns `output`."""
     claim(output, seed=seed, epochs=float(epochs), layers=LAYERS, width=WIDTH)
     if (output / "model.safetensors").is_file():
-        log.info("%s is there already", output)
+        log.info("%s exists already", output)
         return output
     splits = load_reviews(data, seed)
     tokens = tokenizer(data)
@@ -40,7 +40,7 @@ def pretrain(data: Path, output: Path, *, seed: int, epochs: float = EPOCHS) -> 
         epochs=epochs,
         rate=5e-4,
         batch=128,
-        looks=12,
+        evaluations=12,
         patience=4,
         better="accuracy",
         seed=seed,

@@ -1,9 +1,9 @@
-"""Make `models/`, the fallback models of the repository, from what the training scripts made.
+"""Release the bundled fallback models: write `models/` from the results of the training scripts.
 
     python -m training.release --data DIR --version fallback-2 [--built build] [--only yolo]
 
-Each folder under `models/` is replaced as a whole, but for its card: manifest, served form, golden samples with the original's
-answers, and the reference set. Golden and reference samples are of the data kept for judging.
+Each folder under `models/` is replaced as a whole, except its card: manifest, served form, golden samples with the original's
+answers, and the reference set. Golden and reference samples are from the data kept for evaluation.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from training.reviews import LABELS as SENTIMENTS
 from training.reviews import load_reviews
 from training.yolo import SIZE
 
-SHIPPED = Path(__file__).parent.parent / "models"
+BUNDLED = Path(__file__).parent.parent / "models"
 GOLDEN = 64
 REFERENCE = 210  # photos
 REVIEWS = 600  # in the reference set
 
-UNBUILT = "make it first, with `make train`"
+UNBUILT = "run `make train` first"
 
 ItemT = TypeVar("ItemT")
 
@@ -52,7 +52,7 @@ def evenly(items: Sequence[ItemT], count: int) -> list[ItemT]:
 
 
 def release_yolo(data: Path, built: Path, output: Path, version: str) -> None:
-    """Make the version in `output` of the detector that lies in `built`."""
+    """Write the version of the detector in `built` to `output`."""
     weights = needed(built / "best.pt", UNBUILT)
     test = split_photos(load_photos(data / "recyclables"))["test"]
     reference = built / "reference"
@@ -69,7 +69,7 @@ def release_yolo(data: Path, built: Path, output: Path, version: str) -> None:
 
 
 def release_kcbert(data: Path, built: Path, output: Path, version: str) -> None:
-    """Make the version in `output` of the hate speech classifier that lies in `built`."""
+    """Write the version of the hate speech classifier in `built` to `output`."""
     needed(built / "ngrams.safetensors", UNBUILT)
     test = load_comments(data)["test"]
     compile_kcbert(
@@ -83,7 +83,7 @@ def release_kcbert(data: Path, built: Path, output: Path, version: str) -> None:
 
 
 def release_sentiment(data: Path, built: Path, output: Path, version: str) -> None:
-    """Make the version in `output` of the sentiment ensemble that lies in `built`."""
+    """Write the version of the sentiment ensemble in `built` to `output`."""
     pyfunc = needed(built / "pyfunc", UNBUILT)
     test = load_reviews(data, seed=0)["test"]
     some = test.head(REVIEWS)
@@ -119,28 +119,26 @@ def _write_reference_texts(texts: pd.Series, labels: pd.Series, names: Sequence[
     return folder
 
 
-SHIPS = {"yolo": release_yolo, "kcbert": release_kcbert, "sentiment": release_sentiment}
+RELEASES = {"yolo": release_yolo, "kcbert": release_kcbert, "sentiment": release_sentiment}
 
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--built", type=Path, default=Path("build"), help="where the training scripts put their output")
+    arguments.add_argument("--built", type=Path, default=Path("build"), help="folder with the output of the training scripts")
     arguments.add_argument("--version", required=True, help="the version's name, such as fallback-2")
-    arguments.add_argument("--only", choices=MODELS, help="this one")
+    arguments.add_argument("--only", choices=MODELS, help="release this model only")
     given = arguments.parse_args()
 
     for name in [given.only] if given.only else MODELS:
-        fresh, old = SHIPPED / f".{name}.new", SHIPPED / f".{name}.old"
+        fresh, old = BUNDLED / f".{name}.new", BUNDLED / f".{name}.old"
         shutil.rmtree(fresh, ignore_errors=True)
-        SHIPS[name](given.data, given.built / name, fresh, given.version)
-        shutil.copyfile(SHIPPED / name / "README.md", fresh / "README.md")
-        shutil.rmtree(old, ignore_errors=True)  # of a run that was ended
-        (SHIPPED / name).rename(old)  # by renames: a run that is ended leaves the old model or the new one
-        fresh.rename(SHIPPED / name)
+        RELEASES[name](given.data, given.built / name, fresh, given.version)
+        shutil.copyfile(BUNDLED / name / "README.md", fresh / "README.md")
+        shutil.rmtree(old, ignore_errors=True)  # of an interrupted run
+        (BUNDLED / name).rename(old)  # by renames: an interrupted run leaves the old model or the new one
+        fresh.rename(BUNDLED / name)
         shutil.rmtree(old)
-        print(
-            f"{SHIPPED / name}: {given.version}. Set the version in its card, and let `make evaluate CARDS=write` do the rest."
-        )
+        print(f"{BUNDLED / name}: {given.version}. Set the version in its card, and run `make evaluate CARDS=write`.")
 
 
 if __name__ == "__main__":

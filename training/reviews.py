@@ -1,8 +1,8 @@
 """Film reviews with their ratings, split into training, validation and test.
 
 Data: the raw reviews of NSMC (github.com/e9t/nsmc, CC0), `nsmc/reviews.tsv.xz`: tab-separated `id, rating, review`, ratings
-1-10. 1-4 are `부정`, 5-8 `중립/복합`, 9-10 `긍정`. The split is by a hash of the review's text, so equal reviews never stand on
-two sides.
+1-10. 1-4 are `부정`, 5-8 `중립/복합`, 9-10 `긍정`. The split is by a hash of the review's text, so equal reviews are never in
+two splits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HELD_OUT = 0.03  # of all reviews, for validation and again for test
 def load_reviews(data: Path, seed: int) -> dict[str, pd.DataFrame]:
     """The splits `train`, `validation` and `test`, each with the columns `review` and `label` (0..2).
 
-    The classes of each split are balanced by leaving out reviews of the larger ones; `seed` says which.
+    The classes of each split are balanced by leaving out reviews of the larger ones; `seed` decides which.
     """
     path = needed(data / "nsmc" / "reviews.tsv.xz")
     reviews = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, dtype={"review": str}, keep_default_na=False)

@@ -1,6 +1,6 @@
 """Train the sentiment ensemble on film reviews and save it as an MLflow pyfunc.
 
-Its members are a small BERT (`training.pretraining`, done first when it was not yet) and a linear model. Data:
+Its members are a small BERT (`training.pretraining`, run first if its result does not exist) and a linear model. Data:
 `training.reviews`.
 
     python -m training.sentiment --data DIR --output build/sentiment
@@ -37,7 +37,7 @@ from training.voting import fit_vote
 
 log = logging.getLogger("training.sentiment")
 
-SEEN_IN = 12  # texts at least: a rarer n-gram teaches little and takes room
+SEEN_IN = 12  # texts, at least: a rarer n-gram teaches little and takes space
 STRENGTH = 2.0  # the inverse of the regularisation
 REQUIREMENTS = ("mlflow-skinny", "numpy", "onnxruntime", "pandas", "scikit-learn", "scipy", "tokenizers")
 
@@ -55,7 +55,7 @@ def fit_linear(train: pd.DataFrame) -> Arrays:
 
 
 def export_bert(folder: Path, output: Path) -> model.Bert:
-    """The pre-trained BERT in `folder` as it is served, `bert.onnx` and `tokenizer.json` in `output`."""
+    """Export the pre-trained BERT in `folder` in its served form, `bert.onnx` and `tokenizer.json`, to `output`."""
     network = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").float().eval()
     spec = TokensInput(max_tokens=model.MAX_TOKENS, vocabulary=network.config.vocab_size)
     tokenizer = shutil.copyfile(folder / "tokenizer.json", output / "tokenizer.json")
@@ -64,7 +64,7 @@ def export_bert(folder: Path, output: Path) -> model.Bert:
 
 
 def save(weights: Arrays, parts: Path, output: Path) -> None:
-    """Write the pyfunc to `output`, a folder that must not exist yet; `parts` holds the BERT."""
+    """Write the pyfunc to `output`, a folder that must not exist yet; `parts` has the BERT."""
     small: dict[str, Any] = {name: array.astype(np.float16) if array.ndim else array for name, array in weights.items()}
     np.savez_compressed(parts / "weights.npz", **small)
     mlflow.pyfunc.save_model(
@@ -86,7 +86,7 @@ def save(weights: Arrays, parts: Path, output: Path) -> None:
 
 
 def _forget_paths(mlmodel: Path) -> None:
-    """MLflow notes where the code and the weights lay on this machine; what it needs of them is the name."""
+    """Remove the paths of this machine, which MLflow writes for code and weights: it needs the names only."""
     described = yaml.safe_load(mlmodel.read_text(encoding="utf-8"))
     flavor = described["flavors"]["python_function"]
     flavor["model_code_path"] = Path(flavor["model_code_path"]).name

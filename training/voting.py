@@ -20,7 +20,7 @@ log = logging.getLogger("training.voting")
 def fit_vote(logits: dict[str, npt.NDArray[Any]], labels: npt.NDArray[Any]) -> Arrays:
     """`<member>_temperature` for each, `shares` in the order of their names, and the ensemble's `temperature`.
 
-    They minimise the log loss, every class weighing the same (temperature scaling: Guo et al., ICML 2017).
+    They minimise the log loss, with the same weight for every class (temperature scaling: Guo et al., ICML 2017).
     """
     weight = compute_sample_weight("balanced", labels)
     fitted: Arrays = {}
@@ -39,8 +39,8 @@ def fit_vote(logits: dict[str, npt.NDArray[Any]], labels: npt.NDArray[Any]) -> A
 
     def vote_loss(free: npt.NDArray[Any]) -> float:
         shares = np.exp(free[:members]) / np.exp(free[:members]).sum()
-        trial = {**fitted, "shares": shares, "temperature": np.exp(free[members])}
-        return float(log_loss(labels, vote(logits, trial), sample_weight=weight))
+        candidate = {**fitted, "shares": shares, "temperature": np.exp(free[members])}
+        return float(log_loss(labels, vote(logits, candidate), sample_weight=weight))
 
     best = minimize(vote_loss, np.zeros(members + 1), method="Nelder-Mead", options={"maxiter": 200 * members})
     fitted["shares"] = (np.exp(best.x[:members]) / np.exp(best.x[:members]).sum()).astype(np.float32)

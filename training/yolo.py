@@ -5,8 +5,8 @@ field): it has seen many photos, which is far better than random weights. Data: 
 
     python -m training.yolo --data DIR --output build/yolo
 
-`DIR` holds `recyclables/` (TrashNet with labels), `grounds/` (photos without recyclables) and `start/best.pt`. A run that was
-ended goes on where it was. TensorBoard's scalars lie in the output folder, and so does `best.pt`, the result.
+`DIR` holds `recyclables/` (TrashNet with labels), `grounds/` (photos without recyclables) and `start/best.pt`. An
+interrupted run is resumed. TensorBoard's scalars are in the output folder, and so is `best.pt`, the result.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from training.photos import CLASSES, LabelledPhoto, grounds, load_photos, split_
 
 log = logging.getLogger("training.yolo")
 
-# A checkpoint is a pickle: no other one from outside is opened.
+# A checkpoint is a pickle: no other checkpoint from outside is opened.
 START = "5f6f620d0fa574ed80d8348bb8d46060148eb0ba24e3eea00d31a30cdadba41d"
 SIZE = 288  # pixels, as it is served
 COMPOSITES = 1600  # as many as there are photos for training
 EPOCHS = 8
-PATIENCE = 3  # epochs without a better validation figure
-FROZEN = 6  # of the first layers: they see edges and textures, which need no new learning, and a third of the time is saved
+PATIENCE = 3  # epochs without an improvement on the validation data
+FROZEN = 6  # of the first layers, which detect edges and textures and need no training; this saves a third of the time
 
 
 def train(dataset: Path, weights: Path, output: Path, *, epochs: int, seed: int) -> Path:
-    """Train for at most `epochs`, on from where a run in `output` was ended; `best.pt` in `output`.
+    """Train for at most `epochs`, or resume the run in `output`; returns `best.pt` in `output`.
 
-    One that is there already is taken as it is.
+    If that exists already, nothing is trained.
     """
     best = output / "best.pt"
     if best.is_file():
-        log.info("%s is there already", best)
+        log.info("%s exists already", best)
         return best
     checkpoint = output / "run" / "weights"
     if (checkpoint / "last.pt").is_file():
@@ -75,7 +75,7 @@ def _begin(weights: Path, dataset: Path, output: Path, epochs: int, seed: int) -
         freeze=FROZEN,
         amp=False,
         plots=False,
-        # Against the white grounds: other colours and light, other sizes and places, several photos in one.
+        # Against the white backgrounds: other colours and light, other sizes and positions, several photos in one.
         mosaic=0.5,
         close_mosaic=2,
         hsv_h=0.03,
@@ -88,13 +88,13 @@ def _begin(weights: Path, dataset: Path, output: Path, epochs: int, seed: int) -
 
 
 def _detector(weights: Path, output: Path) -> Any:
-    """The checkpoint in ultralytics, which keeps its settings in `output`, sends nothing home, and needs no torchvision."""
+    """The checkpoint in ultralytics, which keeps its settings in `output`, sends no telemetry, and needs no torchvision."""
     os.environ["YOLO_CONFIG_DIR"] = str(output.resolve())  # read when it is imported
     import torchvision  # noqa: PLC0415
     from ultralytics import YOLO, settings  # noqa: PLC0415
     from ultralytics.utils.nms import TorchNMS  # noqa: PLC0415
 
-    torchvision.ops.nms = TorchNMS.nms  # its own operator is not there beside torch's CPU build
+    torchvision.ops.nms = TorchNMS.nms  # torchvision's own operator is missing beside torch's CPU build
     settings.update(tensorboard=True, mlflow=False, sync=False)
     return YOLO(weights)
 
@@ -128,7 +128,7 @@ def main() -> None:
         photos = [photo.path for photo in splits["train"]] + sorted((composites / "images").glob("*.jpg"))
         write_dataset(photos, splits["validation"], given.output)
     best = train(given.output / "data.yaml", weights, given.output, epochs=given.epochs, seed=given.seed)
-    log.info("the best of the run: %s", best)
+    log.info("the best checkpoint: %s", best)
 
 
 if __name__ == "__main__":

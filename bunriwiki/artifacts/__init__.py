@@ -1,4 +1,4 @@
-"""What a model version consists of, and how bytes become tensors and tensors become answers.
+"""The content of a model version, and the conversion of inputs to tensors and of tensors to answers.
 
-Both planes read a version through this room, so that a model is read in one way only.
+Both planes read versions through this package, so that they read them in the same way.
 """

@@ -1,4 +1,4 @@
-"""The answers: what a runner gives back for a batch, and how tensors become it."""
+"""The answers of the models, and how class scores become one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ DECIMALS = 6
 AnswerT = TypeVar("AnswerT")
 
 
-# Plain dataclasses: they cross the hop (bunriwiki/ipc/frames.py) and are fields of pydantic models (samples, schemas) without a
-# copy.
+# Plain dataclasses: msgspec encodes them between runner and gateway (bunriwiki/ipc/frames.py), and pydantic models (samples,
+# schemas) take them as fields without a copy.
 @dataclass(frozen=True, slots=True)
 class Detection:
     """One object in a photo; `box` is x1, y1, x2, y2 in pixels of the upright photo."""
@@ -41,7 +41,7 @@ class ImageSize:
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """The recyclables in a photo, the surest first."""
+    """The recyclables in a photo, by descending score."""
 
     detections: tuple[Detection, ...]
     image: ImageSize
@@ -49,7 +49,10 @@ class Detections:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The winning class of a text, and every class's score; they sum to 1."""
+    """The class of a text with the highest score, and the scores of all classes in `details`; they sum to 1.
+
+    `truncated`: the end of the text was not read.
+    """
 
     label: str
     score: Score
@@ -59,17 +62,17 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why one input of a batch has no answer: a sentence for the client, and what kind of mistake it was."""
+    """Why an input has no answer: a sentence for the client, and the kind of the error."""
 
-    kind: Literal["broken", "unsupported", "too_large", "internal"]
+    kind: Literal["broken", "invalid", "unsupported", "too_large", "internal"]
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Answers(Generic[AnswerT]):
-    """One result per input of the batch, in its order, and the version that gave them.
+    """One result per input of a batch, in order, and the version that answered.
 
-    `results` is empty when the version that was asked for is not in the runner's memory; then `version` names one that is.
+    `results` is empty if the requested version is not in the runner's memory; `version` then names the one that it serves.
     """
 
     model: str
@@ -78,7 +81,7 @@ class Answers(Generic[AnswerT]):
 
 
 def classification(scores: npt.NDArray[np.float32], labels: Sequence[Label], truncated: bool = False) -> Classification:
-    """The answer for one row of class scores, [classes], which need not be normalised exactly."""
+    """The answer for one row of class scores, [classes]. Scores are normalized to a sum of 1; negative ones count as 0."""
     shares = np.clip(scores.astype(np.float64), 0, None)
     rounded = [round(float(share), DECIMALS) for share in shares / shares.sum()]
     winner = int(np.argmax(shares))

@@ -1,7 +1,7 @@
-"""Golden samples: inputs with the answers that the original model gave, to hold the served form to.
+"""Golden samples: inputs with the answers of the original model, which the served form must reproduce.
 
-They lie in `golden.jsonl` beside the manifest, a JSON object a line: `text` or `image` (a path in the folder) with the
-original's answer, `details` for a text and `detections` for a photo.
+They are in `golden.jsonl` beside the manifest, one JSON object per line: `text` or `image` (a path in the folder) with the
+answer of the original, `details` for a text and `detections` for a photo.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ MIN_OVERLAP = 0.95  # of a detection's box, as intersection over union
 
 
 class GoldenText(Sample):
-    """A text and the original's score per class."""
+    """A text, and the score of each class by the original."""
 
     text: str
     details: dict[str, float]
 
     def differs(self, answer: Classification) -> str | None:
-        """How `answer` disagrees with the original's, in a phrase; None when it agrees."""
+        """The difference between `answer` and the original's, in a phrase; None if they agree."""
         if answer.details.keys() != self.details.keys():
             return f"classes {sorted(answer.details)} instead of {sorted(self.details)}"
         for name, score in self.details.items():
-            if not abs(answer.details[name] - score) <= SCORE_TOLERANCE:  # so that NaN differs
+            if not abs(answer.details[name] - score) <= SCORE_TOLERANCE:  # NaN differs, too
                 return f"{name} {answer.details[name]:.4f} instead of {score:.4f}"
         return None
 
 
 class GoldenPhoto(Sample):
-    """A photo, as a path in the version's folder, and what the original found above `confidence`."""
+    """A photo, by its path in the version's folder, and what the original detected above `confidence`."""
 
     image: str
     confidence: float
     detections: tuple[Detection, ...]
 
     def differs(self, answer: Detections) -> str | None:
-        """How `answer` disagrees with the original's, in a phrase; None when it agrees.
+        """The difference between `answer` and the original's, in a phrase; None if they agree.
 
-        A box whose score lies within the tolerance of `confidence` may be missing on either side.
+        A box whose score is within the tolerance of `confidence` may be missing on either side.
         """
-        for missing, there in ((self.detections, answer.detections), (answer.detections, self.detections)):
-            for one in missing:
-                certain = one.score > self.confidence + CONFIDENCE_TOLERANCE
-                if certain and not any(_same(one, other) for other in there):
-                    return f"{one.label} {one.score:.3f} at {[round(edge) for edge in one.box]} stands on one side only"
+        for expected, found in ((self.detections, answer.detections), (answer.detections, self.detections)):
+            for box in expected:
+                certain = box.score > self.confidence + CONFIDENCE_TOLERANCE
+                if certain and not any(_same(box, other) for other in found):
+                    return f"{box.label} {box.score:.3f} at {[round(edge) for edge in box.box]} is on one side only"
         return None
 
 
@@ -69,18 +69,18 @@ def write_golden(folder: Path, samples: Iterable[GoldenText | GoldenPhoto]) -> N
     write_samples(folder / GOLDEN, samples)
 
 
-def _same(one: Detection, other: Detection) -> bool:
+def _same(box: Detection, other: Detection) -> bool:
     return (
-        one.label == other.label
-        and abs(one.score - other.score) <= CONFIDENCE_TOLERANCE
-        and overlap(one.box, other.box) >= MIN_OVERLAP
+        box.label == other.label
+        and abs(box.score - other.score) <= CONFIDENCE_TOLERANCE
+        and overlap(box.box, other.box) >= MIN_OVERLAP
     )
 
 
-def overlap(one: Box, other: Box) -> float:
+def overlap(box: Box, other: Box) -> float:
     """Intersection over union of two boxes."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
     common = max(0.0, width) * max(0.0, height)
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    areas = sum((edges[2] - edges[0]) * (edges[3] - edges[1]) for edges in (box, other))
     return common / (areas - common) if areas > common else 0.0

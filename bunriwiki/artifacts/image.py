@@ -1,4 +1,4 @@
-"""Photos: from encoded bytes to the square that a detector takes, and boxes back to pixels of the photo."""
+"""Converts encoded photos to the square input of a detector, and boxes back to pixels of the photo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 50_000_000
 GREY = (114, 114, 114)  # the border that ultralytics trains with
 EXIF_ORIENTATION = 0x0112
-UPRIGHT = {  # what has to be done to a picture that is stored with an EXIF orientation
+UPRIGHT = {  # by EXIF orientation: the operation that turns the stored picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -27,18 +27,18 @@ UPRIGHT = {  # what has to be done to a picture that is stored with an EXIF orie
     8: Image.Transpose.ROTATE_90,
 }
 QUARTER_TURNS = {5, 6, 7, 8}  # the orientations that swap width and height
-HEADER_BYTES = 2**16  # what a check looks at: a header of many tiny segments takes long to read
+HEADER_BYTES = 2**16  # that `check` reads: a header of many tiny segments takes long to read
 LARGE_PIXELS = 8_000_000
 _one_large_picture = threading.Lock()
 
-# The ceiling is ours (MAX_PIXELS), checked before anything is decoded; Pillow's own would only warn.
+# `_open` checks MAX_PIXELS before anything is decoded; Pillow's own limit would only warn.
 Image.MAX_IMAGE_PIXELS = None
 
 Floats = npt.NDArray[np.float32]
 
 
 class BadImageError(ValueError):
-    """The bytes are no photo that can be answered. The message tells the client what to do."""
+    """The bytes are not a photo that a detector can process. The message says what is wrong and what to do."""
 
     def __init__(self, kind: Literal["broken", "unsupported", "too_large"], message: str) -> None:
         super().__init__(message)
@@ -47,7 +47,7 @@ class BadImageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Where a photo of `width` x `height` pixels lies in the square: scaled by `scale`, moved by `left` and `top`."""
+    """The place of a photo of `width` x `height` pixels in the square: scaled by `scale`, moved by `left` and `top` pixels."""
 
     width: int
     height: int
@@ -57,14 +57,14 @@ class Frame:
 
     @classmethod
     def of(cls, width: int, height: int, size: int) -> Frame:
-        """The largest centred frame of a `width` x `height` photo in a square of `size` pixels a side."""
+        """The largest centred frame of a `width` x `height` photo in a square with sides of `size` pixels."""
         scale = min(size / width, size / height)
         left = (size - max(1, round(width * scale))) // 2
         top = (size - max(1, round(height * scale))) // 2
         return cls(width, height, scale, left, top)
 
     def to_pixels(self, boxes: Floats) -> Floats:
-        """Boxes [n, 4] (x1, y1, x2, y2) of the square as pixels of the photo, cut at its borders."""
+        """Convert boxes [n, 4] (x1, y1, x2, y2) in the square to pixels of the photo, cut at its borders."""
         offset = np.array([self.left, self.top, self.left, self.top], dtype=np.float32)
         limit = np.array([self.width, self.height, self.width, self.height], dtype=np.float32)
         moved: Floats = (boxes - offset) / np.float32(self.scale)
@@ -72,10 +72,9 @@ class Frame:
 
 
 def check(data: bytes) -> None:
-    """Look at the start of the header only, which costs little whatever is in it.
+    """Check the start of the header only, which is cheap for any content.
 
-    Raises BadImageError for what no runner should be asked to decode. A photo whose header is longer is let through:
-    `decode` has the last word.
+    Raises BadImageError for data that no runner should decode. A photo with a longer header passes: `decode` checks the rest.
     """
     try:
         _open(data[:HEADER_BYTES])
@@ -85,12 +84,12 @@ def check(data: bytes) -> None:
 
 
 def decode(data: bytes, size: int) -> tuple[Floats, Frame]:
-    """Decode a photo into the square that a detector takes.
+    """Decode a photo into the square input of a detector.
 
-    Gives float32 [3, size, size], RGB in 0..1, upright, letterboxed on grey; and its frame. A JPEG is decoded at the
-    smallest scale (1, 1/2, 1/4, 1/8) that still covers the square, which spares most of the work on a phone's photo.
-    Of large pictures of other kinds, which have to be decoded whole, one is decoded at a time. Transparent pixels are
-    laid on white. Raises BadImageError.
+    Returns float32 [3, size, size], RGB in 0..1, upright, letterboxed on grey, and its frame. A JPEG is decoded at the
+    smallest scale (1, 1/2, 1/4, 1/8) that still covers the square, which saves most of the work for a phone's photo. Large
+    pictures of other formats, which must be decoded whole, are decoded one at a time. Transparent pixels become white. Raises
+    BadImageError.
     """
     image = _open(data)
     try:
@@ -101,8 +100,8 @@ def decode(data: bytes, size: int) -> tuple[Floats, Frame]:
         with _one_large_picture if _is_decoded_whole(image) else contextlib.nullcontext():
             picture = _shrunk(image, inner[::-1] if orientation in QUARTER_TURNS else inner)
         upright = picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
-    except Exception as error:  # Pillow lets exceptions of many kinds out of other people's bytes
-        raise BadImageError("broken", "The image is damaged or cut short. Send it again, whole.") from error
+    except Exception as error:  # Pillow raises many types of exceptions for malformed data
+        raise BadImageError("broken", "The image is damaged or incomplete. Send the whole file again.") from error
     square = Image.new("RGB", (size, size), GREY)
     square.paste(upright, (frame.left, frame.top))
     tensor = np.asarray(square, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
@@ -115,7 +114,7 @@ def _open(data: bytes) -> Image.Image:
     except UnidentifiedImageError:
         raise _unidentified(data) from None
     except Exception as error:  # see decode
-        raise BadImageError("broken", "The image's header is damaged. Send it again, whole.") from error
+        raise BadImageError("broken", "The header of the image is damaged. Send the whole file again.") from error
     if image.width * image.height > MAX_PIXELS:
         raise BadImageError(
             "too_large",
@@ -128,27 +127,27 @@ def _open(data: bytes) -> Image.Image:
 def _unidentified(data: bytes) -> BadImageError:
     magic = (b"\xff\xd8", b"\x89PNG", b"RIFF")
     if data.startswith(magic):
-        return BadImageError("broken", "The image's header is damaged. Send it again, whole.")
-    return BadImageError("unsupported", "The bytes are no JPEG, PNG or WebP image. Send one of these formats.")
+        return BadImageError("broken", "The header of the image is damaged. Send the whole file again.")
+    return BadImageError("unsupported", "The data is not a JPEG, PNG or WebP image. Send one of these formats.")
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
-    except Exception:  # EXIF is an open-ended format of other people's bytes: a photo without it is still a photo
+    except Exception:  # Pillow raises many types of exceptions; a photo with malformed EXIF data is still a photo
         return 1
 
 
 def _is_decoded_whole(image: Image.Image) -> bool:
-    """Whether the whole picture has to lie in memory, and is large."""
+    """Whether the picture is large and must be decoded as a whole."""
     in_parts = image.format == "JPEG" and not image.info.get("progressive")
     return not in_parts and image.width * image.height > LARGE_PIXELS
 
 
 def _shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """`image` decoded and scaled to `size`, as RGB on white. It is scaled first, and laid on white when it is small."""
+    """`image` decoded and scaled to `size`, as RGB on white. Transparency is removed after scaling, when it is cheap."""
     image.draft("RGB", size)
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it to white
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip to white
         image = image.convert("F").resize(size, Image.Resampling.BILINEAR).point(lambda grey: grey / 257)
         return image.convert("L").convert("RGB")
     if not image.has_transparency_data:

@@ -1,4 +1,4 @@
-"""The manifest: what a model version says of itself, and how its files are verified."""
+"""The manifest, which describes a model version and the digests of its files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 MODELS = ("yolo", "kcbert", "sentiment")  # the models of this service
 MANIFEST = "manifest.yaml"
 
-# What the Bento model store accepts as a version.
+# The names that BentoML's model store accepts for versions.
 Version = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 
 
 class DamagedArtifactError(Exception):
-    """The folder is not the model version that its manifest describes. The message names the file and the reason."""
+    """The folder does not match its manifest. The message names the file and the reason."""
 
 
 class _Strict(BaseModel):
@@ -25,14 +25,14 @@ class _Strict(BaseModel):
 
 
 class Label(_Strict):
-    """A class of the model: its own name, and the Korean one."""
+    """A class of the model: its name, and its Korean name."""
 
     name: str = Field(min_length=1)
     ko: str = Field(min_length=1)
 
 
 class ArtifactFile(_Strict):
-    """A file of the version: its path relative to the folder, its size in bytes, its digest in hex."""
+    """A file of the version: its path relative to the folder, its size in bytes, its sha256 in hex."""
 
     path: str = Field(min_length=1)
     size: int = Field(ge=0)
@@ -40,23 +40,24 @@ class ArtifactFile(_Strict):
 
     @field_validator("path")
     @classmethod
-    def _lies_in_the_folder(cls, path: str) -> str:
+    def _is_inside_the_folder(cls, path: str) -> str:
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-            raise ValueError("a file of a version lies in its folder")
+            raise ValueError("the path of a file must be inside the folder of the version")
         return path
 
 
 class ImageInput(_Strict):
-    """A square of `size` pixels a side, RGB, 0..1, as float32 [batch, 3, size, size]."""
+    """A square with sides of `size` pixels: RGB, 0..1, as float32 [batch, 3, size, size]."""
 
     kind: Literal["image"] = "image"
     size: int = Field(ge=32, multiple_of=32)
 
 
 class NgramsInput(_Strict):
-    """Character n-grams of `shortest` to `longest`, hashed into `buckets`, of a text's first `characters`.
+    """Character n-grams of `shortest` to `longest` characters, hashed into `buckets`.
 
-    Of the text in lower case, with two or more white space characters in a row as one space.
+    They are taken from the first `characters` of the text, in lower case, with two or more white space characters in a row as
+    one space.
     """
 
     shortest: int = Field(ge=1)
@@ -74,8 +75,8 @@ class NgramsInput(_Strict):
 class TokensInput(_Strict):
     """WordPiece tokens as int64 [batch, tokens], cut at `max_tokens`; the embedding table has `vocabulary` rows.
 
-    With `ngrams`, n-grams besides, for a linear member beside the network: buckets as int64 and counts as float32, both
-    [batch, most].
+    With `ngrams` the n-grams as well, for the linear part of an ensemble: buckets as int64 and counts as float32, both
+    [batch, n-grams].
     """
 
     kind: Literal["tokens"] = "tokens"
@@ -85,7 +86,7 @@ class TokensInput(_Strict):
 
 
 class TextInput(_Strict):
-    """The texts themselves, for a model that does its own pre-processing."""
+    """The texts themselves, for a model that preprocesses them itself."""
 
     kind: Literal["text"] = "text"
 
@@ -93,8 +94,8 @@ class TextInput(_Strict):
 class Manifest(_Strict):
     """One version of one model.
 
-    `model` and `version` name it, `engine` says which engine runs it and `entry` which file (or folder) that engine
-    opens. `files` are all the files that belong to it, but the manifest.
+    `engine` names the engine that runs it, and `entry` the file (or folder) that the engine opens. `files` are all files of the
+    version except the manifest.
     """
 
     format: Literal[1] = 1
@@ -117,25 +118,22 @@ class Manifest(_Strict):
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Read `folder`'s manifest.
-
-        Raises DamagedArtifactError when it is missing or does not fit the schema.
-        """
+        """Read the manifest in `folder`. Raises DamagedArtifactError if it is missing or does not match the schema."""
         path = folder / MANIFEST
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise DamagedArtifactError(f"{path} does not exist") from None
         except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
-            raise DamagedArtifactError(f"{path} is no manifest: {error}") from error
+            raise DamagedArtifactError(f"{path} is not a valid manifest: {error}") from error
 
     def write(self, folder: Path) -> None:
-        """Write the manifest into `folder`, in the order that a person reads it."""
+        """Write the manifest into `folder`, with the fields in the order of this class."""
         text = yaml.safe_dump(self.model_dump(mode="json"), allow_unicode=True, sort_keys=False, width=120)
         (folder / MANIFEST).write_text(text, encoding="utf-8")
 
     def verify(self, folder: Path) -> None:
-        """Hold `folder` to the manifest: every file there, with the size and the digest that it states.
+        """Verify that every file is in `folder`, with the size and the digest in the manifest.
 
         Raises DamagedArtifactError at the first file that differs.
         """
@@ -143,7 +141,7 @@ class Manifest(_Strict):
         for file in self.files:
             path = (folder / file.path).resolve()
             if not path.is_relative_to(root):
-                raise DamagedArtifactError(f"{file.path} lies outside {folder}")
+                raise DamagedArtifactError(f"{file.path} is outside {folder}")
             if not path.is_file():
                 raise DamagedArtifactError(f"{path} does not exist")
             if path.stat().st_size != file.size:
@@ -159,7 +157,7 @@ def digest(path: Path) -> str:
 
 
 def describe_files(folder: Path) -> tuple[ArtifactFile, ...]:
-    """All files below `folder` but the manifest and Markdown, as the manifest lists them."""
+    """All files below `folder` except the manifest and Markdown files, as the manifest lists them."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return tuple(
         ArtifactFile(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest(path))

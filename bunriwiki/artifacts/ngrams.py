@@ -1,4 +1,4 @@
-"""Hashed character n-grams: what a linear member of an ensemble sees of a text."""
+"""Hashed character n-grams: the features for the linear part of an ensemble."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bunriwiki.artifacts.manifest import NgramsInput
 
 
 class NgramCounter:
-    """Counts n-grams by bucket. The hash is scikit-learn's (MurmurHash3, 32 bit), a documented part of its contract."""
+    """Counts n-grams by bucket. The hash is scikit-learn's (MurmurHash3, 32 bit), which its documentation guarantees."""
 
     def __init__(self, spec: NgramsInput) -> None:
         self._characters = spec.characters
@@ -26,7 +26,7 @@ class NgramCounter:
         )
 
     def count(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Buckets and counts of at least one text, each [texts, most]; a row is padded with bucket 0 at count 0."""
+        """Buckets and counts of at least one text, each [texts, n-grams]; rows are padded with bucket 0 at count 0."""
         counts = self._vectorizer.transform([text[: self._characters] for text in texts])
         lengths = np.diff(counts.indptr)
         filled = np.arange(max(1, lengths.max())) < lengths[:, None]

@@ -1,6 +1,10 @@
-"""What a program that the sidecar runs tells it: JSON objects on standard output, a line each.
+"""The protocol between the sidecar and the programs that it runs: JSON objects on standard output, one per line.
 
-The first is `{"begun": true}`: whatever goes wrong before it lies with the environment, not with a version.
+The first line is `{"begun": true}`: a failure before it is an error of the environment, not of the version. The lines after it
+depend on the program. A program that fails writes one of these last, and exits with its code:
+
+    {"rejected": "why the version must not serve"}               exit code REJECTED
+    {"environment_error": "what is wrong with this machine"}     exit code ENVIRONMENT_ERROR
 """
 
 from __future__ import annotations
@@ -10,18 +14,19 @@ import os
 import sys
 from typing import Any, TextIO
 
-REJECTED = 3  # the exit code of a program that has said in its last line, under `rejected`, why a version must not serve
-ENVIRONMENT_ERROR = 4  # and of one that has said there, under `unfit`, what is wrong around it
+REJECTED = 3
+ENVIRONMENT_ERROR = 4
 
 
 class ProgressWriter:
-    """Takes standard output for itself: what libraries print goes to standard error from here on."""
+    """Writes the lines of the protocol. It takes over standard output: what libraries print goes to standard error instead."""
 
     def __init__(self) -> None:
         self._lines: TextIO = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         self.write(begun=True)
 
-    def write(self, **what: Any) -> None:
-        self._lines.write(json.dumps(what) + "\n")
+    def write(self, **message: Any) -> None:
+        """Write a line, and flush it."""
+        self._lines.write(json.dumps(message) + "\n")
         self._lines.flush()

@@ -1,7 +1,7 @@
-"""The reference set: inputs with the right answers, as people labelled them, to compare one version's quality with another's.
+"""The reference set: inputs with the right answers, labelled by people, to compare the quality of two versions.
 
-It lies in `reference.jsonl` beside the manifest, a JSON object a line. Unlike golden samples, which say what the original model
-answered, these say what is true. No version may have been trained on them.
+It is in `reference.jsonl` beside the manifest, one JSON object per line. Golden samples have the answers of the original model,
+these have the right ones. No version may be trained on them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bunriwiki.artifacts.answers import Box
 from bunriwiki.artifacts.samples import Sample, read_samples, write_samples
 
 REFERENCE = "reference.jsonl"
-PHOTOS = "reference"  # where the photos lie
+PHOTOS = "reference"  # the folder of the photos
 
 
 class ReferenceText(Sample):
@@ -25,14 +25,14 @@ class ReferenceText(Sample):
 
 
 class ReferenceObject(Sample):
-    """One object in a photo; `box` is x1, y1, x2, y2 in pixels of the upright photo."""
+    """An object in a photo; `box` is x1, y1, x2, y2 in pixels of the upright photo."""
 
     label: str
     box: Box
 
 
 class ReferencePhoto(Sample):
-    """A photo, as a path in the version's folder, and all that is in it."""
+    """A photo, by its path in the version's folder, and all objects in it."""
 
     image: str
     objects: tuple[ReferenceObject, ...]
@@ -54,7 +54,7 @@ def write_reference(folder: Path, samples: Iterable[ReferenceText | ReferencePho
 
 
 def copy_reference(source: Path, folder: Path) -> None:
-    """Put the reference set that lies in `source`, another version or any folder, into `folder`."""
+    """Copy the reference set from the folder `source` to `folder`. Raises OSError."""
     shutil.copyfile(source / REFERENCE, folder / REFERENCE)
     if (source / PHOTOS).is_dir():
         shutil.copytree(source / PHOTOS, folder / PHOTOS)

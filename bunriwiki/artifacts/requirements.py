@@ -1,10 +1,10 @@
-"""Does this environment have what a registered pyfunc asks for?
+"""Checks whether this environment has the packages that a registered pyfunc requires.
 
 python -m bunriwiki.artifacts.requirements FOLDER
 
-Prints `{"missing": [...]}`: requirements of the MLflow model in FOLDER of which this interpreter has no version at all. Another
-version than the one that is asked for is no reason to reject a model: MLflow pins whatever lay on the trainer's machine, and
-whether the answers hold is for the gates to say.
+Prints `{"missing": [...]}`: the requirements of the MLflow model in FOLDER that are not installed in any version. A model is
+not rejected for another version than the required one: MLflow pins the versions of the training machine, and the gates check
+the answers.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from bunriwiki.artifacts.programs import ProgressWriter
 
-SAME = {"mlflow": "mlflow-skinny"}  # loading a model takes the smaller one
+SAME = {"mlflow": "mlflow-skinny"}  # the smaller package is enough to load a model
 
 
 def missing(folder: Path) -> list[str]:
-    """The requirements in `requirements.txt`, one by one, that are not installed here."""
+    """The requirements in `folder`'s `requirements.txt` that are not installed here; none if there is no such file."""
     try:
         lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -30,7 +30,7 @@ def missing(folder: Path) -> list[str]:
     for line in (line.split(" #")[0].strip() for line in lines):
         try:
             wanted = Requirement(line)
-        except InvalidRequirement:  # an option of pip, a comment, a file: nothing that can be looked up
+        except InvalidRequirement:  # an option of pip, a comment or a file: not a package
             continue
         if (wanted.marker is None or wanted.marker.evaluate()) and not _installed(wanted.name):
             found.append(line)
@@ -38,9 +38,9 @@ def missing(folder: Path) -> list[str]:
 
 
 def _installed(name: str) -> bool:
-    for one in (name, SAME.get(name.lower(), name)):
+    for package in (name, SAME.get(name.lower(), name)):
         try:
-            version(one)
+            version(package)
         except PackageNotFoundError:
             continue
         return True

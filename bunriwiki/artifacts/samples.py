@@ -1,4 +1,4 @@
-"""Samples that travel with a version: JSON lines beside the manifest."""
+"""Samples that belong to a version, as JSON lines beside the manifest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bunriwiki.artifacts.manifest import DamagedArtifactError
 
 
 class Sample(BaseModel):
-    """A JSON object of such a file."""
+    """A sample: one line of such a file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,7 +26,7 @@ def read_samples(path: Path, kind: type[SampleT]) -> list[SampleT]:
     try:
         return [kind.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise DamagedArtifactError(f"{path} holds no samples: {error}") from error
+        raise DamagedArtifactError(f"{path} has no valid samples: {error}") from error
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:

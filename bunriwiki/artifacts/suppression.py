@@ -1,8 +1,8 @@
-"""Non-maximum suppression as an operator of torch: `bunriwiki::nms`, with the meaning of ONNX's NonMaxSuppression.
+"""Non-maximum suppression as an operator of torch: `bunriwiki::nms`, with the semantics of ONNX's NonMaxSuppression.
 
-Torch itself has no such operator, and a detector's graph should hold it in both of its forms: exported to ONNX it becomes
-the standard operator (`model_sync/importing/compilers/yolo.py`), in an exported torch program it stays this one, so a process
-that loads such a program imports this module first. torch is imported here and nowhere else in this room.
+Torch has no such operator, and the graph of a detector should contain it in both of its forms. Exported to ONNX it becomes the
+standard operator (`model_sync/importing/compilers/yolo.py`); in an exported torch program it stays this one, so a process that
+loads such a program must import this module first. No other module of this package imports torch.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from torch import Tensor
 
 @torch.library.custom_op("bunriwiki::nms", mutates_args=())
 def nms(boxes: Tensor, scores: Tensor, at_most: int, iou: Tensor, confidence: Tensor) -> Tensor:
-    """The boxes that survive, as int64 [kept, 3]: image, class, box; by image, then class, then falling score.
+    """The boxes that are kept, as int64 [kept, 3]: image, class, box; sorted by image, class, and descending score.
 
-    `boxes` is [images, n, 4] (x1, y1, x2, y2), `scores` [images, classes, n]; `iou` and `confidence` are [1]. Per image and
-    class at most `at_most` boxes stay, each scoring above `confidence` and overlapping no better one by more than `iou`.
+    `boxes` is [images, n, 4] (x1, y1, x2, y2), `scores` is [images, classes, n]; `iou` and `confidence` are [1]. For each image
+    and class at most `at_most` boxes are kept; they score above `confidence` and overlap no better kept box by more than `iou`.
     """
     kept = [
         torch.tensor([image, category, box])

@@ -1,4 +1,4 @@
-"""Comments: from text to the padded tokens that a BERT takes, and the n-grams that a linear member beside it takes."""
+"""Converts texts to the padded tokens for a BERT, and to n-grams for the linear part of an ensemble."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Tensors = dict[str, npt.NDArray[np.int64] | npt.NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One text as token ids, and whether its end was cut off, for them or for the n-grams."""
+    """A text, its token ids, and whether its end was cut off, for the tokens or for the n-grams."""
 
     text: str
     ids: list[int]
@@ -29,17 +29,17 @@ class Encoded:
 
 
 class TextEncoder:
-    """A tokenizer that is known to belong to its model.
+    """A tokenizer that was checked against its model.
 
-    Raises DamagedArtifactError when it does not: transformers loads a folder without tokenizer files silently and then
-    answers the same for every text, so tokenizer and embedding table are compared here, once, at load.
+    Raises DamagedArtifactError if they do not belong together. Transformers loads a folder without tokenizer files silently and
+    then answers the same for every text, so the sizes of tokenizer and embedding table are compared here, once, at load.
     """
 
     def __init__(self, file: Path, spec: TokensInput) -> None:
         try:
             self._tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
-            raise DamagedArtifactError(f"{file} is no tokenizer: {error}") from error
+            raise DamagedArtifactError(f"{file} is not a valid tokenizer: {error}") from error
         size = self._tokenizer.get_vocab_size()
         if size != spec.vocabulary:
             raise DamagedArtifactError(
@@ -52,21 +52,21 @@ class TextEncoder:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(spec.max_tokens)
         self._ngrams = NgramCounter(spec.ngrams) if spec.ngrams else None
-        self._most_characters = spec.ngrams.characters if spec.ngrams else math.inf
+        self._max_characters = spec.ngrams.characters if spec.ngrams else math.inf
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Token ids of each text, [CLS] and [SEP] included."""
+        """The token ids of each text, including [CLS] and [SEP]."""
         return [
-            Encoded(text, encoding.ids, bool(encoding.overflowing) or len(text) > self._most_characters)
+            Encoded(text, encoding.ids, bool(encoding.overflowing) or len(text) > self._max_characters)
             for text, encoding in zip(texts, self._tokenizer.encode_batch(list(texts)), strict=True)
         ]
 
     def batches(self, encoded: Sequence[Encoded], at_most: int) -> Iterator[tuple[list[int], Tensors]]:
-        """Groups of at most `at_most` texts of similar length.
+        """Yield groups of at most `at_most` texts of similar length.
 
-        Each is the texts' positions in `encoded` and the tensors of the network: `input_ids` and `attention_mask`
-        [group, longest], padded, and with n-grams `ngram_buckets` and `ngram_counts` [group, most]. Sorting by length
-        first spares the padding, which is worth more than int8 on short comments.
+        A group is the positions of its texts in `encoded`, and the input tensors of the network: `input_ids` and
+        `attention_mask` [group, longest], padded, and with n-grams `ngram_buckets` and `ngram_counts` [group, n-grams].
+        Sorting by length saves padding, which gains more than int8 on short comments.
         """
         order = sorted(range(len(encoded)), key=lambda position: len(encoded[position].ids))
         for start in range(0, len(order), at_most):

@@ -1,1 +1,1 @@
-"""The micro-batcher. It knows no model."""
+"""The micro-batcher. Independent of models."""

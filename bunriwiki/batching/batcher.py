@@ -1,7 +1,7 @@
-"""What waits while the runner is busy goes together in the next call.
+"""Batches requests: those that arrive while the runner is busy go into the next call together.
 
-An idle runner is called at once, with whatever there is: nobody waits for a batch to fill. Under load the batches grow by
-themselves, because more arrives while a call is under way.
+An idle runner is called at once, so no request waits for a batch to fill. Batches grow with the load, because more requests
+arrive during a call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ResultT = TypeVar("ResultT")
 
 
 class OverloadedError(Exception):
-    """The queue is full. `retry_after` is a guess, in whole seconds, of when there will be room."""
+    """The queue is full. `retry_after` estimates, in whole seconds, when it will have room."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"the queue is full; try again in {retry_after} s")
@@ -25,7 +25,7 @@ class OverloadedError(Exception):
 
 
 class DeadlineExceededError(Exception):
-    """The request's deadline passed before it was answered."""
+    """The deadline of the request passed before it was answered."""
 
 
 @dataclass(slots=True)
@@ -35,16 +35,16 @@ class _Waiting(Generic[ItemT, ResultT]):
 
 
 class Batcher(Generic[ItemT, ResultT]):
-    """A bounded queue in front of `call`, which takes a list and gives one result per item, in order.
+    """A bounded queue in front of `call`, which takes a list and returns one result per item, in order.
 
     Guarantees:
 
-    - at most `parallel` calls are under way, each with at most `max_batch_size` items, the oldest first;
-    - at most `max_queue_size` items wait; one more is rejected with OverloadedError;
-    - an item whose caller was cancelled or whose deadline has passed is not handed to `call`;
-    - when `call` raises, exactly the items of that call get the exception.
+    - at most `parallel` calls run at once, each with at most `max_batch_size` items, oldest first;
+    - at most `max_queue_size` items wait; further items are rejected with OverloadedError;
+    - items whose caller was cancelled or whose deadline has passed are not passed to `call`;
+    - if `call` raises, exactly the items of that call get the exception.
 
-    It belongs to one event loop.
+    Not thread-safe: use it from one event loop.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class Batcher(Generic[ItemT, ResultT]):
         self._seconds_per_item = 0.0
 
     async def submit(self, items: Sequence[ItemT], seconds: float) -> list[ResultT]:
-        """The results of `items`, which go together as far as one call takes them.
+        """The results of `items`, in order. They go into as few calls as `max_batch_size` allows.
 
-        Raises OverloadedError at once when they do not all find room, DeadlineExceededError after `seconds`, and what `call`
-        raised.
+        Raises OverloadedError at once if the queue has no room for all of them, DeadlineExceededError after `seconds`, and
+        whatever `call` raises.
         """
         if len(self._queue) + len(items) > self._max_queue_size:
-            self._drop_the_gone()
+            self._drop_cancelled()
             if len(self._queue) + len(items) > self._max_queue_size:
                 raise OverloadedError(max(1, round(len(self._queue) * self._seconds_per_item / self._parallel)))
         loop = asyncio.get_running_loop()
@@ -120,7 +120,7 @@ class Batcher(Generic[ItemT, ResultT]):
         latest = (loop.time() - started) / len(batch)
         self._seconds_per_item += 0.2 * (latest - self._seconds_per_item)
 
-    def _drop_the_gone(self) -> None:
+    def _drop_cancelled(self) -> None:
         self._queue = deque(waiting for waiting in self._queue if not waiting.answer.done())
 
 

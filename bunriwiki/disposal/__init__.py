@@ -1,1 +1,1 @@
-"""What people in Korea do with what was found. Knows no model and no door."""
+"""How to dispose of detected objects in Korea. Independent of models and protocols."""

@@ -1,4 +1,4 @@
-"""The advice for each class, from `advice.yaml`, which names its sources."""
+"""The disposal advice for each class, read from `advice.yaml`, which names its sources."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Strict(BaseModel):
 
 
 class Source(_Strict):
-    """An official text; `year` is when it came into force or online."""
+    """An official text; `year` is the year in which it came into force or was published online."""
 
     title: Line
     publisher: Line
@@ -29,17 +29,17 @@ class Source(_Strict):
 
 
 class Advice(_Strict):
-    """How to dispose of things of one class, in Korean. Municipalities may have rules of their own, which come first."""
+    """How to dispose of objects of one class, in Korean. Rules of municipalities take precedence."""
 
-    # YAML has lists only, so these alone are not strict. Their elements are.
-    steps: tuple[Line, ...] = Field(min_length=1, strict=False, description="What to do, in this order.")
-    exceptions: tuple[Line, ...] = Field(strict=False, description="What looks like it and goes elsewhere: what, and where.")
-    bin: Line = Field(description="Where to put it.", examples=["유리병 수거함"])
-    sources: tuple[Source, ...] = Field(min_length=1, strict=False, description="The official texts that say so.")
+    # YAML has no tuples, so these fields are not strict. Their elements are.
+    steps: tuple[Line, ...] = Field(min_length=1, strict=False, description="What to do, in order.")
+    exceptions: tuple[Line, ...] = Field(strict=False, description="Similar objects that go elsewhere: what, and where.")
+    bin: Line = Field(description="Where to put the object.", examples=["유리병 수거함"])
+    sources: tuple[Source, ...] = Field(min_length=1, strict=False, description="The official texts.")
 
 
 class Guide(_Strict):
-    """The advice for every class that has some, and when it was last held against its sources."""
+    """The advice for each class, and the date on which it was last checked against its sources."""
 
     checked: date
     sources: tuple[Source, ...] = Field(min_length=1, strict=False)
@@ -47,9 +47,9 @@ class Guide(_Strict):
 
     @classmethod
     def read(cls, path: Path = FILE) -> Guide:
-        """Read the guide from a file. Raises OSError, YAMLError, or ValidationError when it does not fit the schema."""
+        """Read the guide from a file. Raises OSError, YAMLError, and ValidationError if it does not match the schema."""
         return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
 
     def on(self, labels: Iterable[str]) -> dict[str, Advice | None]:
-        """The advice for each label, once, in their order; None for a class that has none, as a later model's may."""
+        """The advice for each distinct label, in the order of `labels`; None if a class (of a newer model) has no advice."""
         return {label: self.classes.get(label) for label in labels}

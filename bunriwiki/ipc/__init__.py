@@ -1,1 +1,1 @@
-"""How a batch gets to the process that answers it: frames of typed data over a private Unix socket. Knows no model."""
+"""Inter-process calls: typed frames over a private Unix socket carry batches to runners. Independent of models."""

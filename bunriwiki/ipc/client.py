@@ -1,7 +1,7 @@
-"""The gateway's end of the hop: connections to the workers of one runner, each batch to the least busy.
+"""The gateway's side of the calls to a runner: connections to its workers, with load balancing.
 
-Every worker of a runner listens on a socket of its own, in a folder that only this service may enter. A worker appears there
-when a version serves, and disappears when it ends.
+Every worker of a runner listens on its own socket, in a folder that only this service may enter. It appears there once a
+version serves, and disappears when the worker ends.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any, Generic, TypeVar, cast
 from bunriwiki.artifacts.answers import Answers
 from bunriwiki.ipc.frames import LENGTH, PROBE, AnswersDecoder, BrokenFrameError, batch_frame, content_length
 
-SOCKET, READY = ".sock", ".ready"  # endings of a worker's socket, and of the file beside it that says that it answers
-RESCAN = 0.2  # seconds between two looks into the folder
-AVOIDED = 0.5  # seconds that a worker is not asked after it has closed a connection: it may be dying, and still listen
-NO_WORKER = 0.02  # seconds between two looks where no worker is there
+SOCKET, READY = ".sock", ".ready"  # suffixes of a worker's socket, and of the file beside it that exists while it answers
+RESCAN = 0.2  # seconds between two scans of the folder
+AVOIDED = 0.5  # seconds without calls to a worker that closed a connection: it may be dying although it still listens
+NO_WORKER = 0.02  # seconds between two scans while there is no worker
 
 AnswerT = TypeVar("AnswerT")
 
 
 class ConnectionLostError(Exception):
-    """The worker closed the connection before it had answered: it died, or was about to end."""
+    """The worker closed the connection before it answered: it died, or was about to end."""
 
 
 class _Connection(asyncio.Protocol):
-    """A connection with at most one frame under way."""
+    """A connection that carries one call at a time."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -38,7 +38,7 @@ class _Connection(asyncio.Protocol):
         self.closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport is not a subclass
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -61,7 +61,7 @@ class _Connection(asyncio.Protocol):
             self._reply.set_exception(ConnectionLostError(f"the worker closed the connection: {exc or 'end of stream'}"))
 
     async def call(self, data: bytes | bytearray) -> bytes:
-        """The content of the frame that answers the frame `data`. Raises ConnectionLostError."""
+        """Send the frame `data`, and return the content of the reply frame. Raises ConnectionLostError."""
         if self.closed or self._transport is None:
             raise ConnectionLostError("the worker closed the connection")
         self._reply = asyncio.get_running_loop().create_future()
@@ -72,14 +72,14 @@ class _Connection(asyncio.Protocol):
             self._reply = None
 
     def close(self) -> None:
-        """Close it at once, and give up what is under way."""
+        """Close the connection at once, and with it the current call."""
         self.closed = True
         if self._transport is not None:
             self._transport.abort()
 
 
 class _Worker:
-    """A worker's socket, with the connections to it that are idle, and how many calls are under way."""
+    """A worker's socket, its idle connections, and the number of running calls."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -87,9 +87,9 @@ class _Worker:
         self._idle: list[_Connection] = []
 
     async def call(self, data: bytes | bytearray) -> bytes:
-        """Raises ConnectionLostError, and OSError where it cannot be connected to.
+        """Send the frame `data`, and return the content of the reply frame. A cancelled call closes its connection.
 
-        A call that is cancelled costs its connection.
+        Raises ConnectionLostError, and OSError if no connection can be opened.
         """
         self.calls += 1
         connection = None
@@ -119,22 +119,21 @@ class _Worker:
 
 
 class RunnerClient(Generic[AnswerT]):
-    """Has batches answered by the workers whose sockets lie in `folder`. It belongs to one event loop."""
+    """Sends batches to the workers whose sockets are in `folder`. Not thread-safe: use it from one event loop."""
 
     def __init__(self, folder: Path, answers: type[AnswerT]) -> None:
         self._folder = folder
         self._decoder = AnswersDecoder(answers)
         self._workers: dict[str, _Worker] = {}
-        self._avoided: dict[str, float] = {}  # until when
+        self._avoided: dict[str, float] = {}  # by path: the loop time until which it is not used
         self._scanned = float("-inf")
         self._turns = itertools.count()
 
     async def predict(self, inputs: Sequence[Any], version: str) -> Answers[AnswerT]:
-        """The answers by `version`, or none where the worker does not have it (see `Answers`). Waits for a worker where none
-        is there.
+        """The answers of `version`; without results if the worker does not have it in memory (see `Answers`).
 
-        Raises ConnectionLostError when the worker dies meanwhile, BatchError, BrokenFrameError. How long it may take is up to
-        the caller: one that is cancelled is forgotten by both sides.
+        Waits until there is a worker. The caller sets the deadline by cancelling the call. Raises ConnectionLostError if the
+        worker dies meanwhile, BatchError if the whole batch failed, BrokenFrameError.
         """
         data = batch_frame(version, inputs)
         while True:
@@ -144,13 +143,13 @@ class RunnerClient(Generic[AnswerT]):
             except ConnectionLostError:
                 self._avoid(worker)
                 raise
-            except OSError:  # it could not be connected to: it has ended, or is about to
+            except OSError:  # no connection: the worker has ended, or is about to
                 self._forget(worker)
                 continue
             return self._decoder.decode(content)
 
     async def is_ready(self) -> bool:
-        """Whether a worker answers. Takes as long as one is stuck and no other answers."""
+        """Whether a worker answers. If no worker answers, waits for those that are stuck: the caller sets the deadline."""
         self._scan()
         probes = [asyncio.create_task(self._answers(worker)) for worker in self._workers.values()]
         try:
@@ -175,8 +174,9 @@ class RunnerClient(Generic[AnswerT]):
             await asyncio.sleep(NO_WORKER)
             self._scan()
         workers = list(self._workers.values())
-        first = next(self._turns)  # among equals they take turns
-        return min((workers[(first + number) % len(workers)] for number in range(len(workers))), key=lambda one: one.calls)
+        first = next(self._turns)  # equally busy workers take turns
+        rotated = (workers[(first + number) % len(workers)] for number in range(len(workers)))
+        return min(rotated, key=lambda worker: worker.calls)
 
     async def _answers(self, worker: _Worker) -> bool:
         try:
@@ -186,6 +186,7 @@ class RunnerClient(Generic[AnswerT]):
             return False
 
     def _scan(self) -> None:
+        """Find the workers that appeared or disappeared."""
         self._scanned = asyncio.get_running_loop().time()
         try:
             there = {str(path.with_suffix(SOCKET)) for path in self._folder.iterdir() if path.suffix == READY}

@@ -1,8 +1,8 @@
-"""The frames of the hop: four bytes of length (little endian), then MessagePack.
+"""The frames of inter-process calls: four bytes of length (little endian), then MessagePack.
 
-A frame carries data only: it is decoded into the typed structures below, and nothing in it names a class or runs code. One
-that is longer than `MAX_BYTES`, or holds anything else, ends the connection. An empty frame asks whether the other side is
-alive and is answered by an empty frame.
+A frame contains data only: it is decoded into the typed structures below, and nothing in it names a class or runs code. A frame
+that is longer than `MAX_BYTES`, or has another content, ends the connection. An empty frame probes whether the other side is
+alive; the reply is an empty frame.
 
     gateway ── Batch ──► runner
             ◄─ Results ──
@@ -29,15 +29,15 @@ AnswerT = TypeVar("AnswerT")
 
 
 class BrokenFrameError(Exception):
-    """What came is no frame of the expected type."""
+    """The received data is not a frame of the expected type."""
 
 
 class CutFrameError(BrokenFrameError):
-    """The connection ended within a frame: the other side died, or gave up."""
+    """The connection ended within a frame: the other side died, or cancelled the call."""
 
 
 class Readable(Protocol):
-    """What a frame is read from, which is a socket or reads from one."""
+    """The part of a socket's interface that reading a frame requires."""
 
     def recv(self, size: int, /) -> bytes: ...
 
@@ -45,16 +45,16 @@ class Readable(Protocol):
 
 
 class Batch(msgspec.Struct, Generic[InputT], array_like=True, frozen=True):
-    """The inputs that are to be answered, together, by exactly `version`."""
+    """Inputs that exactly `version` must answer together."""
 
     version: str
     inputs: list[InputT]
 
 
 class Results(msgspec.Struct, Generic[AnswerT], array_like=True, frozen=True):
-    """The answers, in the order of the inputs; None for an input whose failure stands in `failures`, by its position.
+    """The answers, in the order of the inputs; None for inputs that failed. `failures` has their failures, by position.
 
-    `error` says that the whole batch failed, through no fault of its inputs.
+    If `error` is not empty, the whole batch failed, through no fault of its inputs.
     """
 
     model: str
@@ -69,19 +69,19 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def batch_frame(version: str, inputs: Sequence[Any]) -> bytearray:
-    """The frame of a batch. Raises BrokenFrameError when it is too long."""
+    """The frame of a batch. Raises BrokenFrameError if it is too long."""
     return _frame(Batch(version, list(inputs)))
 
 
 def answers_frame(answers: Answers[Any]) -> bytearray:
-    """The frame of the answers to a batch. Raises BrokenFrameError when it is too long."""
-    failures = {position: one for position, one in enumerate(answers.results) if isinstance(one, Failure)}
-    results = [None if position in failures else one for position, one in enumerate(answers.results)]
+    """The frame of the answers to a batch. Raises BrokenFrameError if it is too long."""
+    failures = {position: result for position, result in enumerate(answers.results) if isinstance(result, Failure)}
+    results = [None if position in failures else result for position, result in enumerate(answers.results)]
     return _frame(Results(answers.model, answers.version, results, failures))
 
 
 def error_frame(model: str, version: str, error: str) -> bytearray:
-    """The frame that says that a batch failed as a whole. Where `error` cannot be encoded, it is replaced by question marks."""
+    """The frame that reports that a whole batch failed. Characters of `error` that cannot be encoded become question marks."""
     return _frame(Results(model, version, [], {}, error.encode("utf-8", "replace").decode()))
 
 
@@ -96,13 +96,13 @@ def _frame(content: Batch[Any] | Results[Any]) -> bytearray:
 
 
 class BatchDecoder(Generic[InputT]):
-    """Reads batches of inputs of the type `inputs`."""
+    """Decodes batches of inputs of the type `inputs`."""
 
     def __init__(self, inputs: type[InputT]) -> None:
         self._decoder = msgspec.msgpack.Decoder(Batch[inputs])  # type: ignore[valid-type]
 
     def decode(self, content: Content) -> Batch[InputT]:
-        """Raises BrokenFrameError."""
+        """The batch in a frame's content. Raises BrokenFrameError."""
         try:
             return self._decoder.decode(content)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -114,13 +114,13 @@ class BatchError(Exception):
 
 
 class AnswersDecoder(Generic[AnswerT]):
-    """Reads answers of the type `answers`."""
+    """Decodes answers of the type `answers`."""
 
     def __init__(self, answers: type[AnswerT]) -> None:
         self._decoder = msgspec.msgpack.Decoder(Results[answers])  # type: ignore[valid-type]
 
     def decode(self, content: Content) -> Answers[AnswerT]:
-        """Raises BrokenFrameError, and BatchError where the whole batch failed."""
+        """The answers in a frame's content. Raises BrokenFrameError, and BatchError if the whole batch failed."""
         try:
             results: Results[AnswerT] = self._decoder.decode(content)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -129,27 +129,26 @@ class AnswersDecoder(Generic[AnswerT]):
             raise BatchError(results.error)
         merged: list[AnswerT | Failure] = []
         for position, answer in enumerate(results.answers):
-            one = results.failures.get(position) if answer is None else answer
-            if one is None:
+            result = results.failures.get(position) if answer is None else answer
+            if result is None:
                 raise BrokenFrameError(f"input {position} has neither an answer nor a failure")
-            merged.append(one)
+            merged.append(result)
         return Answers(results.model, results.version, tuple(merged))
 
 
-def content_length(start: bytes | bytearray, most: int = MAX_BYTES) -> int:
-    """The length that a frame's first four bytes state. Raises BrokenFrameError when it is more than `most`."""
+def content_length(start: bytes | bytearray, max_bytes: int = MAX_BYTES) -> int:
+    """The length that a frame's first four bytes state. Raises BrokenFrameError if it is more than `max_bytes`."""
     (length,) = LENGTH.unpack_from(start)
-    if length > most:
-        raise BrokenFrameError(f"a frame of {length} bytes is announced; at most {most} are accepted")
+    if length > max_bytes:
+        raise BrokenFrameError(f"a frame of {length} bytes is announced; at most {max_bytes} are accepted")
     return int(length)
 
 
-def receive(connection: Readable, most: int = MAX_BYTES) -> Content | None:
-    """The content of the next frame, of at most so many bytes; None where the other side has closed the connection between two
-    frames.
+def receive(connection: Readable, max_bytes: int = MAX_BYTES) -> Content | None:
+    """The content of the next frame, of at most `max_bytes`; None if the connection was closed between two frames.
 
-    To be used where each side waits for the other's frame before it sends its next: what came with a frame belongs to it.
-    Raises BrokenFrameError (CutFrameError), and OSError (TimeoutError where the socket has a timeout).
+    Each side must wait for the other's frame before it sends its next: all bytes received together count as one frame. Raises
+    BrokenFrameError (CutFrameError), and OSError (TimeoutError if the socket has a timeout).
     """
     received = connection.recv(CHUNK)
     if not received:
@@ -159,12 +158,12 @@ def receive(connection: Readable, most: int = MAX_BYTES) -> Content | None:
         if not more:
             raise CutFrameError("the connection ended within a frame")
         received += more
-    length = content_length(received, most)
+    length = content_length(received, max_bytes)
     content = memoryview(received)[LENGTH.size :]
     if len(content) == length:
         return content
     if len(content) > length:
-        raise BrokenFrameError("more came than the frame's length")
+        raise BrokenFrameError("more bytes were received than the frame's length")
     whole = bytearray(length)
     whole[: len(content)] = content
     rest = memoryview(whole)[len(content) :]

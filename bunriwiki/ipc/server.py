@@ -1,7 +1,7 @@
-"""The runner's end of the hop: a thread per connection, a batch at a time.
+"""The runner's side of the calls from the gateway: a thread per connection, one batch at a time.
 
-There is no event loop in the way of a batch: the thread that receives it answers it. A gateway worker keeps few connections,
-each with one batch under way, so there are few threads.
+There is no event loop: the thread that receives a batch answers it. A gateway worker keeps few connections, each with one
+batch at a time, so there are few threads.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ AnswerT = TypeVar("AnswerT")
 
 
 def frames(connection: socket.socket) -> Iterator[Content]:
-    """The contents of the frames that come, until the other side closes the connection. Raises BrokenFrameError, OSError."""
+    """The contents of received frames, until the other side closes the connection. Raises BrokenFrameError, OSError."""
     while (content := receive(connection)) is not None:
         yield content
 
 
 class Replies(Generic[InputT, AnswerT]):
-    """Makes of a frame's content the frame that answers it: of a batch of `inputs`, what `answer(inputs, version)` gives.
+    """Converts the frame of a batch of the type `inputs` into the frame with the answers of `answer(inputs, version)`.
 
-    What `answer` raises is logged and becomes the error of that batch.
+    An exception from `answer` is logged and becomes the error of that batch.
     """
 
     def __init__(self, model: str, inputs: type[InputT], answer: Callable[[Sequence[InputT], str], Answers[AnswerT]]) -> None:
@@ -40,7 +40,7 @@ class Replies(Generic[InputT, AnswerT]):
         self._answer = answer
 
     def to(self, content: Content) -> bytes | bytearray:
-        """Raises BrokenFrameError when the content is no batch."""
+        """The reply frame to a frame with this content. Raises BrokenFrameError if the content is not a batch."""
         if not content:
             return PROBE
         batch = self._decoder.decode(content)
@@ -52,20 +52,20 @@ class Replies(Generic[InputT, AnswerT]):
 
 
 class BatchTurn:
-    """Lets one batch at a time be answered; a second would only compete for the same cores.
+    """Admits one batch at a time: a second would only compete for the same cores.
 
-    A batch that takes longer than `deadline` seconds keeps the others waiting no longer: nobody waits for its answer any more.
+    A batch that takes longer than `deadline` seconds no longer keeps others waiting: its callers have given up by then.
     """
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
         self._changed = threading.Condition()
-        self._number = 0  # of the batch that was let in last
-        self._until: float | None = None  # when it no longer keeps others waiting; None: nothing is under way
+        self._number = 0  # of the last batch that was admitted
+        self._until: float | None = None  # when it no longer keeps others waiting; None: no batch is being answered
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
-        """Waits for the turn, and has it until the end of the `with`."""
+        """Wait for the turn, and keep it until the end of the `with` block."""
         with self._changed:
             while self._until is not None and (left := self._until - time.monotonic()) > 0:
                 self._changed.wait(left)
@@ -81,9 +81,9 @@ class BatchTurn:
 
 
 class IpcServer(Generic[InputT, AnswerT]):
-    """Answers the batches that come to the listening socket `listening`, with `answer(inputs, version)`.
+    """Answers batches that arrive on the socket `listening`, with `answer(inputs, version)`, one at a time.
 
-    One batch at a time is answered. Whoever sends anything but a batch of `inputs` loses the connection.
+    A connection that sends anything but a batch of the type `inputs` is closed. `deadline`: see `BatchTurn`.
     """
 
     def __init__(
@@ -104,15 +104,15 @@ class IpcServer(Generic[InputT, AnswerT]):
         self._closing = False
 
     def start(self) -> None:
-        """Answer from now on, in threads of its own."""
-        threading.Thread(target=self._accept, name=f"hop of {self._model}", daemon=True).start()
+        """Start to answer, in threads of its own."""
+        threading.Thread(target=self._accept, name=f"ipc server of {self._model}", daemon=True).start()
 
     def close(self, seconds: float) -> None:
-        """Take no new batches, and give those that are being answered so many seconds."""
+        """Accept no new batches, and wait at most `seconds` for those that are being answered."""
         with self._changed:
             self._closing = True
             with contextlib.suppress(OSError):
-                self._listening.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+                self._listening.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
             self._listening.close()
             for connection, busy in self._connections.items():
                 if not busy:
@@ -127,7 +127,7 @@ class IpcServer(Generic[InputT, AnswerT]):
                 if self._closing:
                     return
                 logger.error("the runner of {} cannot accept a connection: {}", self._model, error)
-                time.sleep(0.1)  # no descriptors are left, say: they come back
+                time.sleep(0.1)  # for example because there are no free descriptors at the moment
                 continue
             with self._changed:
                 if self._closing:
@@ -140,14 +140,14 @@ class IpcServer(Generic[InputT, AnswerT]):
         try:
             for content in frames(connection):
                 if not self._begin(connection):
-                    return  # the client asks another worker
+                    return  # the client calls another worker
                 connection.sendall(self._replies.to(content))
                 if self._end_of_batch(connection):
                     return
         except BrokenFrameError as error:
-            logger.error("a connection to the runner of {} is closed: {}", self._model, error)
-        except OSError as error:
-            logger.debug("a connection to the runner of {} ended: {}", self._model, error)  # a gateway worker died, or gave up
+            logger.error("a connection to the runner of {} was closed: {}", self._model, error)
+        except OSError as error:  # a gateway worker died, or cancelled the call
+            logger.debug("a connection to the runner of {} ended: {}", self._model, error)
         finally:
             with self._changed:
                 del self._connections[connection]
@@ -172,5 +172,5 @@ class IpcServer(Generic[InputT, AnswerT]):
 
 
 def _end(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the other side was faster
+    with contextlib.suppress(OSError):  # the other side closed it first
         connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""Versions in memory: loaded beside the one that serves, swapped in one step, unloaded when nobody uses them any more.
+"""Versions in memory: a new version is loaded beside the serving one, takes over in one step, and the old one is unloaded.
 
-The words and the guarantees are TensorFlow Serving's (`core/`). This room knows no BentoML, no model, no file and no network.
+Terms and guarantees are those of TensorFlow Serving (`core/`). Independent of BentoML, models, files and network.
 """

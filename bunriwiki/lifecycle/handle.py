@@ -1,4 +1,4 @@
-"""A handle: the right to use a version for a while."""
+"""A handle, which keeps a version in memory while it is used."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ ServableT = TypeVar("ServableT")
 
 
 class Handle(Generic[ServableT]):
-    """Holds a servable in memory until it is closed, at the latest at the end of its `with` block. Not to be kept.
+    """Keeps a servable in memory until it is closed, at the latest at the end of its `with` block. Do not store handles.
 
-    For one thread. Closing twice does no harm; using it after that raises RuntimeError.
+    Not thread-safe. Closing twice has no effect; using it after that raises RuntimeError.
     """
 
     __slots__ = ("_release", "_servable", "id")
@@ -26,13 +26,15 @@ class Handle(Generic[ServableT]):
 
     @property
     def servable(self) -> ServableT:
+        """The servable. Raises RuntimeError after `close`."""
         if self._servable is None:
             raise RuntimeError(f"the handle of {self.id} is closed")
         return self._servable
 
     def close(self) -> None:
+        """Release the servable."""
         if self._servable is not None:
-            self._servable = None  # before the release: whoever waits for it may free the servable at once
+            self._servable = None  # before the release, after which the servable may be freed at once
             self._release()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""How a version gets into memory and out of it."""
+"""The interface through which a version is loaded into memory and unloaded."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ ServableT_co = TypeVar("ServableT_co", covariant=True)
 
 
 class Loader(Protocol[ServableT_co]):
-    """Cheap to make; all that costs happens in its methods, which the manager calls one after the other:
+    """Loads one version. Cheap to create; the work is done in its methods, which the manager calls one after the other.
 
-    `load`, then `warm_up`, then, when nobody uses the servable any more, `unload`. After a `load` or a `warm_up` that raised, a
-    new loader is made for the next try and this one is dropped.
+    It calls `load`, then `warm_up`, and `unload` once the last handle is closed. If `load` or `warm_up` raises, the loader is
+    dropped and the next try gets a new one.
     """
 
     def load(self) -> None:
-        """Bring the servable into memory."""
+        """Load the servable into memory."""
         ...
 
     def warm_up(self) -> None:
-        """Make the first answer as fast as the next ones, and see that it is right."""
+        """Make the first answer as fast as later ones, and check that it is right."""
         ...
 
     def unload(self) -> None:
-        """Let go of the servable and give its memory back."""
+        """Drop the servable and free its memory."""
         ...
 
     @property
     def servable(self) -> ServableT_co:
-        """What answers. Only between `load` and `unload`."""
+        """The loaded version. Valid between `load` and `unload`."""
         ...

@@ -1,4 +1,4 @@
-"""The manager: brings the versions of one model from what is to what is aspired."""
+"""The manager: loads and unloads the versions of one model until the aspired versions are in memory."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ LoaderFactory = Callable[[], Loader[ServableT]]
 Listener = Callable[[ServableState], None]
 
 PARALLEL_LOADS = 2
-PAUSES = (1.0, 4.0)  # seconds before the second and the third try of a load
+PAUSES = (1.0, 4.0)  # seconds before the second and the third try to load a version
 
 
 class NotAvailableError(Exception):
-    """The version asked for does not answer now."""
+    """The requested version is not available."""
 
 
 @dataclass(eq=False, slots=True)
 class _Managed(Generic[ServableT]):
-    """A version and all that the manager knows of it. Whatever changes is guarded by the manager's lock."""
+    """A version and its state. All mutable fields are guarded by the manager's lock."""
 
     id: ServableId
     make_loader: LoaderFactory[ServableT]
@@ -37,24 +37,27 @@ class _Managed(Generic[ServableT]):
     loader: Loader[ServableT] | None = None
     handles: int = 0
     withdrawn: bool = False
-    busy: bool = False  # a thread works on it
-    unwanted: threading.Event = field(default_factory=threading.Event)  # set for good when it is un-aspired: no more tries
+    busy: bool = False  # a thread loads or unloads it
+    unwanted: threading.Event = field(default_factory=threading.Event)  # set once it is no longer aspired: no more tries
 
 
 class Manager(Generic[ServableT]):
-    """Guarantees, whatever the order of calls and whatever fails:
+    """Keeps the aspired versions of a model in memory. Safe to use from many threads.
 
-    - A swap is one reference under one lock: calls that began on the old version finish on it, later ones get the new one.
-    - The version that serves is withdrawn only after another one serves, or when nothing is aspired any more.
-    - No version is unloaded while it is aspired, nor while a handle to it is open.
-    - `load`, `warm_up` and `unload` of a version go to one loader, one after the other, on a thread of their own. At most
-      `parallel_loads` loads run at once: one that is stuck does not keep a newer version from being loaded.
-    - A load that fails is tried again after each of `pauses` seconds, then reported: the version ends with its error and is not
-      tried again until it was un-aspired.
-    - AVAILABLE is reported after the version can be used, UNLOADING before it is withdrawn, END after its memory was let go.
+    Guarantees, for every order of calls and every failure:
 
-    `within` gives the context that each try of a load is made in, on its thread. `listener` is called from the manager's
-    threads, for one version in order; it must not block. Safe to use from many threads.
+    - A hot swap changes one reference under one lock: calls that began on the old version finish on it, later calls get the new
+      version.
+    - The serving version is withdrawn only after another version serves, or if no version is aspired any more.
+    - No version is unloaded while it is aspired or while a handle to it is open.
+    - `load`, `warm_up` and `unload` of a version are called on one loader, one after the other, on a thread of their own. At
+      most `parallel_loads` loads run at once, so a load that hangs does not keep a newer version from being loaded.
+    - A load that fails is tried again after each of `pauses` seconds. Then the version ends with its error, and is not tried
+      again until it was not aspired in between.
+    - AVAILABLE is reported after the version can be used, UNLOADING before it is withdrawn, END after its memory was freed.
+
+    Each try to load a version runs in a context that `within` returns, on the thread of the load. `listener` is called from the
+    manager's threads, in order for each version; it must not block.
     """
 
     def __init__(
@@ -80,7 +83,7 @@ class Manager(Generic[ServableT]):
         self._loads = 0
 
     def aspire(self, versions: Mapping[str, LoaderFactory[ServableT]]) -> None:
-        """Have exactly these versions in memory, loading them in this order. Returns at once."""
+        """Have exactly these versions in memory, loaded in this order. Returns at once."""
         with self._changed:
             self._aspired = tuple(versions)
             for version, make_loader in versions.items():
@@ -94,7 +97,7 @@ class Manager(Generic[ServableT]):
             self._act()
 
     def serve(self, version: str) -> None:
-        """From now on answer with `version` when none is named. Raises NotAvailableError when it is not available."""
+        """Have `version` answer calls that name no version. Raises NotAvailableError if it is not available."""
         with self._changed:
             managed = self._available(version)
             if managed.state is State.UNLOADING:
@@ -104,12 +107,12 @@ class Manager(Generic[ServableT]):
 
     @property
     def serving(self) -> str | None:
-        """The version that answers when none is named."""
+        """The version that answers calls that name no version."""
         with self._changed:
             return self._serving.id.version if self._serving else None
 
     def handle(self, version: str | None = None) -> Handle[ServableT]:
-        """A handle to `version`, or to the one that serves. Raises NotAvailableError."""
+        """A handle to `version`, or to the serving version. Raises NotAvailableError."""
         with self._changed:
             managed = self._serving if version is None else self._available(version)
             if managed is None or managed.loader is None:
@@ -118,23 +121,23 @@ class Manager(Generic[ServableT]):
             return Handle(managed.id, managed.loader.servable, lambda: self._release(managed))
 
     def states(self) -> dict[str, ServableState]:
-        """Every version that is aspired or still in memory."""
+        """The state of every version that is aspired or still in memory."""
         with self._changed:
             return {version: _state(managed) for version, managed in self._managed.items()}
 
     @property
     def unwanted_loads(self) -> int:
-        """How many loads go on that nobody waits for any more. They take room from others until they end."""
+        """The number of running loads of versions that are no longer aspired. They count towards `parallel_loads`."""
         with self._changed:
-            return sum(one.state is State.LOADING and one.unwanted.is_set() for one in self._managed.values())
+            return sum(managed.state is State.LOADING and managed.unwanted.is_set() for managed in self._managed.values())
 
     def wait(self, until: Callable[[Manager[ServableT]], bool], seconds: float) -> bool:
-        """Wait until `until` holds, which is asked again after every change; whether it does."""
+        """Wait until `until`, which is called after every change, is true; returns False after `seconds`."""
         with self._changed:
             return self._changed.wait_for(lambda: until(self), seconds)
 
     def stop(self, seconds: float) -> bool:
-        """Unload everything; whether that was done within `seconds`."""
+        """Unload all versions; returns False if that takes longer than `seconds`."""
         self.aspire({})
         return self.wait(lambda _: not self._managed, seconds)
 
@@ -150,7 +153,7 @@ class Manager(Generic[ServableT]):
             self._changed.notify_all()
 
     def _act(self) -> None:
-        """Do what the policy asks for, as long as there is room. The lock is held."""
+        """Start the actions that the policy returns, up to the limit of parallel loads. The lock is held."""
         while action := self._policy(self._snapshots()):
             managed = self._managed[action.version]
             if action.kind is ActionKind.LOAD:
@@ -165,14 +168,20 @@ class Manager(Generic[ServableT]):
         self._changed.notify_all()
 
     def _snapshots(self) -> list[Snapshot]:
-        ordered = sorted(self._managed.values(), key=lambda one: one.id.version not in self._aspired)
+        ordered = sorted(self._managed.values(), key=lambda managed: managed.id.version not in self._aspired)
         return [
-            Snapshot(one.id.version, _seen_state(one), one.id.version in self._aspired, one is self._serving) for one in ordered
+            Snapshot(
+                managed.id.version,
+                _reported_state(managed),
+                aspired=managed.id.version in self._aspired,
+                serves=managed is self._serving,
+            )
+            for managed in ordered
         ]
 
     def _run(self, work: Callable[[_Managed[ServableT]], None], managed: _Managed[ServableT]) -> None:
         managed.busy = True
-        # Daemons: a load that is stuck must not keep the process from ending.
+        # A daemon thread: a load that hangs must not keep the process from ending.
         threading.Thread(target=work, args=(managed,), name=f"{work.__name__} {managed.id}", daemon=True).start()
 
     def _load(self, managed: _Managed[ServableT]) -> None:
@@ -197,7 +206,7 @@ class Manager(Generic[ServableT]):
                     loader = managed.make_loader()
                     loader.load()
                     loader.warm_up()
-            except Exception as error:  # whatever the model's own code raises
+            except Exception as error:  # the model's own code may raise anything
                 reason = f"{type(error).__name__}: {error}"
                 with self._changed:
                     managed.error = reason
@@ -226,7 +235,7 @@ class Manager(Generic[ServableT]):
         if loader is not None:
             try:
                 loader.unload()
-            except Exception as error:  # it is out of our hands either way
+            except Exception as error:  # the version is dropped in any case
                 reason = f"{type(error).__name__}: {error}"
                 self._listener(ServableState(managed.id, State.UNLOADING, reason))
             del loader
@@ -239,14 +248,14 @@ class Manager(Generic[ServableT]):
             self._act()
 
     def _forget(self, managed: _Managed[ServableT]) -> None:
-        """Drop a version that has ended; when it was aspired again meanwhile, begin anew. The lock is held."""
+        """Drop a version that has ended; if it was aspired again meanwhile, start again. The lock is held."""
         del self._managed[managed.id.version]
         if managed.id.version in self._aspired:
             self._managed[managed.id.version] = _Managed(managed.id, managed.make_loader)
 
 
-def _seen_state(managed: _Managed[ServableT]) -> State:
-    """The state for the policy: a version is not unloaded before its being available was reported."""
+def _reported_state(managed: _Managed[ServableT]) -> State:
+    """The state for the policy: LOADING until AVAILABLE was reported, so that no version is unloaded before that."""
     return State.LOADING if managed.busy and managed.state is State.AVAILABLE else managed.state
 
 

@@ -1,4 +1,4 @@
-"""Which version to load or unload next: a pure function of what there is."""
+"""Decides which version to load or unload next, by a pure function."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from bunriwiki.lifecycle.servable import State
 
 
 class ActionKind(Enum):
+    """What the manager does with a version."""
+
     LOAD = "load"
     UNLOAD = "unload"
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What to do, and with which version."""
+    """What to do with which version."""
 
     kind: ActionKind
     version: str
@@ -24,7 +26,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A version's state; whether it is aspired (should be in memory) and whether it serves (answers when none is named)."""
+    """A version's state, whether it is aspired (should be in memory), and whether it serves (answers calls that name none)."""
 
     version: str
     state: State
@@ -33,20 +35,20 @@ class Snapshot:
 
 
 AspiredVersionPolicy = Callable[[Sequence[Snapshot]], Action | None]
-"""States in, at most one action out. Stateless: the same states always give the same action."""
+"""States in, at most one action out. The same states always give the same action."""
 
 
 def preserve_availability(versions: Sequence[Snapshot]) -> Action | None:
-    """Unload what is no longer aspired, then load what is, in the order given.
+    """Unload versions that are no longer aspired, then load those that are, in the order given.
 
-    What serves is not unloaded, aspired or not, until another version serves in its place; unless nothing is aspired at all.
-    Unloading comes first: it frees what the load may need.
+    The serving version is not unloaded until another version serves, unless no version is aspired at all. Unloading comes first
+    because it frees memory that the load may need.
     """
-    winding_up = not any(one.aspired for one in versions)
-    for one in versions:
-        if one.state is State.AVAILABLE and not one.aspired and (winding_up or not one.serves):
-            return Action(ActionKind.UNLOAD, one.version)
-    for one in versions:
-        if one.state is State.START and one.aspired:
-            return Action(ActionKind.LOAD, one.version)
+    stopping = not any(snapshot.aspired for snapshot in versions)
+    for snapshot in versions:
+        if snapshot.state is State.AVAILABLE and not snapshot.aspired and (stopping or not snapshot.serves):
+            return Action(ActionKind.UNLOAD, snapshot.version)
+    for snapshot in versions:
+        if snapshot.state is State.START and snapshot.aspired:
+            return Action(ActionKind.LOAD, snapshot.version)
     return None

@@ -1,4 +1,4 @@
-"""What is managed: a version of a model, and the states that it passes through."""
+"""A version of a model, and the states that it passes through."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class ServableId:
 
 @dataclass(frozen=True, slots=True)
 class ServableState:
-    """Where a version is.
+    """The state of a version.
 
-    `error` says why the latest try to load it failed, while it is LOADING or when it has ended so; of one that is UNLOADING,
-    why that failed.
+    `error` says why the last try to load it failed, while it is LOADING or if it has ended for that reason. In the state
+    UNLOADING it says why the unload failed.
     """
 
     id: ServableId

@@ -1,5 +1,5 @@
-"""The model store: published versions, which of them should serve, and what the workers say.
+"""The model store: published versions, which of them should serve, and the heartbeats of the workers.
 
-A folder shaped like a `BENTOML_HOME`. One writer, the control plane; many readers, the workers, who write nothing but
-heartbeats. With `bunriwiki/artifacts/` it is all that both planes share.
+A folder shaped like a `BENTOML_HOME`. The control plane is its only writer; the workers read it and write only their
+heartbeats. The two planes share nothing else but `bunriwiki/artifacts/`.
 """

@@ -1,4 +1,4 @@
-"""Writing so that a crash at any instant leaves the old or the new, never a half."""
+"""Atomic writes: a crash at any moment leaves the old content or the new, never a mixture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
-    """Replace the file at `path`: readers see the old text or the new one. `durable`: after a power cut too."""
+    """Replace the file at `path`: readers see the old text or the new one. `durable`: after a power cut too. Raises OSError."""
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with beside.open("x", encoding="utf-8") as stream:
@@ -25,7 +25,7 @@ def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the disk know the names in `folder`."""
+    """Flush the names in `folder` to the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -34,7 +34,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Have the disk know every byte and every name below `folder`."""
+    """Flush every file and every name below `folder` to the disk."""
     for place, _, names in os.walk(folder):
         for name in names:
             with (Path(place) / name).open("rb") as stream:

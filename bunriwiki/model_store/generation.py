@@ -1,4 +1,4 @@
-"""`generation.yaml`: which version of each model should serve. The one truth that every worker follows."""
+"""`generation.yaml`: which version of each model should serve. Every worker follows it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from bunriwiki.artifacts.manifest import Version
 from bunriwiki.model_store.files import write_atomically
 
-HEADER = "# Which version of each model serves. The control plane writes it, the workers follow it: docs/model-store.md\n"
+HEADER = "# Which version of each model serves. Written by the control plane, followed by the workers: docs/model-store.md\n"
 
 Trigger = Literal["poll", "sqs", "webhook", "operator", "start", "monitor"]
-"""Who wanted a change: the clock, a message, a webhook, a person, the start, or the watch over a new version."""
+"""What requested a change: the clock, an SQS message, a webhook, an operator, the start, or the rollout monitor."""
 
 
 class GenerationError(Exception):
-    """The generation file cannot be read. The message says what is wrong with it."""
+    """The generation file cannot be read. The message says why."""
 
 
 class _Strict(BaseModel):
@@ -26,7 +26,7 @@ class _Strict(BaseModel):
 
 
 class Target(_Strict):
-    """A version, and how it came to be aspired."""
+    """A version that should serve, and why."""
 
     version: Version
     since: AwareDatetime
@@ -35,10 +35,10 @@ class Target(_Strict):
 
 
 class Canary(_Strict):
-    """How the version in `preparing` meets live traffic before it serves.
+    """How the version in `preparing` receives live traffic before it serves.
 
-    The gateway has it answer `share` of the batches. `shadow`: it gets copies of them, and its answers are compared with those
-    of the version that serves, and thrown away.
+    It answers `share` of the batches. With `shadow` it receives copies of them instead: its answers are compared with those of
+    the serving version and discarded.
     """
 
     share: float = Field(gt=0, le=1)
@@ -46,12 +46,12 @@ class Canary(_Strict):
 
 
 class ModelGeneration(_Strict):
-    """What is aspired of one model.
+    """The desired state of one model.
 
-    `generation` counts the changes of `serving`; at 0 nothing of the store serves yet. `preparing` is to be loaded beside it,
-    and takes its place when every live worker has it. `previous` served before: the last known good version. A `pinned` model
-    is not changed by polling. The versions that are `held` were left by a rollback, and are not aspired again until another
-    one was, or a person unpins. `canary` is there while `preparing` is tried on live traffic.
+    `generation` counts the changes of `serving`; at 0 no version from the store serves yet. `preparing` is loaded beside it,
+    and replaces it once every live worker has it in memory. `previous` is the last known good version that served before.
+    Syncs do not change a `pinned` model. The `held` versions were left by a rollback: they are not promoted again until a newer
+    version has served or an operator unpins the model. `canary` is set while `preparing` receives live traffic.
     """
 
     generation: int = Field(default=0, ge=0)
@@ -65,19 +65,19 @@ class ModelGeneration(_Strict):
     @model_validator(mode="after")
     def _counts_what_serves(self) -> Self:
         if (self.serving is None) != (self.generation == 0):
-            raise ValueError("generation is 0 exactly as long as nothing serves")
+            raise ValueError("generation must be 0 if and only if nothing serves")
         return self
 
 
 class Generations(_Strict):
-    """The whole file, by model. What is not named serves from elsewhere."""
+    """The whole file. A model that it does not name serves its fallback version."""
 
     format: Literal[1] = 1
     models: dict[str, ModelGeneration] = Field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Generations:
-        """Read the file; none means that nothing was ever aspired. Raises GenerationError."""
+        """Read the file; empty if it does not exist. Raises GenerationError."""
         try:
             return cls.parse(path.read_bytes())
         except FileNotFoundError:
@@ -87,33 +87,34 @@ class Generations(_Strict):
 
     @classmethod
     def parse(cls, text: bytes) -> Generations:
-        """What the file's text says. Raises GenerationError."""
+        """Parse the text of the file. Raises GenerationError."""
         try:
             return cls.model_validate(yaml.safe_load(text))
         except (ValueError, yaml.YAMLError) as error:  # pydantic's ValidationError is a ValueError
-            raise GenerationError(f"generation.yaml cannot be followed: {error}") from error
+            raise GenerationError(f"generation.yaml is not valid: {error}") from error
 
     def write(self, path: Path) -> None:
-        """Replace the file, at once and durably."""
+        """Replace the file, atomically and durably. Raises OSError."""
         body = self.model_dump(mode="json", exclude_none=True)
         write_atomically(path, HEADER + yaml.safe_dump(body, allow_unicode=True, sort_keys=False, width=120))
 
     def of(self, model: str) -> ModelGeneration:
-        """What is aspired of `model`."""
+        """The desired state of `model`."""
         return self.models.get(model, ModelGeneration())
 
     def prepare(self, model: str, target: Target | None) -> Generations:
-        """These, with `target`, or nothing, to be loaded beside what serves."""
+        """A copy in which `target` is loaded beside what serves; None: nothing is."""
         return self._with(model, self.of(model).model_copy(update={"preparing": target, "canary": None}))
 
     def start_canary(self, model: str, canary: Canary | None) -> Generations:
-        """These, with the version in `preparing` meeting live traffic so, or no longer."""
+        """A copy in which the version in `preparing` receives live traffic; None: it no longer does."""
         return self._with(model, self.of(model).model_copy(update={"canary": canary}))
 
     def activate(self, model: str, target: Target, *, outgoing_was_good: bool = True) -> Generations:
-        """These, with `target` serving in the next generation of `model`.
+        """A copy in which `target` serves, in the next generation of `model`.
 
-        What served until now is its previous version then; if that was no good, the one before stays. What serves is not held.
+        The version that served becomes the previous version; without `outgoing_was_good` the old previous version stays.
+        `target` is no longer held.
         """
         old = self.of(model)
         previous = old.serving if outgoing_was_good else old.previous
@@ -124,11 +125,11 @@ class Generations(_Strict):
         return self._with(model, new)
 
     def pin(self, model: str, *, pinned: bool) -> Generations:
-        """These, with `model` pinned or not."""
+        """A copy in which `model` is pinned or not."""
         return self._with(model, self.of(model).model_copy(update={"pinned": pinned}))
 
     def hold(self, model: str, *versions: str) -> Generations:
-        """These, with exactly these versions of `model` held."""
+        """A copy in which exactly these versions of `model` are held."""
         return self._with(model, self.of(model).model_copy(update={"held": versions}))
 
     def _with(self, model: str, new: ModelGeneration) -> Generations:

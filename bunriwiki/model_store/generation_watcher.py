@@ -1,4 +1,4 @@
-"""The reader's side of `generation.yaml`: noticing that it was replaced, and what it means for one model."""
+"""Watches `generation.yaml` for the workers, and resolves what it says to folders."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.model_store.generation import Canary, GenerationError, Generations
 from bunriwiki.model_store.layout import Layout
 
-NOTHING = b""  # what the file says as long as it was never there
-POLL = 1.0  # seconds between two looks where no event comes: inotify does not cross network volumes
+NOTHING = b""  # stands for the text of a file that never existed
+POLL = 1.0  # seconds between two reads without an event: inotify does not see changes that other hosts make
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A version that could serve, and where it lies."""
+    """A version that could serve, and its folder."""
 
     version: str
     folder: Path
@@ -29,11 +29,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Aspired:
-    """What one model should do.
+    """The desired state of one model.
 
-    `serving` is what the file says, or the fallback model where it says nothing; `generation` counts its changes. `preparing`
-    is to be loaded beside it, since `preparing_since`, and meets live traffic as `canary` says. `instead`, in this order, is
-    what to serve where `serving` cannot be loaded.
+    `serving` is the version that the file names, or the fallback version; `generation` counts its changes. `preparing` should
+    be loaded beside it, since `preparing_since`, and receives live traffic as `canary` says. If `serving` cannot be loaded,
+    the first of `instead` that can be loaded serves.
     """
 
     generation: int
@@ -45,9 +45,9 @@ class Aspired:
 
 
 class GenerationWatcher:
-    """Keeps what `generation.yaml` says. One that cannot be read changes nothing: what it said before holds on.
+    """Keeps the content of `generation.yaml` in memory. While the file is missing or not valid, the last valid content stays.
 
-    `fallbacks` has the folder of each model's fallback version. Raises DamagedArtifactError when one has no manifest.
+    `fallbacks` has the folder of each model's fallback version. Raises DamagedArtifactError if a folder has no manifest.
     """
 
     def __init__(self, layout: Layout, fallbacks: Mapping[str, Path]) -> None:
@@ -55,7 +55,7 @@ class GenerationWatcher:
         self._fallbacks = {model: Candidate(Manifest.read(folder).version, folder) for model, folder in fallbacks.items()}
         self._text = NOTHING
         self._generations = Generations()
-        self._aspired = {model: self._resolve(model) for model in fallbacks}  # asked for with every batch
+        self._aspired = {model: self._resolve(model) for model in fallbacks}  # resolved once: it is read for every batch
         self._refreshing = threading.Lock()
         self._stopping = threading.Event()
         self.refresh()
@@ -64,12 +64,16 @@ class GenerationWatcher:
         """The folder of the fallback version."""
         return self._fallbacks[model].folder
 
+    def fallback_version(self, model: str) -> str:
+        """The name of the fallback version."""
+        return self._fallbacks[model].version
+
     def aspired(self, model: str) -> Aspired:
-        """What `model` should do, as of the last look."""
+        """The desired state of `model`, as of the last refresh."""
         return self._aspired[model]
 
     def folder(self, model: str, version: str) -> Path:
-        """Where a version lies."""
+        """The folder of a version."""
         fallback = self._fallbacks[model]
         return fallback.folder if version == fallback.version else self._layout.version(model, version)
 
@@ -79,20 +83,20 @@ class GenerationWatcher:
 
     @property
     def generations(self) -> Generations:
-        """The whole file, as of the last look."""
+        """The whole file, as of the last refresh."""
         return self._generations
 
     def refresh(self) -> bool:
-        """Read the file now; whether it says something new."""
+        """Read the file now; returns whether its content changed."""
         with self._refreshing:
             try:
                 text = self._layout.generation.read_bytes()
             except FileNotFoundError:
-                if self._text != NOTHING:  # nobody deletes it: the volume is not there
-                    logger.error("{} is gone, what it said before holds on", self._layout.generation)
+                if self._text != NOTHING:  # it is never deleted, so the volume is not mounted
+                    logger.error("{} is missing; its last content stays in effect", self._layout.generation)
                 return False
             except OSError as error:
-                logger.error("{} cannot be read, what it said before holds on: {}", self._layout.generation, error)
+                logger.error("{} cannot be read; its last content stays in effect: {}", self._layout.generation, error)
                 return False
             if text == self._text:
                 return False
@@ -100,16 +104,17 @@ class GenerationWatcher:
             try:
                 self._generations = Generations.parse(text)
             except GenerationError as error:
-                logger.error("{}. What it said before holds on", error)
+                logger.error("{}. Its last content stays in effect", error)
                 return False
             self._aspired = {model: self._resolve(model) for model in self._fallbacks}
             return True
 
     def start(self, on_change: Callable[[], None]) -> None:
-        """From now on look whenever the file is replaced, and once a second; `on_change` is called from a thread of its own."""
-        threading.Thread(target=self._follow, args=(on_change,), name="follow the generation file", daemon=True).start()
+        """Refresh whenever the file is replaced, and once a second, in a thread that calls `on_change` after each change."""
+        threading.Thread(target=self._watch, args=(on_change,), name="generation watcher", daemon=True).start()
 
     def stop(self) -> None:
+        """Stop watching; returns at once."""
         self._stopping.set()
 
     def _resolve(self, model: str) -> Aspired:
@@ -126,17 +131,17 @@ class GenerationWatcher:
             serving=serving,
             preparing=candidate(generation.preparing.version) if generation.preparing else None,
             preparing_since=generation.preparing.since if generation.preparing else None,
-            instead=tuple(one for one in (*previous, fallback) if one.version != serving.version),
+            instead=tuple(other for other in (*previous, fallback) if other.version != serving.version),
             canary=generation.canary,
         )
 
-    def _follow(self, on_change: Callable[[], None]) -> None:
+    def _watch(self, on_change: Callable[[], None]) -> None:
         while not self._stopping.is_set():
             try:
-                # The folder, not the file: the file is replaced, and a watch would stay with the old one.
+                # Watch the folder: the file is replaced, and a watch on it would stay with the old inode.
                 for _ in watch(
                     self._layout.root,
-                    watch_filter=self._concerns_us,
+                    watch_filter=self._is_the_file,
                     recursive=False,
                     debounce=20,
                     step=10,
@@ -147,11 +152,11 @@ class GenerationWatcher:
                 ):
                     if self.refresh():
                         on_change()
-            except Exception as error:  # no folder yet, or no watches left on this machine: looking will do
+            except Exception as error:  # no folder yet, or no inotify watches left: polling is enough
                 logger.debug("{} cannot be watched: {}", self._layout.root, error)
                 self._stopping.wait(POLL)
                 if self.refresh():
                     on_change()
 
-    def _concerns_us(self, _: Change, path: str) -> bool:
+    def _is_the_file(self, _: Change, path: str) -> bool:
         return Path(path).name == self._layout.generation.name

@@ -1,4 +1,4 @@
-"""`run/`: what each worker says of itself, once a second and whenever it changes."""
+"""`run/`: the heartbeat of each worker, written once a second and whenever its state changes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,21 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from bunriwiki.model_store.files import write_atomically
 
 EVERY = 1.0  # seconds between two heartbeats
-ALIVE = 5.0  # seconds after which a worker that says nothing is dead
-FORGOTTEN = 600.0  # seconds after which what it said is deleted
+ALIVE = 5.0  # seconds without a heartbeat after which a worker counts as dead
+FORGOTTEN = 600.0  # seconds after which a dead worker's heartbeat is deleted
 
+GATEWAY_ROLE = "gateway"
 HOST = socket.gethostname()
+
+WorkerState = Literal["starting", "ready", "ending"]
 
 
 class Served(BaseModel):
-    """What one version did in a worker since the worker's start: inputs answered, those of them that failed through no fault of
-    theirs, the batches that they came in, and the seconds that the answers took, all together."""
+    """What a version did in a worker since the worker's start.
+
+    `inputs` were answered, in so many `batches`; `failures` of them failed through no fault of the input. `seconds` is the time
+    that all answers took together.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,7 +40,7 @@ class Served(BaseModel):
 
 
 class Shadowed(BaseModel):
-    """How a version that gets copies of live batches answers them: inputs compared, and those answered differently."""
+    """How a version answers copies of live batches: inputs compared, and inputs answered differently."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,11 +49,12 @@ class Shadowed(BaseModel):
 
 
 class Heartbeat(BaseModel):
-    """A worker at one moment.
+    """The state of a worker at one moment.
 
-    `role` is the model that it runs, or `gateway`. `generation` is that of its model which it follows; `serving` what it
-    answers with; `loaded` every version in its memory, in its state; a version that is `available` there is *prepared*.
-    `errors` says why a version could not be loaded: after its last try for those that are no longer in `loaded`.
+    `role` is the model that it runs, or `GATEWAY_ROLE`. `generation` is the generation of its model that it follows;
+    `serving` is the version that it answers with; `loaded` has every version in its memory with its state; a version that is
+    `available` there is *prepared*. `errors` says why a version could not be loaded: a version that is not in `loaded` is not
+    tried again.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,24 +64,26 @@ class Heartbeat(BaseModel):
     pid: int
     parent: int = Field(description="The process that started it.")
     role: str
-    state: Literal["starting", "ready", "ending"]
+    state: WorkerState
     generation: int = 0
-    preparing: AwareDatetime | None = Field(default=None, description="Since when what it prepares is to be prepared.")
+    preparing: AwareDatetime | None = Field(default=None, description="`since` of the target that it prepares.")
     serving: str | None = None
     loaded: dict[str, str] = Field(default_factory=dict)
     errors: dict[str, str] = Field(default_factory=dict)
-    served: dict[str, Served] = Field(default_factory=dict, description="By version; a runner's.")
+    served: dict[str, Served] = Field(default_factory=dict, description="By version; of a runner.")
     shadowed: dict[str, Shadowed] = Field(
-        default_factory=dict, description="By model and version (model:version); a gateway's."
+        default_factory=dict, description="By model and version (model:version); of a gateway."
     )
-    busy_since: float | None = Field(default=None, description="When the batch that is being answered began; a runner's.")
-    busy_with: str | None = Field(default=None, description="The version that answers it.")
-    rss: int = Field(default=0, description="Resident memory in bytes.")
+    busy_since: float | None = Field(
+        default=None, description="When the runner began its current batch, in seconds since the epoch."
+    )
+    busy_with: str | None = Field(default=None, description="The version that answers the current batch.")
+    rss_bytes: int = Field(default=0, description="Resident memory.")
     at: float = Field(default=0.0, description="Seconds since the epoch.")
 
     @property
     def service(self) -> tuple[str, int]:
-        """Which service the worker is one of: its host, and the process that started it."""
+        """The service that the worker belongs to: its host, and the process that started it."""
         return self.host, self.parent
 
     def prepared(self, version: str) -> bool:
@@ -82,44 +91,44 @@ class Heartbeat(BaseModel):
         return self.loaded.get(version) == "available"
 
     def failed(self, version: str) -> str | None:
-        """Why it gave up loading `version`; None when it did not."""
+        """Why it gave up loading `version`; None if it did not give up."""
         return None if version in self.loaded else self.errors.get(version)
 
 
 def worker_name(role: str) -> str:
-    """A name for this process that no other worker has, on no host, nor had."""
+    """A name for this process that no other worker has or had, on any host."""
     return f"{role}-{HOST}-{os.getpid()}-{time.time_ns():x}"
 
 
 class Heartbeats:
-    """The folder `run/`."""
+    """The heartbeats in the folder `run/`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def write(self, heartbeat: Heartbeat) -> None:
-        """Say `heartbeat`. It need not survive a power cut."""
+        """Write `heartbeat`, with the current time. It need not survive a power cut. Raises OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
         text = heartbeat.model_copy(update={"at": time.time()}).model_dump_json()
         write_atomically(self._path(heartbeat.worker), text, durable=False)
 
     def alive(self) -> list[Heartbeat]:
-        """What every worker said that lives, by its name."""
+        """The last heartbeat of every live worker, by name."""
         now = time.time()
-        return [one for one in self._all() if now - one.at < ALIVE]
+        return [heartbeat for heartbeat in self._all() if now - heartbeat.at < ALIVE]
 
     def forget(self, worker: str) -> None:
-        """Delete what `worker` said: it ends."""
+        """Delete the heartbeat of `worker`, which is about to end."""
         self._path(worker).unlink(missing_ok=True)
 
     def forget_process(self, pid: int) -> None:
-        """Delete what a process of this host said: it is dead, and nobody should wait until that is noticed."""
-        for one in self._all():
-            if one.pid == pid and one.host == HOST:
-                self.forget(one.worker)
+        """Delete the heartbeats of a dead process of this host, so that no promotion waits for it until it times out."""
+        for heartbeat in self._all():
+            if heartbeat.pid == pid and heartbeat.host == HOST:
+                self.forget(heartbeat.worker)
 
     def tidy(self) -> None:
-        """Delete what the long dead said, and what they left half said."""
+        """Delete the heartbeats of workers that died long ago, and the files that they left half written."""
         for path in (*self._folder.glob("*.json"), *self._folder.glob(".*.json.*")):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > FORGOTTEN:
@@ -130,7 +139,7 @@ class Heartbeats:
             try:
                 yield Heartbeat.model_validate_json(path.read_bytes())
             except (OSError, ValidationError):
-                continue  # it has just been replaced or has ended, or is of another version of this program
+                continue  # it was just replaced or deleted, or is from another version of this program
 
     def _path(self, worker: str) -> Path:
         return self._folder / f"{worker}.json"

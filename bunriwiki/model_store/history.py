@@ -1,4 +1,4 @@
-"""`history.jsonl`: what happened to which version, a JSON object a line, only ever added to."""
+"""`history.jsonl`: what happened to which version, one JSON object per line. It is only appended to."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ Kind = Literal["published", "activated", "abandoned", "quarantined", "released",
 class Event(BaseModel):
     """What happened.
 
-    `published`: a version is in the store; `seconds` is what each phase of its import took, and where it was `forced`, `reason`
-    has the gates that it did not pass. `activated`: it serves from here on, in `generation`, instead of `previous`; `workers`
-    had it prepared. `abandoned`: it was to serve, and does not, for `reason`. `quarantined` and `released`: it must not go
-    live; it may again. `removed`: deleted to make room. `held`: a rollback left it, and polls do not bring it back.
+    `published`: a version is in the store; `seconds` is the duration of each phase of its import, and if it was `forced`,
+    `reason` names the gates that it did not pass. `activated`: it serves from now on, in `generation`, instead of `previous`;
+    so many `workers` had it prepared. `abandoned`: it was being prepared and does not serve, for `reason`. `quarantined`: it
+    must not go live. `released`: it may again. `removed`: it was deleted by the garbage collection. `held`: a rollback left
+    it, and syncs do not promote it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,13 +42,13 @@ class Event(BaseModel):
 
 
 class History:
-    """The file at `path`. Only the writer adds to it."""
+    """The file at `path`. Only the writer appends to it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def append(self, event: Event) -> None:
-        """Add a line, durably. One that a dead writer left unfinished is ended first, so that it spoils no other."""
+        """Append a line, durably. A line that a dead writer left unfinished is ended first. Raises OSError."""
         line = event.model_dump_json(exclude_none=True).encode() + b"\n"
         with self._path.open("ab+") as stream:
             size = stream.tell()
@@ -62,7 +63,7 @@ class History:
             sync_folder(self._path.parent)
 
     def read(self, model: str | None = None) -> Iterator[Event]:
-        """All events, or those of one model, the oldest first. A line that was never finished is passed over."""
+        """All events, or those of one model, oldest first. Unfinished lines are skipped."""
         try:
             stream = self._path.open(encoding="utf-8", errors="replace")
         except FileNotFoundError:

@@ -1,13 +1,13 @@
-"""Where things lie in the store.
+"""The paths in the store.
 
     models/<model>/<version>/   published versions, in BentoML's own format, and nothing else
     generation.yaml             which version of each model serves
-    history.jsonl               what happened, a line each
-    staging/                    versions on their way in or out; nobody reads it
+    history.jsonl               what happened, one line per event
+    staging/                    versions that are being published or removed; workers do not read it
     quarantine/                 what must not go live, and why
-    downloads/                  what is on its way from a registry; it stays, so that a download goes on
+    downloads/                  unfinished downloads from the registries; kept, so that they can be resumed
     run/                        the workers' heartbeats
-    sync.json                   what the sidecar says of itself
+    sync.json                   the state of the sidecar and of its last syncs
     writer.lock                 held by the one writer
 
 With `BENTOML_HOME` set to the store, `bentoml models list` shows the versions.
@@ -19,9 +19,11 @@ from pathlib import Path
 
 from bunriwiki.model_store.files import sync_folder
 
+MODEL_YAML = "model.yaml"  # BentoML recognises a model by it
+
 
 class Layout:
-    """The paths below `root`. Reading them touches nothing."""
+    """The paths below `root`, which need not exist."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -40,14 +42,14 @@ class Layout:
         return self.models / model / version
 
     def versions(self, model: str) -> list[str]:
-        """The published versions of a model, in no order."""
+        """The published versions of a model, in no particular order."""
         try:
             return [folder.name for folder in (self.models / model).iterdir() if folder.is_dir()]
         except FileNotFoundError:
             return []
 
     def published(self) -> dict[str, list[str]]:
-        """Every model that has published versions, with them."""
+        """The published versions of every model that has any."""
         try:
             names = sorted(folder.name for folder in self.models.iterdir() if folder.is_dir())
         except FileNotFoundError:
@@ -55,7 +57,7 @@ class Layout:
         return {name: versions for name in names if (versions := self.versions(name))}
 
     def create(self) -> None:
-        """Make the folders that are not there yet."""
+        """Create the folders that do not exist. Raises OSError."""
         for folder in (self.models, self.staging, self.quarantine, self.downloads, self.run):
             folder.mkdir(parents=True, exist_ok=True)
         sync_folder(self.root)

@@ -14,14 +14,14 @@ from bunriwiki.model_store.heartbeats import HOST
 
 
 class StoreLockedError(Exception):
-    """Another process writes to the store. The message says which."""
+    """Another process holds the lock. The message says which."""
 
 
 @contextmanager
 def writer_lock(path: Path, who: str) -> Iterator[None]:
-    """Be the one writer, under the name `who`. The kernel lets go of the lock when the process ends, however it ends.
+    """Hold the writer's lock, under the name `who`. The kernel releases it when the process ends, however it ends.
 
-    Raises StoreLockedError at once when there is another one.
+    Raises StoreLockedError at once if another process holds it.
     """
     with path.open("a+", encoding="utf-8") as stream:
         try:
@@ -37,14 +37,14 @@ def writer_lock(path: Path, who: str) -> Iterator[None]:
 
 
 def holder(path: Path) -> str | None:
-    """Who holds the lock at `path`, for people; None when nobody does. Raises OSError when that cannot be found out."""
+    """A description of the process that holds the lock at `path`; None if no process does. Raises OSError."""
     try:
         stream = path.open(encoding="utf-8")
     except FileNotFoundError:
         return None
     with stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go of at once, with the file
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)  # released at once, with the file
         except BlockingIOError:
             return _describe(stream.read())
     return None

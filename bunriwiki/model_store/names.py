@@ -1,9 +1,9 @@
-"""A registry's version names as the store's, one to one and back.
+"""Encodes the version names of a registry as names for the store, and decodes them.
 
-BentoML takes lower-case letters, digits, `.`, `_` and `-`, a letter or digit at both ends, and at most 63 characters. Such a
-name stays as it is, unless it has a `_`, ends in `.` or `-`, or is `latest`, which means something else to BentoML. Elsewhere
-every byte (UTF-8) that does not fit is written as `_` and two hex digits, and a name that would begin or be read wrongly gets
-`0__` in front: `V1.2+cu` is `0___561.2_2bcu`.
+BentoML accepts lower-case letters, digits, `.`, `_` and `-`, with a letter or digit at both ends, and at most 63 characters. A
+name of this form stays as it is, unless it contains `_` or is `latest`, which has a special meaning in BentoML. In all other
+names every UTF-8 byte that is not allowed is written as `_` and two hex digits. A result that does not begin with a letter or
+digit, or is `latest`, gets the prefix `0__`: `V1.2+cu` becomes `0___561.2_2bcu`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 
 MAX_CHARACTERS = 63
-MARK = "0__"  # no encoded byte begins with `_`, so this can be nothing else
+MARK = "0__"  # unambiguous: in an encoded name `_` is never followed by `_`
 PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789.-")
 ENCODED = re.compile(r"(?:[a-z0-9.-]|_[0-9a-f]{2})*")
 
 
 def to_store(name: str) -> str:
-    """The store's name for a registry's version. Raises ValueError for a name that is empty or too long."""
+    """The store's name for a registry's version. Raises ValueError if `name` is empty or too long."""
     data = name.encode()
     last = len(data) - 1
     text = "".join(
@@ -29,17 +29,17 @@ def to_store(name: str) -> str:
     if not text[0].isalnum() or text == "latest":
         text = MARK + text
     if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"the version name {name!r} is too long: it takes {len(text)} of {MAX_CHARACTERS} characters here")
+        raise ValueError(f"the version name {name!r} is too long: encoded it has {len(text)} of {MAX_CHARACTERS} characters")
     return text
 
 
 def to_registry(version: str) -> str:
-    """The registry's name for the store's. Raises ValueError for a name that `to_store` does not give."""
+    """The registry's name for a version of the store. Raises ValueError if `to_store` never returns `version`."""
     text = version.removeprefix(MARK)
     if not ENCODED.fullmatch(text):
-        raise ValueError(f"{version!r} is no encoded version name")
+        raise ValueError(f"{version!r} is not an encoded version name")
     data = re.sub(rb"_([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), text.encode())
     name = data.decode()
     if to_store(name) != version:
-        raise ValueError(f"{version!r} is no encoded version name")
+        raise ValueError(f"{version!r} is not an encoded version name")
     return name

@@ -1,4 +1,4 @@
-"""From one version to the next in two phases: every live worker prepares the new one, then one file says that it serves."""
+"""Promotes a version in two phases: every live worker loads it, then one write to `generation.yaml` activates it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from datetime import UTC, datetime
 from bunriwiki.model_store.generation import Target, Trigger
 from bunriwiki.model_store.writer import NotPublishedError, StoreWriter, SupersededError
 
-POLL_SECONDS = 0.1  # seconds
+POLL_SECONDS = 0.1  # between two checks of the heartbeats
 DEADLINE = 120.0  # seconds for the workers to load and warm up a version
 
 
 class PromotionError(Exception):
-    """The version does not go live; what served, serves on. The message says why."""
+    """The version was not promoted; the serving version is unchanged. The message says why."""
 
 
 class BadVersionError(PromotionError):
-    """It is the version's fault: it should not be tried again."""
+    """The version is at fault: it should not be tried again."""
 
 
 class CannotLoadError(BadVersionError):
-    """A worker says that it cannot load the version, and none says that it can."""
+    """A worker cannot load the version, and no other worker has it prepared."""
 
 
 class FailsLiveError(BadVersionError):
-    """It does not stand live traffic."""
+    """The version failed on live traffic."""
 
 
 def promote(
@@ -41,23 +41,24 @@ def promote(
     before_activation: Callable[[Target], None] = lambda _: None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> int:
-    """Have `version`, which is published, serve; returns how many workers were prepared for it.
+    """Have `version`, which is published, serve; returns the number of workers that have it in memory.
 
-    Waits until every live worker of the model has it in memory. One that dies meanwhile is not waited for; one that is not done
-    after `deadline` seconds is left behind (it ends itself and starts again with what serves then). Where no worker lives, the
-    version serves from their start. Blocks; models do not wait for each other, so give each its thread.
+    Waits until every live worker of the model has the version in memory. A worker that dies meanwhile is not waited for. A
+    worker that has not loaded it after `deadline` seconds is left behind: it ends itself, starts again, and loads what serves
+    then. Without live workers the version serves from their start. Blocks; models do not wait for each other if each has its
+    thread.
 
-    `before_activation` is called when the workers have it, and may take its time: what it raises keeps the version from going
-    live. With `instead_of` the version goes live only where that one serves.
+    `before_activation` is called once the workers have the version in memory, and may take long. An exception from it stops the
+    promotion and is raised again. With `instead_of` the version is promoted only if that version serves.
 
-    Where it serves already, it stays, and what was to take its place is given up. Raises PromotionError when the version is not
-    in the store or in quarantine, when a worker cannot load it, when none could by the deadline, or when somebody wanted
-    another version meanwhile; BadVersionError, one of these, where it is the version's fault.
+    If `version` serves already, it stays, and a promotion that is under way is given up. Raises PromotionError if the version
+    is not in the store or is in quarantine, if a worker cannot load it, if no worker had loaded it by the deadline, or if
+    another promotion of the model began meanwhile; its subclass BadVersionError if the version is at fault.
     """
     serving = writer.generations().of(model).serving
     if serving and serving.version == version:
         writer.change(lambda old: old.prepare(model, None))
-        return sum(one.role == model and one.prepared(version) for one in writer.heartbeats.alive())
+        return sum(worker.role == model and worker.prepared(version) for worker in writer.heartbeats.alive())
     target = Target(version=version, since=datetime.now(UTC), source=source, by=by)
     try:
         writer.prepare(model, target, instead_of)
@@ -80,10 +81,10 @@ def _wait_for_workers(writer: StoreWriter, model: str, target: Target, deadline:
     while True:
         if writer.generations().of(model).preparing != target:
             raise SupersededError(f"{model}:{target.version} is no longer wanted")
-        workers = [one for one in writer.heartbeats.alive() if one.role == model and one.state != "ending"]
-        # What a worker said before it knew of this says nothing: it may be about to unload the very version.
-        informed = [one for one in workers if one.preparing == target.since]
-        prepared = sum(one.prepared(target.version) for one in informed)
+        workers = [worker for worker in writer.heartbeats.alive() if worker.role == model and worker.state != "ending"]
+        # A heartbeat from before the worker knew of this target says nothing: it may be about to unload this very version.
+        informed = [worker for worker in workers if worker.preparing == target.since]
+        prepared = sum(worker.prepared(target.version) for worker in informed)
         for worker in informed:
             if reason := worker.failed(target.version):
                 message = f"{worker.worker} cannot load {model}:{target.version}: {reason}"

@@ -1,4 +1,4 @@
-"""How a version gets into the store: staged beside it, made durable, and then renamed into place in one step."""
+"""Publishes a version: it is staged on the same filesystem, made durable, and renamed into place in one step."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from bentoml._internal.tag import Tag
 
 from bunriwiki.artifacts.manifest import MANIFEST, Manifest, digest
 from bunriwiki.model_store.files import sync_folder, sync_tree
-from bunriwiki.model_store.layout import Layout
-
-MODEL_YAML = "model.yaml"  # what makes a folder a model to BentoML
+from bunriwiki.model_store.layout import MODEL_YAML, Layout
 
 Progress = Callable[[str], None]
 
@@ -35,33 +33,33 @@ def publish(
 ) -> Manifest:
     """Copy the version in `folder` into the store; `source` says where it came from. Only for the writer.
 
-    `digest_there` is of what the registry offered, to know it again (`registry_digest`); `forced_past` are the gates that it
-    did not pass.
+    `digest_there` is the digest of what the registry offered, by which `registry_digest` recognises it; `forced_past` names the
+    gates that the version did not pass.
 
-    A reader sees all of it or nothing, at whatever instant this ends. The same version twice is done once. `progress` is told
-    each step when it is done: copied, verified, described, synced, renamed, published. Raises DamagedArtifactError,
-    VersionExistsError and OSError.
+    Readers see the whole version or nothing, whenever the process dies. To publish a version again changes nothing. `progress`
+    is called after each step: copied, verified, described, synced, renamed, published. Raises DamagedArtifactError,
+    VersionExistsError, OSError.
     """
     manifest = Manifest.read(folder)
     place = layout.version(manifest.model, manifest.version)
     if place.exists():
         if digest(place / MANIFEST) != digest(folder / MANIFEST):
-            raise VersionExistsError(f"the store has another {manifest.model}:{manifest.version}; publish under a new name")
+            raise VersionExistsError(f"the store has another {manifest.model}:{manifest.version}; publish it under a new name")
     else:
         _copy(layout, folder, manifest, _model_yaml(manifest, source, digest=digest_there, forced_past=forced_past), progress)
-    sync_folder(place.parent)  # also where a predecessor died before it
+    sync_folder(place.parent)  # also if an earlier writer died before this step
     sync_folder(layout.models)
     progress("published")
     return manifest
 
 
 def registry_digest(folder: Path) -> str | None:
-    """The digest of what the registry offered for the published version in `folder`; None where it is not known."""
+    """The digest of what the registry offered for the published version in `folder`; None if it is not known."""
     return _metadata(folder, "digest")
 
 
 def forced_past(folder: Path) -> str | None:
-    """The gates that a person forced the published version in `folder` past; None where it passed."""
+    """The gates that an operator forced the published version in `folder` past; None if it passed."""
     return _metadata(folder, "forced_past")
 
 
@@ -81,7 +79,7 @@ def _copy(layout: Layout, folder: Path, manifest: Manifest, model_yaml: str, pro
             (staged / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / path, staged / path)
         progress("copied")
-        manifest.verify(staged)  # the copy, not the original: this is what will be served
+        manifest.verify(staged)  # the copy, not the original: the copy will be served
         progress("verified")
         (staged / MODEL_YAML).write_text(model_yaml, encoding="utf-8")
         progress("described")
@@ -98,10 +96,10 @@ def _copy(layout: Layout, folder: Path, manifest: Manifest, model_yaml: str, pro
 def _model_yaml(manifest: Manifest, source: str, **known: str | None) -> str:
     info = ModelInfo(
         tag=Tag(manifest.model, manifest.version),
-        module="",  # BentoML does not load it, the runners do
+        module="",  # the runners load it, not BentoML
         labels={"project": "bunriwiki"},
         options={},
-        metadata={"source": source, "engine": manifest.engine, **{name: told for name, told in known.items() if told}},
+        metadata={"source": source, "engine": manifest.engine, **{name: value for name, value in known.items() if value}},
         context=ModelContext(framework_name=manifest.engine, framework_versions={}),
         signatures={},
         api_version="v1",

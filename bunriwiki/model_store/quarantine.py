@@ -12,10 +12,11 @@ from bunriwiki.model_store.files import sync_folder, write_atomically
 
 
 class Quarantined(BaseModel):
-    """A version that failed. `digest` is of what the registry offered: when it changes there, the version is another one.
+    """A version that was rejected.
 
-    `signature`, where it failed for its signature, is a digest of that and of the keys that it was held to: when one of them
-    changes, the version may pass. It is None where it failed for another reason.
+    `digest` is the digest of what the registry offered: if it changes there, the version counts as another one. If the
+    version was rejected for its signature, `signature` is a digest of the signature and of the accepted keys: if one of them
+    changes, the version may pass. Otherwise it is None.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,32 +30,32 @@ class Quarantined(BaseModel):
 
 
 class Quarantine:
-    """The folder. Only the writer changes it."""
+    """The entries in the folder. Only the writer changes them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def add(self, one: Quarantined) -> None:
-        """Keep `one` out, durably; a newer reason replaces an older one."""
-        path = self._path(one.model, one.version)
+    def add(self, entry: Quarantined) -> None:
+        """Add `entry`, durably, in place of an older one. Raises OSError."""
+        path = self._path(entry.model, entry.version)
         path.parent.mkdir(parents=True, exist_ok=True)
         sync_folder(self._folder)
-        write_atomically(path, yaml.safe_dump(one.model_dump(mode="json"), allow_unicode=True, sort_keys=False, width=120))
+        write_atomically(path, yaml.safe_dump(entry.model_dump(mode="json"), allow_unicode=True, sort_keys=False, width=120))
 
     def find(self, model: str, version: str) -> Quarantined | None:
-        """What is known of a version; None when it is not in quarantine."""
+        """The entry of a version; None if it is not in quarantine."""
         try:
             return Quarantined.model_validate(yaml.safe_load(self._path(model, version).read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
 
     def all(self) -> list[Quarantined]:
-        """Everything in quarantine, by model and version."""
+        """All entries, sorted by model and version."""
         found = (self.find(path.parent.name, path.stem) for path in sorted(self._folder.glob("*/[!.]*.yaml")))
-        return [one for one in found if one]
+        return [entry for entry in found if entry]
 
     def release(self, model: str, version: str) -> bool:
-        """Let a version be tried again; whether it was in quarantine."""
+        """Delete the entry of a version; returns whether there was one. Raises OSError."""
         path = self._path(model, version)
         if not path.exists():
             return False

@@ -1,4 +1,4 @@
-"""Which versions may be deleted: a pure function of what there is."""
+"""Decides which versions may be deleted, by a pure function."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections.abc import Iterable, Sequence
 from bunriwiki.model_store.generation import ModelGeneration
 from bunriwiki.model_store.heartbeats import Heartbeat
 
-KEPT = 3
+KEPT = 3  # versions of each model
 
 
 def removable(
     versions: Sequence[str], generation: ModelGeneration, workers: Iterable[Heartbeat], model: str, keep: int = KEPT
 ) -> list[str]:
-    """Those of `versions` (of one model, the oldest first) that can go so that the newest `keep` stay.
+    """Those of `versions` (of one model, oldest first) that may be deleted; the newest `keep` are kept.
 
-    Never what serves (pinned or not), what served before it, what is to serve, what a rollback left (it is known by its name as
-    long as it lies here), nor what any live worker has in memory.
+    Also kept are the serving, previous, preparing and held versions, and every version that a live worker has in memory.
     """
     targets = (generation.serving, generation.previous, generation.preparing)
     needed = {target.version for target in targets if target} | set(generation.held)

@@ -1,4 +1,4 @@
-"""`sync.json`: what the sidecar says of itself, each time it changes and every two seconds."""
+"""`sync.json`: the state of the sidecar, written whenever it changes and every two seconds."""
 
 from __future__ import annotations
 
@@ -11,41 +11,39 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from bunriwiki.model_store.files import write_atomically
 from bunriwiki.model_store.heartbeats import HOST
 
-EVERY = 2.0  # seconds between two writings
-ALIVE = 10.0  # seconds after which a sidecar that says nothing is dead
+EVERY = 2.0  # seconds between two writes
+ALIVE = 10.0  # seconds without a write after which the sidecar counts as dead
 
 
 class ModelSync(BaseModel):
-    """What the sidecar knows of one model."""
+    """The last sync of one model."""
 
     model_config = ConfigDict(frozen=True)
 
-    source: str = Field(description="The registry that it comes from.")
+    source: str = Field(description="The registry of the model.")
     synced_at: AwareDatetime | None = Field(
-        default=None, description="When the last look at the registry ended; null before the first."
+        default=None, description="When the last sync with the registry ended; null before the first."
     )
     status: str | None = Field(
-        default=None, description="What it led to: unchanged, swapped, rejected, pinned, held, unreachable or failed."
+        default=None, description="Its outcome: unchanged, promoted, rejected, pinned, held, unreachable or failed."
     )
-    version: str | None = Field(default=None, description="The version that it was about, as the store names it.")
-    reason: str | None = Field(default=None, description="Why, where nothing was swapped.")
-    phase: str | None = Field(default=None, description="What is being done now; null when nothing is.")
+    version: str | None = Field(default=None, description="The version that the registry offered, by its name in the store.")
+    reason: str | None = Field(default=None, description="Why no version was promoted.")
+    phase: str | None = Field(default=None, description="The phase of the sync that is running; null if none is.")
     phase_since: AwareDatetime | None = None
-    phase_share: float | None = Field(default=None, description="How much of it is done, 0..1, where that is known.")
-    seconds: dict[str, float] = Field(default_factory=dict, description="What each phase of the last import took.")
-    findings: list[str] = Field(default_factory=list, description="What its gates found, a sentence each.")
-    rollout: str | None = Field(
-        default=None, description="What the watch sees of the newest version on live traffic, or last saw."
-    )
+    phase_share: float | None = Field(default=None, description="How much of the phase is done, 0..1; null if unknown.")
+    seconds: dict[str, float] = Field(default_factory=dict, description="The duration of each phase of the last import.")
+    findings: list[str] = Field(default_factory=list, description="The findings of its gates, a sentence each.")
+    rollout: str | None = Field(default=None, description="The last report of the rollout monitor on the newest version.")
 
     @property
     def trouble(self) -> str | None:
-        """Why what serves may be old, in a phrase; None when it is as new as can be."""
+        """Why the serving version may be outdated, in a phrase; None if the registry could be read and the import could run."""
         return f"{self.source}: {self.reason}" if self.status in ("unreachable", "failed") else None
 
 
 class SyncState(BaseModel):
-    """The sidecar at one moment."""
+    """The state of the sidecar at one moment."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,16 +52,18 @@ class SyncState(BaseModel):
     since: AwareDatetime
     at: float = Field(default=0.0, description="Seconds since the epoch.")
     models: dict[str, ModelSync]
-    ended: bool = Field(default=False, description="Whether it has ended in order.")
-    problems: list[str] = Field(default_factory=list, description="What is wrong elsewhere (a queue, say), a sentence each.")
+    ended: bool = Field(default=False, description="Whether it was shut down in order.")
+    problems: list[str] = Field(
+        default_factory=list, description="What else is wrong (with the SQS queue, for example), a sentence each."
+    )
 
     def write(self, path: Path) -> None:
-        """Say it. It need not survive a power cut."""
+        """Write it to `path`, with the current time. It need not survive a power cut. Raises OSError."""
         write_atomically(path, self.model_copy(update={"at": time.time()}).model_dump_json(), durable=False)
 
     @classmethod
     def read(cls, path: Path) -> SyncState | None:
-        """What the sidecar said last; None where none ever did."""
+        """The state in the file `path`; None if there is none, or it is not valid."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError):
@@ -71,9 +71,10 @@ class SyncState(BaseModel):
 
     @property
     def is_alive(self) -> bool:
+        """Whether the sidecar runs: it was not shut down, and wrote its state within the last `ALIVE` seconds."""
         return not self.ended and time.time() - self.at < ALIVE
 
     @property
     def has_synced(self) -> bool:
-        """Whether every model was looked at once since the sidecar's start."""
-        return all(one.synced_at for one in self.models.values())
+        """Whether the sidecar has synced every model since its start."""
+        return all(model.synced_at for model in self.models.values())

@@ -1,8 +1,7 @@
-"""The one writer: all that changes the store, but heartbeats, passes through here."""
+"""The writer: everything but heartbeats and the sidecar's own state is changed through it."""
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -13,28 +12,30 @@ from typing import Any
 
 from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.model_store.files import sync_folder
-from bunriwiki.model_store.generation import Canary, GenerationError, Generations, ModelGeneration, Target, Trigger
+from bunriwiki.model_store.generation import Canary, Generations, ModelGeneration, Target, Trigger
 from bunriwiki.model_store.heartbeats import Heartbeats
 from bunriwiki.model_store.history import Event, History, Kind
-from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.layout import MODEL_YAML, Layout
 from bunriwiki.model_store.lock import writer_lock
-from bunriwiki.model_store.publication import MODEL_YAML, Progress, forced_past, publish
+from bunriwiki.model_store.publication import Progress, publish
 from bunriwiki.model_store.quarantine import Quarantine, Quarantined
+from bunriwiki.model_store.recovery import recover
 from bunriwiki.model_store.retention import KEPT, removable
 
 
 class NotPublishedError(Exception):
-    """The version cannot serve: it is not in the store, or it is in quarantine."""
+    """The version must not serve: it is not in the store, or it is in quarantine."""
 
 
 class SupersededError(Exception):
-    """Somebody wanted another version meanwhile."""
+    """Another version was requested meanwhile."""
 
 
 class StoreWriter:
-    """Made by `open_writer`. Safe to use from many threads; what they do to `generation.yaml` is done one after the other.
+    """Changes the store; made by `open_writer`. Safe to use from many threads: changes of `generation.yaml` are serialised.
 
-    Of every model the newest `keep` versions stay, and what is needed.
+    The newest `keep` versions of each model are kept, and those that are needed (see `retention`). Every method that changes
+    something raises OSError if the disk is full or the store cannot be written to.
     """
 
     def __init__(self, layout: Layout, keep: int) -> None:
@@ -56,33 +57,32 @@ class StoreWriter:
         forced_past: str | None = None,
         seconds: dict[str, float] | None = None,
     ) -> Manifest:
-        """Bring the version in `folder` into the store (see `publication.publish`), to serve later. An old one may go.
+        """Copy the version in `folder` into the store (see `publication.publish`), and delete old versions.
 
-        `seconds` is what each phase of its import took, for the history.
+        `seconds` is the duration of each phase of its import, for the history.
         """
         manifest = publish(self.layout, folder, source, progress, digest_there=digest_there, forced_past=forced_past)
-        if not self._is_recorded(manifest.model, manifest.version):
-            details = _forced(forced_past) | {"seconds": seconds, "source": source, "by": by}
-            self.record("published", manifest.model, version=manifest.version, **details)
+        self.record_publication(manifest.model, manifest.version, forced_past, seconds=seconds, source=source, by=by)
         progress("recorded")
         self.collect_garbage()
         return manifest
 
     def generations(self) -> Generations:
-        """What is aspired now. Raises GenerationError."""
+        """The content of `generation.yaml`. Raises GenerationError."""
         return Generations.read(self.layout.generation)
 
     def change(self, how: Callable[[Generations], Generations]) -> Generations:
-        """Replace `generation.yaml` by what `how` makes of it; the new one. Raises GenerationError."""
+        """Replace the content of `generation.yaml` by `how(content)`, and return it. Raises GenerationError."""
         with self._changing:
             new = how(self.generations())
             new.write(self.layout.generation)
             return new
 
     def prepare(self, model: str, target: Target, instead_of: str | None = None) -> None:
-        """Have every worker load `target` beside what serves: beside `instead_of`, where that is given.
+        """Have every worker load `target` beside the serving version, which must be `instead_of` if that is given.
 
-        Raises NotPublishedError when it is not in the store, or in quarantine; SupersededError when another version serves.
+        Raises NotPublishedError if the version is not in the store or is in quarantine; SupersededError if another version than
+        `instead_of` serves.
         """
 
         def prepared(old: Generations) -> Generations:
@@ -98,24 +98,24 @@ class StoreWriter:
         self.change(prepared)
 
     def start_canary(self, model: str, target: Target, canary: Canary) -> None:
-        """Have `target`, which is being prepared, meet live traffic. Raises SupersededError when it no longer is."""
+        """Send live traffic to `target`, which is being prepared. Raises SupersededError if it is not (any more)."""
 
-        def tried(old: Generations) -> Generations:
+        def started(old: Generations) -> Generations:
             if old.of(model).preparing != target:
                 raise SupersededError(f"{model}:{target.version} is no longer wanted")
             return old.start_canary(model, canary)
 
-        self.change(tried)
+        self.change(started)
 
     def abandon(self, model: str, target: Target, reason: str) -> None:
-        """Have nobody load `target` any more, unless another version is being prepared already."""
+        """Stop preparing `target`, for `reason`. If another version is being prepared already, that goes on."""
         self.change(lambda old: old.prepare(model, None) if old.of(model).preparing == target else old)
         self.record("abandoned", model, version=target.version, source=target.source, by=target.by, reason=reason)
 
     def activate(self, model: str, target: Target, workers: int) -> None:
-        """Have `target` serve from now on; `workers` are prepared for it.
+        """Have `target` serve from now on; so many `workers` have it prepared.
 
-        Raises SupersededError when it is not (any more) what is being prepared.
+        Raises SupersededError if it is not (any more) the version that is being prepared.
         """
 
         def activated(old: Generations) -> Generations:
@@ -126,30 +126,25 @@ class StoreWriter:
             good = target.by != "monitor" and left not in now.held and not (left and self.quarantine.find(model, left))
             return old.activate(model, target.model_copy(update={"since": datetime.now(UTC)}), outgoing_was_good=good)
 
-        self._record_activation(model, self.change(activated).of(model), workers=workers)
+        self.record_activation(model, self.change(activated).of(model), workers=workers)
 
-    def pin(self, model: str, *, pinned: bool, by: Trigger) -> None:
-        """Hold `model` at the version that serves, against polling; or no longer."""
-        self.change(lambda old: old.pin(model, pinned=pinned))
-        self.record("pinned" if pinned else "unpinned", model, by=by)
-
-    def put_in_quarantine(self, one: Quarantined, by: Trigger) -> None:
+    def put_in_quarantine(self, entry: Quarantined, by: Trigger) -> None:
         """Keep a version from going live."""
-        self.quarantine.add(one)
-        self.record("quarantined", one.model, version=one.version, by=by, reason=one.reason)
+        self.quarantine.add(entry)
+        self.record("quarantined", entry.model, version=entry.version, by=by, reason=entry.reason)
 
     def release(self, model: str, version: str, by: Trigger) -> bool:
-        """Let a version be tried again; whether it was in quarantine."""
+        """Take a version out of quarantine; returns whether it was there."""
         was_there = self.quarantine.release(model, version)
         if was_there:
             self.record("released", model, version=version, by=by)
         return was_there
 
     def collect_garbage(self) -> list[tuple[str, str]]:
-        """Delete all but the newest versions of every model and what is needed (see `retention`); what was deleted."""
+        """Delete the versions that are neither new nor needed (see `retention`); returns their models and versions."""
         removed = []
         for model in self.layout.published():
-            with self._changing:  # nothing becomes aspired, or goes, between the look and the removal
+            with self._changing:  # no version is promoted between the decision and the removal
                 ordered = sorted(self.layout.versions(model), key=lambda version: self._published_at(model, version))
                 generation = self.generations().of(model)
                 for version in removable(ordered, generation, self.heartbeats.alive(), model, self._keep):
@@ -163,55 +158,25 @@ class StoreWriter:
         return removed
 
     def record(self, kind: Kind, model: str, **details: Any) -> None:
-        """Add to the history."""
+        """Add an event to the history."""
         with self._changing:
             self._append(kind, model, **details)
 
-    def recover(self) -> None:
-        """Tidy what a dead writer left, and record the last step that it did not come to record.
+    def record_publication(self, model: str, version: str, forced_past: str | None, **details: Any) -> None:
+        """Add the publication of a version to the history, unless it is there already. `forced_past`: see `publish`."""
+        kinds = [
+            event.kind
+            for event in self.history.read(model)
+            if event.version == version and event.kind in ("published", "removed")
+        ]
+        if kinds[-1:] == ["published"]:
+            return
+        if forced_past:
+            details |= {"forced": True, "reason": forced_past}
+        self.record("published", model, version=version, **details)
 
-        Raises GenerationError when the generation file is lost: to begin anew would take every model back to its fallback.
-        """
-        if not self.layout.generation.exists() and any(event.kind == "activated" for event in self.history.read()):
-            raise GenerationError(
-                f"{self.layout.generation} is missing, though versions have served. Restore it, or delete "
-                f"{self.layout.history} to begin anew with the fallback versions"
-            )
-        for leftover in self.layout.staging.iterdir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        halves = (
-            *self.layout.root.glob(".*.yaml.*"),
-            *self.layout.root.glob(".sync.json.*"),
-            *self.layout.quarantine.glob("*/.*.yaml.*"),
-        )
-        for leftover in halves:
-            leftover.unlink(missing_ok=True)
-        for folder in self.layout.models.iterdir():
-            if folder.is_dir() and not self.layout.versions(folder.name):
-                with contextlib.suppress(OSError):  # BentoML may have left a file there
-                    folder.rmdir()
-        self.heartbeats.tidy()
-        for model, versions in self.layout.published().items():
-            for version in versions:
-                if not self._is_recorded(model, version):
-                    details = {"reason": "found in the store"} | _forced(forced_past(self.layout.version(model, version)))
-                    self.record("published", model, version=version, **details)
-        for model, generation in self.generations().models.items():
-            self._recover_generation(model, generation)
-
-    def _recover_generation(self, model: str, generation: ModelGeneration) -> None:
-        recorded = max((event.generation or 0 for event in self.history.read(model)), default=0)
-        if generation.serving and recorded < generation.generation:
-            self._record_activation(model, generation, reason="found in generation.yaml")
-        if generation.preparing:
-            self.change(lambda old: old.prepare(model, None))
-            reason = "its writer ended before it was prepared"
-            self.record("abandoned", model, version=generation.preparing.version, reason=reason)
-        if generation.serving and generation.serving.version in generation.held:  # it was not left after all
-            held = [version for version in generation.held if version != generation.serving.version]
-            self.change(lambda old: old.hold(model, *held))
-
-    def _record_activation(self, model: str, new: ModelGeneration, **details: Any) -> None:
+    def record_activation(self, model: str, new: ModelGeneration, **details: Any) -> None:
+        """Add to the history that the generation `new` began to serve."""
         if new.serving:
             previous = new.previous.version if new.previous else None
             details |= {"version": new.serving.version, "source": new.serving.source, "by": new.serving.by}
@@ -220,30 +185,16 @@ class StoreWriter:
     def _append(self, kind: Kind, model: str, **details: Any) -> None:
         self.history.append(Event(at=datetime.now(UTC), kind=kind, model=model, **details))
 
-    def _is_recorded(self, model: str, version: str) -> bool:
-        """Whether the history has the publication of this very version, and not its removal after that."""
-        kinds = [
-            event.kind
-            for event in self.history.read(model)
-            if event.version == version and event.kind in ("published", "removed")
-        ]
-        return kinds[-1:] == ["published"]
-
     def _published_at(self, model: str, version: str) -> int:
         return (self.layout.version(model, version) / MODEL_YAML).stat().st_mtime_ns
 
 
-def _forced(past: str | None) -> dict[str, Any]:
-    """What the history says of a version that a person forced past some gates."""
-    return {"forced": True, "reason": past} if past else {}
-
-
 @contextmanager
 def open_writer(root: Path, who: str, keep: int = KEPT) -> Iterator[StoreWriter]:
-    """The writer of the store at `root`, made where there is none. Raises StoreLockedError, GenerationError, OSError."""
+    """The writer of the store at `root`, which is created if needed. Raises StoreLockedError, GenerationError, OSError."""
     layout = Layout(root)
     layout.create()
     with writer_lock(layout.lock, who):
         writer = StoreWriter(layout, keep)
-        writer.recover()
+        recover(writer)
         yield writer

@@ -1,1 +1,1 @@
-"""The doors: how requests come in. Each is thin; behind all of them stands one set of handlers, `dataplane.py`."""
+"""The protocols that the service speaks: REST, Open Inference over REST and gRPC, all over one set of `handlers`."""

@@ -1,1 +1,1 @@
-"""Run a program that handles other people's files with the least rights it can work with. See docs/threat-model.md."""
+"""Runs a program that handles third-party files with the fewest rights that it can work with. See docs/threat-model.md."""

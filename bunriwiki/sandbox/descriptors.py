@@ -1,4 +1,4 @@
-"""Open file descriptors: what was open in the parent is a way past every rule about opening."""
+"""Open file descriptors. A descriptor that the parent opened bypasses every rule about opening, so the rest are closed."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ import socket
 from itertools import pairwise
 from pathlib import Path
 
-IPC_FD = "BUNRIWIKI_HOP_FD"
+IPC_FD = "BUNRIWIKI_IPC_FD"  # the environment variable with the number of the listening socket
 BACKLOG = 128
 
 
 def close_all_but(keep: tuple[int, ...]) -> None:
-    """Close every descriptor but 0, 1, 2 and those in `keep`, which the next program inherits."""
+    """Close every descriptor except 0, 1, 2 and those in `keep`, which the next program inherits."""
     kept = sorted({0, 1, 2, *keep})
     for before, after in pairwise([*kept, max(os.sysconf("SC_OPEN_MAX"), kept[-1] + 1)]):
         if before + 1 < after:
             os.closerange(before + 1, after)
-    for one in keep:
-        os.set_inheritable(one, True)
+    for descriptor in keep:
+        os.set_inheritable(descriptor, True)
 
 
 def listen(path: str) -> None:
-    """Listen on a Unix socket for this user only; the next program finds its number in the environment."""
-    place = Path(path.replace("{pid}", str(os.getpid())))
-    if place.is_socket():  # of a process that had this number before
-        place.unlink()
+    """Listen on a Unix socket that only this user can connect to, and put its number into the environment as IPC_FD.
+
+    `{pid}` in `path` is replaced by the process id.
+    """
+    socket_file = Path(path.replace("{pid}", str(os.getpid())))
+    if socket_file.is_socket():  # left by an earlier process with the same id
+        socket_file.unlink()
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:
-        listening.bind(str(place))
+        listening.bind(str(socket_file))
     finally:
         os.umask(mask)
     listening.listen(BACKLOG)

@@ -1,4 +1,4 @@
-"""Calls of the kernel that Python has no function for."""
+"""C functions and system calls that Python has no wrapper for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def check(result: int) -> int:
-    """The result of a C function. Raises OSError when it is -1."""
+    """Return the result of a C function. Raises OSError if it is -1."""
     if result == -1:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -17,6 +17,6 @@ def check(result: int) -> int:
 
 
 def prctl(option: int, *arguments: int) -> int:
-    """prctl(2), with all five arguments: the kernel wants the unused ones to be zero."""
+    """Call prctl(2) with all five arguments: the kernel requires the unused ones to be zero. Raises OSError."""
     padded = (*arguments, 0, 0, 0, 0)[:4]
     return check(LIBC.prctl(option, *map(ctypes.c_ulong, padded)))

@@ -1,7 +1,7 @@
-"""The allow-list of files: Landlock (Linux 5.13; network rules 6.7, signals and abstract sockets 6.12).
+"""The file allow-list, enforced by Landlock (Linux 5.13; network rules 6.7, signals and abstract sockets 6.12).
 
-Landlock mediates opening, making, linking, renaming and removing. It does not mediate `chmod`, `chown`, `utime`, `setxattr` and
-connecting to a Unix socket by its path: those are for the seccomp filter (`rules.py`).
+Landlock mediates opening, creating, linking, renaming and removing files. It does not mediate `chmod`, `chown`, `utime`,
+`setxattr` and connecting to a Unix socket by its path: the seccomp filter handles those (`rules.py`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from bunriwiki.sandbox.policy import Policy
 
 READ = AccessFS.READ_FILE | AccessFS.READ_DIR | AccessFS.EXECUTE
 USE = AccessFS.READ_FILE | AccessFS.WRITE_FILE
-OF_FILES = AccessFS.EXECUTE | USE | AccessFS.IOCTL_DEV  # the rights that a rule for a file may have
-# Nothing but files, folders and symbolic links is made: a reader would hang at a FIFO, and drive a device.
+FILE_RIGHTS = AccessFS.EXECUTE | USE | AccessFS.IOCTL_DEV  # the rights that a rule for a file may have
+# Only files, folders and symbolic links may be created: a reader would block on a FIFO, or operate a device.
 UNWANTED = AccessFS.MAKE_CHAR | AccessFS.MAKE_BLOCK | AccessFS.MAKE_FIFO | AccessFS.MAKE_SOCK | AccessFS.IOCTL_DEV
 SYSTEM = (
     "/usr",
@@ -32,7 +32,7 @@ SYSTEM = (
     "/etc/ld.so.cache",
     "/etc/localtime",
 )
-# A process' environment lies in /proc, too: not all of it.
+# Not all of /proc: it also exposes other processes' environments.
 PROC = tuple(f"/proc/{name}" for name in ("self", "cpuinfo", "meminfo", "stat", "sys", "filesystems", "mounts", "version"))
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
@@ -43,11 +43,11 @@ def supported() -> bool:
 
 
 def restrict_files(policy: Policy) -> None:
-    """Confine this process to the policy's files, for good."""
+    """Restrict this process to the policy's files, irrevocably. Raises OSError if a writable folder does not exist."""
     with Ruleset(scoped=Scope.SIGNAL | Scope.ABSTRACT_UNIX_SOCKET) as ruleset:
         for path in {Path(path).resolve() for path in (*SYSTEM, *PROC, *policy.readable)}:
             _allow(ruleset, path, READ)
-        # Python looks there for what it imports; it may not read all of it.
+        # Python lists the working directory for its imports; other files in it stay unreadable.
         ruleset.allow_path(Path.cwd(), AccessFS.READ_DIR)
         for folder in policy.writable:
             ruleset.allow_path(folder, ruleset.handled_fs & ~UNWANTED)
@@ -59,8 +59,8 @@ def restrict_files(policy: Policy) -> None:
 
 
 def _allow(ruleset: Ruleset, path: Path, access: AccessFS) -> None:
-    """What is not there, or cannot be opened, needs no rule."""
+    """Add a rule for `path`. A path that does not exist or cannot be opened needs none."""
     if not path.is_dir():
-        access &= OF_FILES
+        access &= FILE_RIGHTS
     with contextlib.suppress(OSError):
         ruleset.allow_path(path, access)

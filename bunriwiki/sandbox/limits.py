@@ -1,4 +1,4 @@
-"""Resource limits, priority, and the end of the parent."""
+"""Resource limits, scheduling priority, no_new_privs, and ending together with the parent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IDLE = 3 << 13  # IOPRIO_CLASS_IDLE
 
 
 def set_limits(policy: Policy) -> None:
-    """What `setrlimit` and the scheduler hold."""
+    """Apply the policy's limits that `setrlimit` and the scheduler enforce."""
     limits = {
         resource.RLIMIT_DATA: policy.memory,
         resource.RLIMIT_FSIZE: policy.file_size,
@@ -35,19 +35,22 @@ def set_limits(policy: Policy) -> None:
 
 
 def _lower(which: int, limit: int) -> None:
-    """Never above the hard limit that is there."""
+    """Set the soft and hard limit, never above the present hard limit."""
     hard = resource.getrlimit(which)[1]
     limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     resource.setrlimit(which, (limit, limit))
 
 
 def end_with_parent(parent: int) -> None:
-    """Be killed when the parent's thread ends that started this process. A change of user undoes that: call this afterwards."""
+    """Have the kernel kill this process when the thread that started it ends.
+
+    Changing the user resets this setting: call it afterwards. Exits if the parent has ended already.
+    """
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before that
+    if os.getppid() != parent:  # it ended before the prctl
         sys.exit("the parent has ended")
 
 
 def no_new_privileges() -> None:
-    """No program that this one becomes has more rights than it: set-user-id bits and file capabilities do not count."""
+    """Ignore set-user-id bits and file capabilities of the programs that this process executes."""
     prctl(PR_SET_NO_NEW_PRIVS, 1)

@@ -1,4 +1,4 @@
-"""What a sandboxed program may use. Handed to the launcher as JSON."""
+"""The policy of a sandbox: what a sandboxed program may use. The launcher receives it as JSON."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A program may use what is listed here, the system's programs and libraries, and nothing else. A limit of 0 is no limit.
+    """A program may use what is listed here and the system's programs and libraries, nothing else. A limit of 0 is no limit.
 
     readable: files and folders that may be read and executed.
-    writable: folders below which files may be read, written, made and removed.
-    devices: devices, or folders with devices, that may be used beside `/dev/null` and the like: GPUs.
-    memory: bytes of private memory (RLIMIT_DATA), which counts what is asked for, not what files are mapped.
-    file_size: bytes that a file may grow to (RLIMIT_FSIZE).
-    tasks: processes and threads of the user (RLIMIT_NPROC), so of use with a `user` of its own only.
-    open_files: file descriptors (RLIMIT_NOFILE); what pipes and pairs of sockets hold is in no other count.
-    low_priority: run on the cores and the disk when nobody else wants to.
-    user: the user and group to become; None: no change.
-    cgroups: folders of control groups to enter before any right is given up.
+    writable: folders below which files may be read, written, created and removed.
+    devices: devices, or folders with devices, that may be used besides `/dev/null` and the like, for example GPUs.
+    memory: bytes of private memory (RLIMIT_DATA): allocated memory counts, mapped files do not.
+    file_size: bytes that a single file may grow to (RLIMIT_FSIZE).
+    tasks: processes and threads of the user (RLIMIT_NPROC); useful only with a `user` of its own.
+    open_files: file descriptors (RLIMIT_NOFILE); this also bounds the kernel memory of pipes and socket pairs.
+    low_priority: use the CPU and the disk only when no other process needs them.
+    user: the user and group id to switch to; None keeps the present ones.
+    cgroups: folders of control groups to enter before any right is dropped.
     keep: file descriptors that stay open besides 0, 1 and 2.
-    listen: path of a Unix socket to listen on, `{pid}` in it being the process' id; its number is in BUNRIWIKI_HOP_FD.
+    listen: path of a Unix socket to listen on, with `{pid}` replaced by the process id; its number is in BUNRIWIKI_IPC_FD.
     """
 
     readable: tuple[str, ...] = ()
@@ -39,12 +39,12 @@ class Policy:
     listen: str | None = None
 
     def to_json(self) -> str:
-        """As the launcher takes it."""
+        """The policy in the form that the launcher reads."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Policy:
-        """Raises TypeError where a field is unknown."""
+        """Raises TypeError if a field is unknown."""
         fields: dict[str, Any] = json.loads(text)
         given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
         return cls(**given)

@@ -1,10 +1,10 @@
-"""Which system calls the seccomp filter rejects, and why.
+"""The rules of the seccomp filter: which system calls it rejects, and why.
 
-A deny-list. An allow-list would have to name every call that glibc, OpenBLAS, ONNX Runtime and torch make, on every kernel, and
-would break with their next release; files, the larger part of the kernel's surface, are Landlock's allow-list already. What the
-tables do not know, because it is newer, does not exist in the sandbox (ENOSYS): a new kernel adds nothing to what can be done.
+The rules are a deny-list. An allow-list would have to name every call that glibc, OpenBLAS, ONNX Runtime and torch make, on
+every kernel, and would break with their next release; files, the larger part of the kernel's surface, are covered by Landlock's
+allow-list. Calls that are newer than these tables fail with ENOSYS in the sandbox: a new kernel adds no attack surface.
 
-What a filter cannot see is memory that a call points to: no rule here rests on the name in an address or a path.
+A filter cannot see the memory that a call points to: no rule here depends on the content of an address or a path.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import errno
 from typing import NamedTuple
 
 REJECTED = {
-    # Every address family: Landlock does not mediate Unix sockets that lie at a path, nor UDP, nor netlink.
+    # All address families: Landlock does not mediate Unix sockets with a path, UDP or netlink.
     "sockets": ("socket", "connect", "bind"),
-    # Work that the kernel does on behalf of a process, past its filter.
+    # Operations that the kernel executes on behalf of a process, past its filter.
     "io_uring": ("io_uring_setup", "io_uring_enter", "io_uring_register"),
-    # A process could outlive the import, and is counted by nobody. Threads are not: `ONLY` has clone.
+    # A child process could outlive the import, and no limit counts it. Threads are allowed: see `clone` in `allowed_if`.
     "processes": ("fork", "vfork"),
     "other processes": (
         "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease", "kcmp",
         "pidfd_open", "pidfd_getfd", "pidfd_send_signal", "tkill", "migrate_pages", "move_pages",
     ),
-    # Memory that no limit counts, or that stays when the process ends.
+    # Memory that no limit counts, or that persists after the process ends.
     "shared memory": (
         "memfd_create", "memfd_secret", "shmget", "shmat", "shmctl", "shmdt", "semget", "semop", "semtimedop", "semctl",
         "msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink", "mq_timedsend", "mq_timedreceive", "mq_notify",
@@ -33,9 +33,9 @@ REJECTED = {
         "mount", "umount2", "pivot_root", "chroot", "move_mount", "open_tree", "open_tree_attr", "fsopen", "fsconfig",
         "fsmount", "fspick", "mount_setattr", "unshare", "setns",
     ),
-    # A file by its handle is opened past the folders that it lies in.
+    # Opening a file by its handle bypasses the rules about its folders.
     "files past their path": ("open_by_handle_at", "name_to_handle_at"),
-    # A FIFO or a device where the sidecar expects a file.
+    # The sidecar would open a FIFO or a device where it expects a file.
     "special files": ("mknod", "mknodat"),
     "kernel": (
         "bpf", "perf_event_open", "userfaultfd", "add_key", "request_key", "keyctl", "lookup_dcookie", "personality",
@@ -48,25 +48,25 @@ REJECTED = {
     ),
 }  # fmt: skip
 
-# Landlock does not mediate these: they would act outside the writable folders. They answer that they are done and do
-# nothing, because libraries copy files with `shutil.copy2` and the like, and fail where these do. So no program in the sandbox
-# can rely on a mode or a time that it sets; the mode that a file is made with holds.
+# Landlock does not mediate these calls, so they would act outside the writable folders. They report success and do nothing,
+# because libraries copy files with `shutil.copy2` and the like, which fail if these calls fail. So a program in the sandbox
+# cannot rely on a mode or a time that it sets; the mode that a file is created with is kept.
 PRETENDED = (
     "chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "utime", "utimes", "futimesat",
     "utimensat",
 )  # fmt: skip
 
-# The same, but libraries expect this answer: many file systems have no extended attributes.
+# Not mediated either; libraries handle this error, because many file systems have no extended attributes.
 UNSUPPORTED = (
     "setxattr", "lsetxattr", "fsetxattr", "setxattrat", "removexattr", "lremovexattr", "fremovexattr", "removexattrat",
 )  # fmt: skip
 
-# glibc goes back to `clone` then, whose flags a filter can read.
+# glibc falls back to `clone`, whose flags a filter can read.
 ABSENT = ("clone3",)
 
 
 class Check(NamedTuple):
-    """The argument (its lower or its higher half), masked, is one of the values."""
+    """Holds if the lower or higher half of the argument, masked, is one of the values."""
 
     argument: int
     values: tuple[int, ...]
@@ -81,8 +81,8 @@ SOCK_STREAM, SOCK_SEQPACKET = 1, 5
 PRIO_PROCESS, IOPRIO_WHO_PROCESS = 0, 1
 
 
-def only(pid: int) -> dict[str, tuple[Check, ...]]:
-    """Calls that the process `pid` may make only if all checks hold."""
+def allowed_if(pid: int) -> dict[str, tuple[Check, ...]]:
+    """Calls that the process `pid` may make only if all of their checks hold."""
     itself, current = (pid,), (0, pid)
     return {
         "clone": (Check(0, (CLONE_THREAD,), CLONE_THREAD | CLONE_NEW),),
@@ -90,8 +90,8 @@ def only(pid: int) -> dict[str, tuple[Check, ...]]:
         "tgkill": (Check(0, itself),),
         "rt_sigqueueinfo": (Check(0, itself),),
         "rt_tgsigqueueinfo": (Check(0, itself),),
-        # Without an address. With one, a datagram socket of a pair could write to any other: there are none, so that `sendmsg`,
-        # whose address a filter cannot see, needs no rule.
+        # Only without an address. A filter cannot see the address of `sendmsg`; that call needs no rule because only datagram
+        # sockets send to an address, and `socketpair` creates none.
         "sendto": (Check(4, (0,)), Check(4, (0,), high=True)),
         "socketpair": (Check(0, (AF_UNIX,)), Check(1, (SOCK_STREAM, SOCK_SEQPACKET), 0xF)),
         "prlimit64": (Check(0, current),),
@@ -104,14 +104,14 @@ def only(pid: int) -> dict[str, tuple[Check, ...]]:
     }
 
 
-UNLESS: dict[str, Check] = {
-    # TIOCSTI and TIOCLINUX type into a terminal; FIOSETOWN and SIOCSPGRP have signals sent to others; the rest changes the
+DENIED_IF: dict[str, Check] = {
+    # TIOCSTI and TIOCLINUX type into a terminal; FIOSETOWN and SIOCSPGRP send signals to other processes; the others change
     # attributes of a file that is open for reading only (FS_IOC_SETFLAGS, its 32-bit form, SETVERSION, FSSETXATTR,
     # ENABLE_VERITY, SET_ENCRYPTION_POLICY).
     "ioctl": Check(1, (0x5412, 0x541C, 0x8901, 0x8902, 0x40086602, 0x40046602, 0x40087602, 0x401C5820, 0x40806685, 0x800C6613)),
-    # F_SETOWN and F_SETOWN_EX have signals sent to others; a lease (F_SETLEASE) makes others wait who open the file.
+    # F_SETOWN and F_SETOWN_EX send signals to other processes; a lease (F_SETLEASE) blocks other processes that open the file.
     "fcntl": Check(1, (8, 15, 1024)),
-    # PR_SET_PDEATHSIG: it ends with its parent. PR_SET_DUMPABLE: a process that is not dumpable hides its open files.
+    # PR_SET_PDEATHSIG would let it outlive its parent. PR_SET_DUMPABLE would hide its open files from the sidecar.
     "prctl": Check(0, (1, 4)),
 }
 
@@ -121,4 +121,4 @@ ANSWERS = {
     **dict.fromkeys(UNSUPPORTED, errno.ENOTSUP),
     **dict.fromkeys(ABSENT, errno.ENOSYS),
 }
-"""The answer to each call that is rejected whatever its arguments; 0 is success."""
+"""The error number with which each call fails whatever its arguments; 0 reports success."""

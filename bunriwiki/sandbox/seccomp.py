@@ -1,4 +1,4 @@
-"""The rules as a seccomp filter: a program that the kernel runs at every system call, for good and across `execve`."""
+"""Builds and installs the seccomp filter: a BPF program that the kernel runs at every system call, also after `execve`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import struct
 import sys
 
 from bunriwiki.sandbox.kernel import LIBC, check
-from bunriwiki.sandbox.rules import ANSWERS, UNLESS, Check, only
+from bunriwiki.sandbox.rules import ANSWERS, DENIED_IF, Check, allowed_if
 from bunriwiki.sandbox.syscalls import NEWEST, number
 
-AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # the architectures as the kernel's audit names them
+AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_* of the supported architectures
 
-LOAD, AND = 0x20, 0x54  # a word of `struct seccomp_data`; a mask
-EQUAL, GREATER = 0x15, 0x25  # jump if the accumulator is, or is greater than
+LOAD, AND = 0x20, 0x54  # load a word of `struct seccomp_data`; apply a mask
+EQUAL, GREATER = 0x15, 0x25  # jump if the accumulator is equal, or greater
 RETURN = 0x06
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # offsets in `struct seccomp_data`
 ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000
@@ -25,15 +25,16 @@ Instruction = tuple[int, int, int, int]  # code, instructions to skip if true, i
 
 
 def supported() -> bool:
-    """Whether this kernel filters system calls, and the tables know this architecture."""
+    """Whether this kernel supports seccomp filters, and the tables include this architecture."""
     return os.uname().machine in AUDIT and sys.byteorder == "little" and LIBC.prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0
 
 
 def build(machine: str, pid: int) -> list[Instruction]:
-    """The filter for the process `pid`.
+    """Build the filter for the process `pid` on the architecture `machine`.
 
-    Another architecture's calls (32-bit ones on x86_64) have other numbers: who makes one is killed. The x32 calls of x86_64
-    are beyond the newest number, and so do not exist. Calls with checks stand first: the kernel remembers the answer to others.
+    Calls of another architecture (32-bit calls on x86_64) have other numbers: a process that makes one is killed. The x32 calls
+    of x86_64 have numbers above NEWEST and fail with ENOSYS. Calls with checks come first: the kernel caches the result of the
+    calls that are allowed without looking at their arguments.
     """
     program = [
         (LOAD, 0, 0, ARCHITECTURE),
@@ -43,8 +44,8 @@ def build(machine: str, pid: int) -> list[Instruction]:
         (GREATER, 0, 1, NEWEST),
         (RETURN, 0, 0, ERRNO | errno.ENOSYS),
     ]
-    blocks = {name: _all_hold(checks) for name, checks in only(pid).items()}
-    blocks |= {name: _does_not_hold(unwanted) for name, unwanted in UNLESS.items()}
+    blocks = {name: _all_hold(checks) for name, checks in allowed_if(pid).items()}
+    blocks |= {name: _does_not_hold(denied) for name, denied in DENIED_IF.items()}
     blocks |= {name: [(RETURN, 0, 0, ERRNO | answer)] for name, answer in ANSWERS.items()}
     for name, block in blocks.items():
         if (called := number(name, machine)) is not None:
@@ -53,7 +54,7 @@ def build(machine: str, pid: int) -> list[Instruction]:
 
 
 def install() -> None:
-    """Filter the calls of this process. It must have no_new_privs, and no other thread."""
+    """Filter the calls of this process, irrevocably. It must have no_new_privs, and no other thread. Raises OSError."""
     program = build(os.uname().machine, os.getpid())
     code = b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
     buffer = ctypes.create_string_buffer(code, len(code))
@@ -63,19 +64,19 @@ def install() -> None:
 
 def _all_hold(checks: tuple[Check, ...]) -> list[Instruction]:
     block: list[Instruction] = []
-    for one in checks:
-        block += [*_load(one), *_jumps(one), (RETURN, 0, 0, ERRNO | errno.EPERM)]
+    for rule in checks:
+        block += [*_load(rule), *_jumps(rule), (RETURN, 0, 0, ERRNO | errno.EPERM)]
     return [*block, (RETURN, 0, 0, ALLOW)]
 
 
-def _does_not_hold(unwanted: Check) -> list[Instruction]:
-    return [*_load(unwanted), *_jumps(unwanted), (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, ERRNO | errno.EPERM)]
+def _does_not_hold(denied: Check) -> list[Instruction]:
+    return [*_load(denied), *_jumps(denied), (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, ERRNO | errno.EPERM)]
 
 
-def _load(one: Check) -> list[Instruction]:
-    return [(LOAD, 0, 0, ARGUMENTS + 8 * one.argument + 4 * one.high), (AND, 0, 0, one.mask)]
+def _load(rule: Check) -> list[Instruction]:
+    return [(LOAD, 0, 0, ARGUMENTS + 8 * rule.argument + 4 * rule.high), (AND, 0, 0, rule.mask)]
 
 
-def _jumps(one: Check) -> list[Instruction]:
-    """Past the next instruction that is no jump, if the word is one of the values."""
-    return [(EQUAL, len(one.values) - place, 0, value) for place, value in enumerate(one.values)]
+def _jumps(rule: Check) -> list[Instruction]:
+    """Skip the instruction after these jumps if the word is one of the values."""
+    return [(EQUAL, len(rule.values) - place, 0, value) for place, value in enumerate(rule.values)]

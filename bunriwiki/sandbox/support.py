@@ -1,4 +1,4 @@
-"""What of the sandbox this kernel does not have."""
+"""Reports which parts of the sandbox this kernel lacks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from bunriwiki.sandbox import landlock, seccomp
 
 
 def missing() -> list[str]:
-    """What is missing, and what a sandboxed program is not kept from therefore."""
-    lacks = []
+    """A sentence for each kernel feature that is missing: what the sandbox does not restrict without it."""
+    sentences = []
     if not landlock.supported():
-        lacks.append("this kernel has no Landlock: what an import runs is not kept from files")
+        sentences.append("this kernel has no Landlock: the sandbox of imports does not restrict access to files")
     if not seccomp.supported():
-        lacks.append("no seccomp filter for this kernel: what an import runs is not kept from sockets and processes")
-    return lacks
+        sentences.append("no seccomp filter for this kernel: the sandbox of imports does not restrict sockets and processes")
+    return sentences

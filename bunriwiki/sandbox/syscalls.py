@@ -1,8 +1,8 @@
-"""Numbers of the system calls that the filter names, for x86_64 and aarch64; None where an architecture does not have one."""
+"""System call numbers of the calls that the filter names, on x86_64 and aarch64; None if an architecture lacks the call."""
 
 from __future__ import annotations
 
-NEWEST = 469  # the last that these tables know (Linux 6.17)
+NEWEST = 469  # the highest number in these tables (Linux 6.17)
 
 ARCHITECTURES = ("x86_64", "aarch64")  # the columns, as `uname -m` names them
 
@@ -145,5 +145,5 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
 
 
 def number(name: str, machine: str) -> int | None:
-    """The number of a call; None where the architecture does not have it."""
+    """The number of the call `name` on the architecture `machine`; None if it lacks the call."""
     return NUMBERS[name][ARCHITECTURES.index(machine)]

@@ -1,1 +1,1 @@
-"""Logs, metrics, and what a worker says of itself."""
+"""Logs, metrics, and the heartbeat of a worker."""

@@ -1,7 +1,7 @@
-"""The series that BentoML's own middleware would write, so that dashboards made for BentoML show this service.
+"""The metrics of BentoML's own middleware, so that dashboards made for BentoML show this service.
 
-Their names, labels and meaning are BentoML's (`bentoml/_internal/server/http/instruments.py`), but `endpoint` is the route:
-BentoML labels with the path, whatever a client makes up.
+Names, labels and meaning are BentoML's (`bentoml/_internal/server/http/instruments.py`), except for `endpoint`: it is the route
+here, while BentoML takes the path, so that clients can create any number of series.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SERVICE = ("service_name", "service_version", "runner_name")
 
 
 class BentoMetrics:
-    """Counts requests for BentoML's series. To be made in the worker, once: BentoML knows there what it serves."""
+    """Counts requests as BentoML does. Create it once, in the worker: there BentoML knows the service's name and version."""
 
     def __init__(self) -> None:
         self._service = {
@@ -41,7 +41,7 @@ class BentoMetrics:
         self._answered: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     def begin(self, endpoint: str) -> None:
-        """A request has come. `endpoint` is its route."""
+        """Count a request that begins. `endpoint` is its route."""
         running = self._running.get(endpoint)
         if running is None:
             running = self._running[endpoint] = self._in_progress.labels(endpoint=endpoint, **self._service)
@@ -49,7 +49,7 @@ class BentoMetrics:
         self._latest.set(time.time())
 
     def end(self, endpoint: str, status: int, seconds: float) -> None:
-        """A request that has begun was answered."""
+        """Count the answer to a request that has begun, and its duration in seconds."""
         self._running[endpoint].dec()
         self.existing(endpoint, status)
         total, duration = self._answered[endpoint, status]
@@ -57,7 +57,7 @@ class BentoMetrics:
         duration.observe(seconds)
 
     def existing(self, endpoint: str, status: int) -> None:
-        """Have the series of a route and a status exist."""
+        """Create the series of a route and a status."""
         if (endpoint, status) not in self._answered:
             labels = {"endpoint": endpoint, "http_response_code": status, **self._service}
             self._answered[endpoint, status] = self._total.labels(**labels), self._seconds.labels(**labels)

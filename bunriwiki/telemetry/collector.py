@@ -1,19 +1,18 @@
-"""The garbage collector, set up on purpose in every process."""
+"""The settings of the garbage collector, for every process."""
 
 from __future__ import annotations
 
 import gc
 
-YOUNG = 5_000  # objects made and not freed between two collections of the youngest generation
+YOUNG = 5_000  # objects allocated and not freed between two collections of the youngest generation
 OLDER = (20, 50)  # collections of a generation between two of the next older one
 
 
 def set_up_collector() -> None:
-    """To be called when a process has loaded what it will keep.
+    """Configure the collector. Call it once the process has loaded what it keeps.
 
-    A collection of the oldest generation goes through every object there is while all requests wait: with the libraries that
-    are loaded here, for some 100 ms. What is here now is put aside for good (`gc.freeze`), so it only goes through what came
-    since.
+    A collection of the oldest generation visits every object while all requests wait: with the libraries that are loaded here,
+    for some 100 ms. `gc.freeze` excludes the objects that exist now, so only those created later are visited.
     """
     gc.collect()
     gc.freeze()

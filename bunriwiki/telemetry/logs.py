@@ -1,7 +1,7 @@
-"""One log for all: loguru, with BentoML's, circus' and uvicorn's loggers routed into it.
+"""One log for everything: loguru, which also receives the records of BentoML, circus and uvicorn.
 
-A line is `[time] - [hostname:IP] | [level] | [message]` on standard output. Each process writes for itself, one `write` per
-line, so lines of different workers do not mix.
+A line is `[time] - [hostname:IP] | [level] | [message]` on standard output. Each process writes its lines itself, with one
+`write` per line, so lines of different workers do not mix.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from loguru import logger
 if TYPE_CHECKING:
     from loguru import Record
 
+ADDRESS = "BUNRIWIKI_HOST_ADDRESS"  # set by the parent of all workers, for them
 
-ADDRESS = "BUNRIWIKI_HOST_ADDRESS"  # the variable that the parent of all workers sets for them
-
-# What BentoML would show of itself and of others; all else from WARNING upwards.
+# As BentoML sets them. Other loggers show WARNING and above.
 LEVELS = {"bentoml": logging.INFO, "circus": logging.WARNING, "uvicorn": logging.WARNING}
 
 
 class _IntoLoguru(logging.Handler):
-    """Hands a record of the standard library's logging to loguru."""
+    """Passes the records of the standard library's logging to loguru."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -36,7 +35,7 @@ class _IntoLoguru(logging.Handler):
 
 
 def configure(level: str) -> None:
-    """Take over all logging of this process, from `level` upwards."""
+    """Send all logging of this process to standard output, from `level` upwards."""
     place = f"{socket.gethostname()}:{address()}"
 
     def line(_: Record) -> str:
@@ -54,9 +53,9 @@ def configure(level: str) -> None:
 
 
 def address() -> str:
-    """The address that this host shows to others, without sending anything; the loopback's where there is no other.
+    """The address of this host in its network, without sending anything; the loopback address if it has no other.
 
-    A process in a sandbox cannot ask: what it is started with says it.
+    A sandboxed process cannot open a socket: it gets the address in the variable `ADDRESS`.
     """
     if known := os.environ.get(ADDRESS):
         return known

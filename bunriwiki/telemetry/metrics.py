@@ -1,8 +1,8 @@
-"""What Prometheus is told, beside BentoML's own metrics.
+"""The Prometheus metrics of the service, in addition to BentoML's.
 
-The counters live in `prometheus_client`'s multiprocess mode: each process counts in a file of its own in
-`PROMETHEUS_MULTIPROC_DIR`, the files of dead workers stay, and `/metrics` gives the sums; so they are exact whichever workers
-died. A labelled series exists from its first child on, so the children are made at the start.
+The counters use `prometheus_client`'s multiprocess mode: each process counts in a file of its own in
+`PROMETHEUS_MULTIPROC_DIR`, the files of dead workers stay, and `/metrics` returns the sums, so no count is lost when a worker
+dies. A labelled series exists once its first child does, so the children are created at the start.
 """
 
 from __future__ import annotations
@@ -14,47 +14,47 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-REQUESTS = Counter("http_requests_total", "Requests answered.", ["method", "path", "status", "door"])
+REQUESTS = Counter("http_requests_total", "Requests answered.", ["method", "path", "status", "protocol"])
 SECONDS = Histogram(
     "http_request_duration_seconds",
-    "From a request's first byte to the last of its answer.",
-    ["method", "path", "door"],
+    "Time from the first byte of a request to the last byte of its answer.",
+    ["method", "path", "protocol"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
-LOADS = Counter("model_load_total", "Loads of a version that a worker began.", ["model"])
-LOADED = Counter("model_load_success_total", "Loads of a version that a worker brought to an end.", ["model"])
+LOADS = Counter("model_load_total", "Loads of a version that a worker started.", ["model"])
+LOADED = Counter("model_load_success_total", "Loads of a version that a worker completed.", ["model"])
 SWAPS = Counter("model_hot_swap_total", "Changes of the version that a worker answers with, without a restart.", ["model"])
 
 
 def begin_with_models(models: Iterable[str]) -> None:
-    """Have the series of these models exist."""
+    """Create the series of these models."""
     for model in models:
         for counter in (LOADS, LOADED, SWAPS):
             counter.labels(model)
 
 
-def begin_with_routes(routes: Iterable[tuple[str, str]], door: str, success: str) -> None:
-    """Have the series of these methods and paths exist; `success` is the door's status of an answered call."""
+def begin_with_routes(routes: Iterable[tuple[str, str]], protocol: str, success: str) -> None:
+    """Create the series of these methods and paths; `success` is the status of a successful call in this protocol."""
     for method, path in routes:
-        _series(method, path, success, door)
+        _series(method, path, success, protocol)
 
 
-def count_request(method: str, path: str, status: str, door: str, seconds: float) -> None:
-    """Count an answered request. `path` is the route, never what a client made up."""
-    requests, duration = _series(method, path, status, door)
+def count_request(method: str, path: str, status: str, protocol: str, seconds: float) -> None:
+    """Count an answered request. `path` must be the route, not the path that the client sent."""
+    requests, duration = _series(method, path, status, protocol)
     requests.inc()
     duration.observe(seconds)
 
 
-@cache  # there are as many as there are series
-def _series(method: str, path: str, status: str, door: str) -> tuple[Counter, Histogram]:
-    return REQUESTS.labels(method, path, status, door), SECONDS.labels(method, path, door)
+@cache  # one entry per series
+def _series(method: str, path: str, status: str, protocol: str) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(method, path, status, protocol), SECONDS.labels(method, path, protocol)
 
 
 def version_info(serving: Mapping[str, Mapping[str, bool]]) -> str:
-    """`model_version_info` as text: for every model and version, 1 when it serves and 0 when it no longer does.
+    """`model_version_info` as text: by model and version, 1 if the version serves and 0 if it does not.
 
-    It is computed at each scrape: a gauge of the multiprocess mode would keep what dead workers said.
+    It is computed at each scrape: in multiprocess mode a gauge would keep the values of dead workers.
     """
     registry = CollectorRegistry()
     registry.register(_VersionInfo(serving))
@@ -67,7 +67,7 @@ class _VersionInfo(Collector):
 
     def collect(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(
-            "model_version_info", "1 for the version that serves, 0 for one that no longer does.", labels=["model", "version"]
+            "model_version_info", "1 for the versions that serve, 0 for the others.", labels=["model", "version"]
         )
         for model, versions in self._serving.items():
             for version, serves in versions.items():

@@ -1,4 +1,4 @@
-"""How a worker is: its memory, and when that is a reason to be replaced."""
+"""The heartbeat of a worker, and the limit of its memory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _process = psutil.Process()
 
 
 def resident_memory() -> int:
-    """This process' resident memory in bytes."""
+    """The resident memory of this process in bytes."""
     return int(_process.memory_info().rss)
 
 
 class Vitals:
-    """What one worker says of itself in the store's `run/`, and when its memory is a reason to be replaced.
+    """Writes the heartbeats of this worker, and ends the worker when it takes too much memory.
 
-    `figures` gives more fields of `Heartbeat`, each time that it is said.
+    `figures` returns further fields of `Heartbeat`; it is called for each heartbeat.
     """
 
     def __init__(
@@ -34,79 +34,85 @@ class Vitals:
     ) -> None:
         self._heartbeats = heartbeats
         self._figures = figures
-        self._limit = limits.memory
+        self._max_rss_bytes = limits.max_rss_bytes
         self._workers = limits.workers
-        self._last_word = limits.last_word
-        self._mute = False
+        self._shutdown_seconds = limits.shutdown_seconds
+        self._cannot_write = False
         self._changing = threading.Lock()
         self.latest = Heartbeat(worker=worker_name(role), pid=os.getpid(), parent=os.getppid(), role=role, state="starting")
 
     def beat(self, **details: Any) -> None:
-        """Say how this worker is, with these fields of `Heartbeat`; the others are as before."""
-        with self._changing:  # or one that left would come back with what another thread was about to say
+        """Write a heartbeat with these fields; the others stay as they were."""
+        with self._changing:  # another thread must not write a heartbeat after `leave` has deleted it
             if self.latest.state == "ending":
                 return
-            self.latest = self.latest.model_copy(update={**self._figures(), **details, "rss": resident_memory()})
+            self.latest = self.latest.model_copy(update={**self._figures(), **details, "rss_bytes": resident_memory()})
         try:
             self._heartbeats.write(self.latest)
         except OSError as error:
-            if not self._mute:
-                logger.error("this worker cannot say how it is, so no version will wait for it: {}", error)
-            self._mute = True
+            if not self._cannot_write:
+                logger.error("cannot write the heartbeat of this worker, so no promotion will wait for it: {}", error)
+            self._cannot_write = True
         else:
-            self._mute = False
+            self._cannot_write = False
 
     def ready(self) -> None:
-        """The worker answers from now on."""
-        rss = resident_memory()
-        if 0 < self._limit < rss:
+        """Report that the worker answers from now on."""
+        rss_bytes = resident_memory()
+        if 0 < self._max_rss_bytes < rss_bytes:
             logger.error(
                 "BUNRIWIKI_MAX_RSS_MB is {} MB, but this worker needs {} MB from the start. Raise it; it is not applied here",
-                self._limit // 2**20, rss // 2**20,
+                self._max_rss_bytes // 2**20, rss_bytes // 2**20,
             )  # fmt: skip
-            self._limit = 0
+            self._max_rss_bytes = 0
         self.beat(state="ready")
 
     def keep_beating(self) -> None:
-        """Say how this worker is until it ends, and end it when it takes too much memory. Blocks."""
+        """Write a heartbeat every second until the worker ends, and end it when it takes too much memory. Blocks."""
         self.ready()
         while self.latest.state != "ending":
             try:
                 self.beat()
                 self.check_memory()
-            except Exception:  # whatever is wrong with the store: this worker answers
-                logger.exception("{} could not say how it is", self.latest.worker)
+            except Exception:  # the worker can answer, whatever is wrong with the store
+                logger.exception("{} could not write its heartbeat", self.latest.worker)
             time.sleep(EVERY)
 
     def others(self) -> list[Heartbeat]:
-        """The other live workers that share the store."""
-        return [one for one in self._heartbeats.alive() if one.worker != self.latest.worker]
+        """The heartbeats of the other live workers that share the store."""
+        return [heartbeat for heartbeat in self._heartbeats.alive() if heartbeat.worker != self.latest.worker]
 
     def check_memory(self) -> None:
-        """End this worker when it is over the limit: one worker of a service at a time, the first by name."""
+        """End this worker if it is over the limit, and all workers of the service are ready.
+
+        If several workers are over the limit, only the first by name ends: one worker of a service is replaced at a time.
+        """
         me = self.latest
-        if not self._limit or me.rss <= self._limit or me.state != "ready":
+        if not self._max_rss_bytes or me.rss_bytes <= self._max_rss_bytes or me.state != "ready":
             return
-        service = [one for one in self.others() if one.service == me.service and one.state == "ready"]
-        first = all(one.worker > me.worker for one in service if one.rss > self._limit)
+        service = [worker for worker in self.others() if worker.service == me.service and worker.state == "ready"]
+        first = all(worker.worker > me.worker for worker in service if worker.rss_bytes > self._max_rss_bytes)
         if first and len(service) + 1 == self._workers:
-            self.end(f"it has {me.rss // 2**20} MB, BUNRIWIKI_MAX_RSS_MB allows {self._limit // 2**20}")
+            self.end(f"it has {me.rss_bytes // 2**20} MB, BUNRIWIKI_MAX_RSS_MB allows {self._max_rss_bytes // 2**20}")
 
     def end(self, reason: str, within: float | None = None) -> None:
-        """End this process as SIGTERM does: what is in flight is answered, unless that takes longer than `within` seconds, or
-        than all of it may take. The parent starts a new one."""
+        """End this process as SIGTERM does, for `reason`; the parent starts a new one.
+
+        Requests in flight are answered, unless that takes longer than `within` seconds; None: than the service may take to shut
+        down.
+        """
         if self.latest.state == "ending":
             return
         logger.warning("{} ends itself, to be started again: {}", self.latest.worker, reason)
         self.beat(state="ending")
-        # Something may be stuck: that was perhaps the reason.
-        timer = threading.Timer(self._last_word if within is None else within, os._exit, [1])
+        # The process must end even if a thread is stuck, which may be the reason why it ends.
+        timer = threading.Timer(self._shutdown_seconds if within is None else within, os._exit, [1])
         timer.daemon = True
         timer.start()
         os.kill(os.getpid(), signal.SIGTERM)
 
     def leave(self) -> None:
-        """Nobody should wait for this worker any more."""
+        """Delete the heartbeat, so that no promotion waits for this worker any more."""
         with self._changing:
             self.latest = self.latest.model_copy(update={"state": "ending"})
         self._heartbeats.forget(self.latest.worker)

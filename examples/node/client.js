@@ -1,11 +1,11 @@
-// The gRPC door from Node: npm ci && node client.js 127.0.0.1:3001
+// The gRPC server, called from Node: npm ci && node client.js 127.0.0.1:3001
 import { fileURLToPath } from "node:url";
 import { readFileSync } from "node:fs";
 import grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const { inference } = grpc.loadPackageDefinition(loadSync(here("../../protocols/grpc/open_inference.proto")));
+const { inference } = grpc.loadPackageDefinition(loadSync(here("../../bunriwiki/protocols/grpc/open_inference.proto")));
 const client = new inference.GRPCInferenceService(process.argv[2] ?? "127.0.0.1:3001", grpc.credentials.createInsecure());
 
 function infer(model, name, items) {
@@ -18,7 +18,7 @@ function infer(model, name, items) {
   );
 }
 
-const output = (answer, name) => answer.outputs.find((one) => one.name === name).contents;
+const output = (answer, name) => answer.outputs.find((tensor) => tensor.name === name).contents;
 const texts = ["정말 재미있어요", "돈이 아깝다"].map((text) => Buffer.from(text));
 const sentiment = await infer("sentiment", "text", texts);
 console.log("sentiment:", output(sentiment, "label").bytesContents.map(String).join(" "), "version", sentiment.modelVersion);

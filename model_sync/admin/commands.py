@@ -1,4 +1,4 @@
-"""What a person may do to the store: the sidecar's API stands on this, and the command line where no sidecar runs."""
+"""The operators' commands: the sidecar's API runs them, and without a sidecar the command line does."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from bunriwiki.model_store.generation import GenerationError, Generations, Model
 from bunriwiki.model_store.promotion import CannotLoadError, PromotionError, promote
 from bunriwiki.model_store.publication import registry_digest
 from bunriwiki.model_store.quarantine import Quarantined
+from bunriwiki.model_store.status import folder_size
 from bunriwiki.model_store.writer import StoreWriter, SupersededError
 from model_sync.admin.names import checked_model, checked_version
-from model_sync.admin.status import StoreReader, folder_size
+from model_sync.admin.status import StoreReader
 from model_sync.errors import CommandError
 from model_sync.syncing.requests import SyncRequests
 
-TRIES = 3  # against looks that prepare a version of theirs meanwhile
+TRIES = 3  # of a promotion, while syncs of the model prepare other versions
 
 
-class _Done(BaseModel):
+class _Result(BaseModel):
     model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
 
 
-class RolledBack(_Done):
-    """`to` serves instead of `left`, and `workers` had it in memory at that moment."""
+class RolledBack(_Result):
+    """`to` serves instead of `left`; so many `workers` had it in memory at that moment."""
 
     model: str
     left: str = Field(alias="from")
@@ -38,8 +39,8 @@ class RolledBack(_Done):
     seconds: float
 
 
-class Pinned(_Done):
-    """The model stays at `version`; null: at its fallback version."""
+class Pinned(_Result):
+    """The model stays at `version`; null: its fallback version."""
 
     model: str
     version: str | None
@@ -47,51 +48,52 @@ class Pinned(_Done):
     seconds: float
 
 
-class Unpinned(_Done):
-    """The model follows its registry again. `was_pinned` and `released` (what was held) say what kept it from that."""
+class Unpinned(_Result):
+    """The model follows its registry again. `released` are the versions that were held until now."""
 
     model: str
     was_pinned: bool
     released: tuple[str, ...]
 
 
-class Removed(_Done):
+class Removed(_Result):
     """A version that was deleted."""
 
     model: str
     version: str
-    bytes: int
+    size_bytes: int
 
 
-class Collected(_Done):
-    """What was deleted to make room."""
+class Collected(_Result):
+    """The versions that were deleted."""
 
     removed: tuple[Removed, ...]
 
 
 class Commands(StoreReader):
-    """The commands, for the one writer. Safe to use from many threads; of one model one is carried out at a time.
+    """The commands, on the store's writer. Safe to use from many threads; one command per model runs at a time.
 
-    With `looks`, `unpin` asks for a look at the registry. Every method raises CommandError, and then nothing has changed.
+    With `syncs`, `unpin` requests a sync of the model. Every method raises CommandError, and then nothing has changed.
     """
 
     def __init__(self, writer: StoreWriter, syncs: SyncRequests | None = None) -> None:
         super().__init__(writer.layout)
         self._writer = writer
         self._syncs = syncs
-        self._turns = {model: threading.Lock() for model in MODELS}
+        self._locks = {model: threading.Lock() for model in MODELS}
 
     def rollback(self, model: str, version: str | None = None, by: Trigger = "operator") -> RolledBack:
-        """Have `version` serve again, or the one that served before; from what lies on disk, whatever the registries do.
+        """Have `version`, or the previous version, serve again. It is taken from the disk, so the registries are not needed.
 
-        The version that is left is held: no look brings it back, until a newer one served or somebody unpins; nor does it count
-        as the last known good one. Returns when every live worker has the other one in memory and it serves.
+        The version that served is held: syncs do not promote it until a newer version has served or the model is unpinned, and
+        it does not count as the last known good version. Returns when every live worker has the other version in memory and it
+        serves.
         """
         began = time.monotonic()
-        with self._turn(model):
+        with self._exclusively(model):
             now = self._writer.generations().of(model)
             if now.serving is None:
-                raise CommandError("nothing", f"{model} serves its fallback version: there is nothing to go back from.")
+                raise CommandError("nothing", f"{model} serves its fallback version: there is nothing to roll back from.")
             left = now.serving.version
             to = self._earlier(model, now) if version is None else self._other(model, version, left)
             with self._held(model, left):
@@ -100,16 +102,16 @@ class Commands(StoreReader):
         return RolledBack(model=model, left=left, to=to, workers=workers, seconds=_since(began))
 
     def pin(self, model: str, version: str | None = None, by: Trigger = "operator") -> Pinned:
-        """Keep `model` at what serves, or at `version`, against all syncs. What was on its way in is given up."""
+        """Keep `model` at the serving version, or at `version`, whatever the registry offers; ends a promotion under way."""
         began = time.monotonic()
-        with self._turn(model):
+        with self._exclusively(model):
             now = self._writer.generations().of(model)
             serving = now.serving.version if now.serving else None
             to = serving if version in (None, serving) else self._other(model, version or "", serving)
             with self._pinned(model, now):
                 if to is None:
                     self._writer.change(lambda old: old.prepare(model, None))
-                    workers = sum(one.role == model for one in self._writer.heartbeats.alive())
+                    workers = sum(worker.role == model for worker in self._writer.heartbeats.alive())
                 else:
                     workers = self._promote(model, to, by)
             if not now.pinned:
@@ -117,8 +119,8 @@ class Commands(StoreReader):
         return Pinned(model=model, version=to, workers=workers, seconds=_since(began))
 
     def unpin(self, model: str, by: Trigger = "operator") -> Unpinned:
-        """Have `model` follow its registry again, also to a version that a rollback left."""
-        with self._turn(model):
+        """Have `model` follow its registry again, also to versions that a rollback left."""
+        with self._exclusively(model):
             now = self._writer.generations().of(model)
             if now.pinned or now.held:
                 self._writer.change(lambda old: old.pin(model, pinned=False).hold(model))
@@ -128,33 +130,35 @@ class Commands(StoreReader):
         return Unpinned(model=model, was_pinned=now.pinned, released=now.held)
 
     def quarantine(self, model: str, version: str, reason: str, by: Trigger = "operator") -> Quarantined:
-        """Keep a version that is on disk, and does not serve, from going live. If it is on its way in, it is given up."""
-        with self._turn(model):
+        """Keep a version that is on disk, and does not serve, from going live. If it is being promoted, that is given up."""
+        with self._exclusively(model):
             self._require_on_disk(model, version)
 
             def given_up(old: Generations) -> Generations:
                 now = old.of(model)
                 if now.serving and now.serving.version == version:
                     raise CommandError("serving", f"{version} serves: roll {model} back first.")
-                is_on_its_way = now.preparing is not None and now.preparing.version == version
-                return old.prepare(model, None) if is_on_its_way else old
+                is_prepared = now.preparing is not None and now.preparing.version == version
+                return old.prepare(model, None) if is_prepared else old
 
             folder = self.layout.version(model, version)
             known = registry_digest(folder) or digest(folder / MANIFEST)
-            one = Quarantined(model=model, version=version, digest=known, reason=reason, at=datetime.now(UTC))
+            entry = Quarantined(model=model, version=version, digest=known, reason=reason, at=datetime.now(UTC))
             self._writer.change(given_up)
-            self._writer.put_in_quarantine(one, by)
-            return one
+            self._writer.put_in_quarantine(entry, by)
+            return entry
 
     def release(self, model: str, version: str, by: Trigger = "operator") -> None:
-        """Let a version be tried again."""
-        with self._turn(model):
+        """Take a version out of quarantine: the next sync may import it again."""
+        with self._exclusively(model):
             if not self._writer.release(model, checked_version(version), by):
-                raise CommandError("unknown", f"{model} {version} is not in quarantine. The status says what is.")
+                raise CommandError(
+                    "unknown", f"{model} {version} is not in quarantine. The status shows the versions that are."
+                )
 
     def gc(self) -> Collected:
-        """Delete the versions that nothing needs any more."""
-        with _plainly():
+        """Delete the versions that are no longer needed."""
+        with _store_errors():
             sizes = {
                 (model, version): folder_size(self.layout.version(model, version))
                 for model, versions in self.layout.published().items()
@@ -162,24 +166,26 @@ class Commands(StoreReader):
             }
             removed = self._writer.collect_garbage()
         return Collected(
-            removed=tuple(Removed(model=one[0], version=one[1], bytes=sizes.get(one, 0)) for one in removed),
+            removed=tuple(
+                Removed(model=model, version=version, size_bytes=sizes.get((model, version), 0)) for model, version in removed
+            )
         )
 
     @contextmanager
-    def _turn(self, model: str) -> Iterator[None]:
-        """Alone with `model`: a second rollback, by somebody who is impatient, would go one version further back."""
-        turn = self._turns[checked_model(model)]
-        if not turn.acquire(blocking=False):
-            raise CommandError("busy", f"Another command for {model} is under way: wait for it, then look at the status.")
+    def _exclusively(self, model: str) -> Iterator[None]:
+        """Reject other commands for `model` meanwhile: a second rollback would go back one version too far."""
+        lock = self._locks[checked_model(model)]
+        if not lock.acquire(blocking=False):
+            raise CommandError("busy", f"Another command for {model} is under way: wait for it, then check the status.")
         try:
-            with _plainly():
+            with _store_errors():
                 yield
         finally:
-            turn.release()
+            lock.release()
 
     @contextmanager
     def _held(self, model: str, version: str) -> Iterator[None]:
-        """`version`, which serves, is held from here on, so that no look brings it back; but not if it serves on."""
+        """Hold `version`, which serves, so that no sync promotes it again; undone if the block fails and it still serves."""
         before = self._writer.generations().of(model).held
 
         def undone(old: Generations) -> Generations:
@@ -195,7 +201,7 @@ class Commands(StoreReader):
 
     @contextmanager
     def _pinned(self, model: str, now: ModelGeneration) -> Iterator[None]:
-        """`model` is pinned from here on, so that no look changes it meanwhile; as before if what is done within fails."""
+        """Pin `model`, so that no sync changes it; undone if the block fails."""
         self._writer.change(lambda old: old.pin(model, pinned=True))
         try:
             yield
@@ -204,7 +210,7 @@ class Commands(StoreReader):
             raise
 
     def _earlier(self, model: str, now: ModelGeneration) -> str:
-        """The last known good version, or else the one that served last, of those that may serve."""
+        """The last known good version; if it may not serve, the version that may and that served last. Raises CommandError."""
         served = [event.version for event in self._writer.history.read(model) if event.kind == "activated" and event.version]
         candidates = [now.previous.version] if now.previous else []
         unwanted = {now.serving.version if now.serving else "", *now.held}
@@ -214,12 +220,12 @@ class Commands(StoreReader):
                 return version
         raise CommandError(
             "nothing",
-            f"There is nothing to go back to: no earlier version of {model} is on disk, out of quarantine, and not left by a "
-            "rollback itself. Name one of those that the status shows.",
+            f"There is nothing to go back to: every earlier version of {model} was deleted, is in quarantine, or was left by a "
+            "rollback itself. Name one of the versions that the status shows.",
         )
 
     def _other(self, model: str, version: str, serving: str | None) -> str:
-        """`version`, which is on disk, may serve, and does not yet."""
+        """`version`, if it is on disk, may serve, and does not serve yet. Raises CommandError."""
         self._require_on_disk(model, version)
         if version == serving:
             raise CommandError("serving", f"{version} of {model} serves already.")
@@ -229,7 +235,7 @@ class Commands(StoreReader):
 
     def _require_on_disk(self, model: str, version: str) -> None:
         if not self.layout.version(model, checked_version(version)).is_dir():
-            raise CommandError("unknown", f"{model} {version} is not on disk. The status says which versions are.")
+            raise CommandError("unknown", f"{model} {version} is not on disk. The status shows the versions that are.")
 
     def _promote(self, model: str, version: str, by: Trigger, *, leaving: str | None = None) -> int:
         source = self._source(model, version)
@@ -245,18 +251,18 @@ class Commands(StoreReader):
                     raise CommandError("cannot_load", f"{error}.") from error
                 now = self._writer.generations().of(model).serving
                 if tries == TRIES or (leaving and now and now.version != leaving):
-                    sentence = f"A look at the registry was faster: {now and now.version} of {model} serves now."
+                    sentence = f"A sync was faster: {now and now.version} of {model} serves now."
                     raise CommandError("superseded", sentence) from error
 
     def _source(self, model: str, version: str) -> str:
-        """Where a version came from."""
+        """The registry that a version came from, by the history."""
         sources = [event.source for event in self._writer.history.read(model) if event.version == version and event.source]
         return sources[-1] if sources else "the store"
 
 
 @contextmanager
-def _plainly() -> Iterator[None]:
-    """Errors of the store as CommandError."""
+def _store_errors() -> Iterator[None]:
+    """Raises errors of the store as CommandError."""
     try:
         yield
     except (GenerationError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Why a person's command is not carried out, and the names that a command may carry."""
+"""Validates the names that a command carries: they become parts of paths."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _VERSION: TypeAdapter[str] = TypeAdapter(Version)
 
 
 def checked_model(model: str) -> str:
-    """`model`, where it is one: it becomes a part of paths. Raises CommandError."""
+    """`model`, if there is a model of this name. Raises CommandError."""
     if model not in MODELS:
         raise CommandError("unknown", f"There is no model {model[:64]!r}. The models are {', '.join(MODELS)}.")
     return model
 
 
 def checked_version(version: str) -> str:
-    """`version`, where it is a name of the store's: it becomes a part of paths. Raises CommandError."""
+    """`version`, if it can be the name of a version in the store. Raises CommandError."""
     try:
         return _VERSION.validate_python(version)
     except ValidationError:
         raise CommandError(
-            "invalid", f"{version[:64]!r} is no version: the names are those that the status shows, in lower case."
+            "invalid", f"{version[:64]!r} is no version: use a name that the status shows, in lower case."
         ) from None

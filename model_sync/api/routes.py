@@ -1,4 +1,4 @@
-"""The routes of the sidecar's API for a person's commands. Reading needs no token."""
+"""The routes of the sidecar's API for the commands of operators. Reading needs no token."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bunriwiki.model_store.history import Event
+from bunriwiki.web import problems
+from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
 from model_sync.admin.status import SHOWN
-from model_sync.api.web import ProblemError, TokenGate, parse, read
+from model_sync.api.requests import authorize, invalid, parse, read
 from model_sync.errors import CommandError
 
-LONGEST_HISTORY = 10_000  # events in an answer
-STATUS = {"invalid": 422, "unknown": 404, "failed": 500}  # by the kind of a rejection; the others are conflicts
+MAX_EVENTS = 10_000  # in an answer
+STATUS = {"invalid": 422, "unknown": 404, "failed": 500}  # by the kind of the command's error; other kinds are conflicts
 
 ResultT = TypeVar("ResultT")
 
@@ -28,7 +30,7 @@ class _Body(BaseModel):
 
 
 class VersionRequest(_Body):
-    """The body of `POST /models/{model}/rollback` and `.../pin`: the version to go to."""
+    """The body of `POST /models/{model}/rollback` (by default to the previous version) and `.../pin` (the serving version)."""
 
     version: str | None = None
 
@@ -47,24 +49,23 @@ class HistoryRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = None
-    last: int = Field(default=SHOWN, ge=1, le=LONGEST_HISTORY)
+    last: int = Field(default=SHOWN, ge=1, le=MAX_EVENTS)
 
 
 class HistoryAnswer(BaseModel):
-    """What `GET /history` answers, the oldest event first."""
+    """The answer of `GET /history`, the oldest event first."""
 
     events: list[Event]
 
 
 class CommandRoutes:
-    """`gate` lets through who may change something. The commands run in threads, and are answered when they are done."""
+    """The endpoints of `commands`, which run in threads. Those that change something require a token of `gate`."""
 
     def __init__(self, commands: Commands, gate: TokenGate) -> None:
         self._commands = commands
         self._gate = gate
 
     def routes(self) -> list[Route]:
-        """The routes."""
         return [
             Route("/status", self.status),
             Route("/history", self.history),
@@ -84,50 +85,49 @@ class CommandRoutes:
         return _json(HistoryAnswer(events=await _do(self._commands.history, wanted.model, wanted.last)))
 
     async def rollback(self, request: Request) -> Response:
-        await self._gate.check(request)
+        await authorize(request, self._gate)
         wanted = parse(await read(request), VersionRequest, '{"version": "v1"}')
         return _json(await _do(self._commands.rollback, request.path_params["model"], wanted.version))
 
     async def pin(self, request: Request) -> Response:
-        await self._gate.check(request)
+        await authorize(request, self._gate)
         wanted = parse(await read(request), VersionRequest, '{"version": "v1"}')
         return _json(await _do(self._commands.pin, request.path_params["model"], wanted.version))
 
     async def unpin(self, request: Request) -> Response:
-        await self._gate.check(request)
+        await authorize(request, self._gate)
         return _json(await _do(self._commands.unpin, request.path_params["model"]))
 
     async def quarantine(self, request: Request) -> Response:
-        await self._gate.check(request)
+        await authorize(request, self._gate)
         wanted = parse(await read(request), QuarantineRequest, '{"model": "yolo", "version": "v1", "reason": "it is slow"}')
         return _json(await _do(self._commands.quarantine, wanted.model, wanted.version, wanted.reason), 201)
 
     async def release(self, request: Request) -> Response:
-        await self._gate.check(request)
+        await authorize(request, self._gate)
         model, version = request.path_params["model"], request.path_params["version"]
-        await _do(self._commands.release, model, version, status={**STATUS, "invalid": 404})  # it is a part of the address
+        await _do(self._commands.release, model, version, status={**STATUS, "invalid": 404})  # they are part of the path
         return Response(status_code=204)
 
     async def gc(self, request: Request) -> Response:
-        await self._gate.check(request)
+        await authorize(request, self._gate)
         return _json(await _do(self._commands.gc))
 
 
 async def _do(command: Callable[..., ResultT], *arguments: object, status: Mapping[str, int] = STATUS) -> ResultT:
-    """What `command` returns, from a thread. Raises ProblemError for what it rejects."""
+    """What `command` returns, from a thread. Raises RequestError for a CommandError, with a status of `status` by its kind."""
     try:
         return await run_in_threadpool(command, *arguments)
     except CommandError as error:
-        raise ProblemError(status.get(error.kind, 409), error.sentence) from None
+        raise problems.RequestError(status.get(error.kind, 409), error.sentence) from None
 
 
-def _json(what: BaseModel, status: int = 200) -> Response:
-    return JSONResponse(what.model_dump(mode="json"), status)
+def _json(content: BaseModel, status: int = 200) -> Response:
+    return JSONResponse(content.model_dump(mode="json"), status)
 
 
 def _parse_query(query: Mapping[str, Any]) -> HistoryRequest:
     try:
         return HistoryRequest.model_validate(dict(query))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ProblemError(422, f"{'.'.join(map(str, first['loc']))[:60]}: {first['msg']}.") from None
+        raise invalid(error, "the query") from None

@@ -1,1 +1,1 @@
-"""The command line: what an operator types. It speaks to the running sidecar, or acts on the store where none runs."""
+"""The command line for operators. It calls the running sidecar, or works on the store itself if no sidecar is running."""

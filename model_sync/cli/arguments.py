@@ -1,4 +1,4 @@
-"""What may be typed. argparse' own words are replaced, so that the help is in one language."""
+"""The arguments. argparse's own texts are replaced, so that the help is in one language."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROGRAM = "python -m model_sync"
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the exit codes, and says `usage` in the right language."""
+    """Keeps the line breaks of the exit codes, and translates `usage`."""
 
     def __init__(self, words: Words, prog: str) -> None:
         super().__init__(prog)
@@ -41,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
         self._positionals.title = words("help.positionals")
         self._optionals.title = words("help.options")
         self.add_argument("-h", "--help", action="help", help=words("help.help"))
-        # Before and after the command; what is not typed after it changes nothing.
+        # Allowed before and after the command; SUPPRESS keeps the first value if it is missing after the command.
         self.add_argument("--lang", choices=LANGUAGES, default=argparse.SUPPRESS, help=words("help.lang"))
 
     def error(self, message: str) -> NoReturn:
@@ -50,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser(words: Words) -> argparse.ArgumentParser:
-    """The parser of the whole command line; a wrong one ends the process with 2."""
+    """The parser of the command line; an invalid command line ends the process with exit code 2."""
     parser = _Parser(words, prog=PROGRAM, description=words("help.about"), epilog=words("help.exits"))
     commands = _commands(parser, words, "command")
 
@@ -78,16 +78,16 @@ def make_parser(words: Words) -> argparse.ArgumentParser:
     history.add_argument("model", nargs="?", metavar="MODEL", type=_model(words), help=words("help.model"))
     history.add_argument("--last", metavar="N", type=_count, default=SHOWN, help=words("history.last"))
     for name in ("rollback", "pin"):
-        one = _with_json(_with_model(command(name), words), words)
-        one.add_argument("--to", metavar="V", help=words(f"{name}.to"))
+        parsed = _with_json(_with_model(command(name), words), words)
+        parsed.add_argument("--to", metavar="V", help=words(f"{name}.to"))
     _with_json(_with_model(command("unpin"), words), words)
     quarantine = _commands(command("quarantine"), words, "quarantine_command")
     _with_json(command("list", quarantine, "quarantine."), words)
     for name in ("add", "release"):
-        one = _with_json(_with_model(command(name, quarantine, "quarantine."), words), words)
-        one.add_argument("version", metavar="V", help=words("help.version"))
+        parsed = _with_json(_with_model(command(name, quarantine, "quarantine."), words), words)
+        parsed.add_argument("version", metavar="V", help=words("help.version"))
         if name == "add":
-            one.add_argument("--reason", required=True, metavar="TEXT", help=words("quarantine.add.reason"))
+            parsed.add_argument("--reason", required=True, metavar="TEXT", help=words("quarantine.add.reason"))
     _with_json(command("gc"), words)
     _with_json(command("doctor"), words)
     return parser
@@ -108,7 +108,7 @@ def _with_model(parser: argparse.ArgumentParser, words: Words) -> argparse.Argum
 
 
 def _model(words: Words) -> Any:
-    """A type of argparse: `choices` would put all names where MODEL says it shorter, and reject an empty list."""
+    """An argparse type: `choices` would list all names instead of MODEL, and reject an empty list."""
 
     def model(text: str) -> str:
         if text not in MODELS:

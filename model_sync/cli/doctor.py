@@ -1,4 +1,4 @@
-"""SyncRequests at everything that the sidecar stands on, changes nothing, and says what to mend."""
+"""Checks everything that the sidecar needs, and says how to fix problems. Changes nothing."""
 
 from __future__ import annotations
 
@@ -33,52 +33,52 @@ from model_sync.cli.settings import CliSettings, read_settings
 from model_sync.cli.words import Words
 from model_sync.errors import RejectedError, SignatureError, SourceError
 from model_sync.registries import open_sources
+from model_sync.s3_client import NOT_FOUND, connect, error_code
 from model_sync.sandbox.run import ROOT
 from model_sync.settings import SyncSettings
 from model_sync.signatures import Signatures, SignedFile
 from model_sync.sources import Offer, RemoteFile, Source
-from model_sync.sources.s3 import MISSING, S3Source, code_of
-from model_sync.sources.s3 import connect as s3_client
+from model_sync.sources.s3 import MAX_ATTEMPTS, READ_TIMEOUT, S3Source
 from model_sync.triggers.sqs import queue_client
 
 GB = 1_000_000_000
-MIN_ROOM, LITTLE_ROOM = 1 * GB, 5 * GB  # bytes: what an import needs at most; a few of them
-LATE, TOO_LATE = 60.0, 900.0  # seconds of difference to S3's clock; beyond the second it rejects requests
-IMPORT = 120.0  # seconds for the data plane's libraries to be imported
-ASK = 3.0  # seconds for a port to answer
+MIN_FREE, LOW_FREE = 1 * GB, 5 * GB  # bytes of disk: the most that one import needs; enough for several imports
+CLOCK_WARN, CLOCK_FAIL = 60.0, 900.0  # seconds of difference to S3's clock; S3 rejects requests beyond CLOCK_FAIL
+PROGRAM_SECONDS = 120.0  # for a program that imports the data plane's libraries
+PORT_SECONDS = 3.0  # for a port to answer
 
 Level = Literal["ok", "warn", "fail"]
 
 
 class Finding(BaseModel):
-    """What one check found, as a sentence that says what to mend."""
+    """The result of a check. `message` says what is wrong and how to fix it."""
 
     model_config = ConfigDict(frozen=True)
 
     check: str
     level: Level
-    says: str
+    message: str
 
 
 class Doctor:
-    """`examine` gives the findings one by one, as they are made."""
+    """Runs the checks. `examine` yields each finding as soon as it is known."""
 
     def __init__(self, words: Words) -> None:
         self._words = words
 
     def examine(self) -> Iterator[Finding]:
-        """Every check. What needs settings that are wrong is left out."""
+        """Run every check, except those that need invalid settings."""
         try:
             basics = read_settings(CliSettings)
         except CliError as error:
-            yield self._finding("settings", "fail", "wrong", error=error)
+            yield self._finding("settings", "fail", "invalid", error=error)
             return
         settings, finding = self._settings()
         yield finding
         layout = Layout(basics.model_store)
         checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
             ("store", lambda: self._store(layout)),
-            ("room", lambda: self._room(layout)),
+            ("disk", lambda: self._disk(layout)),
             ("lock", lambda: self._lock(layout, basics)),
             ("generation", lambda: self._generation(layout)),
             ("sandbox", self._sandbox),
@@ -99,14 +99,14 @@ class Doctor:
         for name, check in checks:
             try:
                 yield from check()
-            except Exception as error:  # a check that breaks is a finding, too, and the others are wanted
-                yield self._finding(name, "fail", "broke", error=f"{type(error).__name__}: {error}")
+            except Exception as error:  # a check that crashes is a finding, and must not prevent the others
+                yield self._finding(name, "fail", "crashed", error=f"{type(error).__name__}: {error}")
 
     def _settings(self) -> tuple[SyncSettings | None, Finding]:
         try:
             settings = read_settings(SyncSettings)
         except CliError as error:
-            return None, self._finding("settings", "fail", "wrong", error=error)
+            return None, self._finding("settings", "fail", "invalid", error=error)
         if not settings.choices:
             return settings, self._finding("settings", "warn", "no_registry")
         places = ", ".join(f"{model}={choice.kind}" for model, choice in settings.choices.items())
@@ -115,8 +115,9 @@ class Doctor:
     def _store(self, layout: Layout) -> Iterator[Finding]:
         if not layout.root.exists():
             above = _nearest(layout.root)
-            may = os.access(above, os.W_OK | os.X_OK)
-            yield self._finding("store", "warn" if may else "fail", "new" if may else "no_way", store=layout.root, above=above)
+            writable = os.access(above, os.W_OK | os.X_OK)
+            level: Level = "warn" if writable else "fail"
+            yield self._finding("store", level, "new" if writable else "cannot_create", store=layout.root, above=above)
             return
         try:
             with tempfile.TemporaryFile(dir=layout.root):
@@ -126,10 +127,10 @@ class Doctor:
         else:
             yield self._finding("store", "ok", "fine", store=layout.root)
 
-    def _room(self, layout: Layout) -> Iterator[Finding]:
+    def _disk(self, layout: Layout) -> Iterator[Finding]:
         free = shutil.disk_usage(_nearest(layout.root)).free
-        level: Level = "fail" if free < MIN_ROOM else "warn" if free < LITTLE_ROOM else "ok"
-        yield self._finding("room", level, "fine" if level == "ok" else "little", free=f"{free / GB:.1f}")
+        level: Level = "fail" if free < MIN_FREE else "warn" if free < LOW_FREE else "ok"
+        yield self._finding("disk", level, "fine" if level == "ok" else "low", free=f"{free / GB:.1f}")
 
     def _lock(self, layout: Layout, settings: CliSettings) -> Iterator[Finding]:
         held_by = holder(layout.lock)
@@ -137,25 +138,25 @@ class Doctor:
             yield self._finding("lock", "ok", "free")
             return
         answers = settings.url is not None and _probe(settings.url, self._words) == "sidecar"
-        yield self._finding("lock", "ok" if answers else "warn", "held" if answers else "silent", holder=held_by)
+        yield self._finding("lock", "ok" if answers else "warn", "held" if answers else "no_answer", holder=held_by)
 
     def _generation(self, layout: Layout) -> Iterator[Finding]:
         try:
             generations = Generations.read(layout.generation)
         except GenerationError as error:
-            yield self._finding("generation", "fail", "broken", error=error)
+            yield self._finding("generation", "fail", "invalid", error=error)
             return
         if not layout.generation.exists() and any(event.kind == "activated" for event in History(layout.history).read()):
             yield self._finding("generation", "fail", "lost", file=layout.generation)
             return
         serving = {model: generations.of(model).serving for model in MODELS}
-        gone = [
+        missing_versions = [
             f"{model}:{target.version}"
             for model, target in serving.items()
             if target and not layout.version(model, target.version).is_dir()
         ]
-        if gone:
-            yield self._finding("generation", "fail", "gone", versions=", ".join(gone))
+        if missing_versions:
+            yield self._finding("generation", "fail", "missing_versions", versions=", ".join(missing_versions))
             return
         texts = ", ".join(f"{model} {target.version if target else '-'}" for model, target in serving.items())
         yield self._finding("generation", "ok", "fine", serving=texts)
@@ -169,7 +170,7 @@ class Doctor:
 
     def _serve_python(self, settings: SyncSettings) -> Iterator[Finding]:
         python = settings.serve_python
-        # What the last gates are run with: whatever the data plane needs is imported by it.
+        # Evaluations run with it: these modules import everything that the data plane needs.
         error = _run([python, "-c", "import runners.evaluation, runners.kcbert, runners.sentiment, runners.yolo"])[1]
         if error is not None:
             yield self._finding("serve_python", "fail", "broken", python=python, error=error)
@@ -177,8 +178,8 @@ class Doctor:
         fallback = settings.models / "sentiment"
         manifest = Manifest.read(fallback)
         if manifest.engine == "pyfunc":
-            said, error = _run([python, "-m", "bunriwiki.artifacts.requirements", fallback / manifest.entry])
-            missing = json.loads(said.splitlines()[-1])["missing"] if error is None else []
+            output, error = _run([python, "-m", "bunriwiki.artifacts.requirements", fallback / manifest.entry])
+            missing = json.loads(output.splitlines()[-1])["missing"] if error is None else []
             if error is not None or missing:
                 yield self._finding("serve_python", "fail", "missing", python=python, error=error or ", ".join(missing))
                 return
@@ -199,7 +200,7 @@ class Doctor:
         models = [model for model, choice in settings.choices.items() if choice.kind == "s3"]
         if not models:
             return
-        client: Any = s3_client()
+        client: Any = connect(read_timeout=READ_TIMEOUT, max_attempts=MAX_ATTEMPTS)
         dates: list[str] = []
         client.meta.events.register(
             "after-call.s3", lambda http_response, **_: dates.append(http_response.headers.get("Date", ""))
@@ -212,26 +213,26 @@ class Doctor:
 
     def _clock(self, date: str) -> Finding:
         seconds = (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds()
-        level: Level = "fail" if abs(seconds) > TOO_LATE else "warn" if abs(seconds) > LATE else "ok"
+        level: Level = "fail" if abs(seconds) > CLOCK_FAIL else "warn" if abs(seconds) > CLOCK_WARN else "ok"
         return self._finding("clock", level, "fine" if level == "ok" else "wrong", seconds=f"{seconds:+.0f}")
 
     def _mlflow(self, settings: SyncSettings) -> Iterator[Finding]:
         names = {model: choice.place for model, choice in settings.choices.items() if choice.kind == "mlflow"}
         if not names:
             return
-        from model_sync.sources.mlflow_registry import MlflowSource  # noqa: PLC0415  (a large library, and not always wanted)
+        from model_sync.sources.mlflow_registry import MlflowSource  # noqa: PLC0415  (a large library, which not every configuration needs)
 
         source = MlflowSource(settings.mlflow_tracking_uri, names)
         for model, name in names.items():
             yield self._offer("mlflow", source, model, name)
 
     def _offer(self, check: str, source: Source, model: str, place: str) -> Finding:
-        """Whether the registry can be asked, and names a version."""
+        """Whether the registry can be reached, and names a version."""
         try:
             offer = source.newest(model)
         except SourceError as error:
             cause = error.__cause__
-            is_new = isinstance(cause, ClientError) and code_of(cause) in MISSING
+            is_new = isinstance(cause, ClientError) and error_code(cause) in NOT_FOUND
             return self._finding(check, "warn" if is_new else "fail", "broken", model=model, error=error)
         if offer is None:
             return self._finding(check, "warn", "none", model=model, place=place)
@@ -239,26 +240,26 @@ class Doctor:
 
     def _signatures(self, settings: SyncSettings) -> Iterator[Finding]:
         signatures = settings.signatures
-        if not signatures.asked_for:
+        if not signatures.enforced:
             yield self._finding("signatures", "ok", "off")
             return
         for model, source in open_sources(settings).items():
             try:
                 offer = source.newest(model)
                 files = source.files(offer) if offer else ()
-            except (RejectedError, SourceError):  # the registry's own check, or the import, tells
+            except (RejectedError, SourceError):  # the registry's own check or the import reports it
                 continue
             if offer:
                 yield self._signature(signatures, offer, files)
 
     def _signature(self, signatures: Signatures, offer: Offer, files: Sequence[RemoteFile]) -> Finding:
         facts = {"model": offer.model, "version": offer.version}
-        stated = [SignedFile(file.path, file.size, file.sha256) for file in files if file.sha256]
+        known = [SignedFile(file.path, file.size, file.sha256) for file in files if file.sha256]
         try:
             signatures.require(offer)
-            if len(stated) < len(files):
+            if len(known) < len(files):
                 return self._finding("signatures", "ok", "later", **facts)
-            signatures.verify(offer, stated)
+            signatures.verify(offer, known)
         except SignatureError as error:
             return self._finding("signatures", "fail", "rejected", error=error)
         return self._finding("signatures", "ok", "fine", **facts)
@@ -296,7 +297,7 @@ class Doctor:
         try:
             service = Settings()
         except ValidationError as error:
-            yield self._finding("ports", "fail", "settings", error=error.errors()[0]["msg"])
+            yield self._finding("ports", "fail", "invalid", error=error.errors()[0]["msg"])
             return
         answers = _service_answers(service.port)
         for port, name in ((service.port, "PORT"), (service.grpc_port, "BUNRIWIKI_GRPC_PORT")):
@@ -316,21 +317,22 @@ class Doctor:
         url = f"http://{settings.sync_host}:{port}"
         if _probe(url, self._words) != "sidecar":
             return self._finding("ports", "fail", "taken", port=port, name=name)
-        ours, theirs = SyncState.read(layout.sync), httpx.get(f"{url}/state", timeout=ASK, trust_env=False).json()
-        is_ours = ours is not None and (ours.host, ours.pid) == (theirs["host"], theirs["pid"])
-        return self._finding("ports", "ok" if is_ours else "fail", "sidecar" if is_ours else "foreign", port=port, name=name)
+        stored, running = SyncState.read(layout.sync), httpx.get(f"{url}/state", timeout=PORT_SECONDS, trust_env=False).json()
+        is_same = stored is not None and (stored.host, stored.pid) == (running["host"], running["pid"])
+        level: Level = "ok" if is_same else "fail"
+        return self._finding("ports", level, "sidecar" if is_same else "other_store", port=port, name=name)
 
     def _finding(self, check: str, level: Level, case: str, **facts: object) -> Finding:
-        key = "doctor.broke" if case == "broke" else f"doctor.{check}.{case}"
-        return Finding(check=check, level=level, says=self._words(key, **facts))
+        key = "doctor.crashed" if case == "crashed" else f"doctor.{check}.{case}"
+        return Finding(check=check, level=level, message=self._words(key, **facts))
 
 
 def _run(command: list[str | Path]) -> tuple[str, str | None]:
-    """What a program prints, and the last line of its errors where it fails."""
+    """The output of a program and None, or the empty string and the last line of its errors."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     try:
         done = subprocess.run(  # noqa: S603
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=IMPORT, check=False
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return "", str(error)
@@ -340,7 +342,7 @@ def _run(command: list[str | Path]) -> tuple[str, str | None]:
 
 
 def _count_reference(model: str, folder: Path) -> int:
-    """How many inputs a reference set has. Raises DamagedArtifactError, also where a photo is missing."""
+    """How many inputs a reference set has. Raises DamagedArtifactError, also if a photo is missing."""
     if model != "yolo":
         return len(read_reference_texts(folder))
     photos = read_reference_photos(folder)
@@ -351,8 +353,8 @@ def _count_reference(model: str, folder: Path) -> int:
 
 
 def _nearest(path: Path) -> Path:
-    """The folder itself, or the nearest above it that exists."""
-    return next(one for one in (path, *path.parents) if one.is_dir())
+    """The folder itself, or the nearest parent that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def _is_free(port: int, host: str = "") -> bool:
@@ -372,9 +374,9 @@ def _probe(url: str, words: Words) -> str:
 
 
 def _service_answers(port: int) -> bool:
-    """Whether what answers on a port of this machine is the service."""
+    """Whether the service answers at a port of this machine."""
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=ASK, trust_env=False)
-        return {one["name"] for one in answer.json()["models"]} == set(MODELS)
+        answer = httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=PORT_SECONDS, trust_env=False)
+        return {model["name"] for model in answer.json()["models"]} == set(MODELS)
     except (httpx.TransportError, ValueError, KeyError, TypeError):
         return False

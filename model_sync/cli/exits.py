@@ -1,4 +1,4 @@
-"""How the command line ends."""
+"""The exit codes of the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Exit(IntEnum):
 
 
 class CliError(Exception):
-    """The command ends with `code`; the message says why."""
+    """The command ends with exit code `code`; the message says why."""
 
     def __init__(self, code: Exit, sentence: str) -> None:
         super().__init__(sentence)

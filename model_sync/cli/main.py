@@ -1,6 +1,6 @@
-"""From what was typed to an exit code.
+"""The commands: each takes the parsed arguments and returns an exit code.
 
-A command imports what it alone needs: who rolls back should not wait for the libraries of S3.
+A command imports what only it needs, so that a rollback does not wait for the S3 libraries, for example.
 """
 
 # ruff: noqa: PLC0415
@@ -26,18 +26,18 @@ from model_sync.cli.screen import STYLES, Screen, megabytes
 from model_sync.cli.settings import CliSettings, read_settings
 from model_sync.cli.show import show_history, show_outcomes, show_quarantine, show_status
 from model_sync.cli.words import Words, language
-from model_sync.errors import CommandError
-from model_sync.syncing.requests import Outcome, Verdict
+from model_sync.errors import CommandError, PublishError
+from model_sync.syncing.requests import Outcome, SyncStatus
 
-EXIT_CODES: dict[Verdict, Exit] = {"failed": Exit.FAILED, "rejected": Exit.REJECTED, "unreachable": Exit.UNREACHABLE}
-REJECTIONS = {"failed": Exit.FAILED, "invalid": Exit.USAGE}  # by the kind of a command's rejection
-PUBLISHING = {
+SYNC_EXITS: dict[SyncStatus, Exit] = {"failed": Exit.FAILED, "rejected": Exit.REJECTED, "unreachable": Exit.UNREACHABLE}
+COMMAND_ERROR_EXITS = {"failed": Exit.FAILED, "invalid": Exit.USAGE}  # all other kinds: REJECTED
+PUBLISH_ERROR_EXITS = {
     "failed": Exit.FAILED, "settings": Exit.USAGE, "rejected": Exit.REJECTED, "unreachable": Exit.UNREACHABLE,
 }  # fmt: skip
 
 
-class Reach(Protocol):
-    """How a command comes to whoever carries it out (see `operators`)."""
+class Backends(Protocol):
+    """How a command gets its reader or operator (see `operators`)."""
 
     def reader(self, settings: CliSettings, words: Words) -> AbstractContextManager[Reader]: ...
 
@@ -45,54 +45,54 @@ class Reach(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _RealReach:
+class _RealBackends:
     reader: Callable[..., AbstractContextManager[Reader]] = reader
     operator: Callable[..., AbstractContextManager[Operator]] = operator
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One command, as it was typed."""
+    """One call of the command line."""
 
-    given: argparse.Namespace
+    arguments: argparse.Namespace
     screen: Screen
-    reach: Reach
+    backends: Backends
 
     @property
     def words(self) -> Words:
         return self.screen.words
 
     def reader(self) -> AbstractContextManager[Reader]:
-        return self.reach.reader(read_settings(CliSettings), self.words)
+        return self.backends.reader(read_settings(CliSettings), self.words)
 
     def operator(self, *, creates: bool = False) -> AbstractContextManager[Operator]:
-        return self.reach.operator(read_settings(CliSettings), self.words, creates=creates)
+        return self.backends.operator(read_settings(CliSettings), self.words, creates=creates)
 
-    def show(self, what: BaseModel, people: Callable[[], None]) -> Exit:
-        """`what` for programs, or what `people` shows."""
+    def show(self, result: BaseModel, show_text: Callable[[], None]) -> Exit:
+        """Write `result` as JSON, or call `show_text` if the output is for people."""
         if self.screen.as_json:
-            self.screen.json(what.model_dump(mode="json"))
+            self.screen.json(result.model_dump(mode="json"))
         else:
-            people()
+            show_text()
         return Exit.DONE
 
-    def say(self, what: BaseModel, key: str, **facts: object) -> Exit:
-        """`what` for programs, or a sentence."""
-        return self.show(what, lambda: self.screen.say(self.words(key, **facts)))
+    def say(self, result: BaseModel, key: str, **facts: object) -> Exit:
+        """Write `result` as JSON, or the text of `key` if the output is for people."""
+        return self.show(result, lambda: self.screen.say(self.words(key, **facts)))
 
 
-def main(arguments: Sequence[str] | None = None, reach: Reach | None = None) -> int:
-    """Carry out what was typed; the exit code. A wrong command line ends the process."""
+def main(arguments: Sequence[str] | None = None, backends: Backends | None = None) -> int:
+    """Execute a command line; the exit code. An invalid command line ends the process."""
     typed = sys.argv[1:] if arguments is None else list(arguments)
     words = Words(language(typed, os.environ))
-    given = make_parser(words).parse_args(typed)
-    screen = Screen(words, as_json=getattr(given, "json", False))
+    parsed = make_parser(words).parse_args(typed)
+    screen = Screen(words, as_json=getattr(parsed, "json", False))
     try:
-        return COMMANDS[given.command](Call(given, screen, reach or _RealReach()))
+        return COMMANDS[parsed.command](Call(parsed, screen, backends or _RealBackends()))
     except CliError as error:
         return _fail(screen, str(error), error.code)
     except CommandError as error:
-        return _fail(screen, str(error), REJECTIONS.get(error.kind, Exit.REJECTED))
+        return _fail(screen, str(error), COMMAND_ERROR_EXITS.get(error.kind, Exit.REJECTED))
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
 
@@ -114,18 +114,18 @@ def _run(_: Call) -> Exit:
 
 
 def _sync(call: Call) -> Exit:
-    given, screen = call.given, call.screen
-    models = list(dict.fromkeys(given.models)) or None
-    with call.operator(creates=True) as found, screen.syncs_done() as tell:
-        outcomes = found.sync(models, force=given.force, wait=not given.no_wait, tell=tell)
+    arguments, screen = call.arguments, call.screen
+    models = list(dict.fromkeys(arguments.models)) or None
+    with call.operator(creates=True) as found, screen.sync_progress() as progress:
+        outcomes = found.sync(models, force=arguments.force, wait=not arguments.no_wait, progress=progress)
     if outcomes is None:
-        return call.say(_Synced(outcomes=None), "sync.asked")
-    left_out = [model for model in models or MODELS if model not in outcomes]
-    if left_out and (models or not outcomes):
-        raise CliError(Exit.USAGE, call.words("sync.nothing", models=", ".join(left_out)))
+        return call.say(_Synced(outcomes=None), "sync.requested")
+    without_registry = [model for model in models or MODELS if model not in outcomes]
+    if without_registry and (models or not outcomes):
+        raise CliError(Exit.USAGE, call.words("sync.nothing", models=", ".join(without_registry)))
     call.show(_Synced(outcomes=outcomes), lambda: show_outcomes(screen, outcomes))
-    statuses = {one.status for one in outcomes.values()}
-    return next((code for status, code in EXIT_CODES.items() if status in statuses), Exit.DONE)
+    statuses = {outcome.status for outcome in outcomes.values()}
+    return next((code for status, code in SYNC_EXITS.items() if status in statuses), Exit.DONE)
 
 
 class _Synced(BaseModel):
@@ -133,37 +133,39 @@ class _Synced(BaseModel):
 
 
 def _publish(call: Call) -> Exit:
-    from model_sync.publishing import Publisher, PublishError, read_key
+    from model_sync.publishing.publisher import Publisher
+    from model_sync.signing import read_key
 
-    given = call.given
+    arguments = call.arguments
     settings = read_settings(CliSettings)
     try:
-        key = read_key(given.sign) if given.sign else None
-        with call.screen.bytes_done() as progress:
-            done = Publisher(settings.s3_uri).publish(given.model, given.path, given.version, key=key, progress=progress)
+        key = read_key(arguments.sign) if arguments.sign else None
+        with call.screen.transfer_progress() as progress:
+            publisher = Publisher(settings.s3_uri)
+            done = publisher.publish(arguments.model, arguments.path, arguments.version, key=key, progress=progress)
     except PublishError as error:
-        raise CliError(PUBLISHING[error.kind], str(error)) from error
+        raise CliError(PUBLISH_ERROR_EXITS[error.kind], str(error)) from error
     sentence = "publish.done" if done.announced else "publish.same"
     return call.say(done, sentence, uri=done.uri, model=done.model, uploaded=len(done.uploaded), present=len(done.present))
 
 
 def _sign(call: Call) -> Exit:
-    from model_sync.publishing import PublishError, read_key
-    from model_sync.signing import sign_path
+    from model_sync.signing import read_key, sign_path
 
-    given = call.given
+    arguments = call.arguments
     settings = read_settings(CliSettings)
     try:
-        signed = sign_path(given.model, given.path, given.version, read_key(given.key))
-        if given.mlflow is None:
+        signed = sign_path(arguments.model, arguments.path, arguments.version, read_key(arguments.key))
+        if arguments.mlflow is None:
             return call.show(signed, lambda: call.screen.bare(signed.signature))
         if not settings.mlflow_tracking_uri:
             raise CliError(Exit.USAGE, call.words("sign.no_mlflow"))
         from model_sync.tagging import tag
 
-        signed = tag(signed, settings.mlflow_tracking_uri, given.mlflow or _registered_model(settings, given.model))
+        name = arguments.mlflow or _registered_model(settings, arguments.model)
+        signed = tag(signed, settings.mlflow_tracking_uri, name)
     except PublishError as error:
-        raise CliError(PUBLISHING[error.kind], str(error)) from error
+        raise CliError(PUBLISH_ERROR_EXITS[error.kind], str(error)) from error
     return call.say(signed, "sign.tagged", uri=signed.uri, model=signed.model)
 
 
@@ -180,7 +182,7 @@ def _status(call: Call) -> Exit:
 
 def _history(call: Call) -> Exit:
     with call.reader() as found:
-        events = found.history(call.given.model, call.given.last)
+        events = found.history(call.arguments.model, call.arguments.last)
     if not events and not call.screen.as_json:
         call.screen.say(call.words("history.none"))
         return Exit.DONE
@@ -189,7 +191,7 @@ def _history(call: Call) -> Exit:
 
 def _rollback(call: Call) -> Exit:
     with call.operator() as found:
-        done = found.rollback(call.given.model, call.given.to)
+        done = found.rollback(call.arguments.model, call.arguments.to)
     return call.say(
         done, "rollback.done", model=done.model, left=done.left, to=done.to, workers=done.workers, seconds=done.seconds
     )
@@ -197,25 +199,25 @@ def _rollback(call: Call) -> Exit:
 
 def _pin(call: Call) -> Exit:
     with call.operator() as found:
-        done = found.pin(call.given.model, call.given.to)
+        done = found.pin(call.arguments.model, call.arguments.to)
     return call.say(done, "pin.done", model=done.model, version=done.version or call.words("status.fallback"))
 
 
 def _unpin(call: Call) -> Exit:
     with call.operator() as found:
-        done = found.unpin(call.given.model)
+        done = found.unpin(call.arguments.model)
     return call.say(done, "unpin.done", model=done.model)
 
 
 def _quarantine(call: Call) -> Exit:
-    return {"list": _list, "add": _add, "release": _release}[call.given.quarantine_command](call)
+    return {"list": _list, "add": _add, "release": _release}[call.arguments.quarantine_command](call)
 
 
 def _list(call: Call) -> Exit:
     with call.reader() as found:
-        quarantined = [one for model in found.status().models for one in model.quarantined]
+        quarantined = [entry for model in found.status().models for entry in model.quarantined]
     if call.screen.as_json:
-        call.screen.json({"quarantined": [one.model_dump(mode="json") for one in quarantined]})
+        call.screen.json({"quarantined": [entry.model_dump(mode="json") for entry in quarantined]})
     elif quarantined:
         show_quarantine(call.screen, quarantined)
     else:
@@ -225,12 +227,12 @@ def _list(call: Call) -> Exit:
 
 def _add(call: Call) -> Exit:
     with call.operator() as found:
-        done = found.quarantine(call.given.model, call.given.version, call.given.reason)
+        done = found.quarantine(call.arguments.model, call.arguments.version, call.arguments.reason)
     return call.say(done, "quarantine.added", model=done.model, version=done.version)
 
 
 def _release(call: Call) -> Exit:
-    model, version = call.given.model, call.given.version
+    model, version = call.arguments.model, call.arguments.version
     with call.operator() as found:
         found.release(model, version)
     return call.say(_Released(model=model, version=version), "quarantine.released", model=model, version=version)
@@ -246,23 +248,23 @@ def _gc(call: Call) -> Exit:
         done = found.gc()
     if not done.removed:
         return call.say(done, "gc.none")
-    size = megabytes(sum(one.bytes for one in done.removed))
+    size = megabytes(sum(removed.size_bytes for removed in done.removed))
     return call.say(done, "gc.done", number=len(done.removed), size=size)
 
 
 def _doctor(call: Call) -> Exit:
     from model_sync.cli.doctor import Doctor
 
-    screen, found = call.screen, []
+    screen, findings = call.screen, []
     for finding in Doctor(call.words).examine():
-        found.append(finding)
+        findings.append(finding)
         if not screen.as_json:
-            screen.say(f"{finding.level:<5}{finding.check}: {finding.says}", STYLES[finding.level])
+            screen.say(f"{finding.level:<5}{finding.check}: {finding.message}", STYLES[finding.level])
     if screen.as_json:
-        screen.json({"findings": [one.model_dump(mode="json") for one in found]})
-    elif all(one.level == "ok" for one in found):
-        screen.say(call.words("doctor.sound"))
-    return Exit.FAILED if any(one.level == "fail" for one in found) else Exit.DONE
+        screen.json({"findings": [finding.model_dump(mode="json") for finding in findings]})
+    elif all(finding.level == "ok" for finding in findings):
+        screen.say(call.words("doctor.healthy"))
+    return Exit.FAILED if any(finding.level == "fail" for finding in findings) else Exit.DONE
 
 
 COMMANDS: dict[str, Callable[[Call], Exit]] = {

@@ -1,4 +1,4 @@
-"""Who carries out a command: the running sidecar, or this process where none runs."""
+"""What executes a command: the running sidecar, or this process if no sidecar is running."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.lock import StoreLockedError
 from bunriwiki.model_store.quarantine import Quarantined
+from bunriwiki.model_store.status import StoreStatus
 from bunriwiki.model_store.writer import open_writer
 from model_sync.admin.commands import Collected, Commands, Pinned, RolledBack, Unpinned
-from model_sync.admin.status import SHOWN, StoreReader, StoreStatus
+from model_sync.admin.status import SHOWN, StoreReader
 from model_sync.cli.exits import CliError, Exit
-from model_sync.cli.remote import Remote, Tell
+from model_sync.cli.remote import Remote, SyncProgress
 from model_sync.cli.settings import CliSettings, is_here, read_settings
-from model_sync.cli.waiting import while_it_runs
+from model_sync.cli.waiting import run_with_progress
 from model_sync.cli.words import Words
 from model_sync.syncing.requests import Outcome
 
 
 class Reader(Protocol):
-    """Whoever can be asked how things are (see `standing.StoreReader`). Raises CliError and CommandError."""
+    """Reads the state of the store, like `admin.status.StoreReader`. Raises CliError and CommandError."""
 
     def status(self) -> StoreStatus: ...
 
@@ -33,7 +34,7 @@ class Reader(Protocol):
 
 
 class Operator(Reader, Protocol):
-    """Whoever can change something (see `commands.Commands`). Raises CliError and CommandError."""
+    """Executes commands, like `admin.commands.Commands`. Raises CliError and CommandError."""
 
     def rollback(self, model: str, version: str | None = None) -> RolledBack: ...
 
@@ -47,26 +48,25 @@ class Operator(Reader, Protocol):
 
     def gc(self) -> Collected: ...
 
-    def sync(self, models: Sequence[str] | None, *, force: bool, wait: bool, tell: Tell) -> dict[str, Outcome] | None:
-        """Look at the registries of `models`, or of all; the outcomes, or None where nobody waits for them.
-
-        `tell` is told now and then how far it is.
-        """
+    def sync(
+        self, models: Sequence[str] | None, *, force: bool, wait: bool, progress: SyncProgress
+    ) -> dict[str, Outcome] | None:
+        """Sync `models`, or all models, with their registries. Returns the outcomes, or None without `wait`."""
 
 
 class Local(Commands):
-    """The commands on a store of which this process holds the lock."""
+    """The commands on a store whose lock this process holds."""
 
     def sync(
         self,
         models: Sequence[str] | None,
         *,
         force: bool,
-        wait: bool,  # noqa: ARG002 (it waits in any case)
-        tell: Tell,
+        wait: bool,  # noqa: ARG002 (this process has to wait)
+        progress: SyncProgress,
     ) -> dict[str, Outcome] | None:
-        """One look by this process itself, which waits for it in any case."""
-        # Here, because only this needs them: all libraries of the sidecar.
+        """A sync in this process, which always waits for it."""
+        # Imported here: only this command needs all libraries of the sidecar.
         from model_sync.registries import describe  # noqa: PLC0415
         from model_sync.settings import SyncSettings  # noqa: PLC0415
         from model_sync.sidecar import reconcilers  # noqa: PLC0415
@@ -74,31 +74,33 @@ class Local(Commands):
 
         settings = read_settings(SyncSettings)
         places = {model: describe(choice, settings) for model, choice in settings.choices.items()}
-        report = Report(self.layout.staging / "sync.json", places)  # in sync.json it would look like a sidecar that ended
+        report = Report(self.layout.staging / "sync.json", places)  # the store's sync.json would look like a sidecar that ended
         stopping = threading.Event()
         try:
             found = reconcilers(settings, self._writer, report, stopping)
         except (OSError, ValueError) as error:
             raise CliError(Exit.USAGE, str(error)) from error
         return {
-            one.model: while_it_runs(partial(one.sync, "operator", force=force), lambda: tell(report.state()), stopping)
-            for one in found
-            if models is None or one.model in models
+            reconciler.model: run_with_progress(
+                partial(reconciler.sync, "operator", force=force), lambda: progress(report.state()), stopping
+            )
+            for reconciler in found
+            if models is None or reconciler.model in models
         }
 
 
 @contextmanager
 def reader(settings: CliSettings, words: Words) -> Iterator[Reader]:
-    """Whom to ask: the sidecar, or else the store itself, which needs no lock for that."""
+    """A reader: the sidecar, or else the store itself, which can be read without the lock."""
     with _sidecar(settings, words) as remote:
         yield remote or StoreReader(Layout(settings.model_store))
 
 
 @contextmanager
 def operator(settings: CliSettings, words: Words, *, creates: bool = False) -> Iterator[Operator]:
-    """Who is to change something. Only for `creates` a store is made where there is none.
+    """An operator: the sidecar, or else this process. With `creates`, a missing store is created.
 
-    Raises CliError when no sidecar answers and the store cannot be taken over either.
+    Raises CliError if no sidecar answers and this process cannot lock or use the store.
     """
     with _sidecar(settings, words) as remote:
         if remote:
@@ -118,7 +120,7 @@ def operator(settings: CliSettings, words: Words, *, creates: bool = False) -> I
 
 @contextmanager
 def _sidecar(settings: CliSettings, words: Words) -> Iterator[Remote | None]:
-    """The sidecar, if one answers; None where none does on this machine. Raises CliError for any other state."""
+    """The sidecar; None if nothing answers on this machine. Raises CliError in any other case."""
     url = settings.url
     if url is None:
         yield None

@@ -1,4 +1,4 @@
-"""The running sidecar, over its HTTP API."""
+"""A client of the running sidecar's HTTP API."""
 
 from __future__ import annotations
 
@@ -11,30 +11,33 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.quarantine import Quarantined
+from bunriwiki.model_store.status import StoreStatus
 from bunriwiki.model_store.sync_state import SyncState
 from model_sync.admin.commands import Collected, Pinned, RolledBack, Unpinned
 from model_sync.admin.names import checked_version
-from model_sync.admin.status import SHOWN, StoreStatus
+from model_sync.admin.status import SHOWN
 from model_sync.api.routes import HistoryAnswer
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.settings import is_here
-from model_sync.cli.waiting import while_it_runs
+from model_sync.cli.waiting import run_with_progress
 from model_sync.cli.words import Words
 from model_sync.syncing.requests import Outcome
 
-CONNECT = 3.0  # seconds
-ANSWER = 10.0  # seconds for what is only read
-COMMAND = 600.0  # seconds for a command: workers load a version meanwhile
-LOOK = 3600.0  # seconds for a look: downloads, compilations
+# Timeouts.
+CONNECT_SECONDS = 3.0
+READ_SECONDS = 10.0  # for requests that change nothing
+COMMAND_SECONDS = 600.0  # for commands, during which workers may load a version
+SYNC_SECONDS = 3600.0  # for a sync, with its downloads and compilations
 EXITS = {400: Exit.USAGE, 401: Exit.USAGE, 403: Exit.USAGE, 404: Exit.REJECTED, 409: Exit.REJECTED, 422: Exit.USAGE}
 
 _OUTCOMES = TypeAdapter(dict[str, Outcome])
-Tell = Callable[[SyncState], None]
+SyncProgress = Callable[[SyncState], None]
+"""Called repeatedly during a sync with the state of the sidecar."""
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class Remote:
-    """The sidecar at `url`. What it rejects, and that it cannot be reached, is a CliError."""
+    """The sidecar at `url`. Every method but `probe` raises CliError if it rejects the request or cannot be reached."""
 
     def __init__(self, url: str, token: str, words: Words, transport: httpx.BaseTransport | None = None) -> None:
         self._url = url
@@ -42,8 +45,8 @@ class Remote:
         self._client = httpx.Client(
             base_url=url,
             headers={b"Authorization": f"Bearer {token}".encode()} if token else {},
-            timeout=httpx.Timeout(ANSWER, connect=CONNECT),
-            trust_env=not is_here(url),  # no proxy on the way to this machine
+            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            trust_env=not is_here(url),  # no proxy for requests to this machine
             transport=transport,
         )
 
@@ -51,7 +54,7 @@ class Remote:
         self._client.close()
 
     def probe(self) -> Literal["sidecar", "other", "silent", "nothing"]:
-        """What answers there: a sidecar, another program, nothing in time, or nobody listens."""
+        """What answers at the URL: a sidecar, another program, nothing in time (`silent`), or nothing listens (`nothing`)."""
         try:
             SyncState.model_validate(self._client.get("/state").json())
         except (httpx.ConnectError, httpx.ConnectTimeout):
@@ -63,58 +66,60 @@ class Remote:
         return "sidecar"
 
     def status(self) -> StoreStatus:
-        return self._ask(StoreStatus, "GET", "/status")
+        return self._call(StoreStatus, "GET", "/status")
 
     def history(self, model: str | None = None, last: int = SHOWN) -> list[Event]:
         query = {"last": last, **({"model": model} if model else {})}
-        return self._ask(HistoryAnswer, "GET", "/history", params=query).events
+        return self._call(HistoryAnswer, "GET", "/history", params=query).events
 
     def rollback(self, model: str, version: str | None = None) -> RolledBack:
-        return self._ask(RolledBack, "POST", f"/models/{model}/rollback", json={"version": version}, timeout=COMMAND)
+        return self._call(RolledBack, "POST", f"/models/{model}/rollback", json={"version": version}, timeout=COMMAND_SECONDS)
 
     def pin(self, model: str, version: str | None = None) -> Pinned:
-        return self._ask(Pinned, "POST", f"/models/{model}/pin", json={"version": version}, timeout=COMMAND)
+        return self._call(Pinned, "POST", f"/models/{model}/pin", json={"version": version}, timeout=COMMAND_SECONDS)
 
     def unpin(self, model: str) -> Unpinned:
-        return self._ask(Unpinned, "POST", f"/models/{model}/unpin")
+        return self._call(Unpinned, "POST", f"/models/{model}/unpin")
 
     def quarantine(self, model: str, version: str, reason: str) -> Quarantined:
         body = {"model": model, "version": version, "reason": reason}
-        return self._ask(Quarantined, "POST", "/quarantine", json=body)
+        return self._call(Quarantined, "POST", "/quarantine", json=body)
 
     def release(self, model: str, version: str) -> None:
         self._request("DELETE", f"/quarantine/{model}/{checked_version(version)}")
 
     def gc(self) -> Collected:
-        return self._ask(Collected, "POST", "/gc", timeout=COMMAND)
+        return self._call(Collected, "POST", "/gc", timeout=COMMAND_SECONDS)
 
-    def sync(self, models: Sequence[str] | None, *, force: bool, wait: bool, tell: Tell) -> dict[str, Outcome] | None:
-        body = {"models": models, "force": force, "wait": wait, "timeout": LOOK}
+    def sync(
+        self, models: Sequence[str] | None, *, force: bool, wait: bool, progress: SyncProgress
+    ) -> dict[str, Outcome] | None:
+        body = {"models": models, "force": force, "wait": wait, "timeout": SYNC_SECONDS}
 
-        def look() -> httpx.Response:
-            return self._request("POST", "/sync", json=body, timeout=LOOK + ANSWER)
+        def sync() -> httpx.Response:
+            return self._request("POST", "/sync", json=body, timeout=SYNC_SECONDS + READ_SECONDS)
 
         if not wait:
-            look()
+            sync()
             return None
 
-        def progress() -> None:
-            with contextlib.suppress(CliError):  # the look itself says it when it cannot be reached
-                tell(self._ask(SyncState, "GET", "/state"))
+        def show_state() -> None:
+            with contextlib.suppress(CliError):  # if the sidecar cannot be reached, the sync itself fails
+                progress(self._call(SyncState, "GET", "/state"))
 
-        answer = while_it_runs(look, progress)
+        answer = run_with_progress(sync, show_state)
         return _OUTCOMES.validate_python(answer.json()["outcomes"])
 
-    def _ask(self, kind: type[ModelT], method: str, path: str, **request: Any) -> ModelT:
+    def _call(self, kind: type[ModelT], method: str, path: str, **request: Any) -> ModelT:
         answer = self._request(method, path, **request)
         try:
             return kind.model_validate_json(answer.content)
         except ValidationError as error:
             raise CliError(Exit.FAILED, self._words("remote.other_version", url=self._url, error=error)) from error
 
-    def _request(self, method: str, path: str, *, timeout: float = ANSWER, **request: Any) -> httpx.Response:
+    def _request(self, method: str, path: str, *, timeout: float = READ_SECONDS, **request: Any) -> httpx.Response:
         try:
-            answer = self._client.request(method, path, timeout=httpx.Timeout(timeout, connect=CONNECT), **request)
+            answer = self._client.request(method, path, timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS), **request)
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__
             raise CliError(Exit.UNREACHABLE, self._words("remote.lost", url=self._url, error=reason)) from error

@@ -1,4 +1,4 @@
-"""What is shown: tables for people, JSON for programs."""
+"""The output: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.text import Text
 from bunriwiki.model_store.sync_state import SyncState
 from model_sync.cli.words import Words
 
-WIDE = 200  # characters of a line that goes to a file: nobody sees its end otherwise
+FILE_WIDTH = 200  # characters per line of a table in a file
 MB = 1_000_000
 STYLES = {
     "ok": "green", "warn": "yellow", "fail": "bold red", "promoted": "green", "rejected": "red", "failed": "red",
@@ -26,7 +26,7 @@ STYLES = {
 
 
 class Screen:
-    """Standard output, and standard error for what went wrong."""
+    """Writes to standard output, and errors to standard error."""
 
     def __init__(self, words: Words, *, as_json: bool) -> None:
         self.words = words
@@ -34,28 +34,28 @@ class Screen:
         terminal = sys.stdout.isatty()
         self._out = Console(
             file=sys.stdout,
-            width=None if terminal else WIDE,
+            width=None if terminal else FILE_WIDTH,
             markup=False,
             highlight=False,
             emoji=False,
             soft_wrap=not terminal,
         )
-        self._moves = terminal and not as_json
+        self._has_progress = terminal and not as_json
 
-    def json(self, what: object) -> None:
-        """One document, as programs read it."""
-        sys.stdout.write(json.dumps(what, ensure_ascii=False, indent=2) + "\n")
+    def json(self, document: object) -> None:
+        """Write one JSON document."""
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
 
     def say(self, text: str, style: str = "") -> None:
-        """A line for people."""
+        """Write a line for people."""
         self._out.print(Text(plain(text), style=style))
 
     def bare(self, text: str) -> None:
-        """A line to be copied, or to go to a file: never broken into two."""
+        """Write a line without wrapping it, so that it can be copied or redirected to a file."""
         sys.stdout.write(plain(text) + "\n")
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-        """A table whose headers are `columns`, as words.yaml has them."""
+        """Write a table; `columns` are keys below `column.` in words.yaml."""
         table = Table(
             title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
         )
@@ -67,61 +67,61 @@ class Screen:
         self._out.print(table)
 
     def fail(self, sentence: str, code: int) -> None:
-        """Why the command ends with `code`."""
+        """Write why the command ends with exit code `code`."""
         if self.as_json:
-            self.json({"error": {"exit": code, "says": sentence}})
+            self.json({"error": {"exit": code, "message": sentence}})
         else:
             Console(file=sys.stderr, markup=False, highlight=False, emoji=False, soft_wrap=True).print(
                 Text(plain(sentence), style=STYLES["fail"])
             )
 
     @contextmanager
-    def bytes_done(self) -> Iterator[Callable[[Literal["read", "upload"], int, int], None]]:
-        """A bar of a transfer, while a terminal syncs."""
+    def transfer_progress(self) -> Iterator[Callable[[Literal["read", "upload"], int, int], None]]:
+        """A progress bar of a transfer, on a terminal; takes the phase, the bytes done and all bytes."""
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self._out, disable=not self._moves, transient=True) as progress:
+        with Progress(*columns, console=self._out, disable=not self._has_progress, transient=True) as progress:
             tasks: dict[str, TaskID] = {}
 
-            def tell(phase: Literal["read", "upload"], done: int, total: int) -> None:
+            def show(phase: Literal["read", "upload"], done: int, total: int) -> None:
                 if phase not in tasks:
                     tasks[phase] = progress.add_task(self.words(f"progress.{phase}"), total=total)
                 progress.update(tasks[phase], completed=done, total=total)
 
-            yield tell
+            yield show
 
     @contextmanager
-    def syncs_done(self) -> Iterator[Callable[[SyncState], None]]:
-        """A bar per model that is being looked at, while a terminal syncs."""
+    def sync_progress(self) -> Iterator[Callable[[SyncState], None]]:
+        """A progress bar per model that is being synced, on a terminal."""
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[phase]}"))
-        with Progress(*columns, console=self._out, disable=not self._moves, transient=True) as progress:
+        with Progress(*columns, console=self._out, disable=not self._has_progress, transient=True) as progress:
             tasks: dict[str, TaskID] = {}
 
-            def tell(state: SyncState) -> None:
-                for model, one in state.models.items():
+            def show(state: SyncState) -> None:
+                for model, sync in state.models.items():
                     if model not in tasks:
                         tasks[model] = progress.add_task(model, total=None, phase="")
-                    total = 1.0 if one.phase_share is not None else None
-                    phase = one.phase or self.words("progress.waiting")
-                    progress.update(tasks[model], completed=one.phase_share or 0.0, total=total, phase=phase)
+                    total = 1.0 if sync.phase_share is not None else None
+                    phase = sync.phase or self.words("progress.waiting")
+                    progress.update(tasks[model], completed=sync.phase_share or 0.0, total=total, phase=phase)
 
-            yield tell
+            yield show
 
 
 def plain(text: str) -> str:
-    """`text` without what would steer the terminal: reasons may quote other people's files."""
-    return "".join(one if one.isprintable() or one == "\n" else "�" for one in text)
+    """`text` without control characters for the terminal: reasons may quote third-party files."""
+    return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)
 
 
 def local_time(moment: datetime | None) -> str:
-    """To the second, in this machine's time zone."""
+    """The time to the second in this machine's time zone; empty for None."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else ""
 
 
 def megabytes(size: int) -> str:
-    """A size in bytes as MB, to a tenth."""
+    """A size in bytes as MB, with one decimal."""
     return f"{size / MB:.1f}"
 
 
 def details(fields: Mapping[str, Any]) -> str:
-    """`a=1, b=2` of what there is."""
+    """The fields that are not None, as `a=1, b=2`."""
     return ", ".join(f"{name}={value}" for name, value in fields.items() if value is not None)

@@ -1,4 +1,4 @@
-"""What the command line has to know: where the sidecar is, or else the store."""
+"""The settings of the command line: the addresses of the sidecar and the store."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 
 class CliSettings(CommonSettings):
-    """The sidecar's settings that the command line shares, and its own."""
+    """The settings that the command line shares with the sidecar, and its own."""
 
     sync_url: str = Field(
         default="",
         pattern=r"^(https?://[^/]+.*)?$",
-        description="Where the command line finds the sidecar; without it, on this machine.",
+        description="URL of the sidecar for the command line; default: this machine.",
     )
     sync_port: int = Field(default=3002, ge=0, le=65535, description="Port of the sidecar; 0: none.")
 
     @property
     def url(self) -> str | None:
-        """Where the sidecar answers; None where it has no port."""
+        """The URL of the sidecar; None if it has no port."""
         if self.sync_url:
             return self.sync_url.rstrip("/")
         return f"http://127.0.0.1:{self.sync_port}" if self.sync_port else None
 
 
 def read_settings(kind: type[SettingsT]) -> SettingsT:
-    """The settings. Raises CliError when one of them is wrong."""
+    """The settings. Raises CliError if a setting is invalid."""
     try:
         return read(kind)
     except SystemExit as error:
@@ -42,7 +42,7 @@ def read_settings(kind: type[SettingsT]) -> SettingsT:
 
 
 def is_here(url: str) -> bool:
-    """Whether `url` leads to this machine."""
+    """Whether the host of `url` is this machine."""
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ip_address(host).is_loopback

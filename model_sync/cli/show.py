@@ -1,4 +1,4 @@
-"""How the store's state looks to people."""
+"""Tables of the store's state, for people."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Mapping, Sequence
 
 from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.quarantine import Quarantined
-from model_sync.admin.status import ModelStatus, StoreStatus
+from bunriwiki.model_store.status import StoredModelStatus, StoredVersion, StoreStatus
 from model_sync.cli.screen import Screen, details, local_time, megabytes
 from model_sync.syncing.requests import Outcome
 
-IN_MORE = ("generation", "previous", "source", "workers", "forced", "reason")  # what a line of the history has no column for
+IN_DETAILS = ("generation", "previous", "source", "workers", "forced", "reason")  # fields of an event without a column
 
 
 def show_status(screen: Screen, status: StoreStatus) -> None:
     words = screen.words
     columns = ("model", "serving", "since", "previous", "preparing", "pinned", "held", "workers", "sync")
-    screen.table(columns, [_model(one, screen) for one in status.models])
-    versions = [_version(one, number, screen) for one in status.models for number in range(len(one.versions))]
+    screen.table(columns, [_model(model, screen) for model in status.models])
+    versions = [_version(model, stored, screen) for model in status.models for stored in model.versions]
     if versions:
         screen.say("")
         screen.table(("model", "version", "size", "published", "state"), versions)
-    quarantined = [one for model in status.models for one in model.quarantined]
+    quarantined = [entry for model in status.models for entry in model.quarantined]
     if quarantined:
         screen.say("")
         show_quarantine(screen, quarantined)
     workers = [
-        (one.model, worker.worker, worker.state, worker.serving or "", megabytes(worker.rss), details(worker.errors))
-        for one in status.models
-        for worker in one.workers
+        (model.name, worker.name, worker.state, worker.serving or "", megabytes(worker.rss_bytes), details(worker.errors))
+        for model in status.models
+        for worker in model.workers
     ]
     if workers:
         screen.say("")
-        screen.table(("model", "worker", "state", "serving", "memory", "more"), workers)
+        screen.table(("model", "worker", "state", "serving", "memory", "errors"), workers)
     screen.say("")
     sidecar = status.sidecar
     if sidecar is None:
@@ -42,9 +42,9 @@ def show_status(screen: Screen, status: StoreStatus) -> None:
         screen.say(words("status.sidecar", pid=sidecar.pid, host=sidecar.host, since=local_time(sidecar.since)))
     else:
         screen.say(words("status.dead", pid=sidecar.pid, host=sidecar.host), "yellow")
-    for one in status.models:
-        if one.sync and one.sync.reason:
-            screen.say(f"{one.model}: {one.sync.reason}")
+    for model in status.models:
+        if model.sync and model.sync.reason:
+            screen.say(f"{model.name}: {model.sync.reason}")
     for problem in sidecar.problems if sidecar else ():
         screen.say(words("status.problem", problem=problem), "yellow")
 
@@ -52,56 +52,55 @@ def show_status(screen: Screen, status: StoreStatus) -> None:
 def show_quarantine(screen: Screen, quarantined: Sequence[Quarantined]) -> None:
     screen.table(
         ("model", "version", "since", "reason"),
-        [(one.model, one.version, local_time(one.at), one.reason) for one in quarantined],
+        [(entry.model, entry.version, local_time(entry.at), entry.reason) for entry in quarantined],
     )
 
 
 def show_history(screen: Screen, events: Sequence[Event]) -> None:
     rows = [
         (
-            local_time(one.at),
-            one.kind,
-            one.model,
-            one.version or "",
-            one.by or "",
-            details(one.model_dump(include=set(IN_MORE))),
+            local_time(event.at),
+            event.kind,
+            event.model,
+            event.version or "",
+            event.by or "",
+            details(event.model_dump(include=set(IN_DETAILS))),
         )
-        for one in events
+        for event in events
     ]
-    screen.table(("time", "what", "model", "version", "by", "more"), rows)
+    screen.table(("time", "event", "model", "version", "by", "details"), rows)
 
 
 def show_outcomes(screen: Screen, outcomes: Mapping[str, Outcome]) -> None:
-    rows = [(one.model, one.status, one.version or "", one.reason or "") for one in outcomes.values()]
+    rows = [(outcome.model, outcome.status, outcome.version or "", outcome.reason or "") for outcome in outcomes.values()]
     screen.table(("model", "status", "version", "reason"), rows)
 
 
-def _model(one: ModelStatus, screen: Screen) -> tuple[str, ...]:
-    answering = Counter(worker.serving or worker.state for worker in one.workers)
-    look = f"{one.sync.phase or one.sync.status or ''} {local_time(one.sync.synced_at)}".strip() if one.sync else ""
+def _model(model: StoredModelStatus, screen: Screen) -> tuple[str, ...]:
+    answering = Counter(worker.serving or worker.state for worker in model.workers)
+    sync = f"{model.sync.phase or model.sync.status or ''} {local_time(model.sync.synced_at)}".strip() if model.sync else ""
     return (
-        one.model,
-        one.serving.version if one.serving else screen.words("status.fallback"),
-        local_time(one.serving.since) if one.serving else "",
-        one.previous.version if one.previous else "",
-        one.preparing.version if one.preparing else "",
-        screen.words("status.yes") if one.pinned else "",
-        ", ".join(one.held),
+        model.name,
+        model.serving.version if model.serving else screen.words("status.fallback"),
+        local_time(model.serving.since) if model.serving else "",
+        model.previous.version if model.previous else "",
+        model.preparing.version if model.preparing else "",
+        screen.words("status.yes") if model.pinned else "",
+        ", ".join(model.held),
         ", ".join(f"{number} × {version}" for version, number in sorted(answering.items())),
-        look,
+        sync,
     )
 
 
-def _version(one: ModelStatus, number: int, screen: Screen) -> tuple[str, ...]:
-    stored = one.versions[number]
-    targets = {"serving": one.serving, "previous": one.previous, "preparing": one.preparing}
+def _version(model: StoredModelStatus, stored: StoredVersion, screen: Screen) -> tuple[str, ...]:
+    targets = {"serving": model.serving, "previous": model.previous, "preparing": model.preparing}
     states = [name for name, target in targets.items() if target and target.version == stored.version]
-    states += ["held"] if stored.version in one.held else []
-    states += ["quarantined"] if any(bad.version == stored.version for bad in one.quarantined) else []
+    states += ["held"] if stored.version in model.held else []
+    states += ["quarantined"] if any(entry.version == stored.version for entry in model.quarantined) else []
     return (
-        one.model,
+        model.name,
         stored.version,
-        megabytes(stored.bytes),
-        local_time(stored.published),
+        megabytes(stored.size_bytes),
+        local_time(stored.published_at),
         ", ".join(screen.words(f"state.{state}") for state in states),
     )

@@ -1,4 +1,4 @@
-"""Doing something that takes long while a person is told how far it is."""
+"""Waits for long work, and shows its progress meanwhile."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-TELL_EVERY = 0.3  # seconds
-ENDING = 20.0  # seconds for the work to come to an end
+PROGRESS_SECONDS = 0.3  # between two calls of `progress`
+ENDING_SECONDS = 20.0  # that interrupted work has to end
 
 ResultT = TypeVar("ResultT")
 
 
-def while_it_runs(
-    work: Callable[[], ResultT], meanwhile: Callable[[], None], stopping: threading.Event | None = None
+def run_with_progress(
+    work: Callable[[], ResultT], progress: Callable[[], None], stopping: threading.Event | None = None
 ) -> ResultT:
-    """What `work` returns or raises, from a thread; `meanwhile` is called again and again in this one.
+    """Run `work` in a thread, return or raise its result, and call `progress` repeatedly in this thread.
 
-    When this one is interrupted, `stopping` is set, and the work has a moment to end; without it the work is left alone.
+    If this thread is interrupted, `stopping` is set and the work gets `ENDING_SECONDS` to end; without it, it is abandoned.
     """
     future: Future[ResultT] = Future()
 
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # it is raised again below
+        except BaseException as error:  # raised again below
             future.set_exception(error)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
         while thread.is_alive():
-            thread.join(TELL_EVERY)
-            meanwhile()
+            thread.join(PROGRESS_SECONDS)
+            progress()
     except BaseException:
         if stopping:
             stopping.set()
-            thread.join(ENDING)
+            thread.join(ENDING_SECONDS)
         raise
     return future.result()

@@ -1,4 +1,4 @@
-"""All that the command line says by itself, in English and in Korean: `words.yaml` has the texts side by side."""
+"""The command line's own texts, in English and in Korean: `words.yaml` has them side by side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LANGUAGES = ("en", "ko")
 
 
 class Words:
-    """What is said under a key, in one language: `words("pin.done", model="yolo", version="v1")`."""
+    """The text of a key in one language: `words("pin.done", model="yolo", version="v1")`."""
 
     def __init__(self, language: str) -> None:
         texts: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
@@ -22,10 +22,10 @@ class Words:
 
 
 def language(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
-    """The language that `--lang` names, or else the locale; English where neither does."""
-    for number, one in enumerate(arguments):
-        chosen = one.removeprefix("--lang=") if one.startswith("--lang=") else ""
-        if one == "--lang":
+    """The language from `--lang`, or else from the locale; English by default."""
+    for number, argument in enumerate(arguments):
+        chosen = argument.removeprefix("--lang=") if argument.startswith("--lang=") else ""
+        if argument == "--lang":
             chosen = "".join(arguments[number + 1 : number + 2])
         if chosen in LANGUAGES:
             return chosen

@@ -1,7 +1,7 @@
-"""A version in a sandbox, that answers what it is asked: `runners/evaluation.py` at the other end of a pair of sockets.
+"""Runs a version in a sandbox and sends it inputs: `runners/evaluation.py` answers at the other end of a socket pair.
 
-The pair has no address: nobody else can reach it. What comes back is other people's: it is bounded in size and time before it
-is read, decoded into typed answers, and held to the manifest (`checks.py`).
+A socket pair has no address, so no other process can connect to it. The answers are untrusted: their size and time are bounded
+before they are read, they are decoded into typed answers, and these are validated against the manifest (`checks.py`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bunriwiki.artifacts.answers import Answers, Classification, Detections
+from bunriwiki.artifacts.answers import Answers
 from bunriwiki.artifacts.manifest import Manifest
+from bunriwiki.artifacts.models import SPECS
 from bunriwiki.ipc.frames import PROBE, AnswersDecoder, BatchError, BrokenFrameError, CutFrameError, batch_frame, receive
 from model_sync.errors import (
     ImportCrashedError,
@@ -32,31 +33,25 @@ from model_sync.evaluation.report import Answer
 from model_sync.sandbox.output import printable
 from model_sync.sandbox.run import Limits, run_sandboxed
 
-MAX_BYTES = 2**21  # of a frame: eight photos with as many boxes as are looked at take half of it
-ANSWER_SECONDS = 120.0  # that a batch may take: it has the lowest priority on a machine that may be busy
-ENDING = 5.0  # seconds from the end of the connection to that of the process
-POLL_SECONDS = 0.1  # seconds between two looks at whether the sidecar ends
-
-DECODERS: dict[str, AnswersDecoder[Any]] = {
-    "yolo": AnswersDecoder(Detections),
-    "kcbert": AnswersDecoder(Classification),
-    "sentiment": AnswersDecoder(Classification),
-}
+MAX_BYTES = 2**21  # of a frame; the answers to eight photos with MAX_BOXES boxes each take half of it
+ANSWER_SECONDS = 120.0  # that a batch may take: the sandbox has the lowest priority on a machine that may be busy
+EXIT_SECONDS = 5.0  # that the process may take to exit after its connection ended
+POLL_SECONDS = 0.1  # between two checks whether the sidecar is shutting down
 
 
 @dataclass(frozen=True, slots=True)
 class VersionFolder:
-    """A version on disk."""
+    """A version on disk: its folder, and the manifest in it."""
 
     folder: Path
     manifest: Manifest
 
 
 @dataclass(frozen=True, slots=True)
-class Sandboxes:
-    """How versions are held: the data plane's interpreter, the folder to write below, and the limits of each.
+class SandboxSettings:
+    """How versions run: the data plane's interpreter, the folder below which they write, and the limits of each process.
 
-    The limit of seconds is over the whole evaluation.
+    The limit of seconds applies to the whole evaluation.
     """
 
     python: Path
@@ -65,45 +60,49 @@ class Sandboxes:
     stopping: threading.Event
 
 
-class TooLongError(ImportCrashedError):
-    """The evaluation as a whole took too long, whoever is asked at its end."""
+class EvaluationTimeoutError(ImportCrashedError):
+    """The evaluation as a whole took too long, whichever version was answering at that moment."""
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
-    """When the evaluation has to be over, and whether the sidecar ends."""
+class Deadline:
+    """When the evaluation must be finished, as `time.monotonic()`, and whether the sidecar is shutting down."""
 
     end: float
     seconds: float
     stopping: threading.Event
 
     @classmethod
-    def start(cls, seconds: float, stopping: threading.Event) -> Clock:
+    def start(cls, seconds: float, stopping: threading.Event) -> Deadline:
+        """A deadline in so many seconds from now."""
         return cls(time.monotonic() + seconds, seconds, stopping)
 
 
 class AnsweringVersion:
-    """Answers batches. Raises RejectedError where it does not answer as it has to, ImportCrashedError where it dies, hangs, or
-    the evaluation takes too long, ImportEnvironmentError where this machine is at fault, SyncCancelledError."""
+    """A version in a sandbox that answers batches.
 
-    def __init__(self, manifest: Manifest, connection: socket.socket, ended: Future[Any], clock: Clock) -> None:
+    Its methods raise RejectedError if an answer is invalid; ImportCrashedError if the process crashes, hangs, or the evaluation
+    takes too long; ImportEnvironmentError if the environment is at fault; SyncCancelledError.
+    """
+
+    def __init__(self, manifest: Manifest, connection: socket.socket, process: Future[Any], deadline: Deadline) -> None:
         self._manifest = manifest
-        self._decoder = DECODERS[manifest.model]
+        self._decoder: AnswersDecoder[Answer] = AnswersDecoder(SPECS[manifest.model].answer)
         self._connection = connection
         self._connection.setblocking(False)
-        self._ended = ended
-        self._clock = clock
+        self._process = process
+        self._deadline = deadline
 
     def wait_until_ready(self) -> None:
-        """Wait until it is loaded and warm."""
+        """Wait until the version is loaded and warmed up."""
         if self._exchange(PROBE, math.inf):
-            raise RejectedError("it answered before it was asked")
+            raise RejectedError("it sent an answer before a request")
 
-    def ask(self, inputs: Sequence[Any]) -> tuple[list[Answer], float]:
-        """An answer per input, in order, and the milliseconds from the question to the last byte of the answer."""
-        question = batch_frame(self._manifest.version, inputs)
+    def answer(self, inputs: Sequence[Any]) -> tuple[list[Answer], float]:
+        """An answer per input, in order, and the milliseconds from sending the batch to the last byte of the answers."""
+        request = batch_frame(self._manifest.version, inputs)
         started = time.perf_counter()
-        content = self._exchange(question, ANSWER_SECONDS)
+        content = self._exchange(request, ANSWER_SECONDS)
         took = 1000 * (time.perf_counter() - started)
         try:
             answers: Answers[Any] = self._decoder.decode(content)
@@ -113,46 +112,47 @@ class AnsweringVersion:
             raise RejectedError(printable(str(error))) from None
         return check_answers(answers.results, len(inputs), self._manifest), took
 
-    def _exchange(self, question: bytes | bytearray, seconds: float) -> Any:
-        """The content of the frame that answers the frame `question`."""
-        stream = _Stream(self._connection, self._clock, seconds)
+    def _exchange(self, request: bytes | bytearray, seconds: float) -> Any:
+        """Send the frame `request`, and return the content of the frame that answers it."""
+        stream = _Stream(self._connection, self._deadline, seconds)
         try:
-            if stream.has_come() and receive(stream, MAX_BYTES) is not None:
-                raise RejectedError("it answered before it was asked")
-            stream.send(question)
+            if stream.is_readable() and receive(stream, MAX_BYTES) is not None:
+                raise RejectedError("it sent an answer before a request")
+            stream.send(request)
             content = receive(stream, MAX_BYTES)
         except (CutFrameError, ConnectionError):
             content = None
         except BrokenFrameError as error:
             raise RejectedError(printable(str(error))) from None
         if content is None:
-            self._say_why_it_ended()
+            self._raise_why_it_ended()
         return content
 
-    def _say_why_it_ended(self) -> None:
+    def _raise_why_it_ended(self) -> None:
         try:
-            self._ended.result(ENDING)
-        except (
-            ReportedEnvironmentError
-        ) as error:  # it has nothing to say of this machine, and other people's code may say anything
+            self._process.result(EXIT_SECONDS)
+        except ReportedEnvironmentError as error:  # not credible: our program reports none, so third-party code did
             raise ImportCrashedError(f"the import ended: {error}") from error
         except TimeoutError:
             raise ImportCrashedError("the import closed its connection") from None
-        raise ImportCrashedError("the import ended before it had answered")
+        raise ImportCrashedError("the import ended before it answered")
 
 
 class _Stream:
-    """A socket that does not block, read and written until a deadline, or until the sidecar ends."""
+    """A non-blocking socket, read and written for at most `seconds`, until the deadline, or until the sidecar shuts down.
 
-    def __init__(self, connection: socket.socket, clock: Clock, seconds: float) -> None:
+    Raises ImportCrashedError, EvaluationTimeoutError and SyncCancelledError respectively.
+    """
+
+    def __init__(self, connection: socket.socket, deadline: Deadline, seconds: float) -> None:
         self._connection = connection
-        self._clock = clock
+        self._deadline = deadline
         self._seconds = seconds
         self._end = time.monotonic() + seconds
 
-    def has_come(self) -> bool:
-        """Whether there is something to read, or the end."""
-        return self._is_there(select.POLLIN, 0)
+    def is_readable(self) -> bool:
+        """Whether bytes have arrived, or the end of the stream."""
+        return self._poll(select.POLLIN, 0)
 
     def recv(self, size: int, /) -> bytes:
         self._wait(select.POLLIN)
@@ -163,58 +163,58 @@ class _Stream:
         return self._connection.recv_into(buffer)
 
     def send(self, data: bytes | bytearray) -> None:
-        """All of it."""
+        """Send all of `data`."""
         rest = memoryview(data)
         while rest:
             self._wait(select.POLLOUT)
             rest = rest[self._connection.send(rest) :]
 
     def _wait(self, event: int) -> None:
-        there = False
-        while not there:  # time is looked at before each part of a frame: parts may come for ever
-            if self._clock.stopping.is_set():
+        ready = False
+        while not ready:  # the time is checked before each part of a frame: parts may arrive without end
+            if self._deadline.stopping.is_set():
                 raise SyncCancelledError
             now = time.monotonic()
-            if now > self._clock.end:
-                raise TooLongError(f"the import was not done after {self._clock.seconds:g} s")
+            if now > self._deadline.end:
+                raise EvaluationTimeoutError(f"the import did not finish within {self._deadline.seconds:g} s")
             if now > self._end:
                 raise ImportCrashedError(f"the import did not answer within {self._seconds:g} s")
-            there = self._is_there(event, POLL_SECONDS)
+            ready = self._poll(event, POLL_SECONDS)
 
-    def _is_there(self, event: int, seconds: float) -> bool:
+    def _poll(self, event: int, seconds: float) -> bool:
         poll = select.poll()
         poll.register(self._connection, event)
         return bool(poll.poll(1000 * seconds))
 
 
 @contextlib.contextmanager
-def answering(version: VersionFolder, name: str, sandboxes: Sandboxes, clock: Clock) -> Iterator[AnsweringVersion]:
-    """The version, loaded and warm, in a process of its own that ends with the `with`.
+def answering(version: VersionFolder, name: str, settings: SandboxSettings, deadline: Deadline) -> Iterator[AnsweringVersion]:
+    """The version, loaded and warmed up, in a process of its own, which is killed at the end of the `with`.
 
-    It may read nothing but the version's folder and our code, and write nothing but to its own folder `name`. Raises what
-    `AnsweringVersion` does.
+    The process may read the version's folder and our code only, and write to a new folder `name` in the scratch folder only.
+    Raises what the methods of `AnsweringVersion` raise.
     """
-    scratch = sandboxes.scratch / name
+    scratch = settings.scratch / name
     scratch.mkdir()
     ours, theirs = socket.socketpair()
     ending = threading.Event()
 
     def run() -> None:
-        program: list[str | Path] = [sandboxes.python, "-m", "runners.evaluation", version.manifest.model, version.folder]
-        with theirs:  # our copy is closed when the process has ended, which ends the connection
+        program: list[str | Path] = [settings.python, "-m", "runners.evaluation", version.manifest.model, version.folder]
+        with theirs:  # our copy is closed when the process has ended, which closes the connection
             run_sandboxed(
                 [*program, "--fd", str(theirs.fileno())],
                 writable=scratch,
                 readable=[version.folder],
-                limits=replace(sandboxes.limits, seconds=math.inf),  # the clock is over both processes
+                limits=replace(settings.limits, seconds=math.inf),  # the deadline covers both processes
                 stopping=ending,
                 keep=(theirs.fileno(),),
             )
 
     with ours, ThreadPoolExecutor(1, thread_name_prefix=f"evaluation of the {name} version") as thread:
         try:
-            one = AnsweringVersion(version.manifest, ours, thread.submit(run), clock)
-            one.wait_until_ready()
-            yield one
+            running = AnsweringVersion(version.manifest, ours, thread.submit(run), deadline)
+            running.wait_until_ready()
+            yield running
         finally:
             ending.set()

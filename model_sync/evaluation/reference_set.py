@@ -1,4 +1,4 @@
-"""The deployment's reference set: what versions are asked, and what is right."""
+"""The deployment's reference set: labelled inputs that every version is evaluated on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bunriwiki.artifacts.golden_inputs import spread
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.manifest import DamagedArtifactError
 from bunriwiki.artifacts.reference import (
@@ -19,53 +20,54 @@ from bunriwiki.artifacts.reference import (
 )
 from model_sync.errors import ImportEnvironmentError
 from model_sync.evaluation.gates import Truth
-from model_sync.importing.compilers.golden_inputs import spread
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceSet:
-    """`truth` never leaves this process; the inputs do."""
+    """The set in `folder`. Sandboxed programs receive its inputs only: the labels in `truth` never leave this process."""
 
     folder: Path
     truth: Truth
 
     @classmethod
     def read(cls, model: str, folder: Path) -> ReferenceSet:
-        """Raises ImportEnvironmentError."""
+        """Read the set of `model` in `folder`. Raises ImportEnvironmentError."""
         try:
             truth: Truth = read_reference_photos(folder) if model == "yolo" else read_reference_texts(folder)
         except DamagedArtifactError as error:
-            raise ImportEnvironmentError(f"the reference set cannot be used: {error}") from error
+            raise ImportEnvironmentError(f"the reference set cannot be read: {error}") from error
         return cls(folder, truth)
 
     def inputs(self, positions: Sequence[int]) -> list[Any]:
-        """The inputs at these places. Photos are read only now: all of them may not fit into memory. Raises
-        ImportEnvironmentError."""
+        """The inputs at these positions. Photos are read here, because all of them may not fit into memory.
+
+        Raises ImportEnvironmentError.
+        """
         try:
             return [
                 Photo(data=(self.folder / sample.image).read_bytes()) if isinstance(sample, ReferencePhoto) else sample.text
                 for sample in (self.truth[position] for position in positions)
             ]
         except OSError as error:
-            raise ImportEnvironmentError(f"the reference set cannot be used: {error}") from error
+            raise ImportEnvironmentError(f"the reference set cannot be read: {error}") from error
 
-    def write_questions(self, folder: Path) -> None:
-        """Write what golden samples are made of where a version brings none: a reference set of some inputs, without labels.
+    def write_unlabelled(self, folder: Path) -> None:
+        """Write a reference set of some of the inputs without labels, from which a compiler records golden samples.
 
-        To make them may run other people's code, which could note labels for later. So neither the order nor the name of a
-        photo tells any. Raises ImportEnvironmentError, OSError.
+        Recording may run third-party code, which could store labels for later. So neither the order of the inputs nor the names
+        of photos reveal their labels. Raises ImportEnvironmentError, OSError.
         """
         chosen = spread(range(len(self.truth)), lambda position: _class(self.truth[position]))
-        questions: dict[str, ReferenceText | ReferencePhoto] = {}
-        for asked in self.inputs(chosen):
-            data = asked.data if isinstance(asked, Photo) else asked.encode()
+        samples: dict[str, ReferenceText | ReferencePhoto] = {}
+        for given in self.inputs(chosen):
+            data = given.data if isinstance(given, Photo) else given.encode()
             name = hashlib.sha256(data).hexdigest()
-            if isinstance(asked, Photo):
+            if isinstance(given, Photo):
                 (folder / name).write_bytes(data)
-                questions[name] = ReferencePhoto(image=name, objects=())
+                samples[name] = ReferencePhoto(image=name, objects=())
             else:
-                questions[name] = ReferenceText(text=asked, label="")
-        write_reference(folder, [questions[name] for name in sorted(questions)])
+                samples[name] = ReferenceText(text=given, label="")
+        write_reference(folder, [samples[name] for name in sorted(samples)])
 
 
 def _class(sample: ReferenceText | ReferencePhoto) -> str:

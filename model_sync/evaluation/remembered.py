@@ -1,4 +1,4 @@
-"""Answers to the reference set that are known already: what serves was new once, and answered it then."""
+"""Caches answers to the reference set: the serving version answered it when it was evaluated as a candidate."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ Answers = tuple[Answer, ...]
 
 
 class RememberedAnswers:
-    """Of each model, the answers of the versions that were evaluated last. Safe to use from many threads."""
+    """The answers of the versions that took part in the last evaluation of each model. Thread-safe."""
 
     def __init__(self) -> None:
-        self._changing = threading.Lock()
+        self._lock = threading.Lock()
         self._answers: dict[str, dict[str, Answers]] = {}
 
     def of(self, model: str, key: str) -> Answers | None:
-        """The answers that are kept under `key`."""
-        with self._changing:
+        """The answers of `model` that are kept under `key`; None if there are none."""
+        with self._lock:
             return self._answers.get(model, {}).get(key)
 
     def keep(self, model: str, answers: Mapping[str, Answers]) -> None:
-        """Keep these, by key, and no others of this model."""
-        with self._changing:
+        """Keep these answers, by key, in place of all others of this model."""
+        with self._lock:
             self._answers[model] = dict(answers)

@@ -1,4 +1,4 @@
-"""What a version did beside the one that serves: `evaluation.py` writes it down, the gates judge it."""
+"""The report of an evaluation: `evaluate.py` makes it, the gates judge it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ Answer = Classification | Detections
 
 @dataclass(frozen=True, slots=True)
 class EvaluationReport:
-    """A version of one model beside the one that serves.
+    """The answers and latencies of a candidate, compared with those of the serving version.
 
-    `golden` says how the answers to golden samples differ from the original's, None for one that agrees. `reference` are the
-    answers to the reference set in its order, asked for in batches, and `serving` those of the serving version. `alone` are the
-    answers to the inputs at `positions` of the reference set, asked for one at a time. `milliseconds` are what the version and
-    the serving one took for the same input alone, pair by pair.
+    golden: for each golden sample, how the candidate's answer differs from the original's; None if it agrees.
+    reference: the candidate's answers to the reference set, in its order, requested in batches.
+    serving: the same of the serving version.
+    positions, alone: the candidate's answers to the inputs at these positions of the reference set, requested one at a time.
+    milliseconds: for some of these inputs, the latency of the candidate and of the serving version.
     """
 
     golden: tuple[str | None, ...]

@@ -1,4 +1,4 @@
-"""From what a data scientist publishes to a version that the data plane serves.
+"""Imports what a data scientist publishes: fetches, compiles and evaluates it, up to a folder that the data plane can serve.
 
-Importing this package costs nothing; a compiler in it brings torch, ultralytics, transformers or mlflow with it.
+Importing this package is cheap; each compiler in it imports torch, ultralytics, transformers or mlflow.
 """

@@ -1,4 +1,4 @@
-"""What kind of artifact a folder holds, by its content and by the model that it is for. Nothing in it is loaded here."""
+"""Recognizes the kind of artifact in a published folder, by its content and its model. Nothing in it is loaded here."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import yaml
 from bunriwiki.artifacts.manifest import MANIFEST
 from model_sync.errors import RejectedError
 
-DEPTH = 4  # levels of folders that are looked into: MLflow puts a model's files some levels down
-STATES = (".pt", ".pth", ".safetensors")
-PREFERRED = "best.pt"  # ultralytics writes it beside last.pt
+MAX_DEPTH = 4  # levels of folders that are searched: MLflow stores a model's files some levels down
+WEIGHTS = (".pt", ".pth", ".safetensors")
+PREFERRED = "best.pt"  # ultralytics writes best.pt and last.pt
 CLASSIFIERS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 TOKENIZERS = ("tokenizer.json", "vocab.txt")
 
 ACCEPTED = {
-    "yolo": "a .pt checkpoint of ultralytics, a state dict (.pt, .pth or .safetensors) with its model's YAML beside it, "
+    "yolo": "a .pt checkpoint of ultralytics, a state dict (.pt, .pth or .safetensors) with its model's YAML, "
     "or an .onnx that ultralytics exported with dynamic=True",
     "kcbert": "a Hugging Face folder (config.json, model.safetensors or pytorch_model.bin, tokenizer.json or vocab.txt), "
     "or an .onnx export of one with its config.json and tokenizer",
@@ -29,14 +29,14 @@ ACCEPTED = {
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A folder in the format of `bunriwiki/artifacts/` already."""
+    """A precompiled version: a folder in the format of `bunriwiki/artifacts/`."""
 
     folder: Path
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorWeights:
-    """A checkpoint of ultralytics, or a state dict of the model that the YAML `architecture` describes."""
+    """A checkpoint of ultralytics, or a state dict of the model that the YAML file `architecture` describes."""
 
     file: Path
     architecture: Path | None
@@ -51,7 +51,7 @@ class DetectorGraph:
 
 @dataclass(frozen=True, slots=True)
 class ClassifierFolder:
-    """A Hugging Face folder, and the folder where its tokenizer lies."""
+    """A Hugging Face folder, and the folder with its tokenizer."""
 
     folder: Path
     tokenizer: Path
@@ -59,7 +59,7 @@ class ClassifierFolder:
 
 @dataclass(frozen=True, slots=True)
 class ClassifierGraph:
-    """An ONNX export of a Hugging Face classifier, its `config.json`, and the folder where its tokenizer lies."""
+    """An ONNX export of a Hugging Face classifier, its `config.json`, and the folder with its tokenizer."""
 
     file: Path
     config: Path
@@ -77,18 +77,18 @@ Artifact = Compiled | DetectorWeights | DetectorGraph | ClassifierFolder | Class
 
 
 def find_artifact(model: str, folder: Path) -> Artifact:
-    """The one artifact for `model` in `folder`. Raises RejectedError when there is none, or more than one."""
+    """The artifact for `model` in `folder`. Raises RejectedError if there is none, or more than one."""
     if (folder / MANIFEST).is_file():
         return Compiled(folder)
-    found = FINDERS[model](folder, sorted(_files(folder, DEPTH)))
+    found = FINDERS[model](folder, sorted(_files(folder, MAX_DEPTH)))
     if found is None:
-        raise RejectedError(f"nothing in it is a version of {model}: that is {ACCEPTED[model]}, or a folder with {MANIFEST}")
+        raise RejectedError(f"the folder holds no version of {model}; expected {ACCEPTED[model]}, or a folder with {MANIFEST}")
     return found
 
 
 def _find_detector(folder: Path, files: list[Path]) -> Artifact | None:
     graphs = [file for file in files if file.suffix == ".onnx"]
-    weights = [file for file in files if file.suffix in STATES]
+    weights = [file for file in files if file.suffix in WEIGHTS]
     weights = [file for file in weights if file.name == PREFERRED] or weights
     found = _only(folder, [*weights, *graphs])
     if found is None or found in graphs:
@@ -107,18 +107,18 @@ def _find_classifier(folder: Path, files: list[Path]) -> Artifact | None:
     tokenizers = {file.parent for file in files if file.name in TOKENIZERS}
     tokenizer = found.parent if found.parent in tokenizers else _only(folder, tokenizers)
     if tokenizer is None:
-        raise RejectedError(f"{found.name} has no tokenizer.json or vocab.txt: without it every text would look the same")
+        raise RejectedError(f"{found.name} has no tokenizer: publish its tokenizer.json or vocab.txt with it")
     if found not in graphs:
         return ClassifierFolder(found.parent, tokenizer)
-    config = next((configs[above] for above in found.parents if above in configs), None)
+    config = next((configs[parent] for parent in found.parents if parent in configs), None)
     if config is None:
-        raise RejectedError(f"{found.name} has no config.json beside it: nothing says what its classes are called")
+        raise RejectedError(f"{found.name} has no config.json, which names its classes: publish it with it")
     return ClassifierGraph(found, config, tokenizer)
 
 
 def _find_pyfunc(folder: Path, files: list[Path]) -> Artifact | None:
     described = [file for file in files if file.name == "MLmodel"]
-    outermost = min((len(file.parents) for file in described), default=0)  # a model may hold others
+    outermost = min((len(file.parents) for file in described), default=0)  # a model may contain other models
     found = _only(folder, (file.parent for file in described if len(file.parents) == outermost))
     return Pyfunc(found) if found else None
 
@@ -139,11 +139,11 @@ def _files(folder: Path, depth: int) -> Iterable[Path]:
 
 
 def _only(folder: Path, found: Iterable[Path]) -> Path | None:
-    """The one path in `found`, or None. Raises RejectedError when there are more."""
+    """The only path in `found`, or None. Raises RejectedError if there are more."""
     paths = sorted(found)
     if len(paths) > 1:
         names = ", ".join(path.relative_to(folder).as_posix() for path in paths)
-        raise RejectedError(f"it holds more than one that could be meant ({names}): leave one")
+        raise RejectedError(f"the folder holds more than one candidate ({names}): publish one of them")
     return paths[0] if paths else None
 
 

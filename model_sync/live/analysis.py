@@ -1,4 +1,4 @@
-"""Whether a version may stay on live traffic: metrics in, a reason against it or None out."""
+"""Whether a version may keep serving live traffic: takes its metrics, returns a reason against it or None."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 
 from bunriwiki.model_store.heartbeats import Served, Shadowed
 
-DEATHS = 3  # of workers: one may have died of something else
-NOTICEABLE = 0.005  # seconds that a batch has to take longer: below, twice as long is noise
+MAX_DEATHS = 2  # of workers, which may have other causes
+MIN_SLOWDOWN = 0.005  # seconds per batch: a smaller difference is noise, whatever the ratio
 
 
 @dataclass(frozen=True, slots=True)
 class LiveLimits:
-    """What is allowed on live traffic.
+    """The limits on live traffic.
 
-    A decision takes `requests` inputs. `errors`: points of failed inputs more than the version before; `latency`: times as long
-    as it takes; `stuck`: seconds for one batch; `differences`: percent of copies answered differently.
+    `requests`: inputs that a decision requires. `errors`: percentage points that the error rate may exceed that of the previous
+    version. `latency`: maximum ratio to the latency of the previous version. `stuck`: maximum seconds for one batch.
+    `differences`: maximum percent of shadow copies that are answered differently.
     """
 
     requests: int
@@ -28,9 +29,9 @@ class LiveLimits:
 
 @dataclass(frozen=True, slots=True)
 class LiveMetrics:
-    """What a version did on live traffic, and what the one before did.
+    """What a version and the previous version (`before`) did on live traffic.
 
-    `stuck` workers do not come to an end with a batch; `deaths` are workers that died, and were started again.
+    `stuck` counts the workers that do not finish a batch; `deaths` counts the workers that died and were started again.
     """
 
     version: str
@@ -46,14 +47,14 @@ class LiveMetrics:
         if self.served.inputs:
             text += f", {_milliseconds(self.served):.1f} ms each"
         if self.served_before.inputs:
-            text += f"; before: {_milliseconds(self.served_before):.1f} ms"
+            text += f" ({self.before}: {_milliseconds(self.served_before):.1f} ms)"
         return text
 
 
 def judge(metrics: LiveMetrics, limits: LiveLimits) -> str | None:
-    """Why the version must not stay, in a sentence that says how many inputs failed; None where nothing speaks against it.
+    """Every limit that the version exceeds, and how many inputs failed, as a sentence; None if it exceeds none.
 
-    A share is judged as soon as it is known whatever the rest of `requests` inputs will be.
+    A share is compared as soon as the remaining ones of `requests` inputs cannot bring it below its limit.
     """
     reasons = [*_failures(metrics, limits), *_latency(metrics, limits), *_workers(metrics, limits), *_copies(metrics, limits)]
     if not reasons:
@@ -62,7 +63,7 @@ def judge(metrics: LiveMetrics, limits: LiveLimits) -> str | None:
 
 
 def enough(metrics: LiveMetrics, limits: LiveLimits, *, shadow: bool) -> bool:
-    """Whether both versions have answered so much that more would not change the judgement."""
+    """Whether both versions have answered the number of inputs that a decision requires."""
     counted = [metrics.served.inputs, metrics.served_before.inputs]
     if shadow:
         counted.append(metrics.shadowed.inputs)
@@ -75,8 +76,8 @@ def _failures(metrics: LiveMetrics, limits: LiveLimits) -> Iterator[str]:
     share = 100 * now.failures / max(now.inputs, limits.requests)
     if share > usual + limits.errors:
         yield (
-            f"{_percent(now.failures, now.inputs)} of the inputs failed, with {metrics.before} "
-            f"{_percent(before.failures, before.inputs)}; {limits.errors:g} points more are allowed"
+            f"{_percent(now.failures, now.inputs)} of the inputs failed "
+            f"({metrics.before}: {_percent(before.failures, before.inputs)}; allowed: {limits.errors:g} points more)"
         )
 
 
@@ -84,22 +85,22 @@ def _latency(metrics: LiveMetrics, limits: LiveLimits) -> Iterator[str]:
     now, before = metrics.served, metrics.served_before
     if min(now.inputs, before.inputs) < limits.requests or not (now.batches and before.batches):
         return
-    # A batch takes the longer the more inputs it has, but not in proportion. So this is the longest that the version before may
-    # have taken for batches of this size: another load, with other batches, is not held against the new version.
+    # A larger batch takes longer, but not proportionally. `expected` is the longest that the previous version can have taken
+    # for batches of this size, so a load with larger batches does not count against the new version.
     growth = max(1.0, (now.inputs / now.batches) / (before.inputs / before.batches))
-    mine, theirs = now.seconds / now.batches, growth * before.seconds / before.batches
-    if mine > limits.latency * theirs and mine - theirs > NOTICEABLE:
+    measured, expected = now.seconds / now.batches, growth * before.seconds / before.batches
+    if measured > limits.latency * expected and measured - expected > MIN_SLOWDOWN:
         yield (
-            f"{_milliseconds(now):.1f} ms for an input, {metrics.before} took {_milliseconds(before):.1f}; "
-            f"{limits.latency:g} times that is allowed"
+            f"an input takes {_milliseconds(now):.1f} ms "
+            f"({metrics.before}: {_milliseconds(before):.1f} ms; allowed: {limits.latency:g} times as long)"
         )
 
 
 def _workers(metrics: LiveMetrics, limits: LiveLimits) -> Iterator[str]:
     if metrics.stuck:
-        yield f"workers that are busy with one batch for more than {limits.stuck:g} s: {metrics.stuck}"
-    if metrics.deaths >= DEATHS:
-        yield f"workers that died with it: {metrics.deaths}"
+        yield f"workers busy with one batch for more than {limits.stuck:g} s: {metrics.stuck}"
+    if metrics.deaths > MAX_DEATHS:
+        yield f"workers that died: {metrics.deaths}"
 
 
 def _copies(metrics: LiveMetrics, limits: LiveLimits) -> Iterator[str]:
@@ -107,7 +108,7 @@ def _copies(metrics: LiveMetrics, limits: LiveLimits) -> Iterator[str]:
     if 100 * compared.differing / max(compared.inputs, limits.requests) > limits.differences:
         yield (
             f"{_percent(compared.differing, compared.inputs)} of {compared.inputs} copies were answered differently than by "
-            f"{metrics.before}; {limits.differences:g}% are allowed"
+            f"{metrics.before} (allowed: {limits.differences:g}%)"
         )
 
 

@@ -1,4 +1,4 @@
-"""The canary: a new version has to stand a share of the live traffic before it gets all of it."""
+"""The canary: a new version answers a share of the live traffic before it serves all of it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from model_sync.live.analysis import LiveLimits, enough, judge
 from model_sync.live.metrics_window import MetricsWindow
 from model_sync.syncing.report import Report
 
-POLL_SECONDS = 0.5  # seconds
+POLL_SECONDS = 0.5
 
 
 class CanaryRollout:
-    """Tries one model's new versions as `canary` says, for at most `seconds` each."""
+    """Tests a model's new versions on live traffic as `canary` says, for at most `seconds` each, until `stopping` is set."""
 
     def __init__(
         self,
@@ -41,35 +41,36 @@ class CanaryRollout:
         self._stopping = stopping
 
     def start_canary(self, target: Target) -> None:
-        """Have `target`, which every worker has, meet live traffic; returns when it may serve.
+        """Send live traffic to `target`, which every worker has prepared; returns when it may be activated.
 
-        With too few requests it may. Where no version of the store serves yet, or no worker lives, there is nothing to compare
-        it with, and it is not tried. Raises FailsLiveError, SupersededError and SyncCancelledError.
+        It may also be activated if there were too few requests for a decision. The canary is skipped if no version of the store
+        serves yet or no worker is alive: there is nothing to compare with. Raises FailsLiveError if the version exceeds a
+        limit, SupersededError and SyncCancelledError.
         """
         serving = self._writer.generations().of(self._model).serving
-        if serving is None or not any(one.role == self._model for one in self._writer.heartbeats.alive()):
+        if serving is None or not any(worker.role == self._model for worker in self._writer.heartbeats.alive()):
             return
         window = MetricsWindow(self._writer.heartbeats, self._model, target.version, serving.version, self._limits.stuck)
         self._writer.start_canary(self._model, target, self._canary)
-        self._watch(target, window)
+        self._monitor(target, window)
 
-    def _watch(self, target: Target, window: MetricsWindow) -> None:
-        as_what = f"as a {'shadow' if self._canary.shadow else 'canary'} on {self._canary.share:.0%} of the batches"
-        begun = time.monotonic()
+    def _monitor(self, target: Target, window: MetricsWindow) -> None:
+        mode = f"as a {'shadow' if self._canary.shadow else 'canary'} on {self._canary.share:.0%} of the batches"
+        began = time.monotonic()
         while not self._stopping.wait(POLL_SECONDS):
             if self._writer.generations().of(self._model).preparing != target:
                 raise SupersededError(f"{self._model}:{target.version} is no longer wanted")
             metrics = window.read()
-            lasted = time.monotonic() - begun
-            told = f"{target.version} {as_what} since {lasted:.0f} s: {metrics}"
-            self._report.rollout(self._model, told)
+            duration = time.monotonic() - began
+            progress = f"{target.version} {mode} for {duration:.0f} s: {metrics}"
+            self._report.rollout(self._model, progress)
             if reason := judge(metrics, self._limits):
-                seen = ", which no client saw" if self._canary.shadow else ""
-                raise FailsLiveError(f"{as_what}: {reason}, in {lasted:.0f} s{seen}")
+                effect = "; no client was affected" if self._canary.shadow else ""
+                raise FailsLiveError(f"{mode}: {reason}, in {duration:.0f} s{effect}")
             if enough(metrics, self._limits, shadow=self._canary.shadow):
-                logger.info("{} {}", self._model, told)
+                logger.info("{} {}", self._model, progress)
                 return
-            if lasted > self._seconds:
-                logger.warning("{} {}. These are too few to judge it by; it serves all the same", self._model, told)
+            if duration > self._seconds:
+                logger.warning("{} {}. Too few requests for a decision: the version is activated anyway", self._model, progress)
                 return
         raise SyncCancelledError

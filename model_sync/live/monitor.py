@@ -1,4 +1,4 @@
-"""The watch over a new version: when it fails on live traffic, the one before serves again, by itself."""
+"""The rollout monitor: if a new version fails on live traffic, it is rolled back automatically."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from model_sync.live.analysis import LiveLimits, judge
 from model_sync.live.metrics_window import MetricsWindow
 from model_sync.syncing.report import Report
 
-POLL_SECONDS = 0.5  # seconds
-AGAIN = 1.0  # seconds until going back is tried again
-SETTLED = 2.5  # seconds until the last batches are answered, and in the heartbeats
-UNKNOWN = "unknown"  # the digest of a version that came from no registry
+POLL_SECONDS = 0.5
+RETRY_SECONDS = 1.0  # until a rollback is tried again
+SETTLE_SECONDS = 2.5  # after a rollback, until the last batches are answered and counted in the heartbeats
+UNKNOWN = "unknown"  # the digest of a version that did not come from a registry
 
 
 class RolloutMonitor:
-    """Watches one model's new versions for `seconds` each, 0 for not at all, each in a thread of its own.
+    """Monitors each new version of a model for `seconds`, in a thread per version; 0 disables it.
 
-    A version that another one takes the place of, or that a person pins, is watched no longer. `fallback` is the folder of the
-    version that serves where none of the store does. `gone_back` is called when a version was taken back.
+    Monitoring ends early if another version replaces the version or an operator pins the model. `fallback` is the folder of the
+    version that serves if no version of the store does. `on_rollback` is called after a version was rolled back. `now` returns
+    the seconds since the epoch.
     """
 
     def __init__(
@@ -43,7 +44,8 @@ class RolloutMonitor:
         seconds: float,
         fallback: Path,
         stopping: threading.Event,
-        gone_back: Callable[[], object] = lambda: None,
+        on_rollback: Callable[[], object] = lambda: None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._model = model
         self._writer = writer
@@ -52,122 +54,128 @@ class RolloutMonitor:
         self._seconds = seconds
         self._fallback = fallback
         self._stopping = stopping
-        self.gone_back = gone_back
+        self.on_rollback = on_rollback
+        self._now = now
 
     def begin(self, target: Target) -> None:
-        """RolloutMonitor `target`, which every worker has, and which is to serve in the next moment. Returns at once."""
+        """Monitor `target`, which every worker has prepared and which is about to be activated. Returns at once."""
         self._start(target.version, self._writer.generations().of(self._model).serving, self._seconds)
 
     def resume(self) -> None:
-        """Go on with a watch that the end of another sidecar has cut off. Returns at once."""
-        now = self._writer.generations().of(self._model)
-        if now.serving is None or now.serving.by == "monitor" or now.held:  # what was gone back to is not watched
+        """Continue the monitoring that the end of another sidecar interrupted. Returns at once."""
+        current = self._writer.generations().of(self._model)
+        # The result of a rollback, automatic or by an operator, is not monitored.
+        if current.serving is None or current.serving.by == "monitor" or current.held:
             return
-        left = self._seconds - (datetime.now(UTC) - now.serving.since).total_seconds()
-        if left > 0 or self._is_bad(now.serving.version):
-            self._start(now.serving.version, now.previous, max(left, POLL_SECONDS))
+        left = self._seconds - (self._now() - current.serving.since.timestamp())
+        if left > 0 or self._quarantine_reason(current.serving.version):
+            self._start(current.serving.version, current.previous, max(left, POLL_SECONDS))
 
     def _start(self, version: str, before: Target | None, seconds: float) -> None:
         if not self._seconds:
             return
-        other = before.version if before else Manifest.read(self._fallback).version
-        window = MetricsWindow(self._writer.heartbeats, self._model, version, other, self._limits.stuck)
-        name = f"watch {self._model} {version}"
+        previous = before.version if before else Manifest.read(self._fallback).version
+        window = MetricsWindow(self._writer.heartbeats, self._model, version, previous, self._limits.stuck)
+        name = f"monitor {self._model} {version}"
         threading.Thread(target=self._run, args=(version, window, seconds), name=name, daemon=True).start()
 
     def _run(self, version: str, window: MetricsWindow, seconds: float) -> None:
         try:
-            self._watch(version, window, seconds)
-        except Exception:  # the version stays unwatched; that must not be silent
-            logger.exception("the watch over {} {} has ended early", self._model, version)
+            self._monitor(version, window, seconds)
+        except Exception:  # the version keeps serving without a monitor, which the log has to show
+            logger.exception("the rollout monitor of {} {} failed", self._model, version)
 
-    def _watch(self, version: str, window: MetricsWindow, seconds: float) -> None:
-        before = window.until_it_began()
-        generation, since, lasted = 0, 0.0, 0.0
+    def _monitor(self, version: str, window: MetricsWindow, seconds: float) -> None:
+        served_before = window.served_before_window()
+        generation, began, duration = 0, 0.0, 0.0
         while not self._stopping.wait(POLL_SECONDS):
-            metrics = window.read(before)
-            now = self._read()
-            if now is None or _is_about_to_serve(now, version):
+            metrics = window.read(served_before)
+            current = self._read()
+            if current is None or _is_about_to_serve(current, version):
                 continue
-            if not _serves(now, version) or now.pinned or generation not in (0, now.generation):
+            if not _serves(current, version) or current.pinned or generation not in (0, current.generation):
                 if generation:
-                    self._report.rollout(self._model, f"{version} was watched for {lasted:.0f} s, until a change: {metrics}")
+                    self._report.rollout(
+                        self._model, f"{version} was monitored for {duration:.0f} s, until it was replaced or pinned: {metrics}"
+                    )
                 return
             if not generation:
-                generation, since = now.generation, time.monotonic()
-            lasted = time.monotonic() - since
-            reason = self._is_bad(version) or judge(metrics, self._limits)
+                generation, began = current.generation, time.monotonic()
+            duration = time.monotonic() - began
+            reason = self._quarantine_reason(version) or judge(metrics, self._limits)
             if reason:
-                if self._go_back(version, f"{reason}, in {lasted:.0f} s"):
+                if self._roll_back(version, f"{reason}, in {duration:.0f} s"):
                     self._sum_up(version, reason, window)
                 return
-            if lasted > seconds:
-                self._report.rollout(self._model, f"{version} was watched for {lasted:.0f} s: {metrics}")
-                logger.info("{} {} stays after {:.0f} s on live traffic: {}", self._model, version, lasted, metrics)
+            if duration > seconds:
+                self._report.rollout(self._model, f"{version} was monitored for {duration:.0f} s: {metrics}")
+                logger.info("{} {} keeps serving after {:.0f} s on live traffic: {}", self._model, version, duration, metrics)
                 return
-            if not now.canary:  # that of the next version has the word
-                self._report.rollout(self._model, f"{version} since {lasted:.0f} s: {metrics}")
+            if not current.canary:  # otherwise the report is about the canary of the next version
+                self._report.rollout(self._model, f"{version} monitored for {duration:.0f} s: {metrics}")
 
-    def _go_back(self, version: str, reason: str) -> bool:
-        """Have the version before serve again; whether it does."""
-        now = self._read()
-        previous = now.previous if now and _serves(now, version) else None
+    def _roll_back(self, version: str, reason: str) -> bool:
+        """Promote the previous version; whether `version` no longer serves."""
+        current = self._read()
+        previous = current.previous if current and _serves(current, version) else None
         if previous is None or not self._writer.layout.version(self._model, previous.version).is_dir():
-            logger.error("{} {} should not serve, but there is no version to go back to: {}", self._model, version, reason)
-            self._report.rollout(self._model, f"{version} stays, as there is no version to go back to: {reason}")
+            logger.error("{} {} should not serve, but there is no version to roll back to: {}", self._model, version, reason)
+            self._report.rollout(self._model, f"{version} keeps serving because there is no version to roll back to: {reason}")
             return False
-        logger.error("{} goes back from {} to {}: {}", self._model, version, previous.version, reason)
-        self._report.rollout(self._model, f"{version} is taken back: {reason}")
+        logger.error("{} is rolled back from {} to {}: {}", self._model, version, previous.version, reason)
+        self._report.rollout(self._model, f"{version} is being rolled back: {reason}")
         self._put_in_quarantine(version, reason)
-        while now and _serves(now, version):
+        while current and _serves(current, version):
             try:
                 promote(self._writer, self._model, previous.version, previous.source, "monitor", instead_of=version)
             except CannotLoadError as error:
-                logger.error("{} cannot go back: {}", self._model, error)
-                self._report.rollout(self._model, f"{version} stays, as {previous.version} cannot be loaded: {reason}")
+                logger.error("{} cannot be rolled back: {}", self._model, error)
+                self._report.rollout(
+                    self._model, f"{version} keeps serving because {previous.version} cannot be loaded: {reason}"
+                )
                 return False
             except (PromotionError, OSError, GenerationError) as error:  # another version was wanted, or the disk is full
-                logger.error("{} has not gone back yet: {}", self._model, error)
-                if self._stopping.wait(AGAIN):
+                logger.error("{} is not rolled back yet: {}", self._model, error)
+                if self._stopping.wait(RETRY_SECONDS):
                     return False
-            now = self._read() or now
-        self._report.rollout(self._model, f"{version} was taken back: {reason}")
-        self.gone_back()
+            current = self._read() or current
+        self._report.rollout(self._model, f"{version} was rolled back: {reason}")
+        self.on_rollback()
         return True
 
     def _sum_up(self, version: str, reason: str, window: MetricsWindow) -> None:
-        """Say what clients saw of a version in the end: some were answered by it until it was taken back."""
-        self._stopping.wait(SETTLED)
-        all_of_it = window.read().served
-        seen = f"When it was, {all_of_it.failures} of {all_of_it.inputs} inputs had failed"
-        logger.info("{} {} was taken back. {}", self._model, version, seen)
-        self._report.rollout(self._model, f"{version} was taken back: {reason}. {seen}")
+        """Report all failures: the version answered requests until the rollback was complete."""
+        self._stopping.wait(SETTLE_SECONDS)
+        served = window.read().served
+        total = f"Until the rollback, {served.failures} of {served.inputs} inputs had failed"
+        logger.info("{} {} was rolled back. {}", self._model, version, total)
+        self._report.rollout(self._model, f"{version} was rolled back: {reason}. {total}")
 
     def _put_in_quarantine(self, version: str, reason: str) -> None:
         digest = registry_digest(self._writer.layout.version(self._model, version)) or UNKNOWN
-        one = Quarantined(model=self._model, version=version, digest=digest, reason=reason, at=datetime.now(UTC))
+        quarantined = Quarantined(model=self._model, version=version, digest=digest, reason=reason, at=datetime.now(UTC))
         try:
-            self._writer.put_in_quarantine(one, "monitor")
-        except OSError as error:  # a full disk: it does not serve on all the same
+            self._writer.put_in_quarantine(quarantined, "monitor")
+        except OSError as error:  # a full disk must not prevent the rollback
             logger.error("{} {} cannot be put into quarantine: {}", self._model, version, error)
 
-    def _is_bad(self, version: str) -> str | None:
-        """Why it was quarantined: by a watch that did not come to the end of going back."""
+    def _quarantine_reason(self, version: str) -> str | None:
+        """Why the version is in quarantine, by a monitor that did not complete its rollback; None if it is not."""
         found = self._writer.quarantine.find(self._model, version)
         return found.reason if found else None
 
     def _read(self) -> ModelGeneration | None:
-        """What is aspired; None when it cannot be read at the moment."""
+        """The model's generation; None if the file cannot be read at the moment."""
         try:
             return self._writer.generations().of(self._model)
         except GenerationError as error:
-            logger.error("the watch over {}: {}", self._model, error)
+            logger.error("the rollout monitor of {} cannot read the generation file: {}", self._model, error)
             return None
 
 
-def _serves(now: ModelGeneration, version: str) -> bool:
-    return now.serving is not None and now.serving.version == version
+def _serves(current: ModelGeneration, version: str) -> bool:
+    return current.serving is not None and current.serving.version == version
 
 
-def _is_about_to_serve(now: ModelGeneration, version: str) -> bool:
-    return now.preparing is not None and now.preparing.version == version and not _serves(now, version)
+def _is_about_to_serve(current: ModelGeneration, version: str) -> bool:
+    return current.preparing is not None and current.preparing.version == version and not _serves(current, version)

@@ -1,8 +1,8 @@
-"""A control group for one import, where one may be made: the kernel then holds its memory and its processes.
+"""Creates a control group for each import where the sidecar may: the kernel then limits the import's memory and processes.
 
-A group is made below the sidecar's own only where that is the sidecar's to divide: at the top of what is mounted (a container),
-or where its manager says so (systemd's `Delegate=yes`). Elsewhere the group belongs to whoever started the sidecar, who may not
-expect processes in groups below it. An operator may name other groups (BUNRIWIKI_IMPORT_CGROUP).
+Groups are created below the sidecar's own group only if that is the sidecar's to divide: if it is the root of the mounted
+hierarchy (in a container), or if its manager delegated it (systemd's `Delegate=yes`). Any other group belongs to the manager
+that started the sidecar and may not expect groups below it. An operator may name other groups (BUNRIWIKI_IMPORT_CGROUP).
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-REMOVING = 5.0  # seconds that the kernel may take to reap what was killed
-HELD = ("memory", "pids")  # the controllers that are of use here
-DELEGATED = ("user.delegate", "trusted.delegate")
+REMOVE_SECONDS = 5.0  # seconds that the kernel may take to reap killed processes
+CONTROLLERS = ("memory", "pids")
+DELEGATED = ("user.delegate", "trusted.delegate")  # the extended attributes by which systemd marks a delegated group
 
 
 @dataclass(frozen=True, slots=True)
 class Cgroup:
-    """`folders` in the hierarchies where one could be made: one in version 2, one per controller in version 1."""
+    """A control group: one folder in version 2, one folder per controller in version 1, none if no group could be created."""
 
     folders: tuple[Path, ...]
 
     def out_of_memory(self) -> bool:
-        """Whether the kernel has ended something in it because of its memory."""
+        """Whether the kernel killed a process of the group because of the memory limit."""
         for file in ("memory.events", "memory.oom_control"):
             for folder in self.folders:
                 with contextlib.suppress(OSError):
@@ -37,28 +37,29 @@ class Cgroup:
                         return True
         return False
 
-    def end(self) -> None:
-        """Kill whatever is in it, and remove it."""
-        deadline = time.monotonic() + REMOVING
+    def remove(self) -> None:
+        """Kill every process in the group, and remove it."""
+        deadline = time.monotonic() + REMOVE_SECONDS
         while (left := [folder for folder in self.folders if folder.exists()]) and time.monotonic() < deadline:
             for folder in left:
                 _kill(folder)
-                with contextlib.suppress(OSError):  # the kernel is still at it
+                with contextlib.suppress(OSError):  # killed processes are not reaped yet
                     folder.rmdir()
             time.sleep(0.001)
 
 
 @contextlib.contextmanager
 def open_cgroup(choice: str, *, memory: int, tasks: int) -> Iterator[Cgroup]:
-    """A group for what is started within the `with`; without folders where none can be made. What is in it ends with it.
+    """Create a group limited to `memory` bytes and `tasks` processes and threads, and remove it at the end of the `with`.
 
-    `choice` is `auto`, `off`, or folders of existing groups, separated by commas.
+    The processes in it are killed then. The group has no folders if none can be created. `choice` is `auto`, `off`, or the
+    folders of existing groups to create it in, separated by commas.
     """
-    group = Cgroup(tuple(made for parent in _parents(choice) if (made := _make(parent, memory, tasks))))
+    group = Cgroup(tuple(folder for parent in _parents(choice) if (folder := _create(parent, memory, tasks))))
     try:
         yield group
     finally:
-        group.end()
+        group.remove()
 
 
 def _parents(choice: str) -> Sequence[Path]:
@@ -67,15 +68,15 @@ def _parents(choice: str) -> Sequence[Path]:
     if choice != "auto":
         return [Path(name) for name in choice.split(",")]
     memberships = Path("/proc/self/cgroup").read_text(encoding="utf-8")
-    return own_groups(memberships, Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
+    return divisible_groups(memberships, Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
 
 
-def own_groups(memberships: str, mounts: str) -> list[Path]:
-    """The groups that the sidecar may divide, of what /proc/self/cgroup and /proc/self/mountinfo say."""
+def divisible_groups(memberships: str, mounts: str) -> list[Path]:
+    """The groups that the sidecar may divide, from the content of /proc/self/cgroup and of /proc/self/mountinfo."""
     paths: dict[str, str] = {}
     for line in memberships.splitlines():
         _, controllers, path = line.split(":", 2)
-        paths |= dict.fromkeys(controllers.split(","), path)  # version 2 has no controllers: the empty name
+        paths |= dict.fromkeys(controllers.split(","), path)  # version 2 has the empty name
     found = []
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
@@ -84,7 +85,7 @@ def own_groups(memberships: str, mounts: str) -> list[Path]:
         if kind == "cgroup2":
             own = paths.get("")
         elif kind == "cgroup":
-            own = next((paths.get(one) for one in options.split(",") if one in HELD), None)
+            own = next((paths.get(option) for option in options.split(",") if option in CONTROLLERS), None)
         else:
             continue
         if own is None:
@@ -93,8 +94,8 @@ def own_groups(memberships: str, mounts: str) -> list[Path]:
             found.append(Path(point))
             continue
         folder = Path(point) / os.path.relpath(own, root)
-        # With systemd's DelegateSubgroup= the sidecar is one below the group that was handed to it.
-        found += [one for one in (folder, folder.parent) if _is_delegated(one)][:1]
+        # With systemd's DelegateSubgroup= the sidecar is in a child of the group that was delegated to it.
+        found += [group for group in (folder, folder.parent) if _is_delegated(group)][:1]
     return found
 
 
@@ -106,10 +107,10 @@ def _is_delegated(folder: Path) -> bool:
     return False
 
 
-def _make(parent: Path, memory: int, tasks: int) -> Path | None:
-    """A group below `parent`; None where none can be made, or where it would hold nothing."""
-    # Version 1 has no such file; in version 2 a group that has processes of its own cannot share out its controllers.
-    for controller in HELD:
+def _create(parent: Path, memory: int, tasks: int) -> Path | None:
+    """Create a group below `parent`; None if that is impossible, or if it would limit nothing."""
+    # Version 1 has no such file; in version 2 a group with processes of its own cannot enable controllers for its children.
+    for controller in CONTROLLERS:
         _write(parent / "cgroup.subtree_control", f"+{controller}")
     folder = parent / f"bunriwiki-import-{uuid.uuid4().hex}"
     try:
@@ -124,15 +125,15 @@ def _make(parent: Path, memory: int, tasks: int) -> Path | None:
         "memory.memsw.limit_in_bytes": memory,
         "pids.max": tasks,
     }
-    held = [name for name, limit in limits.items() if _write(folder / name, str(limit))]
-    if not held and not (folder / "cgroup.kill").exists():
+    applied = [name for name, limit in limits.items() if _write(folder / name, str(limit))]
+    if not applied and not (folder / "cgroup.kill").exists():
         folder.rmdir()
         return None
     return folder
 
 
 def _write(file: Path, text: str) -> bool:
-    """False where there is no such file, or it cannot be set."""
+    """Write to an existing file of the kernel; False if it does not exist or rejects the value."""
     try:
         with file.open("r+", encoding="ascii") as opened:
             opened.write(text)
@@ -144,7 +145,7 @@ def _write(file: Path, text: str) -> bool:
 def _kill(folder: Path) -> None:
     if _write(folder / "cgroup.kill", "1"):
         return
-    _write(folder / "pids.max", "0")  # nothing new is started meanwhile
+    _write(folder / "pids.max", "0")  # no new process is started meanwhile
     with contextlib.suppress(OSError):
         for line in (folder / "cgroup.procs").read_text(encoding="ascii").split():
             with contextlib.suppress(ProcessLookupError):

@@ -1,6 +1,7 @@
-"""Hand a folder to the user that an import runs as, and take back what it made there, whatever that is.
+"""Changes the owner of an import's folder to the import's user before it runs, and back to the sidecar's after it ended.
 
-Nothing of the import runs at either time. No link is followed: every step goes from an open folder to a name in it.
+No process of the import runs at either time. The import may have left anything in the folder, so no link is followed: each step
+goes from an open folder to a name in it.
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-DEPTH = 32  # folders within folders; what lies deeper is moved up, for removing a folder takes a call within a call for each
+MAX_DEPTH = 32  # of nested folders; deeper ones are moved up, because removing nested folders takes a recursive call for each
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def hand_over(folder: Path, user: int) -> None:
-    """`folder` and what is in it belong to `user`."""
+    """Make `user` and its group the owner of `folder` and of everything in it. Raises OSError."""
     _change(folder, user, user)
 
 
 def take_back(folder: Path) -> None:
-    """`folder` and what is in it belong to this process' user, who may enter and empty every folder of it."""
+    """Make this process' user the owner of `folder` and of everything in it.
+
+    The owner may enter and empty every folder afterwards, and folders are nested at most MAX_DEPTH deep. Raises OSError.
+    """
     _change(folder, os.geteuid(), os.getegid())
 
 
@@ -40,7 +44,7 @@ def _change(folder: Path, user: int, group: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """The open folder at the top, who is to own what is below, and what was moved up into it and is still to be seen."""
+    """The open top folder, the new owner, and the names in the top folder of folders that were moved up and not yet visited."""
 
     top: int
     user: int
@@ -59,7 +63,7 @@ def _change_below(tree: _Tree, at: int, depth: int) -> None:
             continue
         if found.st_mode & stat.S_IRWXU != stat.S_IRWXU:
             os.chmod(name, stat.S_IMODE(found.st_mode) | stat.S_IRWXU, dir_fd=at)
-        if depth < DEPTH:
+        if depth < MAX_DEPTH:
             _enter(tree, at, name, depth + 1)
         else:
             tree.moved.append(f".deep-{uuid.uuid4().hex}")

@@ -1,4 +1,4 @@
-"""Run a program that handles other people's files in a sandbox (`bunriwiki/sandbox/`), and hold it to its limits."""
+"""Runs a program that handles third-party files in the sandbox (`bunriwiki/sandbox/`), and enforces its limits."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from model_sync.errors import (
 from model_sync.sandbox.cgroup import Cgroup, open_cgroup
 from model_sync.sandbox.handover import hand_over, take_back
 from model_sync.sandbox.output import Output, printable
-from model_sync.sandbox.usage import Ceilings, Meter, ScarceError, TooMuchError, family
-from model_sync.sandbox.users import lend_user
+from model_sync.sandbox.usage import DiskFullError, LimitExceededError, UsageLimits, UsageMeter, process_tree
+from model_sync.sandbox.users import reserve_user
 
 ROOT = Path(__file__).parent.parent.parent
 CODE = ("bunriwiki", "model_sync", "runners")
-KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ")  # of the environment: no secrets
-POLL_SECONDS = 0.05  # seconds
+VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ")  # the allow-list of the environment: no secrets
+POLL_SECONDS = 0.05
 OPEN_FILES = 1024
 MB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the program may take.
+    """What the program may use.
 
-    `memory` in bytes, `seconds` of the clock, `threads` for its computations; bytes (`disk`) and number (`files`) of what it
-    writes; bytes that have to stay free on that disk (`reserve`); `tasks`, which are processes and threads of any kind.
-    `user` and `cgroup` choose how it is held: see `users.py` and `cgroup.py`.
+    `memory` in bytes; `seconds` of elapsed time; `threads` for its computations; `disk`, bytes, and `files`, number, of what it
+    writes; `reserve`, bytes that must stay free on that disk; `tasks`, processes and threads of any kind. `user` and `cgroup`
+    choose how these are enforced: see `users.py` and `cgroup.py`.
     """
 
     memory: int
@@ -66,16 +66,19 @@ def run_sandboxed(
     stopping: threading.Event,
     keep: tuple[int, ...] = (),
 ) -> list[dict[str, Any]]:
-    """Run `command`, a Python with one of our programs, until it ends; what it told (`bunriwiki/artifacts/programs.py`).
+    """Run `command`, a Python interpreter with one of our programs, and return its messages.
 
-    It may write below `writable` only, inherits the descriptors in `keep`, and is started in the repository's root. What it
-    started ends with it; it ends with this thread. Raises RejectedError, ImportEnvironmentError, ImportCrashedError,
-    SyncCancelledError.
+    `bunriwiki/artifacts/programs.py` defines them. The program may read the code, the Python environments and `readable`, write
+    below `writable` only, and inherits the descriptors in `keep`. Its working directory is the repository's root. It is killed
+    when this thread ends; its descendants are killed when it ends.
+
+    Raises RejectedError and ReportedEnvironmentError with what it reported; ImportEnvironmentError if it could not start, or if
+    the disk is almost full; ImportCrashedError if it crashed or exceeded a limit; SyncCancelledError once `stopping` is set.
     """
     policy = replace(_policy(command, writable, readable, limits), keep=keep)
     try:
         with (
-            lend_user(limits.user) as user,
+            reserve_user(limits.user) as user,
             open_cgroup(limits.cgroup, memory=limits.memory, tasks=limits.tasks) as group,
         ):
             if user is not None:
@@ -83,7 +86,7 @@ def run_sandboxed(
                 policy = replace(policy, user=user, tasks=limits.tasks)
             policy = replace(policy, cgroups=tuple(map(str, group.folders)))
             return _run(command, policy, group, limits, stopping)
-    finally:  # nothing of it runs any more
+    finally:  # all of its processes have ended
         take_back(writable)
 
 
@@ -102,25 +105,26 @@ def _run(
         pass_fds=policy.keep,
     )
     output = Output(process)
-    meter = Meter(process.pid, writable, Ceilings(limits.memory, limits.tasks, limits.disk, limits.files, limits.reserve))
+    usage_limits = UsageLimits(limits.memory, limits.tasks, limits.disk, limits.files, limits.reserve)
+    meter = UsageMeter(process.pid, writable, usage_limits)
     try:
         _wait(process, meter, output, limits, stopping)
         meter.check_disk()
-    except TooMuchError as error:  # greedy, or more than this machine was set up for: whose fault that is, is not known
+    except LimitExceededError as error:  # the version may be greedy, or the limit too low: the cause is unknown
         raise ImportCrashedError(str(error)) from error
-    except ScarceError as error:
+    except DiskFullError as error:
         raise ImportEnvironmentError(str(error)) from error
     finally:
-        _end(process)
+        _kill(process)
         output.join()
     if stopping.is_set():
         raise SyncCancelledError
-    _judge(process.returncode, output, out_of_memory=group.out_of_memory())
+    _raise_failure(process.returncode, output, out_of_memory=group.out_of_memory())
     return output.messages
 
 
-def _judge(code: int, output: Output, *, out_of_memory: bool) -> None:
-    """Raises what the end of the program means."""
+def _raise_failure(code: int, output: Output, *, out_of_memory: bool) -> None:
+    """Raise the error that the exit code and the last message of the program stand for; return if it succeeded."""
     last = output.messages[-1] if output.messages else {}
     if code == REJECTED and "rejected" in last:
         raise RejectedError(printable(str(last["rejected"])))
@@ -128,36 +132,38 @@ def _judge(code: int, output: Output, *, out_of_memory: bool) -> None:
         raise ReportedEnvironmentError(printable(str(last["environment_error"])))
     if code == 0:
         return
-    how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
     if out_of_memory:
         how += ", out of memory"
     if not output.messages:
-        raise ImportEnvironmentError(f"the import could not begin: it {how}{output.last_words()}")
-    raise ImportCrashedError(f"the import {how}{output.last_words()}")
+        raise ImportEnvironmentError(f"the import could not start: it {how}{output.error_suffix()}")
+    raise ImportCrashedError(f"the import {how}{output.error_suffix()}")
 
 
-def _wait(process: subprocess.Popen[bytes], meter: Meter, output: Output, limits: Limits, stopping: threading.Event) -> None:
+def _wait(
+    process: subprocess.Popen[bytes], meter: UsageMeter, output: Output, limits: Limits, stopping: threading.Event
+) -> None:
     end = time.monotonic() + limits.seconds
     while not _has_ended(process):
         if stopping.wait(POLL_SECONDS):
             raise SyncCancelledError
         if time.monotonic() > end:
-            raise ImportCrashedError(f"the import was not done after {limits.seconds:g} s")
-        if output.too_much:
-            raise TooMuchError("the import wrote too much to its standard output")
+            raise ImportCrashedError(f"the import did not finish within {limits.seconds:g} s")
+        if output.exceeded:
+            raise LimitExceededError("the import wrote too much to its standard output")
         meter.check()
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Its number stays its own until `_end` has done with it: nobody else's process is killed in its place."""
+    """The process is not reaped here: until `_kill` has done so, its id cannot be reused by a process that would be killed."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End it with its children and its session. What else there may be ends with the control group, and with the user."""
-    for one in family(process.pid)[::-1]:
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process with its descendants and its session. `open_cgroup` and `reserve_user` kill any other process."""
+    for pid in process_tree(process.pid)[::-1]:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(one, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -165,9 +171,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _policy(command: Sequence[str | Path], writable: Path, readable: Sequence[Path], limits: Limits) -> Policy:
     code = [ROOT / name for name in CODE]
-    own = [*code, *_homes(Path(command[0])), *_homes(Path(sys.executable)), *readable]
+    allowed = [*code, *_environments(Path(command[0])), *_environments(Path(sys.executable)), *readable]
     return Policy(
-        readable=tuple(map(str, own)),
+        readable=tuple(map(str, allowed)),
         writable=(str(writable),),
         memory=limits.memory,
         file_size=limits.disk,
@@ -178,7 +184,7 @@ def _policy(command: Sequence[str | Path], writable: Path, readable: Sequence[Pa
 
 def _environment(writable: Path, threads: int) -> dict[str, str]:
     return {
-        **{name: os.environ[name] for name in KEPT if name in os.environ},
+        **{name: os.environ[name] for name in VARIABLES if name in os.environ},
         **dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", "YOLO_CONFIG_DIR", "BENTOML_HOME"), str(writable)),
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BUNRIWIKI_THREADS"), str(threads)),
         **dict.fromkeys(("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "YOLO_OFFLINE", "BENTOML_DO_NOT_TRACK"), "true"),
@@ -188,6 +194,6 @@ def _environment(writable: Path, threads: int) -> dict[str, str]:
     }
 
 
-def _homes(python: Path) -> list[Path]:
-    """Where an interpreter lies, its environment, and the one that this was made of."""
+def _environments(python: Path) -> list[Path]:
+    """The virtual environment of an interpreter, and the installation that it was created from."""
     return [python.absolute().parent.parent, python.resolve().parent.parent]

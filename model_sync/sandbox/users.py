@@ -1,4 +1,4 @@
-"""Users for imports: each has one of its own while it runs, so that it owns nothing but what it makes."""
+"""Reserves an unused user id for each import, so that a sandboxed program owns no files but those that it creates."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ import psutil
 from bunriwiki.sandbox.user import FIRST, LAST, can_change
 
 TRIES = 100
-ENDING = 5.0  # seconds
+KILL_SECONDS = 5.0  # seconds that killed processes may take to end
 
 
 @contextlib.contextmanager
-def lend_user(choice: str) -> Iterator[int | None]:
-    """The number of a user that nobody else has within the `with`; None where the sidecar may not change users, or is not to.
+def reserve_user(choice: str) -> Iterator[int | None]:
+    """Reserve a user id that no other process uses within the `with`, and kill what still runs as that user at its end.
 
-    `choice` is `auto` or `off`. A user is held by an abstract Unix socket of its name: the kernel knows each name once,
-    whichever process asks, and forgets it when the process ends.
+    None if the sidecar may not change users, or if `choice` is `off` (the other choice is `auto`). The reservation is an
+    abstract Unix socket named after the id: such a name is unique per kernel, whichever process binds it, and is freed when the
+    process ends. Raises OSError if no id is free.
     """
     if choice == "off" or not can_change():
         yield None
         return
     for _ in range(TRIES):
         user = FIRST + secrets.randbelow(LAST - FIRST + 1)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as name:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as reservation:
             try:
-                name.bind(f"\0bunriwiki-import-user-{user}")
+                reservation.bind(f"\0bunriwiki-import-user-{user}")
             except OSError:
                 continue
-            if not _processes_of(user):  # systemd lends from the same range
+            if not _processes_of(user):  # systemd assigns ids from the same range
                 try:
                     yield user
                 finally:
-                    _end_all_of(user)
+                    _kill_processes_of(user)
                 return
-    raise OSError(f"no user from {FIRST} to {LAST} is free")
+    raise OSError(f"no user id from {FIRST} to {LAST} is free")
 
 
 def _processes_of(user: int) -> list[psutil.Process]:
@@ -51,9 +52,9 @@ def _processes_of(user: int) -> list[psutil.Process]:
     return found
 
 
-def _end_all_of(user: int) -> None:
-    """Nothing is left but by a kernel without the filter that keeps an import from starting processes."""
-    deadline = time.monotonic() + ENDING
+def _kill_processes_of(user: int) -> None:
+    """There are none unless the kernel lacks the filter that prevents an import from starting processes."""
+    deadline = time.monotonic() + KILL_SECONDS
     while (left := _processes_of(user)) and time.monotonic() < deadline:
         for process in left:
             with contextlib.suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""Where versions come from: each kind of registry in one file."""
+"""The registries that versions come from: one file per kind of registry."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+MLFLOW_SIGNATURE_TAG = "bunriwiki.signature"  # of a model version
+MAX_SIGNATURE_CHARACTERS = 1000  # that are read of a signature in a registry; a valid one has 88
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The newest version of a model, as a registry names it.
+    """The version of a model that its registry names as the newest.
 
-    `digest` is another one as soon as anything of what is offered is another one; `uri` says to people where it lies.
-    `signature` is what the registry has as the version's signature, unverified; the digest does not cover it.
+    `digest` changes whenever anything in the version changes; `uri` is the version's location, for people. `signature` is what
+    the registry holds as the version's signature, unverified; the digest does not cover it.
     """
 
     model: str
@@ -24,7 +27,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file of an offer: its path relative to the version's folder, its size in bytes, and its digest where that is known."""
+    """A file of an offer: its path relative to the version's folder, its size in bytes, and its SHA-256 if that is known."""
 
     path: str
     size: int
@@ -35,7 +38,7 @@ class Source(Protocol):
     """A registry. Safe to use from many threads."""
 
     def newest(self, model: str) -> Offer | None:
-        """What `model` should be; None where the registry names no version. Cheap: it is asked at every look.
+        """The newest version of `model`; None if the registry names no version. Cheap, because every sync calls it.
 
         Raises SourceError.
         """
@@ -44,7 +47,7 @@ class Source(Protocol):
         """The files of `offer`, at least one. Raises SourceError and RejectedError."""
 
     def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
-        """Have all bytes of `file` in `part`, which may hold the first ones already, from an attempt that was cut off.
+        """Write all bytes of `file` to `part`, which may hold the first bytes from an interrupted attempt.
 
-        Raises SourceError and OSError (a full disk); then `part` may hold more than before.
+        Raises SourceError, and OSError (a full disk, for example); then `part` may hold more bytes than before.
         """

@@ -1,9 +1,7 @@
-"""`latest_model.yaml`: which version of each model was published to S3. Parsing it touches nothing."""
+"""`latest_model.yaml`: the newest version of each model in S3. Parsing and editing only, without I/O."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -13,9 +11,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from bunriwiki.artifacts.manifest import MODELS
 from model_sync.errors import SourceError
+from model_sync.sources.digests import digest_of
 
 LATEST_MODEL = "latest_model.yaml"
-MAX_BYTES = 1_000_000  # of the file; a few hundred are usual
+MAX_BYTES = 1_000_000  # of the file, which usually has a few hundred
 
 
 def _is_relative(path: str) -> str:
@@ -33,7 +32,7 @@ class _Strict(BaseModel):
 
 
 class ListedFile(_Strict):
-    """A file of a version: its path relative to the version's folder, its size in bytes, its digest in hex."""
+    """A file of a version: its path relative to the version's folder, its size in bytes, its SHA-256 in hex."""
 
     path: RelativePath
     size: int = Field(ge=0)
@@ -41,7 +40,7 @@ class ListedFile(_Strict):
 
 
 class FullEntry(_Strict):
-    """A version with its files. `path` is its folder, relative to where `latest_model.yaml` lies; `signature` is base64."""
+    """A version with its files. `path` is its folder, relative to that of `latest_model.yaml`; `signature` is base64."""
 
     version: str = Field(min_length=1)
     path: Folder
@@ -58,18 +57,18 @@ class FullEntry(_Strict):
 
     @property
     def digest(self) -> str:
-        """The sha256, in hex, of `[path, [[path, size, sha256], ...]]` as JSON without spaces, the files sorted by path."""
+        """The SHA-256, in hex, of `[path, [[path, size, sha256], ...]]` as JSON without spaces, files sorted by path."""
         files = sorted([file.path, file.size, file.sha256] for file in self.files)
         return digest_of([self.path, files])
 
 
 class ShortEntry(_Strict):
-    """Only a path: of a file, or of a folder."""
+    """Only the path of a file or a folder."""
 
     path: Folder
 
     def version(self, model: str, digest: str, *, is_file: bool) -> str:
-        """The last folder of the path that is not `model`; without one, `r-` and the beginning of the digest."""
+        """The last folder of the path that is not `model`; if there is none, `r-` and the first characters of the digest."""
         folders = self.path.split("/")
         if is_file:
             folders.pop()
@@ -79,77 +78,72 @@ class ShortEntry(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class LatestModel:
-    """The file. `wrong` has, by model, what cannot be understood: it spoils no other model."""
+    """The file's content. `errors` has a message for each model whose entry is invalid; the other entries stay usable."""
 
     entries: Mapping[str, FullEntry | ShortEntry]
-    wrong: Mapping[str, str]
+    errors: Mapping[str, str]
 
     @classmethod
     def parse(cls, text: bytes) -> LatestModel:
-        """What the file says of the models of this service; other names are ignored. Raises SourceError."""
+        """Parse the file; only this service's models are kept. Raises SourceError if it is not a YAML mapping."""
         if len(text) > MAX_BYTES:
-            raise SourceError(f"{LATEST_MODEL} has more than {MAX_BYTES} bytes: something else lies there")
+            raise SourceError(f"{LATEST_MODEL} has more than {MAX_BYTES} bytes: replace it with a valid file")
         try:
             body = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2026-13-01 looks like a date
-            raise SourceError(f"{LATEST_MODEL} is no YAML: {error}") from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date such as 2026-13-01
+            raise SourceError(f"{LATEST_MODEL} is not valid YAML: {error}") from error
         if not isinstance(body, dict):
             raise SourceError(f"{LATEST_MODEL} should have the names of the models as its keys")
         entries: dict[str, FullEntry | ShortEntry] = {}
-        wrong: dict[str, str] = {}
+        errors: dict[str, str] = {}
         for model in MODELS:
             if model not in body:
                 continue
             try:
                 entries[model] = _entry(body[model])
             except ValidationError as error:
-                wrong[model] = f"the entry of {model} in {LATEST_MODEL} is wrong: {_sentences(error)}"
-        return cls(entries, wrong)
+                errors[model] = f"the entry of {model} in {LATEST_MODEL} is invalid: {_describe(error)}"
+        return cls(entries, errors)
 
     def of(self, model: str) -> FullEntry | ShortEntry | None:
-        """The entry of `model`; None when there is none. Raises SourceError for one that cannot be understood."""
-        if model in self.wrong:
-            raise SourceError(self.wrong[model])
+        """The entry of `model`; None if there is none. Raises SourceError if it is invalid."""
+        if model in self.errors:
+            raise SourceError(self.errors[model])
         return self.entries.get(model)
 
 
 def with_entry(text: bytes, model: str, entry: FullEntry) -> bytes:
-    """The file `text`, which may be empty, with `entry` for `model`. All else stays as it was written, but for comments.
+    """The file `text`, which may be empty, with `entry` for `model`. Everything else is kept as written, except comments.
 
-    Raises SourceError for a file that cannot be understood.
+    Raises SourceError if `text` is not a YAML mapping.
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader) or yaml.MappingNode("tag:yaml.org,2002:map", [])
     except (yaml.YAMLError, RecursionError) as error:
-        raise SourceError(f"{LATEST_MODEL} is no YAML: {error}") from error
+        raise SourceError(f"{LATEST_MODEL} is not valid YAML: {error}") from error
     if not isinstance(root, yaml.MappingNode):
         raise SourceError(f"{LATEST_MODEL} should have the names of the models as its keys")
-    body = entry.model_dump(mode="json", exclude_defaults=True)
-    dumped = yaml.safe_dump({model: body}, allow_unicode=True, sort_keys=False)
+    fields = entry.model_dump(mode="json", exclude_defaults=True)
+    dumped = yaml.safe_dump({model: fields}, allow_unicode=True, sort_keys=False)
     added = yaml.compose(dumped, Loader=yaml.SafeLoader)
     assert isinstance(added, yaml.MappingNode)  # noqa: S101 (a dict was dumped)
     names = [name.value for name, _ in root.value]
     pairs = [pair for pair in root.value if pair[0].value != model]
     pairs.insert(names.index(model) if model in names else len(pairs), added.value[0])
-    # Nodes, not values: a version that somebody wrote as 1.10 is to stay that.
-    whole = yaml.MappingNode(root.tag, pairs, flow_style=False)
-    return bytes(yaml.serialize(whole, Dumper=yaml.SafeDumper, allow_unicode=True, encoding="utf-8"))
-
-
-def digest_of(what: object) -> str:
-    """The sha256, in hex, of `what` as JSON without spaces."""
-    return hashlib.sha256(json.dumps(what, separators=(",", ":")).encode()).hexdigest()
+    # Nodes keep the text of scalars; values would turn a version written as 1.10 into 1.1.
+    document = yaml.MappingNode(root.tag, pairs, flow_style=False)
+    return bytes(yaml.serialize(document, Dumper=yaml.SafeDumper, allow_unicode=True, encoding="utf-8"))
 
 
 def _entry(value: object) -> FullEntry | ShortEntry:
     return ShortEntry(path=value) if isinstance(value, str) else FullEntry.model_validate(value)
 
 
-def _sentences(error: ValidationError) -> str:
-    """What is wrong, without the values: an entry may be as long as the file."""
-    found = []
-    for one in error.errors(include_url=False, include_input=False, include_context=False):
-        place = ".".join(str(part) for part in one["loc"]) or "the entry"
-        hint = " (put it in quotes)" if one["type"] == "string_type" else ""
-        found.append(f"{place}: {one['msg']}{hint}")
-    return "; ".join(found)
+def _describe(error: ValidationError) -> str:
+    """Every mistake, without the values: an entry may be as long as the file."""
+    mistakes = []
+    for details in error.errors(include_url=False, include_input=False, include_context=False):
+        place = ".".join(str(part) for part in details["loc"]) or "the entry"
+        hint = " (put it in quotes)" if details["type"] == "string_type" else ""
+        mistakes.append(f"{place}: {details['msg']}{hint}")
+    return "; ".join(mistakes)

@@ -1,4 +1,4 @@
-"""Versions in folders of this machine, or of a mounted one: `<folder>/<version>/...`."""
+"""Versions in local or mounted folders: `<folder>/<version>/...`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from model_sync.errors import SourceError
-from model_sync.signatures import MAX_CHARACTERS
-from model_sync.sources import Offer, RemoteFile
-from model_sync.sources.latest_model import digest_of
+from model_sync.sources import MAX_SIGNATURE_CHARACTERS, Offer, RemoteFile
+from model_sync.sources.digests import digest_of
 
-INCOMPLETE = ".incomplete"  # whoever copies a version in keeps a file of this name in it until all is there
-SIGNATURE = "signature"  # the file of a version that has its signature, and is no part of it
+INCOMPLETE = ".incomplete"  # a version that contains a file of this name is still being copied
+SIGNATURE = "signature"  # the file next to a version's files that holds its signature, and is not part of the version
 
 
 class LocalSource:
-    """A folder for each model. Its newest version is the sub-folder that was modified last.
+    """A folder per model. The newest version is the subfolder that was modified last.
 
-    A sub-folder that is hidden, has a file `.incomplete`, or has no file at all is no version.
+    Subfolders that are hidden, contain a file `.incomplete`, or contain no file are ignored.
     """
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self._folders = dict(folders)
 
     def newest(self, model: str) -> Offer | None:
-        """The version modified last; of two at the same instant the last by name. Raises SourceError."""
+        """The version modified last; among equals, the last by name. Raises SourceError."""
         if model not in self._folders:
             return None
         try:
@@ -40,7 +39,7 @@ class LocalSource:
         return None
 
     def files(self, offer: Offer) -> tuple[RemoteFile, ...]:
-        """The files, as long as they are those that were offered. Raises SourceError."""
+        """The files. Raises SourceError, also if they changed since `offer` was made."""
         folder = Path(offer.uri)
         try:
             files = _files(folder)
@@ -48,11 +47,11 @@ class LocalSource:
         except OSError as error:
             raise SourceError(f"{folder} cannot be read: {error}") from error
         if digest != offer.digest:
-            raise SourceError(f"{folder} has changed since it was offered: the next look takes it as it is then")
+            raise SourceError(f"{folder} has changed since it was offered: the next sync imports the new content")
         return files
 
     def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
-        """Copy the file, always all of it. Raises SourceError when it cannot be opened, and OSError."""
+        """Copy the whole file. Raises SourceError if it cannot be opened, and OSError."""
         path = Path(offer.uri) / file.path
         try:
             stream = path.open("rb")
@@ -76,4 +75,4 @@ def _signature(folder: Path) -> str | None:
     if not path.is_file():
         return None
     with path.open("rb") as stream:
-        return stream.read(MAX_CHARACTERS + 1).decode(errors="replace")
+        return stream.read(MAX_SIGNATURE_CHARACTERS + 1).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""MLflow's model registry: an alias, or a stage where there is no alias, names the version of each model."""
+"""MLflow's model registry: an alias, or else a stage, marks the version of each model to serve."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from model_sync.errors import RejectedError, SourceError
-from model_sync.signatures import MLFLOW_TAG
-from model_sync.sources import Offer, RemoteFile
-from model_sync.sources.latest_model import digest_of
+from model_sync.sources import MLFLOW_SIGNATURE_TAG, Offer, RemoteFile
+from model_sync.sources.digests import digest_of
 
 ALIASES = ("champion", "production")
-STAGES = ("Production", "Staging")  # deprecated, and still in use
-# MLflow's own defaults hold a caller for minutes when the server is down.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+STAGES = ("Production", "Staging")  # deprecated, but still in use
+# With MLflow's own defaults a call takes minutes to fail when the server is down.
+HTTP_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 class MlflowSource:
-    """The registry of the server at `tracking_uri`; `names` has the registered model of each model.
+    """The registry of the server at `tracking_uri`; `names` maps each model to its registered model.
 
-    A look costs one request, or two where an alias is set. MLflow's own variables hold (credentials, certificates); its retries
-    and timeouts are set to few and short ones in this process's environment, unless they are set there.
+    `newest` takes one request, or two if an alias is set. MLflow's own variables apply (credentials, certificates). Its retries
+    and timeouts are reduced in this process's environment, unless they are set there.
     """
 
     def __init__(self, tracking_uri: str, names: Mapping[str, str]) -> None:
-        for name, value in PATIENCE.items():
+        for name, value in HTTP_DEFAULTS.items():
             os.environ.setdefault(name, value)
         self._tracking_uri = tracking_uri
         self._names = dict(names)
         self._client = MlflowClient(tracking_uri=tracking_uri)
-        self._stores: dict[str, tuple[str, Any]] = {}  # by model: the digest of an offer, and where its files are
+        self._stores: dict[str, tuple[str, Any]] = {}  # by model: an offer's digest, and its artifact store
 
     def newest(self, model: str) -> Offer | None:
         """The version with the alias `champion`, else `production`; else the newest in `Production`, else in `Staging`.
@@ -50,59 +49,59 @@ class MlflowSource:
         try:
             version = self._version(name)
         except MlflowException as error:
-            raise self._plainly(error, f"the registered model {name!r}") from error
+            raise self._source_error(error, f"the registered model {name!r}") from error
         return None if version is None else _offer(model, version)
 
     def version(self, model: str, number: str) -> Offer:
-        """A version by its number, whether an alias names it or not. Raises SourceError."""
+        """The version with this number, with or without an alias. Raises SourceError."""
         name = self._names[model]
         try:
             return _offer(model, self._client.get_model_version(name, number))
         except MlflowException as error:
-            raise self._plainly(error, f"the version {number} of the registered model {name!r}") from error
+            raise self._source_error(error, f"the version {number} of the registered model {name!r}") from error
 
     def set_signature(self, offer: Offer, signature: str) -> None:
         """Tag the version with `signature`. Raises SourceError."""
         try:
-            self._client.set_model_version_tag(self._names[offer.model], offer.version, MLFLOW_TAG, signature)
+            self._client.set_model_version_tag(self._names[offer.model], offer.version, MLFLOW_SIGNATURE_TAG, signature)
         except MlflowException as error:
-            raise self._plainly(error, offer.uri) from error
+            raise self._source_error(error, offer.uri) from error
 
     def files(self, offer: Offer) -> tuple[RemoteFile, ...]:
-        """The files with their sizes; MLflow knows no digests. Raises SourceError, and RejectedError where there is no file."""
+        """The files with their sizes; MLflow has no digests. Raises SourceError, and RejectedError if there is no file."""
         try:
             files = tuple(_walk(self._store(offer)))
-        except Exception as error:  # each kind of artifact store has errors of its own
-            raise self._plainly(error, offer.uri) from error
+        except Exception as error:  # every kind of artifact store has its own errors
+            raise self._source_error(error, offer.uri) from error
         if not files:
             raise RejectedError(f"{offer.uri} has no files: log a model to it")
         return files
 
     def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
-        """Fetch the whole file and put it in the place of `part`: MLflow cannot go on within a file, only file by file.
+        """Download the whole file and replace `part`: MLflow cannot resume within a file.
 
         Raises SourceError and OSError.
         """
-        beside = part.with_name(f"{part.name}.mlflow")
+        download = part.with_name(f"{part.name}.mlflow")
         try:
-            # download_artifacts() would choose the local name from what the server says, and ask for it twice.
-            self._store(offer)._download_file(file.path, str(beside))
-            beside.replace(part)
-        except requests.RequestException as error:  # an OSError too, but not of this disk
-            raise self._plainly(error, f"{file.path} of {offer.uri}") from error
+            # download_artifacts() lets the server choose the local name, and sends every request twice.
+            self._store(offer)._download_file(file.path, str(download))
+            download.replace(part)
+        except requests.RequestException as error:  # a subclass of OSError, but not an error of this disk
+            raise self._source_error(error, f"{file.path} of {offer.uri}") from error
         except OSError:
             raise
-        except Exception as error:  # each kind of artifact store has errors of its own
-            raise self._plainly(error, f"{file.path} of {offer.uri}") from error
+        except Exception as error:  # every kind of artifact store has its own errors
+            raise self._source_error(error, f"{file.path} of {offer.uri}") from error
         finally:
-            beside.unlink(missing_ok=True)
+            download.unlink(missing_ok=True)
 
     def _version(self, name: str) -> Any:
         registered = self._client.get_registered_model(name)
         for alias in ALIASES:
             if alias in registered.aliases:
                 return self._client.get_model_version(name, registered.aliases[alias])
-        newest = {version.current_stage: version for version in registered.latest_versions}  # of each stage one
+        newest = {version.current_stage: version for version in registered.latest_versions}  # one per stage
         return next((newest[stage] for stage in STAGES if stage in newest), None)
 
     def _store(self, offer: Offer) -> Any:
@@ -113,45 +112,45 @@ class MlflowSource:
             self._stores[offer.model] = (offer.digest, store)
         return store
 
-    def _plainly(self, error: Exception, what: str) -> SourceError:
-        """What is wrong and what to do, without a password that the server's address may have."""
+    def _source_error(self, error: Exception, what: str) -> SourceError:
+        """The error of a request for `what`, without the password that the server's address may contain."""
         place = urlsplit(self._tracking_uri).netloc
         host = place.rpartition("@")[2]
         server = self._tracking_uri.replace(place, host).rstrip("/")
-        # MLflow raises its own exception while it handles the one that says more.
+        # MLflow raises its own exception while it handles the more specific one.
         cause = error if isinstance(error, requests.RequestException) else error.__context__
         if isinstance(cause, requests.ConnectionError | requests.Timeout):
             return SourceError(
                 f"MLflow at {server} cannot be reached: start it, or correct its address ({type(cause).__name__})"
             )
-        said = str(error).replace(place, host)
+        message = str(error).replace(place, host)
         match _status(error):
             case 401:
                 return SourceError(
-                    f"MLflow at {server} wants credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
+                    f"MLflow at {server} requires credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
                     "or MLFLOW_TRACKING_TOKEN"
                 )
             case 403:
-                return SourceError(f"MLflow at {server} rejects {what}: allow it to these credentials ({said})")
+                return SourceError(f"MLflow at {server} rejects {what}: grant access to these credentials ({message})")
             case 404:
                 return SourceError(f"MLflow at {server} does not have {what}: register it, or correct its name")
             case _:
-                return SourceError(f"MLflow at {server} cannot be asked for {what}: {said}")
+                return SourceError(f"MLflow at {server} cannot be queried for {what}: {message}")
 
 
 def _offer(model: str, version: Any) -> Offer:
-    """What a version of a registered model is to `model`. Its tags do not make it another one."""
+    """A version of a registered model as an offer for `model`. Its tags do not change the digest."""
     identity = [version.name, version.version, version.run_id, version.model_id, version.source, version.creation_timestamp]
     uri = f"models:/{version.name}/{version.version}"
-    return Offer(model, str(version.version), digest_of(identity), uri, version.tags.get(MLFLOW_TAG))
+    return Offer(model, str(version.version), digest_of(identity), uri, version.tags.get(MLFLOW_SIGNATURE_TAG))
 
 
 def _walk(store: Any, folder: str | None = None) -> Iterator[RemoteFile]:
-    for one in store.list_artifacts(folder):
-        if one.is_dir:
-            yield from _walk(store, one.path)
+    for entry in store.list_artifacts(folder):
+        if entry.is_dir:
+            yield from _walk(store, entry.path)
         else:
-            yield RemoteFile(one.path, one.file_size or 0)  # an empty file's size is not sent
+            yield RemoteFile(entry.path, entry.file_size or 0)  # MLflow sends no size for an empty file
 
 
 def _status(error: Exception) -> int | None:

@@ -17,7 +17,7 @@ Sync = Callable[..., Outcome]  # (by, *, force)
 
 
 class SyncQueue:
-    """The syncs of one model, made by a thread of its own."""
+    """The syncs of one model, which the thread that calls `run` executes."""
 
     def __init__(self, model: str, sync: Sync, report: Report) -> None:
         self.model = model
@@ -25,15 +25,15 @@ class SyncQueue:
         self._report = report
         self._changed = threading.Condition()
         self._requested = 0  # number of the last request
-        self._started = 0  # the last request that the sync that started last covers
-        self._finished = 0  # and the one that finished last
+        self._started = 0  # number of the last request that the current or last sync covers
+        self._finished = 0  # number of the last request that a finished sync covers
         self._by: Trigger = "start"
         self._force = False
         self._stopped = False
         self._outcome: Outcome | None = None
 
     def request(self, by: Trigger, *, force: bool) -> int:
-        """Request a sync that starts after this call; the number of the request."""
+        """Request a sync that starts after this call; returns the number of the request."""
         with self._changed:
             if self._requested == self._started or by == "operator":
                 self._by = by
@@ -43,13 +43,13 @@ class SyncQueue:
             return self._requested
 
     def wait(self, number: int, until: float) -> Outcome | None:
-        """The outcome of the sync that covers request `number`; None if there is none at `until`, of `time.monotonic()`."""
+        """The outcome of a sync that covers request `number`; None if there is none by `until`, a `time.monotonic()` value."""
         with self._changed:
             self._changed.wait_for(lambda: self._finished >= number, until - time.monotonic())
             return self._outcome if self._finished >= number else None
 
     def run(self) -> None:
-        """Sync whenever that is requested. Blocks until `stop`, or until a sync finds that the sidecar shuts down."""
+        """Run every requested sync. Blocks until `stop`, or until a sync is cancelled because the sidecar shuts down."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopped or self._requested > self._finished)
@@ -71,30 +71,34 @@ class SyncQueue:
                 self._changed.notify_all()
 
     def stop(self) -> None:
+        """Make `run` return after the current sync. Returns at once."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
 
 class SyncQueues:
-    """A queue per model (a `requests.SyncRequests`)."""
+    """A queue per model (implements `requests.SyncRequests`)."""
 
     def __init__(self, queues: Iterable[SyncQueue]) -> None:
         self._queues = {queue.model: queue for queue in queues}
 
     def request(self, by: Trigger, models: Collection[str] | None = None, *, force: bool = False) -> PendingSync:
-        wanted = self._queues.keys() if models is None else models
-        known = [model for model in wanted if model in self._queues]
+        requested = self._queues.keys() if models is None else models
+        known = [model for model in requested if model in self._queues]
         numbers = {self._queues[model]: self._queues[model].request(by, force=force) for model in known}
-        return _Pending(numbers, [model for model in wanted if model not in self._queues])
+        return _PendingSyncs(numbers, [model for model in requested if model not in self._queues])
 
 
-class _Pending:
-    def __init__(self, numbers: Mapping[SyncQueue, int], others: Sequence[str]) -> None:
+class _PendingSyncs:
+    def __init__(self, numbers: Mapping[SyncQueue, int], without_registry: Sequence[str]) -> None:
         self._numbers = numbers
-        self._others = {model: Outcome(model, "unchanged", reason="no registry is configured for it") for model in others}
+        self._without_registry = {
+            model: Outcome(model, "unchanged", reason="no registry is configured for it") for model in without_registry
+        }
 
     def wait(self, seconds: float) -> dict[str, Outcome] | None:
         until = time.monotonic() + seconds
-        found = {queue.model: queue.wait(number, until) for queue, number in self._numbers.items()}
-        return {model: one for model, one in found.items() if one} | self._others if all(found.values()) else None
+        outcomes = {queue.model: queue.wait(number, until) for queue, number in self._numbers.items()}
+        finished = {model: outcome for model, outcome in outcomes.items() if outcome}
+        return finished | self._without_registry if len(finished) == len(outcomes) else None

@@ -1,4 +1,4 @@
-"""What the sidecar says of itself: kept here, written to the store's `sync.json`."""
+"""The state of the sidecar: collected here, served by `GET /state`, and written to the store's `sync.json`."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from model_sync.syncing.requests import Outcome
 
 
 class Report:
-    """Safe to use from many threads. `sources` says for each model where it comes from."""
+    """Writes every change to `path`. `sources` describes the registry of each model. Safe to use from many threads."""
 
     def __init__(self, path: Path, sources: Mapping[str, str]) -> None:
         self._path = path
         self._since = datetime.now(UTC)
         self._models = {model: ModelSync(source=source) for model, source in sources.items()}
-        self._others: dict[str, Callable[[], str | None]] = {}
+        self._problem_sources: dict[str, Callable[[], str | None]] = {}
         self._changing = threading.Lock()
         self._ended = False
-        self._mute = False
+        self._write_failed = False
 
     def state(self) -> SyncState:
-        """All of it."""
+        """A snapshot of the whole state."""
         with self._changing:
-            problems = [f"{name}: {problem}" for name, tell in self._others.items() if (problem := tell())]
+            problems = [f"{name}: {problem}" for name, read in self._problem_sources.items() if (problem := read())]
             return SyncState(since=self._since, at=time.time(), models=dict(self._models), problems=problems, ended=self._ended)
 
     def seconds(self, model: str) -> dict[str, float]:
-        """What each phase of the import under way, or of the last one, took."""
+        """The duration of each phase of the current or last import, in seconds."""
         return dict(self._models[model].seconds)
 
     def begin(self, model: str) -> None:
-        """An import of `model` begins."""
+        """Start the report of a new import: durations and findings of the last import are cleared."""
         self._update(model, seconds={}, findings=[])
 
     @contextmanager
     def phase(self, model: str, name: str) -> Iterator[None]:
-        """What is done within is this phase of the import."""
+        """Report `name` as the current phase within the context, and its duration afterwards."""
         started = time.monotonic()
         self._update(model, phase=name, phase_since=datetime.now(UTC), phase_share=None)
         try:
@@ -54,25 +54,25 @@ class Report:
             self._update(model, phase=None, phase_since=None, phase_share=None)
 
     def took(self, model: str, name: str, seconds: float) -> None:
-        """A phase, or a part of one, is over."""
+        """Record the duration of a phase, or of a part of a phase, in seconds."""
         self._update(model, seconds={**self._models[model].seconds, name: round(seconds, 2)})
         logger.info("{}: {} took {:.1f} s", model, name, seconds)
 
     def share(self, model: str, share: float) -> None:
-        """How much of the present phase is done, 0..1."""
+        """Set the progress of the current phase, 0..1. Steps below 0.01 are dropped."""
         if share - (self._models[model].phase_share or 0) >= 0.01:
             self._update(model, phase_share=round(share, 3))
 
     def found(self, model: str, sentence: str) -> None:
-        """What a gate found."""
+        """Add the finding of a gate."""
         self._update(model, findings=[*self._models[model].findings, sentence])
 
     def rollout(self, model: str, sentence: str) -> None:
-        """What the watch over a version sees."""
+        """Set the state of the rollout monitor or the canary."""
         self._update(model, rollout=sentence)
 
     def ended(self, outcome: Outcome) -> None:
-        """A look ended."""
+        """Record the outcome of a sync; it is logged if it differs from the last outcome of the model."""
         before = self._models[outcome.model]
         self._update(
             outcome.model,
@@ -88,17 +88,17 @@ class Report:
                 f": {outcome.reason}" if outcome.reason else "",
             )  # fmt: skip
 
-    def add_problem_source(self, name: str, tell: Callable[[], str | None]) -> None:
-        """From now on `tell` says what is wrong with `name`, a queue, say; None when nothing is."""
-        self._others[name] = tell
+    def add_problem_source(self, name: str, read: Callable[[], str | None]) -> None:
+        """Add `name` to the state's problems whenever `read` returns a sentence; None means that there is no problem."""
+        self._problem_sources[name] = read
 
     def keep_writing(self, stopping: threading.Event) -> None:
-        """Say that the sidecar lives, until it ends. Blocks."""
+        """Write the state periodically, as a sign of life, until `stopping` is set. Blocks."""
         while not stopping.wait(EVERY):
             self.write()
 
     def end(self) -> None:
-        """Say that the sidecar ends."""
+        """Report that the sidecar shuts down in order."""
         self._ended = True
         self.write()
 
@@ -108,12 +108,12 @@ class Report:
         self.write()
 
     def write(self) -> None:
-        """Say how the sidecar is."""
+        """Write the state to the file. An OSError is logged once until a write succeeds again, and not raised."""
         try:
             self.state().write(self._path)
-        except OSError as error:  # a full disk must not keep a version from being rejected, or served
-            if not self._mute:
-                logger.error("the sidecar cannot say how it is: {}", error)
-            self._mute = True
+        except OSError as error:  # a full disk must not prevent a rejection or a promotion
+            if not self._write_failed:
+                logger.error("cannot write the state of the sidecar: {}", error)
+            self._write_failed = True
         else:
-            self._mute = False
+            self._write_failed = False

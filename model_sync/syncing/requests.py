@@ -1,4 +1,4 @@
-"""What a trigger may request: a sync. A trigger carries no facts; what the registry says decides."""
+"""Requests for syncs, and their outcomes. A trigger only requests a sync: it carries no facts, the registry's state decides."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Literal, Protocol
 from bunriwiki.model_store.generation import Trigger
 
 SyncStatus = Literal["unchanged", "promoted", "rejected", "pinned", "held", "unreachable", "failed"]
-"""`unchanged`: nothing new. `promoted`: another version serves. `rejected`: a version is in quarantine. `pinned`: an operator
-keeps the model at a version. `held`: a rollback left the version. `unreachable`: the registry could not be reached. `failed`:
-something on this machine is in the way (a full disk, for example)."""
+"""`unchanged`: nothing new. `promoted`: another version serves. `rejected`: the version is in quarantine. `pinned`: an
+operator pinned the model to a version. `held`: the version is held since a rollback. `unreachable`: the registry could not be
+reached. `failed`: something on this machine is in the way (a full disk, for example)."""
 
 RETRYABLE: frozenset[SyncStatus] = frozenset({"unreachable", "failed"})  # a later sync may succeed
 
@@ -27,17 +27,17 @@ class Outcome:
 
 
 class PendingSync(Protocol):
-    """A sync that was requested."""
+    """A requested sync."""
 
     def wait(self, seconds: float) -> dict[str, Outcome] | None:
-        """The outcome by model of a sync that began after this request; None if there is none within `seconds`."""
+        """The outcome by model of a sync that started after this request; None if there is none within `seconds`."""
 
 
 class SyncRequests(Protocol):
     """Accepts requests for syncs. Safe to use from many threads; simultaneous requests share one sync."""
 
     def request(self, by: Trigger, models: Collection[str] | None = None, *, force: bool = False) -> PendingSync:
-        """Request a sync of `models`, or of all; returns at once.
+        """Request a sync of `models`, or of all models; returns at once.
 
-        With `force`, failed gates are warnings; that is recorded in the history.
+        With `force`, failed gates are warnings; the history records that.
         """

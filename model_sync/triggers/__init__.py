@@ -1,1 +1,1 @@
-"""What asks for a look: the clock, messages of a queue, webhooks. None of them carries any truth."""
+"""Triggers request syncs: the clock, SQS messages, MLflow webhooks. They carry no facts; the registry's state decides."""

@@ -1,4 +1,4 @@
-"""The clock: a look every interval, and sooner after one that another look may mend."""
+"""The clock: a sync at every interval, and sooner after an outcome that a later sync may fix."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Collection
 
 from model_sync.syncing.requests import RETRYABLE, PendingSync, SyncRequests
 
-SOONEST = 5.0  # seconds to the next look after the first one that another may mend
-JITTER = 0.1  # replicas that start together do not ask the registries together
-STEP = 0.5  # seconds within which `stop` is noticed during a look
+FIRST_RETRY = 5.0  # seconds
+JITTER = 0.1  # share of a pause: replicas that start together do not query the registries at the same moment
+STOP_CHECK = 0.5  # seconds between two checks of `stop` during a sync
 
 
 class Clock:
-    """Asks `looks` for a look at `models`, or at all.
+    """Requests a sync of `models`, or of all models, every `interval` seconds.
 
-    The first comes an `interval` (seconds) after the start, each other one an interval after the end of the last. After an
-    outcome in RETRYABLE the next look comes in 5 s, then 10, 20 and so on, up to the interval. `chance` moves all times by up
-    to 10 % either way.
+    The first sync starts one interval after the start of `run`, each later sync one interval after the end of the last. After
+    an outcome in RETRYABLE the pause is 5 s, then 10 s, 20 s and so on, up to the interval. `rng` varies each pause by up to
+    10 % in either direction.
     """
 
     def __init__(
@@ -28,27 +28,27 @@ class Clock:
         stop: threading.Event,
         models: Collection[str] | None = None,
         *,
-        chance: random.Random | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self._syncs = syncs
         self._interval = interval
         self._stop = stop
         self._models = models
-        self._chance = chance or random.Random()  # noqa: S311 (when to look is no secret)
+        self._rng = rng or random.Random()  # noqa: S311 (the time of a sync is no secret)
 
     def run(self) -> None:
-        """Tick until `stop` is set; it is noticed within a second."""
-        soonest = min(SOONEST, self._interval)
-        pause, soon = self._interval, soonest
-        while not self._stop.wait(pause * self._chance.uniform(1 - JITTER, 1 + JITTER)):
-            if self._settles(self._syncs.request("poll", self._models)):
-                pause, soon = self._interval, soonest
+        """Request syncs until `stop` is set. Returns within a second of that."""
+        first_retry = min(FIRST_RETRY, self._interval)
+        pause, retry = self._interval, first_retry
+        while not self._stop.wait(pause * self._rng.uniform(1 - JITTER, 1 + JITTER)):
+            if self._needs_retry(self._syncs.request("poll", self._models)):
+                pause, retry = retry, min(retry * 2, self._interval)
             else:
-                pause, soon = soon, min(soon * 2, self._interval)
+                pause, retry = self._interval, first_retry
 
-    def _settles(self, asked: PendingSync) -> bool:
-        """Whether the look leaves nothing that another may mend; also true when `stop` comes first."""
-        while (outcomes := asked.wait(STEP)) is None:
+    def _needs_retry(self, pending: PendingSync) -> bool:
+        """Wait for the sync; whether a later sync may succeed. Returns False if `stop` is set first."""
+        while (outcomes := pending.wait(STOP_CHECK)) is None:
             if self._stop.is_set():
-                return True
-        return not any(outcome.status in RETRYABLE for outcome in outcomes.values())
+                return False
+        return any(outcome.status in RETRYABLE for outcome in outcomes.values())

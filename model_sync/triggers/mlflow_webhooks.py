@@ -1,4 +1,4 @@
-"""MLflow's webhooks: who sent one, and whether it is about a model of ours."""
+"""MLflow's webhooks: verification of a delivery, and whether its event concerns the models of this service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.datastructures import Headers
 
 from model_sync.errors import WebhookRejectedError
-from model_sync.signatures import MLFLOW_TAG
+from model_sync.sources import MLFLOW_SIGNATURE_TAG
 
 SIGNATURE = "X-MLflow-Signature"
 DELIVERY_ID = "X-MLflow-Delivery-Id"
@@ -23,10 +23,10 @@ TAGGED = ("model_version_tag", "set")
 
 
 class WebhookVerifier:
-    """Takes deliveries that MLflow signed with `secret`, each once, at most `tolerance` seconds from now. For one thread.
+    """Accepts each delivery that MLflow signed with `secret` once, if its timestamp is at most `tolerance` seconds from now.
 
-    What is remembered of a delivery is its id, for as long as its timestamp could still be taken. Raises ValueError for an
-    empty secret, with which anybody could sign.
+    It keeps the id of an accepted delivery for as long as its timestamp is acceptable. Not safe to use from several threads.
+    Raises ValueError for an empty secret, with which anybody could sign.
     """
 
     def __init__(self, secret: str, *, tolerance: float = 300.0, now: Callable[[], float] = time.time) -> None:
@@ -35,38 +35,37 @@ class WebhookVerifier:
         self._secret = secret.encode()
         self._tolerance = tolerance
         self._now = now
-        self._seen: dict[str, float] = {}  # when, by delivery id, the oldest first
+        self._seen: dict[str, float] = {}  # time of acceptance by delivery id, the oldest first
 
     def check(self, headers: Headers, body: bytes) -> None:
-        """Raises WebhookRejectedError unless `body` is a new delivery of MLflow's.
+        """Accept a new delivery from MLflow; raises WebhookRejectedError for anything else.
 
-        A delivery that was taken already is rejected with 409. MLflow sends one again, with the same id, when it did not get
-        our answer in time; it does so for 429, 500, 502, 503, 504 and lost connections only, so a 409 ends it, and says nothing
-        in MLflow's log.
+        A repeated delivery is rejected with 409. MLflow repeats a delivery with the same id if the response was 429, 500, 502,
+        503 or 504, or if the connection was lost. It does not repeat it after a 409, and does not log that as an error.
         """
         delivery, timestamp = headers.get(DELIVERY_ID, ""), headers.get(TIMESTAMP, "")
         version, _, signature = headers.get(SIGNATURE, "").partition(",")
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", delivery):
-            raise WebhookRejectedError(400, f"{DELIVERY_ID} is missing or no delivery id.")
+            raise WebhookRejectedError(400, f"{DELIVERY_ID} is missing or not a delivery id.")
         if not re.fullmatch(r"[0-9]{1,12}", timestamp):
-            raise WebhookRejectedError(400, f"{TIMESTAMP} is missing or no Unix time in seconds.")
+            raise WebhookRejectedError(400, f"{TIMESTAMP} is missing or not a Unix time in seconds.")
         if version != "v1" or not signature:
             raise WebhookRejectedError(
-                400, f"{SIGNATURE} is missing or not of the form `v1,<base64>`. Give the webhook a secret."
+                400, f"{SIGNATURE} is missing or not of the form `v1,<base64>`. Set a secret on the webhook in MLflow."
             )
 
         expected = base64.b64encode(hmac.digest(self._secret, f"{delivery}.{timestamp}.".encode() + body, hashlib.sha256))
         if not hmac.compare_digest(signature.encode(), expected):
             raise WebhookRejectedError(
-                403, "The signature is wrong. Give the webhook and BUNRIWIKI_WEBHOOK_SECRET the same secret."
+                403, "The signature is wrong. Set the same secret on the webhook in MLflow and in BUNRIWIKI_WEBHOOK_SECRET."
             )
         now = self._now()
         if abs(now - int(timestamp)) > self._tolerance:
-            sentence = f"The timestamp is more than {self._tolerance:g} s from the time here. Set both clocks, or send it anew."
+            sentence = f"The timestamp differs from this machine's clock by more than {self._tolerance:g} s. Set both clocks."
             raise WebhookRejectedError(403, sentence)
         self._forget(now - 2 * self._tolerance)
         if delivery in self._seen:
-            raise WebhookRejectedError(409, "This delivery was taken before. There is nothing to do.")
+            raise WebhookRejectedError(409, "This delivery was accepted before. There is nothing to do.")
         self._seen[delivery] = now
 
     def _forget(self, before: float) -> None:
@@ -74,18 +73,18 @@ class WebhookVerifier:
             del self._seen[delivery]
 
 
-class _Foreign(BaseModel):
-    """A part of MLflow's event, which may have more in it."""
+class _Part(BaseModel):
+    """A part of MLflow's event. Other fields are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class _Subject(_Foreign):
+class _Subject(_Part):
     name: str
     key: str = ""  # of a tag
 
 
-class _Event(_Foreign):
+class _Event(_Part):
     entity: str
     action: str
     data: _Subject
@@ -94,12 +93,12 @@ class _Event(_Foreign):
 def concerns(body: bytes, names: Collection[str]) -> bool:
     """Whether an event may change which version of the registered models `names` should serve.
 
-    That is a new version, an alias that is set or deleted, and a version that is signed. Of other tags, prompts and what is not
-    known it is not.
+    These events are a new version, an alias that is set or deleted, and the signature tag of a version. For other tags, for
+    prompts and for unknown events it returns False.
     """
     try:
         event = _Event.model_validate_json(body)
     except ValidationError:
         return False
     change = (event.entity, event.action)
-    return event.data.name in names and (change in CHANGES or (change == TAGGED and event.data.key == MLFLOW_TAG))
+    return event.data.name in names and (change in CHANGES or (change == TAGGED and event.data.key == MLFLOW_SIGNATURE_TAG))

@@ -1,4 +1,4 @@
-"""A queue of S3's events: a message says that something may have changed, and a look finds out what."""
+"""An SQS queue with S3 event notifications: a message about a watched object requests a sync."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ if TYPE_CHECKING:  # stubs, for checks only
     from types_boto3_sqs import SQSClient
     from types_boto3_sqs.type_defs import MessageTypeDef
 
-BATCH = 10  # messages in a call, SQS' own limit
-MAX_HELD = 1000  # messages that one look may answer
-POISON_RECEIVES = 5  # without a dead-letter queue
-SHOWN = 200  # characters of a message that is not understood
+BATCH = 10  # messages per call, a limit of SQS
+MAX_MESSAGES = 1000  # that one sync may cover
+POISON_RECEIVES = 5  # after which a message of an unknown format is deleted, if the queue has no redrive policy
+SHOWN = 200  # characters of a message of an unknown format that are logged
 NEEDED = "sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility and sqs:GetQueueAttributes"
 
-Place = tuple[str, str]  # a bucket, and a key as S3 has it
+Place = tuple[str, str]  # a bucket, and a decoded key
 
 
-class _Foreign(BaseModel):
-    """A part of somebody else's form, which may have more in it."""
+class _Part(BaseModel):
+    """A part of a message. Other fields are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class _Bucket(_Foreign):
+class _Bucket(_Part):
     name: str
 
 
-class _Object(_Foreign):
+class _Object(_Part):
     key: str
 
 
-class _Changed(_Foreign):
+class _Changed(_Part):
     bucket: _Bucket
     object: _Object
 
 
-class _Record(_Foreign):
+class _Record(_Part):
     s3: _Changed
 
 
-class S3Notification(_Foreign):
-    """What S3 sends by itself. It encodes keys as a form does: a space is a `+`."""
+class S3Notification(_Part):
+    """An S3 event notification. Its keys are form-encoded: a space is a `+`."""
 
     records: tuple[_Record, ...] = Field(alias="Records")
 
@@ -63,8 +63,8 @@ class S3Notification(_Foreign):
         return [(record.s3.bucket.name, unquote_plus(record.s3.object.key)) for record in self.records]
 
 
-class S3Test(_Foreign):
-    """What S3 sends once, when its notifications are set up."""
+class S3Test(_Part):
+    """The test event that S3 sends once, when its notifications are configured."""
 
     event: Literal["s3:TestEvent"] = Field(alias="Event")
 
@@ -72,8 +72,8 @@ class S3Test(_Foreign):
         return []
 
 
-class EventBridgeEvent(_Foreign):
-    """What EventBridge makes of it. Its keys are not encoded."""
+class EventBridgeEvent(_Part):
+    """An S3 event from EventBridge. Its keys are not encoded."""
 
     detail_type: str = Field(alias="detail-type", pattern="^Object ")
     detail: _Changed
@@ -82,8 +82,8 @@ class EventBridgeEvent(_Foreign):
         return [(self.detail.bucket.name, self.detail.object.key)]
 
 
-class SnsNotification(_Foreign):
-    """One of the others in SNS' envelope."""
+class SnsNotification(_Part):
+    """Any of the other messages in the envelope of SNS."""
 
     type: Literal["Notification"] = Field(alias="Type")
     message: Json[S3Notification | EventBridgeEvent | S3Test] = Field(alias="Message")
@@ -98,43 +98,42 @@ _MESSAGE: TypeAdapter[S3Notification | EventBridgeEvent | S3Test | SnsNotificati
 
 
 def changed_places(body: str) -> list[Place]:
-    """The objects that a message tells of. Raises ValueError for one in no known form."""
+    """The objects that a message is about. Raises ValueError for a message of an unknown format."""
     return _MESSAGE.validate_json(body).places()  # pydantic's ValidationError is a ValueError
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds. SQS takes whole ones for what it counts itself."""
+    """All values are in seconds. SQS accepts whole seconds only for the values that it receives."""
 
-    receive: int = 20  # SQS' longest poll
-    look: int = 1  # and the longest while looks are under way: messages about other models must not wait for them
-    drain: float = 2.0  # how long more messages are taken before the look that answers them all
-    hidden: int = 60  # how long a message stays with us unless that is extended
-    extend: float = 20.0
-    again: int = 30  # after a look that another may mend
-    poison: int = 5
-    first_pause: float = 1.0  # after an error, doubled with each further one
-    longest_pause: float = 60.0
+    poll: int = 20  # the longest poll that SQS allows
+    poll_while_pending: int = 1  # while syncs are pending: a message about another model must not wait for them
+    drain: float = 2.0  # for which more messages are received before the sync that covers them all
+    visibility: int = 60  # for which a received message is hidden from other consumers, unless that is extended
+    extend: float = 20.0  # after which it is extended
+    retry: int = 30  # until a message is visible again after a retryable outcome
+    poison_retry: int = 5  # until a message of an unknown format is visible again
+    first_pause: float = 1.0  # after an error, doubled with each further error
+    max_pause: float = 60.0
 
 
 TIMING = Timing()
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """Messages that stay with us until the look that they led to has ended."""
+class _InFlight:
+    """Messages that stay in the queue, hidden from other consumers, until the sync that covers them has finished."""
 
-    held: Sequence[str]
-    asked: PendingSync
-    hidden: float  # since when nobody else sees them
+    receipts: Sequence[str]
+    pending: PendingSync
+    hidden_at: float  # when their visibility timeout started
 
 
 class SqsTrigger:
-    """Asks `looks` for a look at `models`, or at all, when messages of the queue tell of objects that `concerns` takes.
+    """Requests a sync of `models`, or of all models, for messages about objects for which `concerns` returns True.
 
-    A message is deleted when a look that began after it arrived has ended in nothing that another look may mend; until then it
-    stays in the queue, and comes again. Without `client` one is made: endpoint, credentials and region are boto3's settings; a
-    region that is set nowhere is the one in the queue's URL. Raises ValueError when there is none either.
+    A message is deleted after a sync that started after its arrival finished with no retryable outcome. Until then it stays in
+    the queue, and is received again. Without `client` it uses `queue_client`, which may raise ValueError.
     """
 
     def __init__(
@@ -155,31 +154,31 @@ class SqsTrigger:
         self._client = client or queue_client(queue_url)
         self._models = models
         self._timing = timing
-        self._redrives: bool | None = None  # not known yet
+        self._redrives: bool | None = None  # None: not known yet
         self._problem: str | None = None
-        self._waiting: list[_Waiting] = []
+        self._in_flight: list[_InFlight] = []
 
     @property
     def problem(self) -> str | None:
-        """Why the queue cannot be used at the moment, and what to mend; None while it can."""
+        """Why the queue cannot be used at the moment, and what to do; None if it can."""
         return self._problem
 
     def run(self) -> None:
-        """Take messages until `stop` is set. A poll that waits then ends by itself, and what it brings is left in the queue."""
+        """Process messages until `stop` is set. The current poll then ends by itself, and its messages stay in the queue."""
         pause = self._timing.first_pause
         while not self._stop.is_set():
             try:
                 self._round()
             except (BotoCoreError, ClientError) as error:
                 self._note(f"The queue {self._queue} cannot be used: {str(error).rstrip('.')}. {_advice(error)}")
-            except Exception as error:  # in a thread that dies here nobody would take messages any more
-                self._note(f"Messages of the queue {self._queue} cannot be worked on, which is a bug: {error!r}", error)
+            except Exception as error:  # the thread must survive a bug: nothing else processes messages
+                self._note(f"The messages of the queue {self._queue} cannot be processed because of a bug: {error!r}", error)
             else:
                 self._note(None)
                 pause = self._timing.first_pause
                 continue
             self._stop.wait(pause)
-            pause = min(pause * 2, self._timing.longest_pause)
+            pause = min(pause * 2, self._timing.max_pause)
 
     def _note(self, problem: str | None, bug: Exception | None = None) -> None:
         if problem == self._problem:
@@ -194,37 +193,37 @@ class SqsTrigger:
         if self._redrives is None:
             self._redrives = self._read_redrive_policy()
         self._settle()
-        # After an error the first poll does not wait: the state says at once that the queue is back.
-        longest = min(self._timing.look, self._timing.receive) if self._waiting else self._timing.receive
-        messages = self._receive(0 if self._problem else longest)
+        seconds = min(self._timing.poll_while_pending, self._timing.poll) if self._in_flight else self._timing.poll
+        # After an error the first poll returns at once, so that `problem` is cleared as soon as the queue can be used.
+        messages = self._receive(0 if self._problem else seconds)
         drained = time.monotonic() + self._timing.drain
-        held: list[str] = []
+        receipts: list[str] = []
         while messages and not self._stop.is_set():
-            held += self._sort_out(messages)
-            if len(held) >= MAX_HELD or time.monotonic() > drained:
+            receipts += self._sort_out(messages)
+            if len(receipts) >= MAX_MESSAGES or time.monotonic() > drained:
                 break
             messages = self._receive(0)
-        if held and not self._stop.is_set():
-            self._waiting.append(_Waiting(held, self._syncs.request("sqs", self._models), time.monotonic()))
+        if receipts and not self._stop.is_set():
+            self._in_flight.append(_InFlight(receipts, self._syncs.request("sqs", self._models), time.monotonic()))
 
     def _read_redrive_policy(self) -> bool:
-        """Whether SQS moves what is received too often to a dead-letter queue."""
+        """Whether SQS moves messages that are received too often to a dead-letter queue. True if that may not be read."""
         try:
             answer = self._client.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["RedrivePolicy"])
         except ClientError as error:
             if "AccessDenied" not in _code(error):
                 raise
             logger.warning(
-                "Whether the queue {} has a RedrivePolicy may not be read, so messages that nobody understands are left in it. "
-                "Allow sqs:GetQueueAttributes",
+                "The credentials do not allow reading the RedrivePolicy of the queue {}, so messages of an unknown format stay "
+                "in it. Allow sqs:GetQueueAttributes",
                 self._queue,
             )
             return True
         if answer.get("Attributes", {}).get("RedrivePolicy"):
             return True
         logger.warning(
-            "The queue {} has no RedrivePolicy, so a message that nobody understands is deleted once it was received {} times. "
-            "To keep such messages set a RedrivePolicy with a second queue as deadLetterTargetArn and a maxReceiveCount of {}",
+            "The queue {} has no RedrivePolicy, so a message of an unknown format is deleted after {} receives. To keep such "
+            "messages, set a RedrivePolicy with a second queue as deadLetterTargetArn and a maxReceiveCount of {}",
             self._queue, POISON_RECEIVES, POISON_RECEIVES,
         )  # fmt: skip
         return False
@@ -234,13 +233,13 @@ class SqsTrigger:
             QueueUrl=self._queue,
             MaxNumberOfMessages=BATCH,
             WaitTimeSeconds=seconds,
-            VisibilityTimeout=self._timing.hidden,
+            VisibilityTimeout=self._timing.visibility,
             MessageSystemAttributeNames=["ApproximateReceiveCount"],
         ).get("Messages", [])
 
     def _sort_out(self, messages: Sequence[MessageTypeDef]) -> list[str]:
-        """The receipts of the messages that concern us; the others are done with."""
-        ours: list[str] = []
+        """The receipts of the messages that require a sync; the others are deleted or left in the queue."""
+        relevant: list[str] = []
         done: list[str] = []
         left: list[str] = []
         for message in messages:
@@ -249,34 +248,34 @@ class SqsTrigger:
             except ValidationError:
                 (done if self._give_up(message) else left).append(message["ReceiptHandle"])
                 continue
-            concerned = any(self._concerns(bucket, key) for bucket, key in places)
-            (ours if concerned else done).append(message["ReceiptHandle"])
+            is_relevant = any(self._concerns(bucket, key) for bucket, key in places)
+            (relevant if is_relevant else done).append(message["ReceiptHandle"])
         self._delete(done)
-        self._hide(left, self._timing.poison)
-        return ours
+        self._hide(left, self._timing.poison_retry)
+        return relevant
 
     def _give_up(self, message: MessageTypeDef) -> bool:
-        """Whether a message that is not understood is deleted; with a dead-letter queue it is SQS that takes it away."""
+        """Whether to delete a message of an unknown format. With a redrive policy, SQS moves it to the dead-letter queue."""
         received, body = int(message["Attributes"]["ApproximateReceiveCount"]), message["Body"]
         if not self._redrives and received >= POISON_RECEIVES:
-            logger.error("A message that is no event of S3 was received {} times and is deleted: {!r}", received, body)
+            logger.error("A message that is not an S3 event was received {} times and is deleted: {!r}", received, body)
             return True
-        logger.warning("A message that is no event of S3 is left in the queue, receive {}: {!r}", received, body[:SHOWN])
+        logger.warning("A message that is not an S3 event stays in the queue, receive {}: {!r}", received, body[:SHOWN])
         return False
 
     def _settle(self) -> None:
-        """Be done with the messages whose looks have ended, and hold on to the others."""
-        for one in list(self._waiting):
-            outcomes = one.asked.wait(0)
+        """Delete or release the messages whose syncs have finished, and keep the others hidden."""
+        for batch in list(self._in_flight):
+            outcomes = batch.pending.wait(0)
             if outcomes is not None:
-                self._waiting.remove(one)
+                self._in_flight.remove(batch)
                 if any(outcome.status in RETRYABLE for outcome in outcomes.values()):
-                    self._hide(one.held, self._timing.again)
+                    self._hide(batch.receipts, self._timing.retry)
                 else:
-                    self._delete(one.held)
-            elif time.monotonic() - one.hidden >= self._timing.extend:
-                self._hide(one.held, self._timing.hidden)
-                one.hidden = time.monotonic()
+                    self._delete(batch.receipts)
+            elif time.monotonic() - batch.hidden_at >= self._timing.extend:
+                self._hide(batch.receipts, self._timing.visibility)
+                batch.hidden_at = time.monotonic()
 
     def _delete(self, receipts: Sequence[str]) -> None:
         for batch in _batches(receipts):
@@ -286,14 +285,14 @@ class SqsTrigger:
                     QueueUrl=self._queue,
                     Entries=[{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in entries.items()],
                 ).get("Failed", [])
-                entries = {int(one["Id"]): entries[int(one["Id"])] for one in failed}
+                entries = {int(failure["Id"]): entries[int(failure["Id"])] for failure in failed}
                 if not entries:
                     break
             else:
-                logger.warning("{} messages could not be deleted and come again: {}", len(failed), failed[0])
+                logger.warning("{} messages could not be deleted and will be received again: {}", len(failed), failed[0])
 
     def _hide(self, receipts: Sequence[str], seconds: int) -> None:
-        """Have SQS show the messages again in `seconds`, to us or another replica."""
+        """Make the messages visible again in `seconds`, to this replica or another."""
         for batch in _batches(receipts):
             failed = self._client.change_message_visibility_batch(
                 QueueUrl=self._queue,
@@ -303,7 +302,7 @@ class SqsTrigger:
                 ],
             ).get("Failed", [])
             if failed:
-                logger.warning("{} messages may come again too soon: {}", len(failed), failed[0])
+                logger.warning("the visibility timeout of {} messages could not be changed: {}", len(failed), failed[0])
 
 
 def _batches(receipts: Sequence[str]) -> list[Sequence[str]]:
@@ -311,14 +310,17 @@ def _batches(receipts: Sequence[str]) -> list[Sequence[str]]:
 
 
 def queue_client(queue_url: str) -> SQSClient:
-    """A client for the queue. Raises ValueError where its region is not known."""
+    """A client with boto3's endpoint, credentials and region. Without a region there, it is read from the queue's URL.
+
+    Raises ValueError if neither has a region.
+    """
     session = boto3.session.Session()
-    named = re.search(r"(?:^|\.)sqs\.([a-z0-9-]+)\.", urlsplit(queue_url).hostname or "")
-    region = session.region_name or (named[1] if named else None)
+    match = re.search(r"(?:^|\.)sqs\.([a-z0-9-]+)\.", urlsplit(queue_url).hostname or "")
+    region = session.region_name or (match[1] if match else None)
     if region is None:
-        raise ValueError(f"The region of the queue {queue_url} is not known. Set AWS_DEFAULT_REGION")
-    # One try a call: `run` tries again by itself, and says so.
-    config = Config(connect_timeout=5, read_timeout=TIMING.receive + 10, retries={"total_max_attempts": 1, "mode": "standard"})
+        raise ValueError(f"The region of the queue {queue_url} is unknown. Set AWS_DEFAULT_REGION")
+    # One attempt per call: `run` retries, and reports the problem.
+    config = Config(connect_timeout=5, read_timeout=TIMING.poll + 10, retries={"total_max_attempts": 1, "mode": "standard"})
     return session.client("sqs", region_name=region, config=config)
 
 
@@ -329,7 +331,7 @@ def _code(error: ClientError) -> str:
 def _advice(error: BotoCoreError | ClientError) -> str:
     code = _code(error) if isinstance(error, ClientError) else ""
     if "AccessDenied" in code:
-        return f"Allow this service {NEEDED} on it."
+        return f"Allow {NEEDED} on it."
     if "NonExistentQueue" in code or "QueueDoesNotExist" in code:
-        return "Check the queue's URL, and the region."
-    return "It is tried again. Check the network, the credentials and AWS_ENDPOINT_URL_SQS if it lasts."
+        return "Check the queue's URL and the region."
+    return "It will be retried. If it persists, check the network, the credentials and AWS_ENDPOINT_URL_SQS."

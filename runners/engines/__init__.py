@@ -1,4 +1,4 @@
-"""How a forward pass is run. An engine takes and gives numpy arrays and knows nothing of HTTP."""
+"""The engines that run a forward pass on numpy arrays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Engine(Protocol):
 def open_engine(folder: Path, manifest: Manifest, threads: int) -> Engine:
     """The engine that `manifest` names, opened on its entry in `folder`, with `threads` threads per forward pass."""
     entry = folder / manifest.entry
-    # Imported here, so that a runner loads its own engine's library only.
+    # Imported here, so that a runner loads the library of its own engine only.
     if manifest.engine == "onnx":
         from runners.engines.onnx import OnnxEngine
 

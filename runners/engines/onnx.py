@@ -14,8 +14,8 @@ from runners.engines import Array
 class OnnxEngine:
     """Runs an `.onnx` file on the CPU.
 
-    Its threads sleep between two forward passes instead of spinning: gateway and runners share the cores, and a spinning
-    thread takes from the others what it does not use. Raises DamagedArtifactError for a file that is no model.
+    Its threads sleep between two forward passes instead of spinning, because gateway and runners share the cores.
+    Raises DamagedArtifactError for a file that is no model.
     """
 
     def __init__(self, file: Path, threads: int) -> None:

@@ -28,7 +28,7 @@ class PyfuncEngine:
         try:
             self._model = mlflow.pyfunc.load_model(str(folder))
             mlflow.models.model.__mlflow_model__ = None  # mlflow keeps the last model-from-code alive here
-        except Exception as error:  # other people's code runs here
+        except Exception as error:  # third-party code may raise anything
             raise DamagedArtifactError(f"{folder} cannot be loaded: {error}") from error
         schema = self._model.metadata.get_input_schema()
         self._column: str | None = schema.input_names()[0] if schema is not None and schema.has_input_names() else None

@@ -26,7 +26,7 @@ def test_a_response_is_whole_when_its_body_is() -> None:
         b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
     ],
 )
-def test_what_cannot_be_read_is_no_response(received: bytes) -> None:
+def test_an_unreadable_response_is_rejected(received: bytes) -> None:
     with pytest.raises(BadResponseError):
         parse(received)
 
@@ -47,8 +47,8 @@ def test_every_answer_counts() -> None:
     assert 0 < load.p50 <= load.p99 <= load.p999 <= load.slowest
 
 
-class Turns(Canned):
-    """Gives its answers in turn, over all connections."""
+class Scripted(Canned):
+    """Gives its answers one after the other, over all connections."""
 
     def __init__(self, *answers: bytes) -> None:
         self._answers = list(answers)
@@ -62,8 +62,8 @@ class Turns(Canned):
 
 def test_failures_are_counted_by_kind() -> None:
     other, rejected = RESPONSE.replace(b"{}", b"[]"), RESPONSE.replace(b"200", b"503")
-    load = load_against(lambda: Turns(RESPONSE, rejected))
+    load = load_against(lambda: Scripted(RESPONSE, rejected))
     assert load.failures == {"503": 4, "closed": 4}
-    load = load_against(lambda: Turns(RESPONSE, RESPONSE, other))
+    load = load_against(lambda: Scripted(RESPONSE, RESPONSE, other))
     assert load.failures == {"body": 4, "closed": 4}
-    assert load_against(lambda: Turns(b"no HTTP\r\n\r\n")).failures == {"unreadable": 4}
+    assert load_against(lambda: Scripted(b"no HTTP\r\n\r\n")).failures == {"unreadable": 4}

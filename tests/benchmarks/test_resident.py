@@ -5,7 +5,7 @@ import os
 from benchmarks.resident import resident, role
 
 
-def test_a_worker_is_known_by_its_service() -> None:
+def test_the_role_of_a_worker_is_its_service() -> None:
     assert role(["python", "-m", "worker", "--fd", "9", "--service-name", "bunriwiki", "--backlog", "2048"]) == "gateway"
     assert role(["python", "-m", "worker", "--service-name", "kcbert"]) == "kcbert"
     assert role(["python", "--service-name"]) == "other"

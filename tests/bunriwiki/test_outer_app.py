@@ -31,32 +31,34 @@ def service() -> Any:
 
 
 class Lifespan:
-    """Starts an application, and stops it at the end of the `with`."""
+    """Starts an application, and stops it at the end of the `with` block."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._told: asyncio.Queue[Any] = asyncio.Queue()
-        self._said: asyncio.Queue[Any] = asyncio.Queue()
+        self._received: asyncio.Queue[Any] = asyncio.Queue()
+        self._sent: asyncio.Queue[Any] = asyncio.Queue()
 
     async def __aenter__(self) -> None:
-        lifespan = self._app({"type": "lifespan"}, self._told.get, self._said.put)
+        lifespan = self._app({"type": "lifespan"}, self._received.get, self._sent.put)
         self._task: asyncio.Future[None] = asyncio.ensure_future(lifespan)
-        await self._told.put({"type": "lifespan.startup"})
-        assert (await self._said.get())["type"] == "lifespan.startup.complete"
+        await self._received.put({"type": "lifespan.startup"})
+        assert (await self._sent.get())["type"] == "lifespan.startup.complete"
 
     async def __aexit__(self, *_: object) -> None:
-        await self._told.put({"type": "lifespan.shutdown"})
-        assert (await self._said.get())["type"] == "lifespan.shutdown.complete"
+        await self._received.put({"type": "lifespan.shutdown"})
+        assert (await self._sent.get())["type"] == "lifespan.shutdown.complete"
         await self._task
 
 
-async def test_ours_is_asked_first_and_no_middleware_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_outer_application_is_called_first_and_no_middleware_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    asked = []
+    called = []
 
     def wrap(routes: ASGIApp) -> ASGIApp:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            asked.append(scope["type"])
+            called.append(scope["type"])
             await routes(scope, receive, send)
 
         return app
@@ -71,10 +73,10 @@ async def test_ours_is_asked_first_and_no_middleware_after_it(tmp_path: Path, mo
         assert len(asyncio.all_tasks()) == before
         assert inner.inner.started
         assert "bentoml_service_request_total" not in (await client.get("/metrics")).text
-    assert asked == ["lifespan", "http", "http"]
+    assert called == ["lifespan", "http", "http"]
 
 
-async def test_a_closed_service_starts_and_answers_nobody() -> None:
+async def test_a_closed_service_starts_and_rejects_every_request() -> None:
     inner = service()
     put_outside(inner, closed_to_requests)
     app = inner.to_asgi(is_main=False)

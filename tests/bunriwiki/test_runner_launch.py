@@ -7,7 +7,7 @@ import pytest
 
 from bunriwiki import runner_launch
 from bunriwiki.settings import Settings
-from tests.conftest import ROOT
+from bunriwiki.testing.paths import ROOT
 
 SECRETS = {
     "BUNRIWIKI_ADMIN_TOKEN": "a", "BUNRIWIKI_WEBHOOK_SECRET": "b", "BUNRIWIKI_GRPC_KEY": "c", "MLFLOW_TRACKING_URI": "d",
@@ -24,11 +24,11 @@ def test_the_environment_is_an_allow_list(tmp_path: Path) -> None:
     assert made["TMPDIR"] == str(tmp_path)
 
 
-def test_every_setting_that_a_runner_gets_exists() -> None:
+def test_every_setting_on_the_allow_list_exists() -> None:
     assert set(runner_launch.SETTINGS) <= Settings.model_fields.keys()
 
 
-def test_the_launcher_is_found_whatever_the_folder(tmp_path: Path) -> None:
+def test_the_launcher_is_found_in_any_folder(tmp_path: Path) -> None:
     assert runner_launch.environment({}, tmp_path)["PYTHONPATH"] == str(ROOT)
     assert runner_launch.environment({"PYTHONPATH": "/more"}, tmp_path)["PYTHONPATH"] == f"{ROOT}:/more"
 
@@ -39,7 +39,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(model_store=tmp_path / "store")
 
 
-def test_a_worker_may_write_what_it_says_of_itself_only(tmp_path: Path, settings: Settings) -> None:
+def test_a_worker_may_write_only_its_heartbeat_and_its_own_folders(tmp_path: Path, settings: Settings) -> None:
     made = runner_launch.policy("sentiment", settings, sockets=tmp_path, writable=[tmp_path])
     assert set(made.writable) == {str(tmp_path / "store" / "run"), str(tmp_path)}
     assert {str(tmp_path / "store"), str(settings.models), str(ROOT / "runners")} <= set(made.readable)
@@ -47,12 +47,12 @@ def test_a_worker_may_write_what_it_says_of_itself_only(tmp_path: Path, settings
     assert made.devices == ()
 
 
-def test_a_store_that_cannot_be_written_to_is_read(tmp_path: Path) -> None:
+def test_a_missing_store_is_not_writable(tmp_path: Path) -> None:
     made = runner_launch.policy("yolo", Settings(model_store=tmp_path / "nowhere"), sockets=tmp_path, writable=[])
     assert made.writable == (str(tmp_path),)
 
 
-def test_hidden_files_of_a_clone_are_not_read(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hidden_files_of_a_clone_are_not_readable(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     code = tmp_path / "src"
     code.mkdir()
     for name in (".env", "service.py"):
@@ -65,6 +65,6 @@ def test_hidden_files_of_a_clone_are_not_read(tmp_path: Path, settings: Settings
     assert str(tmp_path) in runner_launch.policy("yolo", settings, sockets=tmp_path, writable=[]).readable
 
 
-def test_the_interpreter_and_its_environment_are_read(tmp_path: Path, settings: Settings) -> None:
+def test_the_interpreter_and_its_environment_are_readable(tmp_path: Path, settings: Settings) -> None:
     readable = runner_launch.policy("yolo", settings, sockets=tmp_path, writable=[]).readable
     assert {sys.prefix, sys.base_prefix} <= {str(Path(path).resolve()) for path in readable} | set(readable)

@@ -10,18 +10,18 @@ def fresh() -> None:
     settings.cache_clear()
 
 
-def test_the_defaults_serve_what_is_shipped() -> None:
+def test_the_defaults_serve_the_bundled_models() -> None:
     assert {path.name for path in Settings().models.iterdir()} >= {"yolo", "kcbert", "sentiment"}
 
 
-def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUNRIWIKI_DEADLINE_SECONDS", "2.5")
     monkeypatch.setenv("BUNRIWIKI_LOG_REQUESTS", "false")
     assert (settings().deadline_seconds, settings().log_requests) == (2.5, False)
 
 
 @pytest.mark.parametrize("name", ["BUNRIWIKI_GRPC_CERTIFICATE", "BUNRIWIKI_GRPC_KEY", "BUNRIWIKI_GRPC_CLIENTS"])
-def test_half_of_tls_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_incomplete_tls_settings_stop_the_start(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, __file__)
     with pytest.raises(SystemExit, match=f"Wrong setting. .*{name}"):
         settings()
@@ -37,7 +37,7 @@ def test_half_of_tls_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str)
         ("BUNRIWIKI_LOG_LEVEL", "LOUD"),
     ],
 )
-def test_a_wrong_setting_stops_the_start_and_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_a_wrong_value_stops_the_start_and_names_the_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit, match=f"Wrong setting. {name}='{value}'"):
         settings()

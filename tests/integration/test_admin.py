@@ -1,21 +1,21 @@
-"""Who may change what serves: every admin call without a token, with a wrong one, with the right one; and who guesses."""
+"""Authorization of the admin calls: without a token, with a wrong token, with the right token; and many wrong tokens."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import httpx
 import pytest
 
-from benchmarks.load import free_port
-from tests.integration.conftest import FULL, Server
-from tests.probe import probing
-from tests.published import compiled
-from tests.sidecar import TOKEN, Sidecar
+from bunriwiki.testing.probe import probing
+from bunriwiki.testing.server import Server
+from bunriwiki.testing.sidecar import TOKEN, Sidecar
+from bunriwiki.testing.versions import compiled
+from tests.integration.conftest import FULL
 
 GUESSES = 1000 if FULL else 200
 CALLS = [
@@ -29,13 +29,15 @@ CALLS = [
 
 
 @dataclass
-class Both:
+class Administered:
+    """A server that accepts two tokens, with a sidecar that syncs kcbert with a folder."""
+
     server: Server
     sidecar: Sidecar
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+def administered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Administered]:
     root = tmp_path_factory.mktemp("admin")
     registry = root / "registry"
     registry.mkdir()
@@ -47,7 +49,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     try:
         sidecar.start()
         server.wait_until_ready()
-        yield Both(server, sidecar)
+        yield Administered(server, sidecar)
     finally:
         sidecar.stop()
         server.stop()
@@ -59,37 +61,30 @@ def post(url: str, path: str, body: object, token: str | None) -> httpx.Response
 
 
 @pytest.mark.parametrize(("path", "body", "status"), CALLS)
-def test_only_the_right_token_is_let_in(both: Both, path: str, body: object, status: int) -> None:
-    assert post(both.server.url, path, body, None).status_code == 401
-    assert post(both.server.url, path, body, "wrong").status_code == 401
-    answer = post(both.server.url, path, body, TOKEN)
+def test_only_the_right_token_is_accepted(administered: Administered, path: str, body: object, status: int) -> None:
+    assert post(administered.server.url, path, body, None).status_code == 401
+    assert post(administered.server.url, path, body, "wrong").status_code == 401
+    answer = post(administered.server.url, path, body, TOKEN)
     assert answer.status_code == status, answer.text
 
 
-def test_a_reload_says_what_changed_of_each_model(both: Both) -> None:
-    outcome = post(both.server.url, "/reload_model", {"models": ["kcbert"]}, TOKEN).json()["outcomes"]["kcbert"]
+def test_a_reload_reports_the_outcome_of_each_model(administered: Administered) -> None:
+    outcome = post(administered.server.url, "/reload_model", {"models": ["kcbert"]}, TOKEN).json()["outcomes"]["kcbert"]
     assert (outcome["status"], outcome["version"]) == ("unchanged", "v1")
-    at_once = post(both.server.url, "/reload_model", {"wait": False}, TOKEN)
-    assert (at_once.status_code, at_once.json()) == (202, {"sync_requested": True})
+    without_waiting = post(administered.server.url, "/reload_model", {"wait": False}, TOKEN)
+    assert (without_waiting.status_code, without_waiting.json()) == (202, {"sync_requested": True})
 
 
-def test_without_a_token_administration_is_closed_and_without_a_sidecar_nobody_answers(start: Callable[..., Server]) -> None:
-    closed = start()
-    assert post(closed.url, "/reload_model", {}, TOKEN).status_code == 403
-    closed.stop()
-    alone = start(environment={"BUNRIWIKI_ADMIN_TOKEN": TOKEN, "BUNRIWIKI_SYNC_URL": f"http://127.0.0.1:{free_port()}"})
-    for path in ("/reload_model", "/v1/models/yolo/rollback"):
-        answer = post(alone.url, path, {}, TOKEN)
-        assert (answer.status_code, "No sidecar answers" in answer.json()["detail"]) == (503, True)
-    alone.stop()
+def test_admin_calls_are_forbidden_without_a_configured_token(server: Server) -> None:
+    assert post(server.url, "/reload_model", {}, TOKEN).status_code == 403
 
 
-def test_wrong_tokens_do_not_slow_predictions(both: Both) -> None:
-    with probing(both.server.url, every=0.02) as probe:
+def test_wrong_tokens_do_not_slow_predictions(administered: Administered) -> None:
+    with probing(administered.server.url, every=0.02) as probe:
         began = time.monotonic()
         time.sleep(10 if FULL else 3)
         guessing = time.monotonic()
-        with httpx.Client(base_url=both.server.url, timeout=40) as client, ThreadPoolExecutor(16) as pool:
+        with httpx.Client(base_url=administered.server.url, timeout=40) as client, ThreadPoolExecutor(16) as pool:
 
             def guess(number: int) -> int:
                 headers = {"Authorization": f"Bearer guess-{number}"}
@@ -97,13 +92,21 @@ def test_wrong_tokens_do_not_slow_predictions(both: Both) -> None:
 
             guesses = Counter(pool.map(guess, range(GUESSES)))
         over = time.monotonic()
-    calm, meanwhile = probe.p99(began, guessing), probe.p99(guessing, over)
+    before, during = probe.p99(began, guessing), probe.p99(guessing, over)
     print(
         f"{GUESSES} wrong tokens in {over - guessing:.1f} s: {dict(guesses)}; p99 of predictions "
-        f"{1000 * calm:.0f} ms before, {1000 * meanwhile:.0f} ms meanwhile"
+        f"{1000 * before:.0f} ms before, {1000 * during:.0f} ms during them"
     )
     assert set(guesses) <= {401, 429}
     assert set(probe.counts) == {"200"}
-    assert both.sidecar.serving("kcbert") == "v1"
+    assert administered.sidecar.serving("kcbert") == "v1"
     if FULL:
-        assert meanwhile <= 1.5 * calm
+        assert during <= 1.5 * before
+
+
+def test_admin_calls_fail_without_a_sidecar(administered: Administered) -> None:
+    """The last test of the module: it stops the sidecar."""
+    administered.sidecar.stop()
+    for path in ("/reload_model", "/v1/models/yolo/rollback"):
+        answer = post(administered.server.url, path, {}, TOKEN)
+        assert (answer.status_code, "No sidecar answers" in answer.json()["detail"]) == (503, True)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import httpx
 
-from tests.conftest import PHOTOS
-from tests.integration.conftest import Bento, Server
+from bunriwiki.testing.paths import PHOTOS
+from bunriwiki.testing.server import Server
+from tests.integration.conftest import Bento
 
 
 def answers(server: Server) -> list[object]:
@@ -19,8 +20,14 @@ def answers(server: Server) -> list[object]:
     ]
 
 
-def test_a_bento_answers_as_the_repository_does(server: Server, start: Callable[..., Server], bento: Bento) -> None:
+def test_a_bento_contains_no_tests_and_no_environment(bento: Bento) -> None:
     [folder] = (bento.home / "bentos" / "bunriwiki").glob("*/src")
     assert not (folder / "tests").exists()
+    assert not (folder / "bunriwiki" / "testing").exists()
     assert not list(folder.glob(".venv*"))
-    assert answers(start(target=bento.tag, folder=bento.home, environment=bento.environment)) == answers(server)
+
+
+def test_a_bento_answers_as_the_repository_does(server: Server, start: Callable[..., Server], bento: Bento) -> None:
+    served = start(target=bento.tag, folder=bento.home, environment=bento.environment)
+    assert answers(served) == answers(server)
+    served.stop()

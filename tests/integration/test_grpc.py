@@ -1,4 +1,4 @@
-"""The gRPC door as a server: TLS, reflection, limits, several workers, swaps under load, the end."""
+"""The gRPC server of the real service: TLS, reflection, limits, several workers, promotions under load, shutdown."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from benchmarks.load import Call, free_port, run_load
 from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from tests.conftest import ROOT
-from tests.integration.conftest import FULL, Server
+from bunriwiki.testing.calls import Call
+from bunriwiki.testing.load import run_load
+from bunriwiki.testing.paths import ROOT
+from bunriwiki.testing.server import Server
+from tests.integration.conftest import FULL
 
 TEXT = "정말 재미있어요".encode()
 CLIENTS = 32
+COMPARED_SECONDS = 8.0 if FULL else 1.0  # of load through each protocol
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
@@ -44,13 +47,6 @@ def call(model: str = "kcbert", text: bytes = TEXT) -> pb.ModelInferRequest:
 
 def stub_of(channel: Any) -> Any:
     return GRPCInferenceServiceStub(channel)
-
-
-def serve(start: Callable[..., Server], **more: str) -> tuple[Server, str]:
-    """A server with a gRPC door, and the door's address."""
-    port = free_port()
-    environment = {"BUNRIWIKI_GRPC_PORT": str(port), "BUNRIWIKI_GRPC_HOST": "127.0.0.1", **more}
-    return start(environment=environment), f"127.0.0.1:{port}"
 
 
 class Authority:
@@ -100,12 +96,13 @@ def secure(address: str, authority: Path, client: tuple[Path, Path] | None = Non
 def test_mutual_tls(start: Callable[..., Server], tmp_path: Path) -> None:
     ours, strangers = Authority(tmp_path, "ours"), Authority(tmp_path, "strangers")
     chain, key = ours.issue("server")
-    server, address = serve(
-        start,
-        BUNRIWIKI_GRPC_CERTIFICATE=str(chain),
-        BUNRIWIKI_GRPC_KEY=str(key),
-        BUNRIWIKI_GRPC_CLIENTS=str(ours.file),
-    )
+    environment = {
+        "BUNRIWIKI_GRPC_CERTIFICATE": str(chain),
+        "BUNRIWIKI_GRPC_KEY": str(key),
+        "BUNRIWIKI_GRPC_CLIENTS": str(ours.file),
+    }
+    server = start(grpc=True, environment=environment)
+    address = server.grpc_address
     assert secure(address, ours.file, ours.issue("client")).ModelInfer(call(), timeout=20).model_name == "kcbert"
     for rejected in (
         secure(address, ours.file),
@@ -120,7 +117,8 @@ def test_mutual_tls(start: Callable[..., Server], tmp_path: Path) -> None:
 
 
 def test_several_workers_reflection_and_limits(start: Callable[..., Server]) -> None:
-    server, address = serve(start, BUNRIWIKI_GATEWAY_WORKERS="2")
+    server = start(grpc=True, environment={"BUNRIWIKI_GATEWAY_WORKERS": "2"})
+    address = server.grpc_address
     found = ProtoReflectionDescriptorDatabase(grpc.insecure_channel(address))
     assert "inference.GRPCInferenceService" in found.get_services()
     assert found.FindFileContainingSymbol("inference.ModelInferRequest").package == "inference"
@@ -146,13 +144,13 @@ def test_several_workers_reflection_and_limits(start: Callable[..., Server]) -> 
         with pytest.raises(grpc.RpcError) as caught:
             broken(junk, timeout=20)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert "cannot be read" in (caught.value.details() or "")
+        assert "cannot be decoded" in (caught.value.details() or "")
     assert server.is_ready()
     server.stop()
 
 
 async def grpc_load(address: str, until: Callable[[], bool]) -> Counter[str]:
-    """What came of the calls that so many clients, each with its own connection, sent one after the other."""
+    """The results of the calls that CLIENTS clients, each with a connection of its own, sent one after the other."""
     counts: Counter[str] = Counter()
 
     async def client(number: int) -> None:
@@ -170,10 +168,14 @@ async def grpc_load(address: str, until: Callable[[], bool]) -> Counter[str]:
     return counts
 
 
-def test_swaps_under_grpc_load(start: Callable[..., Server], store: StoreWriter) -> None:
-    server, address = serve(
-        start, BUNRIWIKI_RUNNER_WORKERS="2", BUNRIWIKI_MODEL_STORE=str(store.layout.root), BUNRIWIKI_LOG_REQUESTS="false"
-    )
+def test_promotions_under_grpc_load(start: Callable[..., Server], store: StoreWriter) -> None:
+    environment = {
+        "BUNRIWIKI_RUNNER_WORKERS": "2",
+        "BUNRIWIKI_MODEL_STORE": str(store.layout.root),
+        "BUNRIWIKI_LOG_REQUESTS": "false",
+    }
+    server = start(grpc=True, environment=environment)
+    address = server.grpc_address
     over = False
     counts: Counter[str] = Counter()
     load = threading.Thread(target=lambda: counts.update(asyncio.run(grpc_load(address, lambda: over))))
@@ -187,75 +189,75 @@ def test_swaps_under_grpc_load(start: Callable[..., Server], store: StoreWriter)
         load.join()
     assert set(counts) == {"OK"}
 
-    # The same calls through both doors, in turn.
+    # The same calls through both protocols, in turn.
     body = json.dumps({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [TEXT.decode()]}]}).encode()
     calls = [Call(f"/v2/models/{model}/infer", body, "application/json") for model in ("kcbert", "sentiment")]
     rates: dict[str, list[float]] = {"grpc": [], "rest": []}
-    seconds = 8.0 if FULL else 3.0
     for _ in range(3):
-        begun = time.monotonic()
-        came = asyncio.run(grpc_load(address, lambda begun=begun: time.monotonic() - begun > seconds))  # type: ignore[misc]
-        rates["grpc"].append(came.total() / (time.monotonic() - begun))
-        assert set(came) == {"OK"}
-        outcome = asyncio.run(run_load(server.url, calls, clients=CLIENTS, seconds=seconds))
+        began = time.monotonic()
+        end = began + COMPARED_SECONDS
+        results = asyncio.run(grpc_load(address, lambda end=end: time.monotonic() > end))  # type: ignore[misc]
+        rates["grpc"].append(results.total() / (time.monotonic() - began))
+        assert set(results) == {"OK"}
+        outcome = asyncio.run(run_load(server.url, calls, clients=CLIENTS, seconds=COMPARED_SECONDS))
         rates["rest"].append(outcome.counts["200"] / outcome.seconds)
         assert set(outcome.counts) == {"200"}
-    rounded = {door: [round(rate) for rate in found] for door, found in rates.items()}
-    print(f"{counts['OK']} calls during swaps, all OK; calls per second {rounded}")
+    rounded = {protocol: [round(rate) for rate in found] for protocol, found in rates.items()}
+    print(f"{counts['OK']} calls during promotions, all OK; calls per second {rounded}")
     if FULL:
         assert sorted(rates["grpc"])[1] >= sorted(rates["rest"])[1]
     server.stop()
 
 
 def test_sigterm_under_grpc_load(start: Callable[..., Server]) -> None:
-    server, address = serve(start)
-    health: list[int] = []  # what it changed to
-    outcomes: list[tuple[float, str]] = []  # when each call began, and what came of it
+    server = start(grpc=True)
+    address = server.grpc_address
+    health: list[int] = []  # the statuses that followed SERVING
+    results: list[tuple[float, str]] = []  # when each call began, and its status
 
     async def client() -> None:
         async with grpc.aio.insecure_channel(address, OWN_CONNECTION) as channel:
             stub = stub_of(channel)
             while server.process.poll() is None:
-                begun = time.monotonic()
+                began = time.monotonic()
                 try:
                     await stub.ModelInfer(call(), timeout=60)
-                    outcomes.append((begun, "OK"))
+                    results.append((began, "OK"))
                 except grpc.aio.AioRpcError as error:
-                    outcomes.append((begun, error.code().name))
+                    results.append((began, error.code().name))
                     await asyncio.sleep(0.05)
 
     async def clients() -> None:
         async with grpc.aio.insecure_channel(address) as idle:
-            watch = health_pb2_grpc.HealthStub(idle).RolloutMonitor(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
+            watch = health_pb2_grpc.HealthStub(idle).Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
             while (await watch.read()).status != health_pb2.HealthCheckResponse.SERVING:
-                pass  # it says what changes
+                pass  # every change is a message
             await asyncio.gather(follow(watch), *(client() for _ in range(CLIENTS)))
 
     async def follow(watch: Any) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError):
-            while (said := await watch.read()) is not grpc.aio.EOF:
-                health.append(said.status)
+            while (message := await watch.read()) is not grpc.aio.EOF:
+                health.append(message.status)
 
     load = threading.Thread(target=lambda: asyncio.run(clients()))
     load.start()
     time.sleep(2)
-    told = time.monotonic()
+    terminated = time.monotonic()
     assert server.stop() == 0
-    took = time.monotonic() - told
+    took = time.monotonic() - terminated
     load.join()
-    assert {outcome for begun, outcome in outcomes if begun < told} == {"OK"}
-    # Later ones are answered, or told that nobody is there; one that arrives at the very end is cancelled by gRPC.
-    assert {outcome for _, outcome in outcomes} <= {"OK", "UNAVAILABLE", "CANCELLED"}
-    assert sum(outcome == "CANCELLED" for _, outcome in outcomes) <= CLIENTS
+    assert {result for began, result in results if began < terminated} == {"OK"}
+    # Later calls are answered or find nothing listening; gRPC cancels a call that arrives at the very end.
+    assert {result for _, result in results} <= {"OK", "UNAVAILABLE", "CANCELLED"}
+    assert sum(result == "CANCELLED" for _, result in results) <= CLIENTS
     assert health == [health_pb2.HealthCheckResponse.NOT_SERVING]
-    assert took < 15  # the open watch holds nothing up
+    assert took < 15  # the open health watch does not delay the end
     assert not server.is_ready()
 
 
-def test_node(start: Callable[..., Server]) -> None:
-    server, address = serve(start)
+def test_node(server: Server) -> None:
     folder = ROOT / "examples" / "node"
     subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=120)
-    ran = subprocess.run(["node", "client.js", address], cwd=folder, capture_output=True, text=True, timeout=60, check=True)
+    command = ["node", "client.js", server.grpc_address]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout.splitlines() == ["sentiment: 긍정 부정 version fallback-2", "yolo: plastic"]
-    server.stop()

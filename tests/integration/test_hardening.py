@@ -1,4 +1,4 @@
-"""What was done to the service once, and harmed it, is done again, under every way of serving: docs/threat-model.md."""
+"""Attacks on the service that succeeded once, repeated under every way of serving: docs/threat-model.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import pickle
 import socket
 import stat
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +18,15 @@ import httpx
 import psutil
 import pytest
 
-from benchmarks.load import free_port
 from bunriwiki.artifacts.manifest import MODELS, Manifest, describe_files
 from bunriwiki.ipc.frames import LENGTH
-from bunriwiki.model_store.promotion import promote
-from bunriwiki.model_store.writer import open_writer
-from tests.conftest import ROOT
-from tests.integration.conftest import Bento, Server
-from tests.sidecar import Sidecar
-from tests.versions import make_version
+from bunriwiki.testing.paths import ROOT
+from bunriwiki.testing.server import Server
+from bunriwiki.testing.sidecar import Sidecar
+from bunriwiki.testing.stores import serve_from_store
+from bunriwiki.testing.versions import make_version, replace_once
+from bunriwiki.testing.waiting import wait_until
+from tests.integration.conftest import Bento
 
 TOKEN = "the-token-of-the-administrator"  # noqa: S105 (words, no secrets)
 SECRETS = {
@@ -43,21 +42,25 @@ MB = 2**20
 
 @dataclass
 class Service:
-    """A service that serves, and the ports that it was told to listen on."""
+    """A service that is ready, and its model store."""
 
     server: Server
-    ports: set[int]
     store: Path
+
+    @property
+    def ports(self) -> set[int]:
+        """The ports that it is configured to listen on."""
+        return {self.server.port, self.server.grpc_port}
 
     def processes(self) -> list[psutil.Process]:
         parent = psutil.Process(self.server.process.pid)
         return [parent, *parent.children(recursive=True)]
 
     def runners(self) -> dict[str, psutil.Process]:
-        return {name: one for name, one in self.server.workers().items() if name in MODELS}
+        return {name: worker for name, worker in self.server.workers().items() if name in MODELS}
 
     def folder(self) -> Path:
-        """The private folder of this start."""
+        """The private folder of the running service."""
         return Path(self.gateway().environ()["BUNRIWIKI_SOCKETS"])
 
     def gateway(self) -> psutil.Process:
@@ -65,13 +68,13 @@ class Service:
 
     def unix_sockets(self) -> set[str]:
         """The paths that its processes listen on."""
-        mine = {
+        own = {
             link.removeprefix("socket:[").removesuffix("]")
             for process in self.processes()
             for link in _links(Path(f"/proc/{process.pid}/fd"))
         }
         rows = [line.split() for line in Path("/proc/net/unix").read_text(encoding="utf-8").splitlines()[1:]]
-        return {row[7] for row in rows if len(row) > 7 and row[3] == "00010000" and row[6] in mine}
+        return {row[7] for row in rows if len(row) > 7 and row[3] == "00010000" and row[6] in own}
 
     def answers(self) -> bool:
         answer = httpx.post(f"{self.server.url}/predict", json={"text": "정말 재미있어요"}, timeout=30)
@@ -91,7 +94,7 @@ def _links(folder: Path) -> list[str]:
 ATTACK = '''
 
 def attack(path):
-    """What a model would do that is not what it seems; what came of each attempt."""
+    """What a hostile model would do; the result of each attempt."""
     import ctypes, glob, json, os, signal, socket
     wanted = json.load(open(path))
     found = {}
@@ -113,7 +116,7 @@ def attack(path):
     def run(command):
         import subprocess
         return subprocess.run(command, capture_output=True).stdout
-    attempt("environment", lambda: [one for one in wanted["secrets"] if one in str(dict(os.environ))])
+    attempt("environment", lambda: [secret for secret in wanted["secrets"] if secret in str(dict(os.environ))])
     attempt("environment of the gateway", lambda: open(f"/proc/{wanted['gateway']}/environ").read())
     attempt("environment of the parent", lambda: open(f"/proc/{os.getppid()}/environ").read())
     attempt("memory of the gateway", lambda: open(f"/proc/{wanted['gateway']}/mem", "rb").read(1))
@@ -137,8 +140,8 @@ def attack(path):
 def listens(fd):
     import socket
     try:
-        with socket.socket(fileno=os.dup(fd)) as one:
-            return one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and str(one.getsockname())
+        with socket.socket(fileno=os.dup(fd)) as opened:
+            return opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and str(opened.getsockname())
     except OSError:
         return False
 
@@ -146,14 +149,12 @@ def listens(fd):
 
 
 def hostile_version(folder: Path) -> Path:
-    """A version of sentiment that answers as the shipped one, and attacks when it is told to."""
+    """A version of sentiment that answers as the bundled version does, and attacks for a text that begins with `attack: `."""
     make_version("sentiment", "hostile", 0, folder)
     code = folder / "pyfunc" / "sentiment_model.py"
-    text = code.read_text(encoding="utf-8")
     first = '        texts = model_input["text"].tolist()\n'
-    assert first in text
-    text = text.replace(first, first + '        [attack(one[8:]) for one in texts if one.startswith("attack: ")]\n')
-    code.write_text(text.replace("class SentimentEnsemble", ATTACK.lstrip() + "\n\nclass SentimentEnsemble"), encoding="utf-8")
+    replace_once(code, first, first + '        [attack(text[8:]) for text in texts if text.startswith("attack: ")]\n')
+    replace_once(code, "class SentimentEnsemble", ATTACK.lstrip() + "\n\nclass SentimentEnsemble")
     Manifest.read(folder).model_copy(update={"files": describe_files(folder)}).write(folder)
     return folder
 
@@ -163,36 +164,32 @@ def service(
     request: pytest.FixtureRequest, start: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("hardening")
-    grpc_port = free_port()
-    environment = {**SECRETS, "BUNRIWIKI_GRPC_PORT": str(grpc_port), "BUNRIWIKI_MODEL_STORE": str(folder / "store")}
-    with open_writer(folder / "store", "a test") as writer:
-        writer.publish(hostile_version(folder / "hostile"), "a test", "operator")
-        promote(writer, "sentiment", "hostile", "a test", "operator")
-    ports = {grpc_port}
+    environment = {**SECRETS, "BUNRIWIKI_MODEL_STORE": str(folder / "store")}
+    serve_from_store(folder / "store", hostile_version(folder / "hostile"))
     options: dict[str, Any] = {}
     match request.param:
         case "make serve":
             options["command"] = ["make", "serve"]
         case "a Bento":
             bento: Bento = request.getfixturevalue("bento")
-            options |= {"target": bento.tag, "folder": bento.home}  # not where the repository's own files would do
+            options |= {"target": bento.tag, "folder": bento.home}  # outside of the repository, whose files it must not need
             environment |= bento.environment
-    server = start(environment=environment, **options)
-    yield Service(server, ports | {server.port}, folder / "store")
+    server = start(grpc=True, environment=environment, **options)
+    yield Service(server, folder / "store")
     server.stop()
 
 
-def test_no_process_listens_but_where_it_was_told_to(service: Service) -> None:
+def test_no_process_listens_on_a_port_that_is_not_configured(service: Service) -> None:
     """circus' control and event sockets were on TCP: any local user could read environments and start commands."""
-    inet = [one for process in service.processes() for one in process.net_connections(kind="inet")]
-    assert {one.laddr.port for one in inet if one.status == psutil.CONN_LISTEN} == service.ports
-    assert [one for one in inet if one.type == socket.SOCK_DGRAM] == []
+    inet = [connection for process in service.processes() for connection in process.net_connections(kind="inet")]
+    assert {connection.laddr.port for connection in inet if connection.status == psutil.CONN_LISTEN} == service.ports
+    assert [connection for connection in inet if connection.type == socket.SOCK_DGRAM] == []
 
 
 def test_no_other_user_reaches_a_socket(service: Service) -> None:
     paths = sorted(path for path in service.unix_sockets() if not path.startswith("@"))
     assert {"endpoint", "pubsub_endpoint"} <= {Path(path).name for path in paths}
-    assert len(paths) >= 2 + 2 * len(MODELS)  # of circus; of each runner BentoML's, and that of the hop
+    assert len(paths) >= 2 + 2 * len(MODELS)  # two of circus; of each runner BentoML's and that for calls of the gateway
     assert stat.S_IMODE(service.folder().stat().st_mode) == 0o700
     assert [path for path in paths if _reaches(path, NOBODY)] == []
     assert [path for path in service.unix_sockets() if path.startswith("@")] == []
@@ -206,9 +203,9 @@ def test_no_runner_knows_a_secret(service: Service) -> None:
 
 
 def _reaches(path: str, user: int) -> bool:
-    """Whether a user, where this one may become another, can connect to a socket."""
+    """Whether another user can connect to a socket, if this user may become another."""
     if os.geteuid() != 0:
-        return False  # the folder's mode has to do
+        return False  # the test of the folder's mode has to suffice
     child = os.fork()
     if child == 0:
         os.setgroups([])
@@ -234,7 +231,7 @@ class Command:
 
 
 def test_no_runner_unpickles(service: Service, tmp_path: Path) -> None:
-    """BentoML's runners unpickle what arrives on their sockets: whoever reached them, owned them."""
+    """BentoML's runners unpickle what arrives on their sockets: whoever could connect to them could run code in them."""
     mark = tmp_path / "harm"
     payload = pickle.dumps(Command(mark))
     head = (
@@ -255,16 +252,16 @@ def test_no_runner_unpickles(service: Service, tmp_path: Path) -> None:
                 answers.append(connection.recv(100))
     assert not mark.exists()
     assert {answer.split(b"\r\n")[0] for answer in answers} <= {
-        b"",  # the hop's socket: closed
-        b"HTTP/1.1 404 Not Found",  # BentoML's: nothing is there
-        b"HTTP/1.1 400 Bad Request",  # what is no HTTP
+        b"",  # the socket for calls of the gateway: closed
+        b"HTTP/1.1 404 Not Found",  # BentoML's socket has no routes
+        b"HTTP/1.1 400 Bad Request",  # not HTTP
     }
     assert b"HTTP/1.1 404 Not Found" in {answer.split(b"\r\n")[0] for answer in answers}
     assert service.answers()
 
 
-def test_made_up_paths_leave_nothing(service: Service) -> None:
-    """BentoML's metrics were labelled with the path: 200 paths of 60 KB took 750 MB, and made /metrics 230 MB."""
+def test_unknown_paths_leave_nothing(service: Service) -> None:
+    """BentoML's metrics had the path as a label: 200 paths of 60 KB took 750 MB, and made /metrics 230 MB large."""
     url, gateway = service.server.url, service.gateway()
     assert len(httpx.get(f"{url}/metrics", timeout=30).content) < MB
     before = gateway.memory_info().rss
@@ -273,7 +270,7 @@ def test_made_up_paths_leave_nothing(service: Service) -> None:
             assert client.get(f"/{number}{'x' * 60_000}").status_code == 404
         for number in range(500):
             for path in (
-                f"/made-up-{number}",
+                f"/unknown-{number}",
                 f"/static_content/{number}",
                 f"/v2/models/{number}/ready",
                 f"/v1/models/{number}/pin",
@@ -281,13 +278,13 @@ def test_made_up_paths_leave_nothing(service: Service) -> None:
                 assert client.request("GET" if number % 2 else "POST", path).status_code in {401, 403, 404, 405}
     scrape = httpx.get(f"{url}/metrics", timeout=30).text
     assert len(scrape) < MB
-    assert "made-up" not in scrape
+    assert "unknown" not in scrape
     assert 'bentoml_service_request_total{endpoint="other"' in scrape
     assert gateway.memory_info().rss - before < 30 * MB
 
 
 def test_an_answered_request_leaves_nothing(service: Service) -> None:
-    """BentoML's timeout middleware kept all that belonged to a request for 70 s: 1 KB each at the least."""
+    """BentoML's timeout middleware kept everything that belonged to a request for 70 s: at least 1 KB each."""
     gateway, requests = service.gateway(), 10_000
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", service.server.port, timeout=30)) as connection:
 
@@ -304,8 +301,8 @@ def test_an_answered_request_leaves_nothing(service: Service) -> None:
         assert gateway.memory_info().rss - before < requests * 300
 
 
-def test_a_model_that_passed_every_gate_can_do_no_harm(service: Service, tmp_path: Path) -> None:
-    """A pyfunc ran as the service's user, with its secrets in the environment and a store that it could write to."""
+def test_a_hostile_model_that_passed_every_gate_can_do_no_harm(service: Service, tmp_path: Path) -> None:
+    """A pyfunc ran as the service's user, with its secrets in the environment and write access to the store."""
     secret = tmp_path / "secret"
     secret.write_text("secret")
     version = service.store / "models" / "sentiment" / "hostile"
@@ -330,9 +327,9 @@ def test_a_model_that_passed_every_gate_can_do_no_harm(service: Service, tmp_pat
     assert (answer.status_code, answer.headers["x-model-version"]) == (200, "hostile")
     found: dict[str, Any] = json.loads((service.folder() / "sentiment-tmp" / "found.json").read_text())
     assert found.pop("environment") == "[]"
-    # Its own, on which it answers: that of the hop, and BentoML's.
+    # Its own two sockets: for calls of the gateway, and BentoML's.
     assert len(found.pop("listening")) == 2
-    assert {name: came for name, came in found.items() if came != "rejected"} == {}
+    assert {name: result for name, result in found.items() if result != "rejected"} == {}
     assert len(found) > 20
     assert {name: Path(name).read_bytes() if Path(name).exists() else None for name in writes} == before
     assert service.answers()
@@ -341,18 +338,14 @@ def test_a_model_that_passed_every_gate_can_do_no_harm(service: Service, tmp_pat
 def test_it_still_stops_in_order(service: Service) -> None:
     folder, processes = service.folder(), service.processes()
     service.server.stop()
-    until = time.monotonic() + 10
-    while any(one.is_running() for one in processes) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not any(one.is_running() for one in processes)
+    wait_until(lambda: not any(process.is_running() for process in processes), 10, lambda: processes)
     assert not folder.exists()
 
 
-def test_the_sidecar_listens_where_it_was_told_to_only(tmp_path: Path) -> None:
+def test_the_sidecar_listens_on_its_configured_port_only(tmp_path: Path) -> None:
     (tmp_path / "registry").mkdir()
-    sidecar = Sidecar(
-        tmp_path / "store", tmp_path / "log", {"BUNRIWIKI_SOURCES": f"kcbert=local:{tmp_path / 'registry'}"}
-    ).start()
+    environment = {"BUNRIWIKI_SOURCES": f"kcbert=local:{tmp_path / 'registry'}"}
+    sidecar = Sidecar(tmp_path / "store", tmp_path / "log", environment).start()
     try:
         sidecar.wait(lambda: sidecar.state("kcbert"))
         assert sidecar.process
@@ -361,7 +354,7 @@ def test_the_sidecar_listens_where_it_was_told_to_only(tmp_path: Path) -> None:
         for child in (process, *process.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):  # an import that has just ended
                 inet += child.net_connections(kind="inet")
-        assert [one.laddr.port for one in inet if one.status == psutil.CONN_LISTEN] == [sidecar.port]
-        assert [one for one in inet if one.type == socket.SOCK_DGRAM] == []
+        assert [connection.laddr.port for connection in inet if connection.status == psutil.CONN_LISTEN] == [sidecar.port]
+        assert [connection for connection in inet if connection.type == socket.SOCK_DGRAM] == []
     finally:
         sidecar.stop()

@@ -1,4 +1,4 @@
-"""A worker killed under load: the service recovers by itself, and what failed, failed cleanly."""
+"""A worker killed under load: the service recovers by itself, and failed requests get a clean error."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks.load import mixed_calls, run_load
-from tests.integration.conftest import FULL, Server
+from bunriwiki.testing.calls import mixed_calls
+from bunriwiki.testing.load import run_load
+from bunriwiki.testing.server import Server
+from tests.integration.conftest import FULL
 
-CLEAN = {"200", "503", "504", "closed", "rejected"}
+CLEAN = {"200", "503", "504", "closed", "refused"}
 RECOVERY_SECONDS = 15
 VICTIMS = ["yolo", "bunriwiki", "kcbert", "sentiment"] * (3 if FULL else 1)
 
@@ -19,9 +21,9 @@ VICTIMS = ["yolo", "bunriwiki", "kcbert", "sentiment"] * (3 if FULL else 1)
 @pytest.mark.parametrize(
     ("victims", "environment"),
     [
-        pytest.param(VICTIMS, {}, id="here"),
-        # BentoML by itself starts no worker again in a container.
-        pytest.param(["kcbert", "bunriwiki"], {"BENTOML_CONTAINERIZED": "true"}, id="in-a-container"),
+        pytest.param(VICTIMS, {}, id="on a host"),
+        # BentoML itself does not restart workers in a container.
+        pytest.param(["kcbert", "bunriwiki"], {"BENTOML_CONTAINERIZED": "true"}, id="in a container"),
     ],
 )
 async def test_killed_workers(start: Callable[..., Server], victims: list[str], environment: dict[str, str]) -> None:

@@ -1,11 +1,13 @@
-"""64 clients that mix photos, comments and reviews: no failed request, and memory stays where it is."""
+"""64 clients that mix photos, comments and reviews: no request fails, and memory does not grow."""
 
 from __future__ import annotations
 
 import asyncio
 
-from benchmarks.load import Outcome, mixed_calls, run_load
-from tests.integration.conftest import FULL, Server
+from bunriwiki.testing.calls import mixed_calls
+from bunriwiki.testing.load import Outcome, run_load
+from bunriwiki.testing.server import Server
+from tests.integration.conftest import FULL
 
 CLIENTS = 64
 SECONDS = 60 if FULL else 20

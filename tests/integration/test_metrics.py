@@ -1,4 +1,4 @@
-"""The metrics are right with several workers of everything, some of which die."""
+"""The metrics are exact with several workers of everything, also when workers are killed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.load import Outcome, mixed_calls, run_load
 from bunriwiki.artifacts.manifest import MODELS
-from tests.integration.conftest import Server
+from bunriwiki.testing.calls import mixed_calls
+from bunriwiki.testing.load import Outcome, run_load
+from bunriwiki.testing.server import Server
+from bunriwiki.testing.versions import FALLBACK
 
 TYPES = {
     "http_requests": "counter",
@@ -27,11 +29,12 @@ TYPES = {
 
 
 @pytest.fixture(scope="module")
-def crowd(start: Callable[..., Server]) -> Server:
+def crowd(start: Callable[..., Server]) -> Iterator[Server]:
     """Two workers of everything."""
     server = start(environment={"BUNRIWIKI_RUNNER_WORKERS": "2", "BUNRIWIKI_GATEWAY_WORKERS": "2"})
-    server.wait_for_pairs()
-    return server
+    server.wait_for_all_workers()
+    yield server
+    server.stop()
 
 
 def scrape(server: Server) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -46,7 +49,7 @@ def scrape(server: Server) -> dict[tuple[str, tuple[tuple[str, str], ...]], floa
 
 
 def posts(server: Server) -> Counter[str]:
-    """How many POSTs were counted, by status."""
+    """The number of POSTs counted, by status."""
     found: Counter[str] = Counter()
     for (name, labels), value in scrape(server).items():
         if name == "http_requests_total" and ("method", "POST") in labels:
@@ -55,26 +58,28 @@ def posts(server: Server) -> Counter[str]:
 
 
 def test_names_and_types_and_zeros(crowd: Server) -> None:
-    families = {one.name: one for one in text_string_to_metric_families(httpx.get(f"{crowd.url}/metrics").text)}
+    families = {family.name: family for family in text_string_to_metric_families(httpx.get(f"{crowd.url}/metrics").text)}
     assert {name: families[name].type for name in TYPES} == TYPES
     for name in ("model_load", "model_load_success", "model_hot_swap"):
-        samples = {one.labels["model"]: one.value for one in families[name].samples if one.name == f"{name}_total"}
+        samples = {sample.labels["model"]: sample.value for sample in families[name].samples if sample.name == f"{name}_total"}
         assert samples == dict.fromkeys(MODELS, 0.0 if name == "model_hot_swap" else 2.0)
-    requests = [one for one in families["http_requests"].samples if one.labels["method"] == "POST"]
-    assert {one.labels["path"] for one in requests} >= {"/yolo/prediction", "/predict", "/v2/models/{model}/infer"}
-    assert {(one.labels["door"], one.value) for one in requests} == {("rest", 0.0)}
-    info = {(one.labels["model"], one.labels["version"]): one.value for one in families["model_version_info"].samples}
-    assert info == {(model, "fallback-2"): 1.0 for model in MODELS}
+    requests = [sample for sample in families["http_requests"].samples if sample.labels["method"] == "POST"]
+    assert {sample.labels["path"] for sample in requests} >= {"/yolo/prediction", "/predict", "/v2/models/{model}/infer"}
+    assert {(sample.labels["protocol"], sample.value) for sample in requests} == {("rest", 0.0)}
+    info = {
+        (sample.labels["model"], sample.labels["version"]): sample.value for sample in families["model_version_info"].samples
+    }
+    assert info == {(model, FALLBACK): 1.0 for model in MODELS}
 
 
-def test_what_a_client_makes_up_is_no_label(crowd: Server) -> None:
-    httpx.get(f"{crowd.url}/made-up/{'x' * 50}")
-    httpx.request("BREW", f"{crowd.url}/made-up")
+def test_unknown_paths_and_methods_are_no_labels(crowd: Server) -> None:
+    httpx.get(f"{crowd.url}/unknown/{'x' * 50}")
+    httpx.request("BREW", f"{crowd.url}/unknown")
     labels = {dict(labels).get("path") for _, labels in scrape(crowd)} | {
         dict(labels).get("method") for _, labels in scrape(crowd)
     }
     assert "other" in labels
-    assert not any(label and ("made-up" in label or "BREW" in label) for label in labels)
+    assert not any(label and ("unknown" in label or "BREW" in label) for label in labels)
 
 
 @pytest.mark.parametrize("victim", [*MODELS, "bunriwiki"])
@@ -95,7 +100,7 @@ def test_sums_are_exact_and_only_grow(crowd: Server, victim: str) -> None:
         try:
             now = scrape(crowd)
         except httpx.TransportError:
-            continue  # it went to the gateway worker that was killed
+            continue  # the scrape went to the gateway worker that was killed
         assert all(now[series] >= value for series, value in last.items())
         last = now
     assert killed
@@ -103,6 +108,6 @@ def test_sums_are_exact_and_only_grow(crowd: Server, victim: str) -> None:
     counted = posts(crowd) - before
     print(f"{victim} killed: {dict(outcome.counts)} seen, {dict(counted)} counted")
     missing = sum(answered.values()) - sum(counted.values())
-    # An answer is counted when it was sent. A gateway worker may be killed between the two.
+    # An answer is counted after it was sent. A gateway worker may be killed between the two.
     assert missing == 0 if victim != "bunriwiki" else 0 <= missing <= 1
     crowd.wait_until_ready(20)

@@ -1,4 +1,4 @@
-"""Every command of the READMEs, run, and its answer held to the one that stands there."""
+"""Every command of the READMEs and of docs/api.md, run, and its answer compared with the one in the text."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.integration.conftest import Server
+from bunriwiki.testing.paths import ROOT
+from bunriwiki.testing.server import Server
 
 PORT = "127.0.0.1:3000"
 BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
@@ -22,19 +22,19 @@ def blocks(name: str) -> list[tuple[str, str]]:
 
 
 def shape(value: Any) -> Any:
-    """A JSON value with its numbers left out."""
+    """A JSON value without its numbers."""
     if isinstance(value, dict):
-        return {key: shape(one) for key, one in value.items()}
+        return {key: shape(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [shape(one) for one in value]
+        return [shape(item) for item in value]
     return "number" if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
-def test_each_curl_gives_the_answer_below_it(server: Server, name: str) -> None:
+@pytest.mark.parametrize(("name", "expected_calls"), [("README.md", 4), ("README.ko.md", 4), ("docs/api.md", 1)])
+def test_each_curl_gets_the_answer_below_it(server: Server, name: str, expected_calls: int) -> None:
     found = blocks(name)
     calls = [position for position, (_, text) in enumerate(found) if text.startswith("curl ")]
-    assert len(calls) == 4
+    assert len(calls) == expected_calls
     for position in calls:
         command = shlex.split(found[position][1].replace(PORT, f"127.0.0.1:{server.port}"))
         answer = subprocess.run([command[0], "-sS", *command[1:]], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,10 +1,9 @@
-"""The main job, over HTTP, as users do it."""
+"""Predictions over HTTP, as users request them."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-import time
 from pathlib import Path
 
 import bentoml
@@ -14,8 +13,9 @@ from PIL import Image
 
 from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.disposal.advice import Guide
-from tests.conftest import MODELS, PHOTOS
-from tests.integration.conftest import SERVE_ENV, Server
+from bunriwiki.testing.paths import MODELS, PHOTOS, SERVE_ENV
+from bunriwiki.testing.server import Server
+from bunriwiki.testing.waiting import wait_until
 
 LOG_LINE = re.compile(r"\[[^\]]+\] - \[[^:\]]+:[\d.]+\] \| \[\w+\] \| \[.*\]")
 GUIDE = Guide.read()
@@ -35,7 +35,7 @@ def test_a_photo(server: Server, photo: str, label: str) -> None:
     assert raw.json() == answer
     advised = httpx.post(f"{server.url}/yolo/prediction?advice=true", files={"image": data}).json()
     labels = {detection["label"] for detection in answer["detections"]}
-    assert advised == {**answer, "advice": {one: GUIDE.classes[one].model_dump(mode="json") for one in labels}}
+    assert advised == {**answer, "advice": {label: GUIDE.classes[label].model_dump(mode="json") for label in labels}}
 
 
 def test_a_comment(server: Server) -> None:
@@ -54,7 +54,7 @@ def test_a_review(server: Server, text: str, label: str) -> None:
     assert answer["score"] == max(answer["details"].values())
 
 
-def test_every_answer_names_what_gave_it(server: Server) -> None:
+def test_every_answer_names_its_model_and_version(server: Server) -> None:
     for path, model in {"/kcbert/prediction": "kcbert", "/predict": "sentiment"}.items():
         headers = httpx.post(server.url + path, json={"text": "네"}, headers={"X-Request-Id": "id-1"}).headers
         assert headers["x-model-name"] == model
@@ -71,7 +71,7 @@ def test_with_bentomls_client(server: Server) -> None:
         assert client.predict(text="정말 재미있어요")["sentiment"] == "긍정"
 
 
-def test_the_page_and_what_it_needs(server: Server) -> None:
+def test_the_page_and_its_assets(server: Server) -> None:
     page = httpx.get(server.url)
     assert page.status_code == 200
     assets = re.findall(r'(?:src|href)="\./(static_content[^"]+)"', page.text)
@@ -90,11 +90,7 @@ def test_probes_and_metrics(server: Server) -> None:
 
 def test_the_log(server: Server) -> None:
     httpx.post(f"{server.url}/predict", json={"text": "비밀 이야기"}, headers={"X-Request-Id": "log-1"})
-    deadline = time.monotonic() + 10
-    while not (lines := [line for line in server.log().splitlines() if "log-1" in line]):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    [line] = lines
+    [line] = wait_until(lambda: [line for line in server.log().splitlines() if "log-1" in line], describe=server.log)
     assert LOG_LINE.fullmatch(line)
     assert "by sentiment" in line
     assert "비밀" not in server.log()
@@ -120,7 +116,7 @@ def test_a_large_upload_gets_its_answer(server: Server) -> None:
     assert "10 MB" in response.json()["detail"]
 
 
-def test_a_pickle_is_not_opened(server: Server) -> None:
+def test_a_pickle_is_rejected(server: Server) -> None:
     response = httpx.post(
         f"{server.url}/predict",
         content=b"cos\nsystem\n(S'true'\ntR.",

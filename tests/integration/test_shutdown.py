@@ -1,4 +1,4 @@
-"""SIGTERM under load: every request that was let in is answered."""
+"""SIGTERM under load: every request whose connection was accepted is answered."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks.load import mixed_calls, run_load
-from tests.integration.conftest import FULL, Server
+from bunriwiki.testing.calls import mixed_calls
+from bunriwiki.testing.load import run_load
+from bunriwiki.testing.server import Server
+from tests.integration.conftest import FULL
 
 
 @pytest.mark.anyio
@@ -18,8 +20,8 @@ from tests.integration.conftest import FULL, Server
 async def test_every_accepted_request_is_answered(start: Callable[..., Server], keep_alive: bool, attempt: int) -> None:
     server = await asyncio.to_thread(start)
     over = False
-    work = run_load(server.url, mixed_calls(), clients=32, seconds=120, keep_alive=keep_alive, until=lambda: over)
-    load = asyncio.create_task(work)
+    requests = run_load(server.url, mixed_calls(), clients=32, seconds=120, keep_alive=keep_alive, until=lambda: over)
+    load = asyncio.create_task(requests)
     await asyncio.sleep(3 + attempt / 7)
     server.process.send_signal(signal.SIGTERM)
     await asyncio.sleep(0.3)
@@ -29,7 +31,7 @@ async def test_every_accepted_request_is_answered(start: Callable[..., Server], 
     outcome = await load
     print(outcome.summary())
     assert code == 0, server.log()[-3000:]
-    assert set(outcome.counts) == {"200", "rejected"}
+    assert set(outcome.counts) == {"200", "refused"}
     log = server.log()
     assert log.index("stopping the gateway") < log.index("stopping the runners")
     assert "Traceback" not in log

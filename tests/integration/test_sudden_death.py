@@ -1,4 +1,4 @@
-"""A writer that is killed at any instant of a real publication: what it leaves reads cleanly, and the next run completes."""
+"""A writer killed at any instant of a real publication: readers see a whole store, and the next run completes it."""
 
 from __future__ import annotations
 
@@ -20,42 +20,43 @@ from bunriwiki.model_store.history import History
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import open_writer
-from tests.conftest import MODELS as SHIPPED
+from bunriwiki.testing.paths import MODELS as BUNDLED
+from bunriwiki.testing.versions import FALLBACK
 from tests.integration.conftest import FULL
 
 DEATHS = 200 if FULL else 50
-HITS = 5 if FULL else 1  # least deaths after each step
+HITS = 5 if FULL else 1  # deaths after each step, at least
 STEPS = (
     "opened", "copied", "verified", "described", "synced", "renamed", "published", "recorded",
     "preparing", "prepared", "activated",
 )  # fmt: skip
-VERSION = "fallback-2"
+VERSION = FALLBACK
 
 
 def publish_all(root: Path, progress: Callable[[str], None]) -> None:
-    """Publish the shipped models and have them serve."""
-    with open_writer(root, "about to die") as writer:
+    """Publish the bundled models and have them serve."""
+    with open_writer(root, "a test") as writer:
         progress("opened")
         for model in MODELS:
-            writer.publish(SHIPPED / model, "a test", "operator", progress)
+            writer.publish(BUNDLED / model, "a test", "operator", progress)
             promote(writer, model, VERSION, "a test", "operator", progress=progress)
 
 
 def run(root: Path, seconds: float, hold_at: tuple[str, int] | None) -> str:
-    """A run in a process of its own, killed after `seconds`, or while it stands still after the n-th time of a step.
+    """Publish in a process of its own, which is killed after `seconds`, or when it pauses after the n-th time of a step.
 
-    Returns the last step that it had done.
+    Returns the last step that it completed.
     """
-    read, tell = os.pipe()
+    read, write = os.pipe()
     child = os.fork()
     if not child:
         done: Counter[str] = Counter()
 
         def progress(step: str) -> None:
-            os.write(tell, f"{step}\n".encode())
+            os.write(write, f"{step}\n".encode())
             done[step] += 1
             if hold_at == (step, done[step]):
-                os.write(tell, b"holding\n")
+                os.write(write, b"holding\n")
                 signal.pause()
 
         try:
@@ -64,24 +65,24 @@ def run(root: Path, seconds: float, hold_at: tuple[str, int] | None) -> str:
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
-    os.close(tell)
+    os.close(write)
     with os.fdopen(read) as steps:
-        told: list[str] = []
+        reported: list[str] = []
         if hold_at:
-            while "holding" not in told:
-                told.append(steps.readline().strip())
+            while "holding" not in reported:
+                reported.append(steps.readline().strip())
         else:
             time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
-        told += steps.read().split()
+        reported += steps.read().split()
     if not os.WIFSIGNALED(status):
         return "not killed"
-    return next((step for step in reversed(told) if step != "holding"), "started")
+    return next((step for step in reversed(reported) if step != "holding"), "started")
 
 
 def assert_reads_cleanly(layout: Layout) -> None:
-    """What every reader sees is whole."""
+    """Every reader can read what it sees."""
     for model, versions in layout.published().items():
         for version in versions:
             folder = layout.version(model, version)
@@ -108,15 +109,15 @@ def assert_complete(layout: Layout) -> None:
 
 def test_a_writer_killed_at_random_instants(tmp_path: Path) -> None:
     chance = random.Random(4)
-    begun = time.monotonic()
+    began = time.monotonic()
     publish_all(tmp_path / "whole", lambda _: None)
-    whole = time.monotonic() - begun
+    whole = time.monotonic() - began
     hits: Counter[str] = Counter()
     number = 0
     while hits.total() - hits["not killed"] < DEATHS or any(hits[step] < HITS for step in STEPS):
-        assert number < 3 * DEATHS, f"some step is never hit: {hits}"
+        assert number < 3 * DEATHS, f"a step was never hit: {hits}"
         layout = Layout(tmp_path / str(number))
-        # Half at any instant, half right after a step: some are so short that chance would hardly hit them.
+        # Half at a random instant, half right after a step: some steps are too short to be hit by chance.
         step = STEPS[number // 2 % len(STEPS)]
         times = 1 if step == "opened" else chance.randint(1, len(MODELS))
         hits[run(layout.root, chance.uniform(0, whole), (step, times) if number % 2 else None)] += 1

@@ -1,9 +1,7 @@
-"""Registries that are down, slow, wrong: serving goes on, the state says what is wrong, and it heals by itself."""
+"""Registries that are down, slow or wrong: serving continues, the status reports what is wrong, and the sidecar recovers."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -14,22 +12,28 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.faults import Way
-from tests.integration.conftest import FULL, Server
-from tests.mlflow_models import Registrar
-from tests.probe import Probe, probing
-from tests.published import compiled, pyfunc
-from tests.registries import MlflowServer, SeaweedFS
-from tests.sidecar import Publisher, Sidecar, s3_environment
+from bunriwiki.testing.fault_proxy import FaultProxy
+from bunriwiki.testing.mlflow_server import MlflowServer
+from bunriwiki.testing.probe import Probe, probing
+from bunriwiki.testing.publisher import Publisher, s3_environment
+from bunriwiki.testing.registrar import Registrar
+from bunriwiki.testing.seaweedfs import SeaweedFS
+from bunriwiki.testing.server import Server
+from bunriwiki.testing.sidecar import Sidecar
+from bunriwiki.testing.stores import serve_from_store
+from bunriwiki.testing.versions import compiled, pyfunc
+from tests.integration.conftest import FULL
 
-DOWN = 60.0 if FULL else 3.0  # seconds
-HEALED = 60.0
+DOWN = 60.0 if FULL else 3.0  # seconds, with a sync each second
+RECOVERY = 60.0  # seconds
 
 
 @dataclass
-class Everything:
+class Deployment:
+    """A service with a sidecar that reaches S3 through a proxy, under load since it was ready."""
+
     s3: Publisher
-    way: Way
+    proxy: FaultProxy
     mlflow: MlflowServer
     registrar: Registrar
     sidecar: Sidecar
@@ -38,15 +42,16 @@ class Everything:
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]:
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     root = tmp_path_factory.mktemp("faults")
     with SeaweedFS(root / "s3") as s3, MlflowServer(root / "mlflow") as mlflow:
-        publisher, registrar, way = Publisher(s3), Registrar(mlflow.url), Way(s3.port)
-        publisher.publish("kcbert", "v0", compiled("kcbert", root / "v0", "v0"))
-        registrar.register(pyfunc(root / "sentiment"), "champion")
+        publisher, registrar, proxy = Publisher(s3), Registrar(mlflow.url), FaultProxy(s3.port)
+        publisher.announce()
+        for model in ("kcbert", "sentiment"):
+            serve_from_store(root / "store", compiled(model, root / "v0" / model, "v0"))
         registries = {
             **s3_environment(s3),
-            "AWS_ENDPOINT_URL_S3": way.url,
+            "AWS_ENDPOINT_URL_S3": proxy.url,
             "MLFLOW_TRACKING_URI": mlflow.url,
             "BUNRIWIKI_POLL_INTERVAL_SECONDS": "1",
             "BUNRIWIKI_MIN_DOWNLOAD_KB_PER_SECOND": "64",
@@ -57,77 +62,79 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]
         try:
             sidecar.start()
             server.wait_until_ready()
-            sidecar.wait(lambda: sidecar.serving("kcbert") == "v0" and sidecar.serving("sentiment") == "1")
+            for model in ("kcbert", "sentiment"):
+                server.wait_until_serving(model, "v0", workers=1)
+                sidecar.wait_for_status(model, "unchanged")
             with probing(server.url) as probe:
-                yield Everything(publisher, way, mlflow, registrar, sidecar, server, probe)
+                yield Deployment(publisher, proxy, mlflow, registrar, sidecar, server, probe)
         finally:
             sidecar.stop()
             server.stop()
-            way.close()
+            proxy.close()
 
 
-def degraded(everything: Everything, model: str, saying: str) -> None:
-    """`/v1/models` comes to say what is wrong."""
+def becomes_degraded(deployment: Deployment, model: str, reason: str) -> None:
+    """`/v1/models` comes to report the model as degraded, for `reason`."""
 
-    def told() -> bool:
-        state = everything.server.model(model)
-        return state["degraded"] and any(saying in reason for reason in state["reasons"])
+    def reported() -> bool:
+        state = deployment.server.model(model)
+        return state["degraded"] and any(reason in text for text in state["reasons"])
 
-    everything.sidecar.wait(told, 60)
-
-
-def heals(everything: Everything, model: str, version: str) -> None:
-    """The version that was published meanwhile serves; nothing is wrong any more, and no request failed."""
-    everything.server.wait_until_it_serves(model, version, workers=1, seconds=HEALED)
-    everything.sidecar.wait(lambda: not everything.server.model(model)["degraded"])
-    assert set(everything.probe.counts) == {"200"}
-    assert everything.sidecar.events("quarantined") == []
+    deployment.sidecar.wait(reported, 60)
 
 
-Fault = Callable[[Way], AbstractContextManager[None]]
+def recovers(deployment: Deployment, model: str, version: str) -> None:
+    """The version that was published meanwhile serves, the model is no longer degraded, and no request failed."""
+    deployment.server.wait_until_serving(model, version, workers=1, seconds=RECOVERY)
+    deployment.sidecar.wait(lambda: not deployment.server.model(model)["degraded"])
+    assert set(deployment.probe.counts) == {"200"}
+    assert deployment.sidecar.events("quarantined") == []
+
+
+Fault = Callable[[FaultProxy], AbstractContextManager[None]]
 
 
 @pytest.mark.parametrize(
-    ("version", "fault", "saying"),
+    ("version", "fault", "reason"),
     [
-        ("v1", lambda way: way.closed(), "cannot be reached"),
-        ("v2", lambda way: way.answering(500, "InternalError"), "500"),
-        ("v3", lambda way: way.answering(403, "RequestTimeTooSkewed"), "clock"),
-        ("v4", lambda way: way.answering(400, "ExpiredToken"), "expired"),
+        ("v1", lambda proxy: proxy.closed(), "cannot be reached"),
+        ("v2", lambda proxy: proxy.answering(500, "InternalError"), "500"),
+        ("v3", lambda proxy: proxy.answering(403, "RequestTimeTooSkewed"), "clock"),
+        ("v4", lambda proxy: proxy.answering(400, "ExpiredToken"), "expired"),
     ],
-    ids=["unreachable", "500s", "a wrong clock", "expired credentials"],
+    ids=["unreachable", "internal errors", "a wrong clock", "expired credentials"],
 )
-def test_s3_that_cannot_be_used(everything: Everything, tmp_path: Path, version: str, fault: Fault, saying: str) -> None:
-    with fault(everything.way):
-        everything.s3.publish("kcbert", version, compiled("kcbert", tmp_path / version, version))
-        degraded(everything, "kcbert", saying)
+def test_s3_that_cannot_be_used(deployment: Deployment, tmp_path: Path, version: str, fault: Fault, reason: str) -> None:
+    with fault(deployment.proxy):
+        deployment.s3.publish("kcbert", version, compiled("kcbert", tmp_path / version, version))
+        becomes_degraded(deployment, "kcbert", reason)
         time.sleep(DOWN)
-        assert everything.sidecar.serving("kcbert") != version
-    heals(everything, "kcbert", version)
+        assert deployment.sidecar.serving("kcbert") != version
+    recovers(deployment, "kcbert", version)
 
 
-def test_an_s3_that_trickles(everything: Everything, tmp_path: Path) -> None:
-    version = everything.server.model("kcbert")["serving"]
-    with everything.way.trickling():
-        everything.s3.publish("kcbert", "v5", compiled("kcbert", tmp_path / "v5", "v5"))
-        everything.sidecar.wait(lambda: (state := everything.sidecar.state("kcbert")) and state.phase == "fetch", 60)
-        everything.sidecar.wait(lambda: "B/s" in everything.sidecar.log() or "bytes/s" in everything.sidecar.log(), 60)
-        assert everything.server.model("kcbert")["serving"] == version
-    heals(everything, "kcbert", "v5")
+def test_a_slow_s3(deployment: Deployment, tmp_path: Path) -> None:
+    version = deployment.server.serving("kcbert")
+    with deployment.proxy.slow():
+        deployment.s3.publish("kcbert", "v5", compiled("kcbert", tmp_path / "v5", "v5"))
+        deployment.sidecar.wait(lambda: (state := deployment.sidecar.state("kcbert")) and state.phase == "fetch", 60)
+        deployment.sidecar.wait(lambda: "B/s" in deployment.sidecar.log() or "bytes/s" in deployment.sidecar.log(), 60)
+        assert deployment.server.serving("kcbert") == version
+    recovers(deployment, "kcbert", "v5")
 
 
-def test_an_mlflow_that_dies_and_comes_back(everything: Everything, tmp_path: Path) -> None:
-    version = everything.registrar.register(pyfunc(tmp_path / "pyfunc", note="while it is down"))
-    everything.mlflow.kill()
-    degraded(everything, "sentiment", "MLflow")
+def test_an_mlflow_that_dies_and_comes_back(deployment: Deployment, tmp_path: Path) -> None:
+    version = deployment.registrar.register(pyfunc(tmp_path / "pyfunc", note="while it is down"))
+    deployment.mlflow.kill()
+    becomes_degraded(deployment, "sentiment", "MLflow")
     time.sleep(DOWN)
-    everything.mlflow.start()
-    everything.registrar.client.set_registered_model_alias(everything.registrar.name, "champion", version)
-    heals(everything, "sentiment", version)
+    deployment.mlflow.start()
+    deployment.registrar.client.set_registered_model_alias(deployment.registrar.name, "champion", version)
+    recovers(deployment, "sentiment", version)
 
 
 def test_a_disk_that_is_full_while_downloading(tmp_path: Path) -> None:
-    """The store lies on a small disk of its own: a tmpfs that only the sidecar's namespace has."""
+    """The store is on a small disk of its own: a tmpfs that exists in the sidecar's namespace only."""
     store = tmp_path / "store"
     store.mkdir()
     with SeaweedFS(tmp_path / "s3") as s3:
@@ -142,38 +149,33 @@ def test_a_disk_that_is_full_while_downloading(tmp_path: Path) -> None:
         publisher.publish("kcbert", "v1", compiled("kcbert", tmp_path / "v1", "v1"))
         sidecar.start()
         try:
-            sidecar.wait(lambda: sidecar.told().get("status") == "failed")
-            assert "kcbert v1 needs" in sidecar.told()["reason"]
-            assert "make room" in sidecar.told()["reason"]
+            failed = sidecar.wait(lambda: sidecar.reported("failed"))
+            assert "kcbert v1 needs" in failed["reason"]
+            assert "make room" in failed["reason"]
             sidecar.filler.unlink()
-            sidecar.wait(lambda: sidecar.told().get("status") == "promoted" or sidecar.told().get("status") == "unchanged")
-            assert sidecar.told()["version"] == "v1"
+            assert sidecar.wait(lambda: sidecar.reported("promoted", "unchanged"))["version"] == "v1"
         finally:
             sidecar.stop()
 
 
 class SmallDisk(Sidecar):
-    """A sidecar whose store is a disk of 160 MB, all but 40 of them taken."""
+    """A sidecar whose store is a disk of 160 MB, of which 40 MB are free."""
 
-    def start(self) -> Sidecar:
-        room = f"mount -t tmpfs -o size=160m none {self.layout.root} && head -c 120m /dev/zero > {self.layout.root}/filler"
-        with self._log.open("ab") as stream:
-            self.process = subprocess.Popen(
-                ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f'{room} && exec "$@"', "sh", *self.command],
-                cwd=Path(__file__).parent.parent.parent,
-                env={**os.environ, **self._environment},
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-            )
-        return self
+    def command(self) -> list[str]:
+        mount = f"mount -t tmpfs -o size=160m none {self.layout.root} && head -c 120m /dev/zero > {self.layout.root}/filler"
+        shell = ["sh", "-c", f'{mount} && exec "$@"', "sh"]
+        return ["unshare", "--user", "--map-root-user", "--mount", *shell, *super().command()]
 
     @property
     def filler(self) -> Path:
+        """The file that takes the space, as this process sees it."""
         assert self.process
         return Path(f"/proc/{self.process.pid}/root{self.layout.root}/filler")
 
-    def told(self) -> dict[str, Any]:
+    def reported(self, *statuses: str) -> dict[str, Any]:
+        """The reported state of kcbert if it has one of `statuses`; else empty."""
         try:
-            return dict(httpx.get(f"{self.url}/state", timeout=5).json()["models"]["kcbert"])
+            state = dict(httpx.get(f"{self.url}/state", timeout=5).json()["models"]["kcbert"])
         except httpx.TransportError:
             return {}
+        return state if state["status"] in statuses else {}

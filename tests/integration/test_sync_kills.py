@@ -1,4 +1,4 @@
-"""The sidecar is killed at any instant of real imports: what serves serves on, and the next run completes."""
+"""The sidecar is killed at any instant of real imports: the serving version stays, and the next run completes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from pathlib import Path
 from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.model_store.generation import Generations
 from bunriwiki.model_store.layout import Layout
+from bunriwiki.testing.publisher import Publisher, s3_environment
+from bunriwiki.testing.seaweedfs import SeaweedFS
+from bunriwiki.testing.sidecar import Sidecar
+from bunriwiki.testing.untrained import untrained_classifier
+from bunriwiki.testing.versions import compiled
 from tests.integration.conftest import FULL
-from tests.published import compiled, untrained_classifier
-from tests.registries import SeaweedFS
-from tests.sidecar import Publisher, Sidecar, s3_environment
 
 KILLS = 200 if FULL else 5
-LONGEST = 8.0  # seconds of an import, with its compilation
+MAX_SECONDS = 8.0  # of an import, with its compilation
 
 
 def test_kills_at_random_instants(tmp_path: Path) -> None:
@@ -28,7 +30,7 @@ def test_kills_at_random_instants(tmp_path: Path) -> None:
             **s3_environment(s3),
             "BUNRIWIKI_POLL_INTERVAL_SECONDS": "1",
             "BUNRIWIKI_SOURCES": "kcbert=s3",
-            "BUNRIWIKI_GATE_QUALITY_POINTS": "100",  # untrained ones are to pass, too, and the shipped one after a tiny one
+            "BUNRIWIKI_GATE_QUALITY_POINTS": "100",  # untrained versions should pass, and the bundled version after a small one
             "BUNRIWIKI_GATE_LATENCY_RATIO": "100",
         }
         sidecar = Sidecar(tmp_path / "store", tmp_path / "log", environment)
@@ -43,12 +45,12 @@ def test_kills_at_random_instants(tmp_path: Path) -> None:
                 else:
                     publisher.publish("kcbert", version, untrained_classifier(tmp_path / version))
             sidecar.start()
-            completed = _serves_within(sidecar, version, chance.uniform(0, LONGEST))
+            completed = _serves_within(sidecar, version, chance.uniform(0, MAX_SECONDS))
             state = sidecar.state("kcbert")
             phases[(state.phase if state else None) or ("before" if not completed else "after")] += 1
             sidecar.kill()
             killed += 1
-            _is_whole(sidecar.layout, number)
+            _assert_whole(sidecar.layout, number)
             if killed % 3 == 0:  # the next run completes
                 sidecar.start()
                 sidecar.wait(lambda wanted=version: sidecar.serving("kcbert") == wanted)  # type: ignore[misc]
@@ -68,8 +70,8 @@ def _serves_within(sidecar: Sidecar, version: str, seconds: float) -> bool:
     return sidecar.serving("kcbert") == version
 
 
-def _is_whole(layout: Layout, newest: int) -> None:
-    """What the data plane reads: versions that verify, a generation file that names one of them."""
+def _assert_whole(layout: Layout, newest: int) -> None:
+    """The data plane reads versions that verify, and a generation file that names a published version."""
     for version in layout.versions("kcbert"):
         folder = layout.version("kcbert", version)
         Manifest.read(folder).verify(folder)

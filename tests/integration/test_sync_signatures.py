@@ -1,4 +1,4 @@
-"""Signatures that are asked for, from the registry to the generation file: the real sidecar, a folder, a real MLflow server."""
+"""Required signatures, from the registry to the generation file: the real sidecar, a folder, a real MLflow server."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.keys import make_keys
-from tests.mlflow_models import Registrar
-from tests.published import compiled, pyfunc
-from tests.registries import MlflowServer
-from tests.sidecar import Sidecar
+from bunriwiki.testing.keys import make_keys
+from bunriwiki.testing.mlflow_server import MlflowServer
+from bunriwiki.testing.paths import ROOT
+from bunriwiki.testing.registrar import Registrar
+from bunriwiki.testing.sidecar import Sidecar
+from bunriwiki.testing.versions import compiled, pyfunc
 
 
 @dataclass
 class Signed:
-    """A deployment that asks for signatures by the key in `private`."""
+    """A deployment that requires signatures by the key in `private`."""
 
     mlflow: Registrar
     url: str
@@ -29,12 +29,12 @@ class Signed:
     private: Path
     sidecar: Sidecar
 
-    def look(self, model: str, *, force: bool = False) -> tuple[str, str | None]:
-        found = self.sidecar.look(model, force=force)["outcomes"][model]
+    def sync(self, model: str, *, force: bool = False) -> tuple[str, str | None]:
+        found = self.sidecar.sync(model, force=force)["outcomes"][model]
         return found["status"], found["reason"]
 
     def sign(self, *arguments: str | Path) -> str:
-        """What a publisher types; what is printed."""
+        """Sign as a publisher does; what the command prints."""
         command = [sys.executable, "-m", "model_sync", "sign", *arguments, "--key", self.private]
         environment = {"PATH": "", "MLFLOW_TRACKING_URI": self.url}
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
@@ -55,37 +55,37 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signed]:
         registrar = Registrar(mlflow.url)
         sidecar = Sidecar(root / "store", root / "log", environment).start()
         try:
-            sidecar.wait_for("kcbert", "unchanged")
+            sidecar.wait_for_status("kcbert", "unchanged")
             yield Signed(registrar, mlflow.url, root / "kcbert", private, sidecar)
         finally:
             sidecar.stop()
 
 
-def test_a_version_in_mlflow_waits_for_its_tag(signed: Signed, tmp_path: Path) -> None:
+def test_a_version_in_mlflow_is_rejected_until_it_has_its_tag(signed: Signed, tmp_path: Path) -> None:
     model = pyfunc(tmp_path / "model")
     version = signed.mlflow.register(model, "champion")
     for force in (False, True):
-        status, reason = signed.look("sentiment", force=force)
+        status, reason = signed.sync("sentiment", force=force)
         assert status == "rejected"
         assert reason
-        assert reason.startswith(f"sentiment {version} has no signature, which BUNRIWIKI_PUBLIC_KEY asks for: sign it with")
+        assert reason.startswith(f"sentiment {version} has no signature, which BUNRIWIKI_PUBLIC_KEY requires: sign it with")
     signed.mlflow.client.set_model_version_tag(signed.mlflow.name, version, "bunriwiki.signature", "A" * 86 + "==")
-    status, reason = signed.look("sentiment")
-    assert (status, "is of other content" in str(reason)) == ("rejected", True)
+    status, reason = signed.sync("sentiment")
+    assert (status, "is for other content" in str(reason)) == ("rejected", True)
     assert signed.sidecar.serving("sentiment") is None
     assert "is signed" in signed.sign("sentiment", model, "--version", version, "--mlflow")
-    assert signed.look("sentiment") == ("promoted", None)
+    assert signed.sync("sentiment") == ("promoted", None)
     assert signed.sidecar.serving("sentiment") == version
 
 
-def test_a_compiled_version_in_a_folder_waits_for_its_signature(signed: Signed) -> None:
+def test_a_compiled_version_in_a_folder_is_rejected_until_it_is_signed(signed: Signed) -> None:
     folder = compiled("kcbert", signed.folder / "v1")
-    assert signed.look("kcbert")[0] == "rejected"
+    assert signed.sync("kcbert")[0] == "rejected"
     (folder / "signature").write_text(signed.sign("kcbert", folder, "--version", "v1"))
-    assert signed.look("kcbert") == ("promoted", None)
+    assert signed.sync("kcbert") == ("promoted", None)
     replayed = compiled("kcbert", signed.folder / "v2")
     (replayed / "signature").write_bytes((folder / "signature").read_bytes())
-    status, reason = signed.look("kcbert")
-    assert (status, "is of other content" in str(reason)) == ("rejected", True)
-    told = json.loads(signed.sign("kcbert", replayed, "--version", "v2", "--json"))
-    assert {"manifest.yaml", "model.onnx"} <= {path for path, _, _ in told["files"]}
+    status, reason = signed.sync("kcbert")
+    assert (status, "is for other content" in str(reason)) == ("rejected", True)
+    described = json.loads(signed.sign("kcbert", replayed, "--version", "v2", "--json"))
+    assert {"manifest.yaml", "model.onnx"} <= {path for path, _, _ in described["files"]}

@@ -1,4 +1,4 @@
-"""A registry without a network, and an importer that packs what it is given."""
+"""A registry without a network, and an importer that returns prepared versions."""
 
 from __future__ import annotations
 
@@ -20,17 +20,15 @@ def offer(version: str = "v1", digest: str = "d1", model: str = "kcbert") -> Off
 
 @dataclass
 class FakeSource:
-    """Offers `offers` by model; an exception among them is raised."""
+    """Offers what `offers` has for a model; raises it if it is an exception."""
 
     offers: dict[str, Offer | Exception] = field(default_factory=dict)
-    asked: int = 0
 
     def newest(self, model: str) -> Offer | None:
-        self.asked += 1
-        found = self.offers.get(model)
-        if isinstance(found, Exception):
-            raise found
-        return found
+        offered = self.offers.get(model)
+        if isinstance(offered, Exception):
+            raise offered
+        return offered
 
     def files(self, offer: Offer) -> tuple[RemoteFile, ...]:
         raise NotImplementedError
@@ -41,7 +39,7 @@ class FakeSource:
 
 @dataclass
 class FakeImporter:
-    """Gives the folder that `made` has for a version; rejects what `rejects` has, unless it is forced past it."""
+    """Yields the folder that `made` has for a version. Rejects the digests in `rejects` for the reason there, unless forced."""
 
     made: dict[str, Path]
     rejects: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Workers that follow a store, and answer as a test says."""
+"""Workers that watch a store, and report the answers that a test chooses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.heartbeats import Heartbeat, Served, Shadowed
 from bunriwiki.model_store.writer import StoreWriter
-from tests.conftest import MODELS
+from bunriwiki.testing.paths import MODELS
 
 GOOD = Served(inputs=10, batches=10, seconds=0.1)
 FAILING = GOOD.model_copy(update={"failures": 5})
@@ -17,10 +17,10 @@ SLOW = GOOD.model_copy(update={"seconds": 5.0})
 
 
 class LiveWorker:
-    """A worker of kcbert with whatever it is asked for in memory.
+    """A worker of kcbert that has every requested version in memory.
 
-    At each heartbeat, a hundred times a second, it has answered `answers` with the version that serves, and with a canary, too;
-    of the versions that `answers` does not name, nothing. Of a shadow's copies `differing` differ.
+    At each heartbeat, a hundred times a second, it adds `answers` of the serving version and of a canary to its counts; a
+    version that is not in `answers` adds nothing. For a shadow it adds 10 copies, of which `differing` differ.
     """
 
     def __init__(self, writer: StoreWriter, answers: dict[str, Served], differing: int = 0, name: str = "one") -> None:
@@ -32,11 +32,11 @@ class LiveWorker:
         self._shadowed: dict[str, Shadowed] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._live)
-        self.broken: set[str] = set()  # what it cannot load
+        self.broken: set[str] = set()  # versions that it cannot load
 
     def __enter__(self) -> Self:
         self._thread.start()
-        while not any(one.worker == self._name for one in self._writer.heartbeats.alive()):
+        while not any(beat.worker == self._name for beat in self._writer.heartbeats.alive()):
             self._over.wait(0.01)
         return self
 
@@ -45,43 +45,43 @@ class LiveWorker:
         self._thread.join()
 
     def _live(self) -> None:
-        reconciler = GenerationWatcher(self._writer.layout, {"kcbert": MODELS / "kcbert"})
+        watcher = GenerationWatcher(self._writer.layout, {"kcbert": MODELS / "kcbert"})
         while not self._over.wait(0.01):
-            reconciler.sync()
-            aspired = reconciler.aspired("kcbert")
+            watcher.refresh()
+            aspired = watcher.aspired("kcbert")
             self._answer(aspired.serving.version)
             if aspired.canary and aspired.preparing:
                 self._answer(aspired.preparing.version)
                 if aspired.canary.shadow:
                     self._compare(aspired.preparing.version)
-            wanted = {one.version for one in (aspired.serving, aspired.preparing) if one}
-            self._say(
+            versions = {candidate.version for candidate in (aspired.serving, aspired.preparing) if candidate}
+            self._beat(
                 role="kcbert",
                 preparing=aspired.preparing_since,
                 serving=aspired.serving.version,
-                loaded=dict.fromkeys(wanted - self.broken, "available"),
-                errors=dict.fromkeys(wanted & self.broken, "damaged"),
+                loaded=dict.fromkeys(versions - self.broken, "available"),
+                errors=dict.fromkeys(versions & self.broken, "damaged"),
                 served=self._counted,
             )
 
-    def _say(self, **fields: object) -> None:
+    def _beat(self, **fields: object) -> None:
         self._writer.heartbeats.write(
             Heartbeat(worker=self._name, pid=1, parent=1, state="ready", shadowed=self._shadowed, **fields)
         )
 
     def _answer(self, version: str) -> None:
-        one, more = self._counted.get(version, Served()), self.answers.get(version, Served())
+        counted, more = self._counted.get(version, Served()), self.answers.get(version, Served())
         self._counted[version] = Served(
-            inputs=one.inputs + more.inputs,
-            failures=one.failures + more.failures,
-            batches=one.batches + more.batches,
-            seconds=one.seconds + more.seconds,
+            inputs=counted.inputs + more.inputs,
+            failures=counted.failures + more.failures,
+            batches=counted.batches + more.batches,
+            seconds=counted.seconds + more.seconds,
         )
 
     def _compare(self, version: str) -> None:
         key = f"kcbert:{version}"
-        one = self._shadowed.get(key, Shadowed())
-        self._shadowed[key] = Shadowed(inputs=one.inputs + 10, differing=one.differing + self._differing)
+        shadowed = self._shadowed.get(key, Shadowed())
+        self._shadowed[key] = Shadowed(inputs=shadowed.inputs + 10, differing=shadowed.differing + self._differing)
 
 
 def until(condition: Callable[[], object], seconds: float = 10) -> None:
@@ -91,4 +91,4 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
         if condition():
             return
         waiting.wait(0.01)
-    raise AssertionError(f"not within {seconds} s")
+    raise AssertionError(f"the condition was not true within {seconds} s")

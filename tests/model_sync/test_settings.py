@@ -7,8 +7,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from bunriwiki.model_store.generation import Canary
-from bunriwiki.settings import Settings, SourceChoice, read
+from bunriwiki.settings import SOURCE_FORMS, Settings, SourceChoice, read
 from model_sync.live.analysis import LiveLimits
+from model_sync.registries import REGISTRIES
 from model_sync.sandbox.run import Limits
 from model_sync.settings import SyncSettings
 
@@ -20,12 +21,12 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUNRIWIKI_SERVE_PYTHON", "/bin/sh")  # any program
 
 
-def test_with_no_registry_nothing_is_followed() -> None:
+def test_no_model_is_synced_without_a_registry() -> None:
     assert read(SyncSettings).choices == {}
     assert not Settings().syncs
 
 
-def test_a_model_comes_from_where_the_table_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_sources_name_the_registry_of_each_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BUNRIWIKI_SOURCES", f"yolo=mlflow:detector, kcbert=local:{tmp_path} sentiment=mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert read(SyncSettings).choices == {
@@ -35,10 +36,21 @@ def test_a_model_comes_from_where_the_table_says(monkeypatch: pytest.MonkeyPatch
     }
 
 
-def test_a_registry_that_is_not_configured_feeds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_left_out_if_its_registry_is_not_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUNRIWIKI_S3_URI", "s3://bucket/models")
     assert set(read(SyncSettings).choices) == {"yolo", "kcbert"}
     assert Settings().syncs
+
+
+def test_every_kind_of_registry_can_be_opened() -> None:
+    assert {form.partition(":")[0] for form in SOURCE_FORMS} == REGISTRIES.keys()
+
+
+@pytest.mark.parametrize("source", ["mlflow:", "local", "local:", "s3:", ""])
+def test_a_source_has_one_of_the_forms(monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    monkeypatch.setenv("BUNRIWIKI_SOURCES", f"yolo={source}")
+    with pytest.raises(SystemExit, match="must be <model>=<registry>"):
+        read(SyncSettings)
 
 
 def test_the_sidecar_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,16 +70,16 @@ def test_limits_and_thresholds_come_from_the_environment(monkeypatch: pytest.Mon
     assert read(SyncSettings).thresholds.quality == 0.5
 
 
-def test_signatures_are_asked_for_once_there_is_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert not read(SyncSettings).signatures.asked_for
+def test_signatures_are_required_if_there_is_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert not read(SyncSettings).signatures.enforced
     for name in ("old", "new"):
         key = Ed25519PrivateKey.generate().public_key()
         (tmp_path / name).write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     monkeypatch.setenv("BUNRIWIKI_PUBLIC_KEY", f"{tmp_path / 'old'}, {tmp_path / 'new'},")
-    assert read(SyncSettings).signatures.asked_for
+    assert read(SyncSettings).signatures.enforced
 
 
-def test_what_live_traffic_decides_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_on_live_traffic_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(SyncSettings).canary_choice is None
     assert read(SyncSettings).live_limits == LiveLimits(requests=50, errors=5, latency=2, stuck=30, differences=20)
     monkeypatch.setenv("BUNRIWIKI_CANARY_SHARE", "0.1")
@@ -77,44 +89,44 @@ def test_what_live_traffic_decides_comes_from_the_environment(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "says"),
+    ("name", "value", "message"),
     [
-        ("BUNRIWIKI_SOURCES", "yolo=ftp", "'yolo=ftp' is to be"),
-        ("BUNRIWIKI_SOURCES", "yolo=s3:bucket", "'yolo=s3:bucket' is to be"),
+        ("BUNRIWIKI_SOURCES", "yolo=ftp", "'yolo=ftp' must be <model>=<registry>"),
+        ("BUNRIWIKI_SOURCES", "yolo=s3:bucket", "a registry of s3, mlflow, mlflow:<registered model>, local:<folder>"),
         ("BUNRIWIKI_SOURCES", "bert=s3", "with a model of yolo, kcbert, sentiment"),
-        ("BUNRIWIKI_SOURCES", "yolo=local:/nowhere", "yolo is to come from /nowhere, which is no folder"),
-        ("BUNRIWIKI_SERVE_PYTHON", "/nowhere", "BUNRIWIKI_SERVE_PYTHON='/nowhere': no program is there"),
+        ("BUNRIWIKI_SOURCES", "yolo=local:/nowhere", "/nowhere, the registry of yolo, is not a folder"),
+        ("BUNRIWIKI_SERVE_PYTHON", "/nowhere", "BUNRIWIKI_SERVE_PYTHON='/nowhere': is not an executable"),
         ("BUNRIWIKI_S3_URI", "https://bucket", "BUNRIWIKI_S3_URI='https://bucket'"),
         ("BUNRIWIKI_SYNC", "maybe", "BUNRIWIKI_SYNC='maybe'"),
         ("BUNRIWIKI_GATE_LABELS", "some", "BUNRIWIKI_GATE_LABELS='some'"),
         ("BUNRIWIKI_CANARY_SHARE", "10", "BUNRIWIKI_CANARY_SHARE='10'"),
-        ("BUNRIWIKI_SHADOW", "on", "BUNRIWIKI_SHADOW=on needs BUNRIWIKI_CANARY_SHARE"),
+        ("BUNRIWIKI_SHADOW", "on", "BUNRIWIKI_SHADOW=on requires BUNRIWIKI_CANARY_SHARE"),
         ("BUNRIWIKI_POLL_INTERVAL_SECONDS", "0", "BUNRIWIKI_POLL_INTERVAL_SECONDS='0'"),
         ("BUNRIWIKI_PUBLIC_KEY", "/nowhere", "BUNRIWIKI_PUBLIC_KEY='/nowhere': /nowhere cannot be read: No such file"),
-        ("BUNRIWIKI_PUBLIC_KEY", " , ", "BUNRIWIKI_PUBLIC_KEY=' , ': it names no file"),
-        ("BUNRIWIKI_PUBLIC_KEY", __file__, "test_settings.py is no PEM file with a public key"),
+        ("BUNRIWIKI_PUBLIC_KEY", " , ", "BUNRIWIKI_PUBLIC_KEY=' , ': names no file"),
+        ("BUNRIWIKI_PUBLIC_KEY", __file__, "test_settings.py is not a PEM file with a public key"),
         ("BUNRIWIKI_IMPORT_CGROUP", "/nowhere", "BUNRIWIKI_IMPORT_CGROUP='/nowhere'"),
         ("BUNRIWIKI_IMPORT_USER", "nobody", "BUNRIWIKI_IMPORT_USER='nobody'"),
         ("BUNRIWIKI_IMPORT_DISK_MB", "0", "BUNRIWIKI_IMPORT_DISK_MB='0'"),
     ],
 )
-def test_a_wrong_setting_stops_the_start_and_is_named(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+def test_a_wrong_setting_stops_the_start_with_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as stopped:
         read(SyncSettings)
-    assert says in str(stopped.value)
+    assert message in str(stopped.value)
 
 
-def test_a_reference_set_that_is_missing_stops_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_reference_set_stops_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BUNRIWIKI_S3_URI", "s3://bucket/models")
     monkeypatch.setenv("BUNRIWIKI_REFERENCE", str(tmp_path))
     with pytest.raises(SystemExit, match=r"BUNRIWIKI_REFERENCE='.*' has no yolo/reference\.jsonl"):
         read(SyncSettings)
 
 
-def test_a_service_that_follows_nothing_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_that_no_model_uses_starts_no_sidecar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUNRIWIKI_SOURCES", "yolo=s3 kcbert=s3")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert not Settings().syncs

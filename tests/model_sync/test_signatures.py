@@ -13,14 +13,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from bunriwiki.testing.keys import make_keys
 from model_sync.errors import SignatureError
-from model_sync.signatures import MAX_CHARACTERS, Signatures, SignedFile, describe, read_public_key, sign, signed_text
-from model_sync.sources import Offer
-from tests.keys import make_keys
+from model_sync.signatures import Signatures, SignedFile, describe, read_public_key, sign, signed_text
+from model_sync.sources import MAX_SIGNATURE_CHARACTERS, Offer
 
 KEY = Ed25519PrivateKey.generate()
 OTHER = Ed25519PrivateKey.generate()
-ASKED = Signatures([KEY.public_key()])
+ENFORCED = Signatures([KEY.public_key()])
 SHA256 = "0123456789abcdef" * 4
 FILES = (SignedFile("best.pt", 7, SHA256), SignedFile("data/names.txt", 5, SHA256[::-1]))
 
@@ -35,24 +35,24 @@ def offer(signature: str | None, model: str = "yolo", version: str = "v3") -> Of
     return Offer(model, version, "d1", "fake://yolo/v3", signature)
 
 
-def rejects(one: Offer, files: tuple[SignedFile, ...] = FILES, signatures: Signatures = ASKED) -> str:
+def rejects(offered: Offer, files: tuple[SignedFile, ...] = FILES, signatures: Signatures = ENFORCED) -> str:
     with pytest.raises(SignatureError) as rejected:
-        signatures.verify(one, files)
+        signatures.verify(offered, files)
     return str(rejected.value)
 
 
 @given(st.sampled_from(["yolo", "kcbert"]), names, listed, st.randoms())
-def test_a_signature_holds_for_what_was_signed_in_any_order(
+def test_a_signature_is_valid_for_the_signed_files_in_any_order(
     model: str, version: str, files: list[SignedFile], mix: object
 ) -> None:
     signature = sign(KEY, model, version, files)
     mix.shuffle(files)  # type: ignore[attr-defined]
-    ASKED.require(offer(signature, model, version))
-    ASKED.verify(offer(signature, model, version), files)
+    ENFORCED.require(offer(signature, model, version))
+    ENFORCED.verify(offer(signature, model, version), files)
 
 
 @given(names, listed, st.data())
-def test_any_single_change_breaks_it(version: str, files: list[SignedFile], data: st.DataObject) -> None:
+def test_any_single_change_invalidates_the_signature(version: str, files: list[SignedFile], data: st.DataObject) -> None:
     signature = sign(KEY, "yolo", version, files)
     at = data.draw(st.integers(0, len(files) - 1), label="which file")
     changed = list(files)
@@ -73,17 +73,19 @@ def test_any_single_change_breaks_it(version: str, files: list[SignedFile], data
         case _:
             named = data.draw(names)
     assume((model, named, sorted(changed)) != ("yolo", version, sorted(files)))
-    assert "is of other content" in rejects(offer(signature, model, named), tuple(changed))
+    assert "is for other content" in rejects(offer(signature, model, named), tuple(changed))
 
 
 @given(st.binary(max_size=200), st.integers(0, 199), st.integers(1, 255))
-def test_any_changed_byte_of_a_file_breaks_it(tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int, by: int) -> None:
+def test_any_changed_byte_invalidates_the_signature(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int, by: int
+) -> None:
     assume(at < len(data))
     folder = tmp_path_factory.mktemp("version")
     (folder / "deeper").mkdir()
     (folder / "deeper" / "weights").write_bytes(data)
     signature = sign(KEY, "yolo", "v3", describe(folder))
-    ASKED.verify(offer(signature), describe(folder))
+    ENFORCED.verify(offer(signature), describe(folder))
     changed = bytearray(data)
     changed[at] ^= by
     (folder / "deeper" / "weights").write_bytes(changed)
@@ -101,7 +103,7 @@ def test_any_changed_byte_of_a_file_breaks_it(tmp_path_factory: pytest.TempPathF
     ],
     ids=["renamed", "removed", "hidden", "signature", "unicode"],
 )
-def test_a_folder_that_is_not_the_one_that_was_signed(tmp_path: Path, change: Callable[[Path], None]) -> None:
+def test_a_folder_that_was_changed_after_signing(tmp_path: Path, change: Callable[[Path], None]) -> None:
     for name in ("best.pt", "caf\u00e9"):
         (tmp_path / name).write_text("weights")
     signature = sign(KEY, "yolo", "v3", describe(tmp_path))
@@ -109,7 +111,7 @@ def test_a_folder_that_is_not_the_one_that_was_signed(tmp_path: Path, change: Ca
     rejects(offer(signature), describe(tmp_path))
 
 
-def test_the_text_is_what_its_documentation_says() -> None:
+def test_the_signed_text_is_as_documented() -> None:
     text = (
         b'["bunriwiki version 1","yolo","v3",'
         b'"72528e234592fb810c755dafdde81975ed34f210e34d75190a2ea5a00738f067"]'  # sha256sum of [["best.pt",7,"0123..."]]
@@ -119,38 +121,38 @@ def test_the_text_is_what_its_documentation_says() -> None:
 
 @pytest.mark.parametrize("signature", [None, ""])
 def test_no_signature(signature: str | None) -> None:
-    says = r"^yolo v3 has no signature, .* sign it with `python -m model_sync sign`"
-    with pytest.raises(SignatureError, match=says):
-        ASKED.require(offer(signature))
-    assert re.match(says, rejects(offer(signature)))
+    message = r"^yolo v3 has no signature, .* sign it with `python -m model_sync sign`"
+    with pytest.raises(SignatureError, match=message):
+        ENFORCED.require(offer(signature))
+    assert re.match(message, rejects(offer(signature)))
 
 
 @pytest.mark.parametrize(
     "signature",
     [
         " ", "?", "서명", "MEUCIQ", base64.b64encode(bytes(63)).decode(), base64.b64encode(bytes(65)).decode(),
-        "A" * (MAX_CHARACTERS + 1), "A" * 10_000_000, sign(KEY, "yolo", "v3", FILES) + "AAAA", "\0", "\ud800",
+        "A" * (MAX_SIGNATURE_CHARACTERS + 1), "A" * 10_000_000, sign(KEY, "yolo", "v3", FILES) + "AAAA", "\0", "\ud800",
     ],
 )  # fmt: skip
-def test_what_is_no_signature(signature: str) -> None:
-    with pytest.raises(SignatureError, match="has as its signature is none: it should be 64 bytes in base64"):
-        ASKED.require(offer(signature))
-    assert "is none" in rejects(offer(signature))
+def test_a_malformed_signature(signature: str) -> None:
+    with pytest.raises(SignatureError, match=r"^the signature of yolo v3 is malformed: it should be 64 bytes in base64"):
+        ENFORCED.require(offer(signature))
+    assert "is malformed" in rejects(offer(signature))
 
 
-def test_a_signature_of_another_version_or_model_does_not_hold() -> None:
+def test_a_signature_of_another_version_or_model_is_not_valid() -> None:
     older = sign(KEY, "yolo", "v2", FILES)
-    ASKED.verify(offer(older, version="v2"), FILES)
-    assert "the signature of yolo v3 is of other content, or by a key" in rejects(offer(older))
+    ENFORCED.verify(offer(older, version="v2"), FILES)
+    assert "the signature of yolo v3 is for other content, or by a key" in rejects(offer(older))
     rejects(offer(sign(KEY, "kcbert", "v3", FILES)))
     rejects(offer(base64.b64encode(bytes(64)).decode()))
 
 
-def test_a_line_break_at_its_end_is_no_harm() -> None:
-    ASKED.verify(offer(sign(KEY, "yolo", "v3", FILES) + "\n"), FILES)
+def test_a_trailing_line_break_is_ignored() -> None:
+    ENFORCED.verify(offer(sign(KEY, "yolo", "v3", FILES) + "\n"), FILES)
 
 
-def test_another_key_does_until_it_is_one_of_those_asked_for() -> None:
+def test_a_signature_by_any_of_the_keys_is_valid() -> None:
     signature = sign(OTHER, "yolo", "v3", FILES)
     rejects(offer(signature))
     both = Signatures([KEY.public_key(), OTHER.public_key()])
@@ -158,30 +160,30 @@ def test_another_key_does_until_it_is_one_of_those_asked_for() -> None:
     both.verify(offer(sign(KEY, "yolo", "v3", FILES)), FILES)
 
 
-def test_without_a_key_everything_may_pass() -> None:
+def test_without_a_key_every_version_is_accepted() -> None:
     Signatures().require(offer(None))
     Signatures().verify(offer("?"), FILES)
-    assert (Signatures().asked_for, ASKED.asked_for) == (False, True)
+    assert (Signatures().enforced, ENFORCED.enforced) == (False, True)
 
 
-def test_another_signature_or_other_keys_are_worth_another_try() -> None:
+def test_another_signature_or_other_keys_change_the_identity() -> None:
     both = [KEY.public_key(), OTHER.public_key()]
     known = {
-        ASKED.identity(offer(None)), ASKED.identity(offer("a")), ASKED.identity(offer("b")),
+        ENFORCED.identity(offer(None)), ENFORCED.identity(offer("a")), ENFORCED.identity(offer("b")),
         Signatures(both).identity(offer("a")), Signatures().identity(offer("a")),
     }  # fmt: skip
     assert len(known) == 5
     assert Signatures(both).identity(offer("a")) == Signatures(both[::-1]).identity(replace(offer("a"), uri="elsewhere"))
 
 
-def test_a_key_that_is_none(tmp_path: Path) -> None:
+def test_an_invalid_key(tmp_path: Path) -> None:
     private, public = make_keys(tmp_path)
-    assert Signatures.read([public]).asked_for
-    with pytest.raises(ValueError, match=r"key\.pem is no PEM file with a public key"):
+    assert Signatures.read([public]).enforced
+    with pytest.raises(ValueError, match=r"key\.pem is not a PEM file with a public key"):
         read_public_key(private)
     other = generate_private_key(SECP256R1()).public_key()
     public.write_bytes(other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    with pytest.raises(ValueError, match="another kind than Ed25519"):
+    with pytest.raises(ValueError, match="is not an Ed25519 key"):
         read_public_key(public)
     with pytest.raises(FileNotFoundError):
         Signatures.read([tmp_path / "none"])

@@ -18,8 +18,8 @@ from bunriwiki.artifacts.golden import read_golden_photos, read_golden_texts
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.programs import REJECTED
 from bunriwiki.ipc.frames import PROBE, AnswersDecoder, batch_frame, receive
-from tests.conftest import MODELS, ROOT
-from tests.tiny import tiny
+from bunriwiki.testing.paths import MODELS, ROOT
+from bunriwiki.testing.tiny import tiny
 
 SECONDS = 120
 
@@ -44,7 +44,7 @@ def program(model: str, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes],
                 process.kill()
 
 
-def told(process: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
+def messages(process: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
     output, _ = process.communicate(timeout=SECONDS)
     return [json.loads(line) for line in output.splitlines()]
 
@@ -52,23 +52,23 @@ def told(process: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("model", ["yolo", "kcbert", "sentiment"])
 def test_a_version_answers_until_the_connection_ends(model: str) -> None:
     folder = MODELS / model
-    asked: list[Any]
+    inputs: list[Any]
     if model == "yolo":
         photos = read_golden_photos(folder)[:2]
-        asked = [Photo(data=(folder / one.image).read_bytes(), confidence=one.confidence) for one in photos]
+        inputs = [Photo(data=(folder / one.image).read_bytes(), confidence=one.confidence) for one in photos]
     else:
-        asked = [one.text for one in read_golden_texts(folder)[:2]]
+        inputs = [one.text for one in read_golden_texts(folder)[:2]]
     decoder: AnswersDecoder[Any] = AnswersDecoder(Detections if model == "yolo" else Classification)
     with program(model, folder) as (process, connection):
         connection.sendall(PROBE)
         assert receive(connection) == b""  # it is loaded and warm
-        for question in (asked, asked[:1]):
-            connection.sendall(batch_frame("any", question))
+        for batch in (inputs, inputs[:1]):
+            connection.sendall(batch_frame("any", batch))
             content = receive(connection)
             assert content is not None
-            assert len(decoder.decode(content).results) == len(question)
+            assert len(decoder.decode(content).results) == len(batch)
         connection.close()
-        assert told(process) == [{"begun": True}]
+        assert messages(process) == [{"begun": True}]
         assert process.returncode == 0
 
 
@@ -76,12 +76,12 @@ def test_a_version_that_cannot_be_loaded_is_rejected(tmp_path: Path) -> None:
     version = tiny(tmp_path / "version")
     (version.folder / "pyfunc" / "MLmodel").write_bytes(b"no model")
     with program("sentiment", version.folder) as (process, _):
-        begun, rejected = told(process)
+        begun, rejected = messages(process)
         assert (begun, process.returncode) == ({"begun": True}, REJECTED)
         assert "MLmodel has 8 bytes" in rejected["rejected"]
 
 
-def test_who_asks_with_anything_but_frames_is_not_answered() -> None:
+def test_bytes_that_are_no_frame_end_the_connection() -> None:
     with program("kcbert", MODELS / "kcbert") as (process, connection):
         connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert connection.recv(1) == b""

@@ -9,11 +9,11 @@ import pytest
 from bunriwiki.artifacts.manifest import DamagedArtifactError
 from bunriwiki.model_store.generation_watcher import Candidate
 from bunriwiki.telemetry.vitals import resident_memory
+from bunriwiki.testing.paths import MODELS
 from runners.folder_loader import FolderLoader
 from runners.kcbert import KcBert
 from runners.sentiment import Sentiment
 from runners.yolo import Yolo
-from tests.conftest import MODELS
 
 
 @pytest.mark.parametrize(("name", "model"), [("yolo", Yolo), ("kcbert", KcBert), ("sentiment", Sentiment)])

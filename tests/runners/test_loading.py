@@ -9,8 +9,8 @@ import pytest
 from bunriwiki.artifacts.answers import Classification, Failure
 from bunriwiki.artifacts.golden import GoldenText
 from bunriwiki.artifacts.manifest import DamagedArtifactError
-from runners.loading import hold_to_golden, isolating, read_verified
-from tests.conftest import MODELS
+from bunriwiki.testing.paths import MODELS
+from runners.loading import compare_to_golden, isolating, read_verified
 
 
 def test_one_bad_input_does_not_fail_its_neighbours() -> None:
@@ -36,11 +36,11 @@ def test_a_model_that_answers_wrongly_is_rejected(tmp_path: Path) -> None:
     sample = GoldenText(text="가", details={"a": 0.5, "b": 0.5})
     right = Classification(label="a", score=0.5, details={"a": 0.5, "b": 0.5})
     wrong = Classification(label="a", score=1, details={"a": 1, "b": 0})
-    hold_to_golden(tmp_path, sample, right)
+    compare_to_golden(tmp_path, sample, right)
     with pytest.raises(DamagedArtifactError, match=r"a 1\.0000 instead of 0\.5000"):
-        hold_to_golden(tmp_path, sample, wrong)
+        compare_to_golden(tmp_path, sample, wrong)
     with pytest.raises(DamagedArtifactError, match="no answer"):
-        hold_to_golden(tmp_path, sample, Failure(kind="internal", message="no answer"))
+        compare_to_golden(tmp_path, sample, Failure(kind="internal", message="no answer"))
 
 
 def test_another_models_version_is_rejected() -> None:

@@ -14,10 +14,10 @@ from bunriwiki.artifacts.answers import Classification, Detections, Failure
 from bunriwiki.artifacts.golden import read_golden_photos, read_golden_texts
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest, describe_files
+from bunriwiki.testing.paths import MODELS, PHOTOS
 from runners.kcbert import KcBert
 from runners.sentiment import Sentiment
 from runners.yolo import Yolo
-from tests.conftest import MODELS, PHOTOS
 
 MIN_GOLDEN = 64
 
@@ -37,7 +37,7 @@ def sentiment() -> Sentiment:
     return Sentiment(MODELS / "sentiment")
 
 
-def test_the_detector_holds_to_its_original(yolo: Yolo) -> None:
+def test_the_detector_answers_as_its_original(yolo: Yolo) -> None:
     samples = read_golden_photos(MODELS / "yolo")
     assert len(samples) >= MIN_GOLDEN
     photos = [Photo(data=(MODELS / "yolo" / one.image).read_bytes(), confidence=one.confidence) for one in samples]
@@ -47,7 +47,7 @@ def test_the_detector_holds_to_its_original(yolo: Yolo) -> None:
 
 
 @pytest.mark.parametrize("name", ["kcbert", "sentiment"])
-def test_the_classifiers_hold_to_their_originals(name: str, request: pytest.FixtureRequest) -> None:
+def test_the_classifiers_answer_as_their_originals(name: str, request: pytest.FixtureRequest) -> None:
     samples = read_golden_texts(MODELS / name)
     assert len(samples) >= MIN_GOLDEN
     answers = request.getfixturevalue(name).predict([one.text for one in samples]).results
@@ -87,7 +87,7 @@ def test_boxes_are_in_pixels_of_the_photo_however_large_it_is(yolo: Yolo, bottle
     assert [edge / 8 for edge in large.detections[0].box] == pytest.approx(small.detections[0].box, abs=12)
 
 
-def test_a_higher_confidence_leaves_the_surest(yolo: Yolo, bottle: bytes) -> None:
+def test_a_higher_confidence_leaves_the_higher_scores(yolo: Yolo, bottle: bytes) -> None:
     low, high, none = yolo.predict([Photo(data=bottle, confidence=one) for one in (0.01, 0.25, 1.0)]).results
     assert isinstance(low, Detections)
     assert isinstance(high, Detections)
@@ -119,7 +119,7 @@ def test_the_sentiment_of_plain_sentences(sentiment: Sentiment) -> None:
     assert list(good.details) == ["긍정", "부정", "중립/복합"]
 
 
-def test_a_long_comment_is_cut_and_says_so(kcbert: KcBert) -> None:
+def test_a_long_comment_is_marked_as_truncated(kcbert: KcBert) -> None:
     short, long = kcbert.predict(["좋은 하루 보내세요", "가나다 " * 2000]).results
     assert isinstance(short, Classification)
     assert isinstance(long, Classification)
@@ -148,7 +148,7 @@ def test_a_model_without_its_tokenizer_is_rejected(tmp_path: Path) -> None:
     (folder / "tokenizer.json").unlink()
     manifest = Manifest.read(folder)
     manifest.model_copy(update={"files": describe_files(folder)}).write(folder)
-    with pytest.raises(DamagedArtifactError, match="is no tokenizer"):
+    with pytest.raises(DamagedArtifactError, match="is not a valid tokenizer"):
         KcBert(folder)
 
 

@@ -10,11 +10,11 @@ from sklearn.metrics import accuracy_score, f1_score
 from bunriwiki.artifacts.answers import Classification, Detections
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.reference import read_reference_photos, read_reference_texts
+from bunriwiki.testing.paths import MODELS
 from runners.kcbert import KcBert
 from runners.models import TextClassifier
 from runners.sentiment import Sentiment
 from runners.yolo import Yolo
-from tests.conftest import MODELS
 from training.judge_photos import boxes_of
 from training.metrics import Boxes, average_precision
 from training.photos import CLASSES

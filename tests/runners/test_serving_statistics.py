@@ -35,7 +35,7 @@ def test_inputs_and_batches_are_counted_by_version() -> None:
     assert (served(statistics), served(statistics, "v2")) == ((3, 0, 2), (1, 0, 1))
 
 
-def test_an_input_that_is_at_fault_itself_is_no_failure() -> None:
+def test_an_invalid_input_is_no_failure() -> None:
     statistics = ServingStatistics()
     statistics.count("v1", ["a", "b", "c"], lambda _: answering("fine", BROKEN, INTERNAL))
     assert served(statistics) == (3, 1, 1)
@@ -49,41 +49,42 @@ def test_a_batch_that_raises_failed_as_a_whole() -> None:
     assert statistics.figures()["busy_with"] is None
 
 
-def test_the_seconds_are_those_of_the_answers() -> None:
-    statistics = ServingStatistics()
+def test_the_seconds_between_batches_do_not_count() -> None:
+    now = [100.0]
+    statistics = ServingStatistics(lambda: now[0])
 
     def slowly(batch: Sequence[str]) -> Answers[object]:
-        time.sleep(0.02)
+        now[0] += 0.02
         return answering("fine")
 
     for _ in range(3):
         statistics.count("v1", ["a"], slowly)
-        time.sleep(0.05)
-    assert 0.06 <= statistics.figures()["served"]["v1"].seconds < 0.2
+        now[0] += 0.05
+    assert statistics.figures()["served"]["v1"].seconds == pytest.approx(0.06)
 
 
-def test_it_says_what_it_is_busy_with() -> None:
-    statistics, over = ServingStatistics(), threading.Event()
+def test_it_reports_the_oldest_batch_under_way() -> None:
+    statistics, begun, over = ServingStatistics(), threading.Event(), threading.Event()
 
     def stuck(batch: Sequence[str]) -> Answers[object]:
+        begun.set()
         over.wait(10)
         return answering("fine")
 
     assert statistics.figures()["busy_since"] is None
     thread = threading.Thread(target=statistics.count, args=("v2", ["a"], stuck))
     thread.start()
-    while not statistics.figures()["busy_since"]:
-        time.sleep(0.001)
+    assert begun.wait(10)
     assert statistics.figures()["busy_with"] == "v2"
     assert statistics.figures()["busy_since"] == pytest.approx(time.time(), abs=5)
-    statistics.count("v3", ["a"], lambda _: answering("fine"))  # BentoML has given the other one up
+    statistics.count("v3", ["a"], lambda _: answering("fine"))  # while the other batch is past its deadline
     assert statistics.figures()["busy_with"] == "v2"
     over.set()
     thread.join()
     assert statistics.figures()["busy_with"] is None
 
 
-def test_versions_of_long_ago_are_forgotten() -> None:
+def test_old_versions_are_dropped() -> None:
     statistics = ServingStatistics()
     for number in range(ServingStatistics.MAX_VERSIONS + 3):
         statistics.count(f"v{number}", ["a"], lambda _: answering("fine"))

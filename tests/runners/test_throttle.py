@@ -3,51 +3,50 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from runners.throttle import LONGEST_REST, SHARE, LoadThrottle, turn
+from runners.throttle import DUTY_CYCLE, MAX_PAUSE_SECONDS, POLL_SECONDS, LoadThrottle, load_lock
 
 
-def test_one_after_the_other(tmp_path: Path) -> None:
-    busy, most = 0, 0
-    counting = threading.Lock()
+def test_one_load_at_a_time(tmp_path: Path) -> None:
+    events: list[str] = []
+    with ExitStack() as first:
+        first.enter_context(load_lock(tmp_path, 10))
 
-    def work() -> None:
-        nonlocal busy, most
-        with turn(tmp_path, 10):
-            with counting:
-                busy += 1
-                most = max(most, busy)
-            time.sleep(0.02)
-            with counting:
-                busy -= 1
+        def wait(_: float) -> None:
+            events.append("waits")
+            if len(events) == 3:
+                first.close()
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1
+        with load_lock(tmp_path, 10, sleep=wait):
+            events.append("loads")
+    assert events == ["waits", "waits", "waits", "loads"]
 
 
-def test_patience_ends(tmp_path: Path) -> None:
-    begun = time.monotonic()
-    with turn(tmp_path, 10), turn(tmp_path, 0.1):
-        assert 0.1 <= time.monotonic() - begun < 5
+def test_the_wait_for_the_lock_has_a_timeout(tmp_path: Path) -> None:
+    now, slept = [100.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    with load_lock(tmp_path, 10), load_lock(tmp_path, 1, clock=lambda: now[0], sleep=sleep):
+        assert now[0] == pytest.approx(101, abs=2 * POLL_SECONDS)
+    assert slept
 
 
-def test_the_dead_hold_nobody_up(tmp_path: Path) -> None:
+def test_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
     child = os.fork()
     if not child:
-        with turn(tmp_path, 10):
+        with load_lock(tmp_path, 10):
             os.kill(os.getpid(), 9)
     os.waitpid(child, 0)
     begun = time.monotonic()
-    with turn(tmp_path, 10):
+    with load_lock(tmp_path, 10):
         assert time.monotonic() - begun < 5
 
 
@@ -56,18 +55,15 @@ def test_a_volume_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pyte
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    with turn(tmp_path, 10), turn(tmp_path, 10):
+    with load_lock(tmp_path, 10), load_lock(tmp_path, 10):
         pass
 
 
-def test_a_load_works_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(time, "sleep", slept.append)
-    pace = LoadThrottle()
+def test_a_load_works_a_share_of_the_time() -> None:
+    now, slept = [100.0], list[float]()
+    throttle = LoadThrottle(lambda: now[0], slept.append)
     now[0] += 0.1
-    pace.rest()
+    throttle.pause()
     now[0] += 60
-    pace.rest()
-    assert slept == [pytest.approx(0.1 * (1 - SHARE) / SHARE), LONGEST_REST]
+    throttle.pause()
+    assert slept == [pytest.approx(0.1 * (1 - DUTY_CYCLE) / DUTY_CYCLE), MAX_PAUSE_SECONDS]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bunriwiki.artifacts.manifest import MANIFEST
 from bunriwiki.lifecycle.manager import NotAvailableError
 from bunriwiki.model_store.generation import Generations, Target
 from bunriwiki.model_store.generation_watcher import GenerationWatcher
@@ -19,10 +22,10 @@ from bunriwiki.model_store.heartbeats import Heartbeat, Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.settings import VitalLimits
 from bunriwiki.telemetry.vitals import Vitals
+from bunriwiki.testing.paths import MODELS
 from runners import versions
-from runners.throttle import Rest
+from runners.throttle import Pause
 from runners.versions import NoVersionError, Versions
-from tests.conftest import MODELS
 
 SECONDS = 20.0
 
@@ -33,8 +36,8 @@ class Word:
     stuck = threading.Event()
 
     def __init__(self, folder: Path) -> None:
-        self.word = "fallback" if folder == MODELS / "yolo" else (folder / "word").read_text()
-        self.version = "fallback-2" if folder == MODELS / "yolo" else folder.name
+        self.word = (folder / "word").read_text()
+        self.version = "fallback-2" if self.word == "fallback" else folder.name
         if self.word == "other":
             self.version = "another"
         if self.word == "stuck":
@@ -42,10 +45,21 @@ class Word:
         if self.word == "broken":
             raise ValueError("broken")
 
-    def warm_up(self, rest: Rest) -> None:
-        rest()
+    def warm_up(self, pause: Pause) -> None:
+        pause()
         if self.word == "cold":
             raise ValueError("does not warm up")
+
+
+class Clock:
+    """Stands still until a test moves it. Gives the times in `first` before that."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.first: list[float] = []
+
+    def __call__(self) -> float:
+        return self.first.pop(0) if self.first else self.now
 
 
 @dataclass
@@ -54,8 +68,11 @@ class Worker:
 
     layout: Layout
     vitals: Vitals
+    generation_watcher: GenerationWatcher
+    clock: Clock
     versions: Versions[Word]
     ends: list[str] = field(default_factory=list)
+    beats: int = 0
 
     def publish(self, version: str, word: str | None = None) -> None:
         folder = self.layout.version("yolo", version)
@@ -81,6 +98,13 @@ class Worker:
             assert time.monotonic() < end, self.vitals.latest
             time.sleep(0.01)
 
+    def follow(self, steps: int = 1) -> None:
+        """Let the worker's thread go through so many whole steps from now on."""
+        for _ in range(steps + 1):  # a step may be under way
+            before = self.beats
+            self.versions._wake.set()
+            self.until(lambda _, before=before: self.beats > before)  # type: ignore[misc]
+
     def has(self, version: str) -> bool:
         try:
             return self.answer(version) == version
@@ -95,13 +119,24 @@ def target(version: str) -> Target:
 @pytest.fixture
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     """A worker that has not been started."""
-    monkeypatch.setattr(versions, "LINGER", 0.5)
     monkeypatch.setattr(versions, "PAUSES", (0.01, 0.01))
     Word.stuck.clear()
-    layout = Layout(tmp_path)
+    layout = Layout(tmp_path / "store")
     layout.create()
-    vitals = Vitals("yolo", Heartbeats(layout.run), VitalLimits(memory=0, workers=1, last_word=60))
-    worker = Worker(layout, vitals, Versions("yolo", Word, GenerationWatcher(layout, {"yolo": MODELS / "yolo"}), vitals))
+    fallback = tmp_path / "fallback"  # the lock of loads is on this folder
+    fallback.mkdir()
+    shutil.copyfile(MODELS / "yolo" / MANIFEST, fallback / MANIFEST)
+    (fallback / "word").write_text("fallback")
+    vitals = Vitals("yolo", Heartbeats(layout.run), VitalLimits(max_rss_bytes=0, workers=1, shutdown_seconds=60))
+    generation_watcher, clock = GenerationWatcher(layout, {"yolo": fallback}), Clock()
+    worker = Worker(layout, vitals, generation_watcher, clock, Versions("yolo", Word, generation_watcher, vitals, clock))
+    beat = vitals.beat
+
+    def count(**details: Any) -> None:
+        beat(**details)
+        worker.beats += "loaded" in details  # the beat of a step
+
+    monkeypatch.setattr(vitals, "beat", count)
     monkeypatch.setattr(vitals, "end", worker.ends.append)
     yield worker
     Word.stuck.set()
@@ -116,7 +151,7 @@ def test_it_starts_with_the_fallback(worker: Worker) -> None:
     assert (latest.state, latest.generation, latest.loaded) == ("ready", 0, {"fallback-2": "available"})
 
 
-def test_it_prepares_and_swaps_and_lets_go(worker: Worker) -> None:
+def test_a_hot_swap(worker: Worker) -> None:
     worker.publish("v1")
     worker.versions.start()
     worker.prepare("v1")
@@ -126,13 +161,14 @@ def test_it_prepares_and_swaps_and_lets_go(worker: Worker) -> None:
     worker.activate("v1")
     worker.until(lambda it: it.serving == "v1" and it.generation == 1)
     assert worker.has("v1")
-    assert worker.answer("fallback-2") == "fallback"  # and another one may not have noticed yet
+    assert worker.answer("fallback-2") == "fallback"  # and another gateway may not have noticed yet
+    worker.clock.now += versions.LINGER + 0.1
     worker.until(lambda it: set(it.loaded) == {"v1"})
     with pytest.raises(NotAvailableError):
         worker.answer("fallback-2")
 
 
-def test_a_worker_that_starts_later_loads_what_the_file_says(worker: Worker) -> None:
+def test_a_worker_that_starts_later_loads_the_activated_version(worker: Worker) -> None:
     worker.publish("v1")
     worker.activate("v1")
     worker.versions.start()
@@ -150,7 +186,7 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(worker: Worker, word: s
     worker.activate("v1")
     worker.until(lambda it: it.generation == 1)
     assert worker.versions.serving == "fallback-2"
-    assert not worker.ends  # nobody has it
+    assert not worker.ends  # no worker has it
 
 
 def test_at_its_start_it_takes_the_version_before_and_then_the_fallback(worker: Worker) -> None:
@@ -176,12 +212,14 @@ def test_the_last_known_good_version_comes_before_the_fallback(worker: Worker) -
     assert worker.versions.serving == "v1"
 
 
-def test_what_could_not_be_loaded_is_tried_again_after_a_while(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "TRY_AGAIN", 0.2)
+def test_a_failed_load_is_repeated_after_a_while(worker: Worker) -> None:
     worker.activate("v1")
     worker.versions.start()
     assert worker.versions.serving == "fallback-2"
     worker.publish("v1")
+    worker.follow()
+    assert worker.versions.serving == "fallback-2"
+    worker.clock.now += versions.TRY_AGAIN + 0.1
     worker.until(lambda it: it.serving == "v1")
 
 
@@ -190,21 +228,21 @@ def test_with_nothing_that_can_be_loaded_it_does_not_start(worker: Worker, monke
         raise ValueError(f"{folder.name} is broken")
 
     monkeypatch.setattr(Word, "__init__", nothing)
-    with pytest.raises(NoVersionError, match=r"yolo:fallback-2: ValueError: yolo is broken"):
+    with pytest.raises(NoVersionError, match=r"yolo:fallback-2: ValueError: fallback is broken"):
         worker.versions.start()
 
 
 def test_a_load_that_is_stuck_at_the_start_gives_way(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "START_SECONDS", 6.0)
     monkeypatch.setattr(versions, "PATIENCE", 0.1)
+    worker.clock.first = [worker.clock.now - versions.START_SECONDS / 2 - 1]
     worker.publish("v1", "stuck")
     worker.activate("v1")
     worker.versions.start()
     assert worker.versions.serving == "fallback-2"
 
 
-def test_when_everything_is_stuck_at_the_start_it_ends(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "START_SECONDS", 0.5)
+def test_when_everything_is_stuck_at_the_start_it_ends(worker: Worker) -> None:
+    worker.clock.first = [worker.clock.now - versions.START_SECONDS - 1]
     for version in ("v1", "v2"):
         worker.publish(version, "stuck")
         worker.activate(version)
@@ -213,7 +251,7 @@ def test_when_everything_is_stuck_at_the_start_it_ends(worker: Worker, monkeypat
 
 
 def other_worker(worker: Worker, version: str, state: str = "available", parent: int | None = None) -> None:
-    """Another worker of yolo says how far it is; without a `parent`, one of the same service."""
+    """Write the heartbeat of another worker of yolo; without a `parent`, of the same service."""
     Heartbeats(worker.layout.run).write(
         Heartbeat(worker="other", pid=1, parent=parent or os.getppid(), role="yolo", state="ready", loaded={version: state})
     )
@@ -237,7 +275,10 @@ def test_a_straggler_ends_when_any_worker_is_ahead(worker: Worker, state: str, e
     assert not worker.ends
     worker.activate("v1")
     worker.until(lambda it: it.generation == 1)
-    time.sleep(versions.GRACE + 1.5)
+    worker.follow()
+    assert not worker.ends
+    worker.clock.now += versions.GRACE + 0.1
+    worker.follow()
     assert bool(worker.ends) == ends
     assert worker.answer("fallback-2") == "fallback"
 
@@ -249,7 +290,10 @@ def test_a_worker_that_failed_ends_where_its_siblings_answer(worker: Worker, par
     worker.activate("v1")
     other_worker(worker, "v1", parent=parent)
     worker.until(lambda it: it.failed("v1") is not None)
-    time.sleep(versions.GRACE + 1.5)
+    worker.follow()
+    assert not worker.ends
+    worker.clock.now += versions.GRACE + 0.1
+    worker.follow()
     assert bool(worker.ends) == ends
     assert worker.answer("fallback-2") == "fallback"
 
@@ -263,11 +307,15 @@ def test_a_worker_whose_loads_are_all_stuck_ends(worker: Worker, monkeypatch: py
         worker.until(lambda it, version=version: it.loaded.get(version) == "loading")  # type: ignore[misc]
     assert not worker.ends
     worker.change(lambda old: old.prepare("yolo", None))
+    worker.until(lambda it: worker.versions._manager.unwanted_loads == 2)
+    worker.follow()
+    assert not worker.ends
+    worker.clock.now += versions.PATIENCE + 0.1
     worker.until(lambda it: bool(worker.ends))
 
 
 @pytest.mark.parametrize(("version", "seconds", "ends"), [("v1", 31, True), ("v1", 10, False), ("fallback-2", 31, False)])
-def test_a_worker_that_a_bad_version_does_not_let_go_of_ends(
+def test_a_worker_with_a_stuck_batch_of_another_version_ends(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, version: str, seconds: float, ends: bool
 ) -> None:
     monkeypatch.setattr(worker.vitals, "end", lambda reason, within: worker.ends.append(reason))
@@ -275,11 +323,10 @@ def test_a_worker_that_a_bad_version_does_not_let_go_of_ends(
     monkeypatch.setattr(worker.vitals, "_figures", lambda: busy)
     worker.versions.start()
     worker.versions._end_when_a_batch_is_stuck()
-    assert set(worker.ends) == ({"yolo:v1 does not come to an end with a batch"} if ends else set())
+    assert set(worker.ends) == ({"yolo:v1 does not finish a batch"} if ends else set())
 
 
-def test_a_version_that_failed_once_may_go_live_later(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "TRY_AGAIN", 0.1)
+def test_a_version_that_failed_once_may_serve_later(worker: Worker) -> None:
     worker.publish("v1", "broken")
     worker.versions.start()
     worker.prepare("v1")
@@ -287,14 +334,15 @@ def test_a_version_that_failed_once_may_go_live_later(worker: Worker, monkeypatc
     worker.change(lambda old: old.prepare("yolo", None))
     worker.until(lambda it: it.preparing is None)
     (worker.layout.version("yolo", "v1") / "word").write_text("v1")
-    time.sleep(0.2)
+    worker.clock.now += versions.TRY_AGAIN + 0.1
     worker.prepare("v1")
     worker.until(lambda it: it.prepared("v1"))
     worker.activate("v1")
     worker.until(lambda it: it.serving == "v1")
     for _ in range(20):
+        worker.clock.now += versions.TRY_AGAIN
+        worker.follow()
         assert worker.has("v1")
-        time.sleep(0.05)
 
 
 def test_a_store_that_cannot_be_read_stops_nothing(worker: Worker) -> None:
@@ -307,6 +355,7 @@ def test_a_store_that_cannot_be_read_stops_nothing(worker: Worker) -> None:
         worker.layout.generation.unlink()
         if broken:
             worker.layout.generation.write_text(broken)
-        time.sleep(1.5)
+        worker.generation_watcher.refresh()
+        worker.follow()
         assert worker.versions.serving == "v1"
         worker.layout.generation.write_text(kept)

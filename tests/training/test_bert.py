@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 
 from training.bert import Texts, fit, logits, shorten
 
-pytestmark = [pytest.mark.filterwarnings("ignore")]  # of transformers, torch and tensorboard among themselves
+pytestmark = [pytest.mark.filterwarnings("ignore")]  # of transformers, torch and tensorboard
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "좋아", "나빠", "정말", "영화"]
 GOOD, BAD = ["정말 좋아", "영화 좋아", "좋아 좋아 정말"], ["정말 나빠", "영화 나빠", "나빠 나빠 정말"]
@@ -33,11 +33,11 @@ def train(tokens: Any, output: Path, epochs: float) -> Any:
     texts = Texts(tokens, (GOOD + BAD) * 8, ([0] * 3 + [1] * 3) * 8, longest=8)
     return fit(
         tiny(), tokens, texts, texts, output,
-        epochs=epochs, rate=1e-2, batch=8, looks=4, patience=9, better="macro_f1", seed=0,
+        epochs=epochs, rate=1e-2, batch=8, evaluations=4, patience=9, better="macro_f1", seed=0,
     )  # fmt: skip
 
 
-def test_learns_and_repeats_itself(tokens: Any, tmp_path: Path) -> None:
+def test_learns_and_is_reproducible(tokens: Any, tmp_path: Path) -> None:
     once = train(tokens, tmp_path / "once", epochs=4)
     again = train(tokens, tmp_path / "again", epochs=4)
     found = logits(once, tokens, GOOD + BAD, longest=8)
@@ -46,16 +46,16 @@ def test_learns_and_repeats_itself(tokens: Any, tmp_path: Path) -> None:
     assert list((tmp_path / "once").rglob("events.out.tfevents*"))  # TensorBoard's
 
 
-def test_goes_on_where_it_was_ended(tokens: Any, tmp_path: Path) -> None:
+def test_an_interrupted_run_is_resumed(tokens: Any, tmp_path: Path) -> None:
     train(tokens, tmp_path / "run", epochs=1)
-    first = looks(tmp_path / "run")
+    first = evaluations(tmp_path / "run")
     train(tokens, tmp_path / "run", epochs=4)
-    assert looks(tmp_path / "run")[: len(first)] == first
-    assert len(looks(tmp_path / "run")) > len(first)
+    assert evaluations(tmp_path / "run")[: len(first)] == first
+    assert len(evaluations(tmp_path / "run")) > len(first)
 
 
-def looks(run: Path) -> list[dict[str, float]]:
-    """All looks that the last checkpoint remembers."""
+def evaluations(run: Path) -> list[dict[str, float]]:
+    """All evaluations that the last checkpoint remembers."""
     last = max(run.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
     history = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
     return [entry for entry in history if "eval_macro_f1" in entry]
@@ -69,6 +69,6 @@ def test_a_shorter_model_answers_the_same(tokens: Any) -> None:
     assert model.config.max_position_embeddings == len(model.bert.embeddings.position_embeddings.weight) == 8
 
 
-def test_texts_are_cut(tokens: Any) -> None:
-    [one] = Texts(tokens, ["정말 " * 20], [1], longest=8)
-    assert (one["length"], len(one["input_ids"]), one["labels"]) == (8, 8, 1)
+def test_texts_are_truncated(tokens: Any) -> None:
+    [sample] = Texts(tokens, ["정말 " * 20], [1], longest=8)
+    assert (sample["length"], len(sample["input_ids"]), sample["labels"]) == (8, 8, 1)

@@ -6,7 +6,7 @@ import pytest
 
 from bunriwiki.artifacts.manifest import MODELS as NAMES
 from bunriwiki.artifacts.manifest import Manifest
-from tests.conftest import MODELS
+from bunriwiki.testing.paths import MODELS
 from training import cards
 from training.cards import Report
 
@@ -30,7 +30,7 @@ def test_a_card_without_a_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_shipped_card_has_figures(name: str) -> None:
+def test_every_bundled_model_has_a_card_with_figures(name: str) -> None:
     card = MODELS / name / "README.md"
     assert cards.read(card).count("|") > 20
     assert card.read_text(encoding="utf-8").startswith(f"# {name}, version {Manifest.read(MODELS / name).version}\n")

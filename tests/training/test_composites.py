@@ -15,7 +15,7 @@ RED, GREEN = (0, 0, 220), (0, 160, 0)  # BGR
 
 @pytest.fixture
 def can(tmp_path: Path) -> LabelledPhoto:
-    """A red disc on a light ground, with its box."""
+    """A red disc on a light background, with its box."""
     rng = np.random.default_rng(1)
     image = rng.integers(225, 245, (240, 240, 3)).astype(np.uint8)
     cv2.circle(image, (120, 120), 50, RED, cv2.FILLED)
@@ -35,7 +35,7 @@ def read(path: Path) -> Any:
     return cv2.imread(str(path))
 
 
-def test_cuts_the_object_out_of_its_ground(can: LabelledPhoto) -> None:
+def test_the_object_is_cut_out_of_its_background(can: LabelledPhoto) -> None:
     thing = cut_out(can)
     assert thing is not None
     assert thing.category == 2
@@ -46,11 +46,11 @@ def test_cuts_the_object_out_of_its_ground(can: LabelledPhoto) -> None:
 
 
 @pytest.mark.parametrize("box", [[0.5, 0.5, 1, 1], [0.5, 0.5, 0.01, 0.5]])
-def test_no_ground_or_no_object_no_cut(can: LabelledPhoto, box: list[float]) -> None:
+def test_without_background_or_object_nothing_is_cut_out(can: LabelledPhoto, box: list[float]) -> None:
     assert cut_out(LabelledPhoto(can.path, (2,), np.array([box]))) is None
 
 
-def test_several_objects_are_no_cut(can: LabelledPhoto) -> None:
+def test_several_objects_are_not_cut_out(can: LabelledPhoto) -> None:
     assert cut_out(LabelledPhoto(can.path, (2, 2), np.vstack([can.boxes, can.boxes]))) is None
 
 
@@ -67,13 +67,13 @@ def test_the_box_is_where_the_object_is(can: LabelledPhoto, ground: Path) -> Non
         assert height * SIDE == pytest.approx(np.ptp(rows), abs=6)
 
 
-def test_what_is_hidden_is_not_there(ground: Path) -> None:
-    """Of two squares where one lies on the other, only the upper counts."""
+def test_a_hidden_object_has_no_box(ground: Path) -> None:
+    """Of two overlapping squares, the lower counts only while enough of it is visible."""
     squares = [CutOut(category, np.full((64, 64, 3), 200, np.uint8), np.ones((64, 64), np.float32)) for category in (0, 1)]
     below_seen = 0
     for seed in range(20):
         _, boxes = compose(read(ground), squares, np.random.default_rng(seed))
-        assert boxes[-1][0] == 1  # the upper one always shows
+        assert boxes[-1][0] == 1  # the upper square is always visible
         below_seen += len(boxes) == 2
     assert 0 < below_seen < 20
 

@@ -22,7 +22,7 @@ def jpeg(size: tuple[int, int]) -> bytes:
     return made.getvalue()
 
 
-def test_fetches_each_at_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_photo_is_fetched_at_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "somebody" / "photos"
     source.mkdir(parents=True)
     git(source, "init", "-q")

@@ -1,4 +1,4 @@
-"""The judges on a little data, through the shipped models."""
+"""The evaluation of the bundled models on a little data."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from bunriwiki.artifacts.reference import read_reference_photos
-from tests.conftest import MODELS, PHOTOS
+from bunriwiki.testing.paths import MODELS, PHOTOS
 from tests.training.test_texts import write_comments
 from training import cards, evaluate, judge_photos
 from training.photos import CLASSES
 
-pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # ultralytics' own
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # of ultralytics
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Every tenth reference photo as if it were the data, and photos of anything as grounds."""
+    """Every tenth reference photo as the data, and arbitrary photos as backgrounds."""
     folder = tmp_path / "data"
     for part in ("images", "labels"):
         (folder / "recyclables" / part).mkdir(parents=True)
@@ -38,7 +38,7 @@ def test_photos(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert {"photos", "mAP50", "mAP50-95", "AP50 `glass`"} <= report.figures.keys()
     assert 0 <= float(report.figures["mAP50"]) <= 1
     assert "| **glass** |" in report.confusion
-    assert "The wrongest" in report.examples
+    assert "The worst" in report.examples
     assert "The slowest" in report.examples
 
 
@@ -60,11 +60,11 @@ def test_the_card_is_compared_and_written(
     ]
     monkeypatch.setattr("sys.argv", arguments)
     evaluate.main()
-    assert "says otherwise" in capsys.readouterr().out
+    assert "has other figures" in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", [*arguments, "--write"])
     evaluate.main()
     assert "| texts | 30 |" in cards.read(models / "kcbert" / "README.md")
     monkeypatch.setattr("sys.argv", arguments)
     evaluate.main()
-    assert "As in" in capsys.readouterr().out
+    assert "has the same figures" in capsys.readouterr().out
     assert "The slowest" in (tmp_path / "out" / "kcbert" / "examples.md").read_text(encoding="utf-8")

@@ -22,7 +22,7 @@ def test_counts_are_those_that_are_served() -> None:
 
 
 def test_the_sentiment_model_counts_alike() -> None:
-    """It travels alone, so it has the counter's settings in its own words."""
+    """It imports nothing of this project, so it repeats the counter's settings."""
     spec = NgramsInput(shortest=1, longest=5, buckets=sentiment_model.BUCKETS, characters=100)
     assert (sentiment_model.count(TEXTS) != count_ngrams(spec, TEXTS)).nnz == 0
     assert sentiment_model.LABELS == LABELS_OF_REVIEWS == LABELS_OF_THE_IMPORTER

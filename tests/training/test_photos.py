@@ -15,14 +15,14 @@ def photo(name: str) -> LabelledPhoto:
 ALL = [photo(f"{name}{number}") for name in CLASSES for number in range(400)]
 
 
-def test_an_object_stands_on_one_side_only() -> None:
+def test_an_object_is_in_a_single_split() -> None:
     sides = {name: {one.block for one in part} for name, part in split_photos(ALL).items()}
     assert not sides["train"] & sides["test"]
     assert not sides["train"] & sides["validation"]
     assert not sides["validation"] & sides["test"]
 
 
-def test_every_photo_has_a_side_and_every_class_its_share() -> None:
+def test_every_photo_is_in_a_split_and_every_class_has_its_share() -> None:
     splits = split_photos(ALL)
     assert sum(len(part) for part in splits.values()) == len(ALL)
     for part, share in SHARES.items():

@@ -32,8 +32,8 @@ def test_the_better_member_has_the_larger_share_and_the_vote_is_better_than_both
         assert together < log_loss(LABELS, softmax((found / fitted[f"{name}_temperature"]).astype(np.float32)))
 
 
-def test_every_class_weighs_the_same() -> None:
-    """A rare class counts as much as the others: a member that never names it is not the better one."""
+def test_every_class_has_the_same_weight() -> None:
+    """A rare class counts as much as the others: a member that never names it is not better."""
     labels = np.where(RNG.random(900) < 0.05, 2, RNG.integers(0, 2, 900))
     right = np.eye(3)[labels]
     blind = 2 * right + RNG.normal(size=(900, 3))

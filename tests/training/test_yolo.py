@@ -8,11 +8,11 @@ import pytest
 import torch
 from ultralytics import YOLO
 
-from tests.conftest import PHOTOS
+from bunriwiki.testing.paths import PHOTOS
 from training import yolo
 from training.photos import CLASSES, load_photos
 
-pytestmark = [pytest.mark.filterwarnings("ignore")]  # of ultralytics, torch and tensorboard among themselves
+pytestmark = [pytest.mark.filterwarnings("ignore")]  # of ultralytics, torch and tensorboard
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_trains(checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pyt
     best = yolo.train(dataset, checkpoint, output, epochs=1, seed=0)
     assert list(YOLO(best).names.values()) == list(CLASSES)
     assert (output / "run" / "results.csv").is_file()  # ultralytics writes none for TensorBoard in a test
-    assert yolo.train(dataset, checkpoint, output, epochs=1, seed=0) == best == output / "best.pt"  # done is done
+    assert yolo.train(dataset, checkpoint, output, epochs=1, seed=0) == best == output / "best.pt"  # nothing is trained again
 
 
 def test_another_checkpoint_is_not_opened(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

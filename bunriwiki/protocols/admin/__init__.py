@@ -1,0 +1,1 @@
+"""The way of operators' commands from the data plane to the sidecar."""

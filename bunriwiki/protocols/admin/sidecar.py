@@ -1,4 +1,4 @@
-"""The way to the sidecar, the one place for commands: they are passed on, and its answers back."""
+"""The client of the sidecar, which alone carries out commands: requests are forwarded to it, and its responses returned."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 import httpx
 
-from bunriwiki.protocols.admin.tokens import AdminGate
-from bunriwiki.protocols.handlers import errors
+from bunriwiki.web import problems
+from bunriwiki.web.tokens import TokenGate
 
 CONNECT_SECONDS = 2.0
-LATE = 5.0  # seconds that an answer may come after the look that it waited for
+GRACE_SECONDS = 5.0  # for the response to a sync that took as long as it may
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class SidecarResponse:
     """What the sidecar answered."""
 
     status: int
@@ -25,42 +25,46 @@ class Passed:
 
 
 class Sidecar:
-    """The sidecar at `url`; who calls it goes through `gate` first. A command may take `seconds`."""
+    """The sidecar at `url`. Only requests that `gate` lets pass are forwarded; a command may take `seconds`.
 
-    def __init__(self, url: str, gate: AdminGate, seconds: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    `authorization` is the value of the request's header of that name. All methods but `close` raise RequestError: for a wrong
+    token, with status 503 when no sidecar answers, and with 504 when it does not answer in time.
+    """
+
+    def __init__(self, url: str, gate: TokenGate, seconds: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._url = url.rstrip("/")
         self._gate = gate
         self._seconds = seconds
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
 
-    async def reload(self, authorization: str | None, body: bytes) -> Passed:
-        """Look at the registries: `models`, `force`, `wait` (true unless said otherwise) and `timeout` as the sidecar has them.
+    async def reload(self, authorization: str | None, body: bytes) -> SidecarResponse:
+        """Sync with the registries. `body` is a JSON object with the sidecar's `models`, `force`, `wait` and `timeout`.
 
-        Raises RequestError.
+        Without `wait` the response comes after the sync; without `timeout` the sync may take as long as any command.
         """
-        await self._gate.check(authorization)
+        await self._gate.check(authorization, "a reload")
         wanted = {"wait": True, "timeout": self._seconds, **_object(body)}
         return await self._post("/sync", json.dumps(wanted).encode(), authorization)
 
-    async def command(self, authorization: str | None, model: str, what: str, body: bytes) -> Passed:
-        """`what` of rollback, pin and unpin. Raises RequestError."""
-        await self._gate.check(authorization)
-        return await self._post(f"/models/{model}/{what}", body, authorization)
+    async def command(self, authorization: str | None, model: str, command: str, body: bytes) -> SidecarResponse:
+        """`command` is rollback, pin or unpin."""
+        await self._gate.check(authorization, f"a {command} of {model}")
+        return await self._post(f"/models/{model}/{command}", body, authorization)
 
     async def load(self, authorization: str | None, model: str) -> None:
-        """Have the newest version of `model` serve. Raises RequestError when that is not so afterwards."""
+        """Sync `model` with its registry. Raises RequestError also if its newest version does not serve afterwards."""
         answer = await self.reload(authorization, json.dumps({"models": [model]}).encode())
         if answer.status != 200:
-            raise errors.RequestError(answer.status, "Not loaded", str(json.loads(answer.body).get("detail")))
+            raise problems.RequestError(answer.status, str(json.loads(answer.body).get("detail")))
         outcome = json.loads(answer.body)["outcomes"][model]
         if outcome["status"] not in ("promoted", "unchanged"):
-            raise errors.broken(f"{model} was not loaded. {outcome['status']}: {outcome['reason']}.")
+            raise problems.broken(f"{model} was not loaded. {outcome['status']}: {outcome['reason']}.")
 
     async def unload(self, authorization: str | None, model: str) -> None:
-        """Raises RequestError: every model serves at all times."""
-        await self._gate.check(authorization)
-        raise errors.broken(
+        """Always raises RequestError: every model serves at all times."""
+        await self._gate.check(authorization, f"an unload of {model}")
+        raise problems.broken(
             f"{model} is not unloaded: every model serves at all times. POST /v1/models/{model}/rollback goes back."
         )
 
@@ -68,20 +72,22 @@ class Sidecar:
         if self._client:
             await self._client.aclose()
 
-    async def _post(self, path: str, body: bytes, authorization: str | None) -> Passed:
+    async def _post(self, path: str, body: bytes, authorization: str | None) -> SidecarResponse:
         if self._client is None:
-            timeout = httpx.Timeout(self._seconds + LATE, connect=CONNECT_SECONDS)
+            timeout = httpx.Timeout(self._seconds + GRACE_SECONDS, connect=CONNECT_SECONDS)
             self._client = httpx.AsyncClient(base_url=self._url, timeout=timeout, transport=self._transport, trust_env=False)
         headers = {"Authorization": authorization or "", "Content-Type": "application/json"}
         try:
             answer = await self._client.post(path, content=body, headers=headers)
         except httpx.TimeoutException:
-            raise errors.deadline_exceeded("The sidecar has not answered in time. GET /v1/models says what it is at.") from None
-        except httpx.TransportError:
-            raise errors.unavailable(
-                f"No sidecar answers at {self._url} (BUNRIWIKI_SYNC_URL), so there is nobody to change what serves.", 60
+            raise problems.deadline_exceeded(
+                "The sidecar has not answered in time. GET /v1/models shows what it is doing."
             ) from None
-        return Passed(answer.status_code, answer.content, answer.headers.get("content-type", "application/json"))
+        except httpx.TransportError:
+            raise problems.unavailable(
+                f"No sidecar answers at {self._url}. Start it, or correct BUNRIWIKI_SYNC_URL.", 60
+            ) from None
+        return SidecarResponse(answer.status_code, answer.content, answer.headers.get("content-type", "application/json"))
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -90,7 +96,7 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         found = json.loads(body)
     except ValueError:
-        raise errors.broken('The body is no valid JSON. Send an object like {"models": ["yolo"]}, or nothing.') from None
+        raise problems.broken('The body is not valid JSON. Send an object like {"models": ["yolo"]}, or nothing.') from None
     if not isinstance(found, dict):
-        raise errors.invalid('The body must be a JSON object like {"models": ["yolo"]}.')
+        raise problems.invalid('The body must be a JSON object like {"models": ["yolo"]}.')
     return found

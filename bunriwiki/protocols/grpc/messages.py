@@ -1,4 +1,4 @@
-"""From messages to the protocol's calls, and from its answers to messages."""
+"""Conversion between gRPC messages and the protocol's requests and responses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import grpc
 import numpy as np
 
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
-from bunriwiki.protocols.handlers import errors
 from bunriwiki.protocols.handlers.statistics import Duration, Statistics
 from bunriwiki.protocols.inference.handlers import InferRequest, InferResponse, ModelMetadata
 from bunriwiki.protocols.inference.tensors import MAX_INPUTS, Tensor, TensorSpec, elements, split_bytes, to_raw
+from bunriwiki.web import problems
 
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -27,28 +27,28 @@ CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-"""The code for each HTTP status of `bunriwiki.protocols.handlers.errors`; all others are INTERNAL."""
+"""The code for each HTTP status of a RequestError; all others are INTERNAL."""
 
 
 def read_request(message: pb.ModelInferRequest) -> InferRequest:
-    """The call in a message. Raises RequestError."""
+    """The request in a message. Raises RequestError."""
     if len(message.inputs) > MAX_INPUTS or len(message.outputs) > MAX_INPUTS:
-        raise errors.broken(f"The call has {len(message.inputs)} inputs; the model takes one.")
+        raise problems.broken(f"The call has {len(message.inputs)} inputs; the model takes one input.")
     raw = list(message.raw_input_contents)
     if raw and len(raw) != len(message.inputs):
-        raise errors.broken(f"The call has {len(message.inputs)} inputs and {len(raw)} raw_input_contents.")
+        raise problems.broken(f"The call has {len(message.inputs)} inputs and {len(raw)} raw_input_contents.")
     return InferRequest(
         model=message.model_name,
         version=message.model_version,
         id=message.id,
         parameters=_parameters(message.parameters),
-        inputs=[_tensor(one, raw[number] if raw else None) for number, one in enumerate(message.inputs)],
-        outputs=[one.name for one in message.outputs],
+        inputs=[_tensor(item, raw[number] if raw else None) for number, item in enumerate(message.inputs)],
+        outputs=[output.name for output in message.outputs],
     )
 
 
 def write_response(answer: InferResponse, *, raw: bool) -> pb.ModelInferResponse:
-    """The message for an answer, with its tensors raw or typed."""
+    """The message for a response, with its tensors raw or typed."""
     message = pb.ModelInferResponse(model_name=answer.model, model_version=answer.version, id=answer.id)
     for tensor in answer.outputs:
         output = message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
@@ -68,53 +68,53 @@ def write_response(answer: InferResponse, *, raw: bool) -> pb.ModelInferResponse
 def write_metadata(found: ModelMetadata) -> pb.ModelMetadataResponse:
     """The message for a model's metadata."""
 
-    def spec(one: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
-        return pb.ModelMetadataResponse.TensorMetadata(name=one.name, datatype=one.datatype, shape=one.shape)
+    def metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
+        return pb.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype, shape=spec.shape)
 
     return pb.ModelMetadataResponse(
         name=found.name,
         versions=found.versions,
         platform=found.platform,
-        inputs=[spec(found.signature.takes)],
-        outputs=[spec(one) for one in found.signature.gives],
+        inputs=[metadata(spec) for spec in found.inputs],
+        outputs=[metadata(spec) for spec in found.outputs],
     )
 
 
-def write_statistics(name: str, version: str, one: Statistics) -> pb.ModelStatistics:
+def write_statistics(name: str, version: str, statistics: Statistics) -> pb.ModelStatistics:
     """The message for a model's statistics."""
 
     def duration(of: Duration) -> pb.StatisticDuration:
         return pb.StatisticDuration(count=of.count, ns=of.ns)
 
-    nothing = duration(Duration(one.success.count))
+    nothing = duration(Duration(statistics.success.count))
     return pb.ModelStatistics(
         name=name,
         version=version,
-        last_inference=one.last_ms,
-        inference_count=one.inferences,
-        execution_count=one.infer.count,
+        last_inference=statistics.last_ms,
+        inference_count=statistics.inferences,
+        execution_count=statistics.infer.count,
         inference_stats=pb.InferStatistics(
-            success=duration(one.success),
-            fail=duration(one.fail),
+            success=duration(statistics.success),
+            fail=duration(statistics.fail),
             queue=nothing,
             compute_input=nothing,
-            compute_infer=duration(one.infer),
+            compute_infer=duration(statistics.infer),
             compute_output=nothing,
         ),
     )
 
 
-def _tensor(one: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> Tensor:
-    count = elements(one.name, one.shape)
-    if one.datatype != "BYTES":
-        data: list[bytes] = []  # no model takes another type: its own check says so
+def _tensor(given: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> Tensor:
+    count = elements(given.name, given.shape)
+    if given.datatype != "BYTES":
+        data: list[bytes] = []  # every model takes BYTES: its check rejects other types
     elif raw is not None:
-        if one.HasField("contents"):
-            raise errors.broken(f"Input {one.name[:40]!r} has both contents and raw_input_contents.")
-        data = split_bytes(one.name, raw, count)
+        if given.HasField("contents"):
+            raise problems.broken(f"Input {given.name[:40]!r} has both contents and raw_input_contents.")
+        data = split_bytes(given.name, raw, count)
     else:
-        data = list(one.contents.bytes_contents)
-    return Tensor(one.name, one.datatype, tuple(one.shape), data)
+        data = list(given.contents.bytes_contents)
+    return Tensor(given.name, given.datatype, tuple(given.shape), data)
 
 
 def _parameters(given: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
@@ -122,6 +122,6 @@ def _parameters(given: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
     for name, value in given.items():
         which = value.WhichOneof("parameter_choice")
         if which is None:
-            raise errors.broken(f"The parameter {name[:40]!r} has no value.")
+            raise problems.broken(f"The parameter {name[:40]!r} has no value.")
         found[name] = getattr(value, which)
     return found

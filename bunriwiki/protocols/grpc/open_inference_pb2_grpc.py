@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from bunriwiki.protocols.grpc import open_inference_pb2 as protocols_dot_grpc_dot_open__inference__pb2
+from bunriwiki.protocols.grpc import open_inference_pb2 as bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -36,58 +36,58 @@ class GRPCInferenceServiceStub:
         """
         self.ServerLive = channel.unary_unary(
                 '/inference.GRPCInferenceService/ServerLive',
-                request_serializer=protocols_dot_grpc_dot_open__inference__pb2.ServerLiveRequest.SerializeToString,
-                response_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ServerLiveResponse.FromString,
+                request_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerLiveRequest.SerializeToString,
+                response_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerLiveResponse.FromString,
                 _registered_method=True)
         self.ServerReady = channel.unary_unary(
                 '/inference.GRPCInferenceService/ServerReady',
-                request_serializer=protocols_dot_grpc_dot_open__inference__pb2.ServerReadyRequest.SerializeToString,
-                response_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ServerReadyResponse.FromString,
+                request_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerReadyRequest.SerializeToString,
+                response_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerReadyResponse.FromString,
                 _registered_method=True)
         self.ModelReady = channel.unary_unary(
                 '/inference.GRPCInferenceService/ModelReady',
-                request_serializer=protocols_dot_grpc_dot_open__inference__pb2.ModelReadyRequest.SerializeToString,
-                response_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ModelReadyResponse.FromString,
+                request_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelReadyRequest.SerializeToString,
+                response_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelReadyResponse.FromString,
                 _registered_method=True)
         self.ServerMetadata = channel.unary_unary(
                 '/inference.GRPCInferenceService/ServerMetadata',
-                request_serializer=protocols_dot_grpc_dot_open__inference__pb2.ServerMetadataRequest.SerializeToString,
-                response_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ServerMetadataResponse.FromString,
+                request_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerMetadataRequest.SerializeToString,
+                response_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerMetadataResponse.FromString,
                 _registered_method=True)
         self.ModelMetadata = channel.unary_unary(
                 '/inference.GRPCInferenceService/ModelMetadata',
-                request_serializer=protocols_dot_grpc_dot_open__inference__pb2.ModelMetadataRequest.SerializeToString,
-                response_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ModelMetadataResponse.FromString,
+                request_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelMetadataRequest.SerializeToString,
+                response_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelMetadataResponse.FromString,
                 _registered_method=True)
         self.ModelInfer = channel.unary_unary(
                 '/inference.GRPCInferenceService/ModelInfer',
-                request_serializer=protocols_dot_grpc_dot_open__inference__pb2.ModelInferRequest.SerializeToString,
-                response_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ModelInferResponse.FromString,
+                request_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelInferRequest.SerializeToString,
+                response_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelInferResponse.FromString,
                 _registered_method=True)
         self.ModelStreamInfer = channel.stream_stream(
                 '/inference.GRPCInferenceService/ModelStreamInfer',
-                request_serializer=protocols_dot_grpc_dot_open__inference__pb2.ModelInferRequest.SerializeToString,
-                response_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ModelStreamInferResponse.FromString,
+                request_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelInferRequest.SerializeToString,
+                response_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelStreamInferResponse.FromString,
                 _registered_method=True)
         self.ModelStatistics = channel.unary_unary(
                 '/inference.GRPCInferenceService/ModelStatistics',
-                request_serializer=protocols_dot_grpc_dot_open__inference__pb2.ModelStatisticsRequest.SerializeToString,
-                response_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ModelStatisticsResponse.FromString,
+                request_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelStatisticsRequest.SerializeToString,
+                response_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelStatisticsResponse.FromString,
                 _registered_method=True)
         self.RepositoryIndex = channel.unary_unary(
                 '/inference.GRPCInferenceService/RepositoryIndex',
-                request_serializer=protocols_dot_grpc_dot_open__inference__pb2.RepositoryIndexRequest.SerializeToString,
-                response_deserializer=protocols_dot_grpc_dot_open__inference__pb2.RepositoryIndexResponse.FromString,
+                request_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryIndexRequest.SerializeToString,
+                response_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryIndexResponse.FromString,
                 _registered_method=True)
         self.RepositoryModelLoad = channel.unary_unary(
                 '/inference.GRPCInferenceService/RepositoryModelLoad',
-                request_serializer=protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelLoadRequest.SerializeToString,
-                response_deserializer=protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelLoadResponse.FromString,
+                request_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelLoadRequest.SerializeToString,
+                response_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelLoadResponse.FromString,
                 _registered_method=True)
         self.RepositoryModelUnload = channel.unary_unary(
                 '/inference.GRPCInferenceService/RepositoryModelUnload',
-                request_serializer=protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelUnloadRequest.SerializeToString,
-                response_deserializer=protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelUnloadResponse.FromString,
+                request_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelUnloadRequest.SerializeToString,
+                response_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelUnloadResponse.FromString,
                 _registered_method=True)
 
 
@@ -165,58 +165,58 @@ def add_GRPCInferenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'ServerLive': grpc.unary_unary_rpc_method_handler(
                     servicer.ServerLive,
-                    request_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ServerLiveRequest.FromString,
-                    response_serializer=protocols_dot_grpc_dot_open__inference__pb2.ServerLiveResponse.SerializeToString,
+                    request_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerLiveRequest.FromString,
+                    response_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerLiveResponse.SerializeToString,
             ),
             'ServerReady': grpc.unary_unary_rpc_method_handler(
                     servicer.ServerReady,
-                    request_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ServerReadyRequest.FromString,
-                    response_serializer=protocols_dot_grpc_dot_open__inference__pb2.ServerReadyResponse.SerializeToString,
+                    request_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerReadyRequest.FromString,
+                    response_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerReadyResponse.SerializeToString,
             ),
             'ModelReady': grpc.unary_unary_rpc_method_handler(
                     servicer.ModelReady,
-                    request_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ModelReadyRequest.FromString,
-                    response_serializer=protocols_dot_grpc_dot_open__inference__pb2.ModelReadyResponse.SerializeToString,
+                    request_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelReadyRequest.FromString,
+                    response_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelReadyResponse.SerializeToString,
             ),
             'ServerMetadata': grpc.unary_unary_rpc_method_handler(
                     servicer.ServerMetadata,
-                    request_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ServerMetadataRequest.FromString,
-                    response_serializer=protocols_dot_grpc_dot_open__inference__pb2.ServerMetadataResponse.SerializeToString,
+                    request_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerMetadataRequest.FromString,
+                    response_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerMetadataResponse.SerializeToString,
             ),
             'ModelMetadata': grpc.unary_unary_rpc_method_handler(
                     servicer.ModelMetadata,
-                    request_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ModelMetadataRequest.FromString,
-                    response_serializer=protocols_dot_grpc_dot_open__inference__pb2.ModelMetadataResponse.SerializeToString,
+                    request_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelMetadataRequest.FromString,
+                    response_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelMetadataResponse.SerializeToString,
             ),
             'ModelInfer': grpc.unary_unary_rpc_method_handler(
                     servicer.ModelInfer,
-                    request_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ModelInferRequest.FromString,
-                    response_serializer=protocols_dot_grpc_dot_open__inference__pb2.ModelInferResponse.SerializeToString,
+                    request_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelInferRequest.FromString,
+                    response_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelInferResponse.SerializeToString,
             ),
             'ModelStreamInfer': grpc.stream_stream_rpc_method_handler(
                     servicer.ModelStreamInfer,
-                    request_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ModelInferRequest.FromString,
-                    response_serializer=protocols_dot_grpc_dot_open__inference__pb2.ModelStreamInferResponse.SerializeToString,
+                    request_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelInferRequest.FromString,
+                    response_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelStreamInferResponse.SerializeToString,
             ),
             'ModelStatistics': grpc.unary_unary_rpc_method_handler(
                     servicer.ModelStatistics,
-                    request_deserializer=protocols_dot_grpc_dot_open__inference__pb2.ModelStatisticsRequest.FromString,
-                    response_serializer=protocols_dot_grpc_dot_open__inference__pb2.ModelStatisticsResponse.SerializeToString,
+                    request_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelStatisticsRequest.FromString,
+                    response_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelStatisticsResponse.SerializeToString,
             ),
             'RepositoryIndex': grpc.unary_unary_rpc_method_handler(
                     servicer.RepositoryIndex,
-                    request_deserializer=protocols_dot_grpc_dot_open__inference__pb2.RepositoryIndexRequest.FromString,
-                    response_serializer=protocols_dot_grpc_dot_open__inference__pb2.RepositoryIndexResponse.SerializeToString,
+                    request_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryIndexRequest.FromString,
+                    response_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryIndexResponse.SerializeToString,
             ),
             'RepositoryModelLoad': grpc.unary_unary_rpc_method_handler(
                     servicer.RepositoryModelLoad,
-                    request_deserializer=protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelLoadRequest.FromString,
-                    response_serializer=protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelLoadResponse.SerializeToString,
+                    request_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelLoadRequest.FromString,
+                    response_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelLoadResponse.SerializeToString,
             ),
             'RepositoryModelUnload': grpc.unary_unary_rpc_method_handler(
                     servicer.RepositoryModelUnload,
-                    request_deserializer=protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelUnloadRequest.FromString,
-                    response_serializer=protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelUnloadResponse.SerializeToString,
+                    request_deserializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelUnloadRequest.FromString,
+                    response_serializer=bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelUnloadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -244,8 +244,8 @@ class GRPCInferenceService:
             request,
             target,
             '/inference.GRPCInferenceService/ServerLive',
-            protocols_dot_grpc_dot_open__inference__pb2.ServerLiveRequest.SerializeToString,
-            protocols_dot_grpc_dot_open__inference__pb2.ServerLiveResponse.FromString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerLiveRequest.SerializeToString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerLiveResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -271,8 +271,8 @@ class GRPCInferenceService:
             request,
             target,
             '/inference.GRPCInferenceService/ServerReady',
-            protocols_dot_grpc_dot_open__inference__pb2.ServerReadyRequest.SerializeToString,
-            protocols_dot_grpc_dot_open__inference__pb2.ServerReadyResponse.FromString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerReadyRequest.SerializeToString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerReadyResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -298,8 +298,8 @@ class GRPCInferenceService:
             request,
             target,
             '/inference.GRPCInferenceService/ModelReady',
-            protocols_dot_grpc_dot_open__inference__pb2.ModelReadyRequest.SerializeToString,
-            protocols_dot_grpc_dot_open__inference__pb2.ModelReadyResponse.FromString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelReadyRequest.SerializeToString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelReadyResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -325,8 +325,8 @@ class GRPCInferenceService:
             request,
             target,
             '/inference.GRPCInferenceService/ServerMetadata',
-            protocols_dot_grpc_dot_open__inference__pb2.ServerMetadataRequest.SerializeToString,
-            protocols_dot_grpc_dot_open__inference__pb2.ServerMetadataResponse.FromString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerMetadataRequest.SerializeToString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ServerMetadataResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -352,8 +352,8 @@ class GRPCInferenceService:
             request,
             target,
             '/inference.GRPCInferenceService/ModelMetadata',
-            protocols_dot_grpc_dot_open__inference__pb2.ModelMetadataRequest.SerializeToString,
-            protocols_dot_grpc_dot_open__inference__pb2.ModelMetadataResponse.FromString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelMetadataRequest.SerializeToString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelMetadataResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -379,8 +379,8 @@ class GRPCInferenceService:
             request,
             target,
             '/inference.GRPCInferenceService/ModelInfer',
-            protocols_dot_grpc_dot_open__inference__pb2.ModelInferRequest.SerializeToString,
-            protocols_dot_grpc_dot_open__inference__pb2.ModelInferResponse.FromString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelInferRequest.SerializeToString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelInferResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -406,8 +406,8 @@ class GRPCInferenceService:
             request_iterator,
             target,
             '/inference.GRPCInferenceService/ModelStreamInfer',
-            protocols_dot_grpc_dot_open__inference__pb2.ModelInferRequest.SerializeToString,
-            protocols_dot_grpc_dot_open__inference__pb2.ModelStreamInferResponse.FromString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelInferRequest.SerializeToString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelStreamInferResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -433,8 +433,8 @@ class GRPCInferenceService:
             request,
             target,
             '/inference.GRPCInferenceService/ModelStatistics',
-            protocols_dot_grpc_dot_open__inference__pb2.ModelStatisticsRequest.SerializeToString,
-            protocols_dot_grpc_dot_open__inference__pb2.ModelStatisticsResponse.FromString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelStatisticsRequest.SerializeToString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.ModelStatisticsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -460,8 +460,8 @@ class GRPCInferenceService:
             request,
             target,
             '/inference.GRPCInferenceService/RepositoryIndex',
-            protocols_dot_grpc_dot_open__inference__pb2.RepositoryIndexRequest.SerializeToString,
-            protocols_dot_grpc_dot_open__inference__pb2.RepositoryIndexResponse.FromString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryIndexRequest.SerializeToString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryIndexResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -487,8 +487,8 @@ class GRPCInferenceService:
             request,
             target,
             '/inference.GRPCInferenceService/RepositoryModelLoad',
-            protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelLoadRequest.SerializeToString,
-            protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelLoadResponse.FromString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelLoadRequest.SerializeToString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelLoadResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -514,8 +514,8 @@ class GRPCInferenceService:
             request,
             target,
             '/inference.GRPCInferenceService/RepositoryModelUnload',
-            protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelUnloadRequest.SerializeToString,
-            protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelUnloadResponse.FromString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelUnloadRequest.SerializeToString,
+            bunriwiki_dot_protocols_dot_grpc_dot_open__inference__pb2.RepositoryModelUnloadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,4 +1,4 @@
-"""One service, one port."""
+"""The gRPC port belongs to one service."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import sys
 
 
 def reserve(host: str, port: int) -> socket.socket:
-    """Hold a port for the workers of this service; ends the process when another one has it.
+    """Reserve a port for the workers of this service; ends the process if another process has it.
 
-    The workers share it through SO_REUSEPORT, which a second service on this machine would join without a word. So the parent
-    takes the port alone first, and then keeps a socket on it that never listens: no other service can take it alone meanwhile.
+    The workers share the port through SO_REUSEPORT, by which a second service could share it unnoticed. So the parent first
+    binds the port exclusively, and then keeps a socket bound that never listens: no other service can bind it exclusively.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as alone:
-        alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(family) as exclusive:
+        exclusive.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            alone.bind((host, port))
+            exclusive.bind((host, port))
         except OSError as error:
-            sys.exit(f"Port {port} for gRPC cannot be had: {error.strerror}. Set BUNRIWIKI_GRPC_PORT to another, or to 0.")
-    held = socket.socket(family)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    held.bind((host, port))
-    return held
+            sys.exit(
+                f"Port {port} for gRPC is not available: {error.strerror}. Set BUNRIWIKI_GRPC_PORT to another port, or to 0."
+            )
+    reserved = socket.socket(family)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reserved.bind((host, port))
+    return reserved

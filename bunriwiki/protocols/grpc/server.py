@@ -13,15 +13,15 @@ from grpc_reflection.v1alpha import reflection
 from loguru import logger
 
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.protocols.grpc.broken import RejectBroken
+from bunriwiki.protocols.grpc.malformed import RejectMalformed
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from bunriwiki.protocols.grpc.servicer import SERVICE, Servicer
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.inference.handlers import OpenInference
 
-MAX_CALLS = 1024  # at once; more are answered RESOURCE_EXHAUSTED
+MAX_CALLS = 1024  # at a time; further calls are answered RESOURCE_EXHAUSTED
 MAX_BYTES = 10 * 2**20 + 2**16
-POLL_SECONDS = 1.0  # seconds between two looks at how the models are
+POLL_SECONDS = 1.0  # between two readiness checks of the models
 OPTIONS = [
     ("grpc.so_reuseport", 1),  # the kernel spreads connections over the gateway's workers
     ("grpc.max_receive_message_length", MAX_BYTES),
@@ -29,13 +29,13 @@ OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # for clients that keep an idle connection alive
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # clients may keep idle connections alive
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """PEM files. With `clients`, the authorities whose clients are let in, TLS is mutual."""
+    """PEM files. `clients` are the authorities for client certificates: if set, TLS is mutual."""
 
     chain: Path
     key: Path
@@ -49,14 +49,14 @@ class GrpcServer:
         self._handlers = handlers
         self._servicer = Servicer(handlers, memory)
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(interceptors=[RejectBroken()], options=OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
+        self._server = grpc.aio.server(interceptors=[RejectMalformed()], options=OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
         self._watch: asyncio.Task[None] | None = None
         add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 
     async def open(self, host: str, port: int, certificates: Certificates | None = None) -> None:
-        """Answer on `port`. Raises RuntimeError when it cannot be had."""
+        """Start to serve. Raises RuntimeError if the port is not available."""
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if certificates is None:
             self._server.add_insecure_port(address)
@@ -71,7 +71,7 @@ class GrpcServer:
         self._watch = asyncio.create_task(self._keep_health())
 
     async def close(self, seconds: float) -> None:
-        """Take no new calls, and give those in flight so many seconds."""
+        """Stop: no new calls, and `seconds` for the calls in flight."""
         if self._watch:
             self._watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -79,7 +79,7 @@ class GrpcServer:
         await self._health.enter_graceful_shutdown()
         stopping = asyncio.create_task(self._server.stop(seconds))
         await self._servicer.finish(seconds)
-        await self._server.stop(0)  # what is left are streams between two requests, and watches
+        await self._server.stop(0)  # only idle streams and health watches are left
         await stopping
 
     async def _keep_health(self) -> None:
@@ -88,7 +88,7 @@ class GrpcServer:
                 ready = await asyncio.gather(*(self._handlers.model_ready(model) for model in MODELS))
                 await self._set_health(dict(zip(MODELS, ready, strict=True)))
             except Exception:
-                logger.exception("the health of the models could not be found out")
+                logger.exception("The readiness check of the models failed")
                 await self._set_health(dict.fromkeys(MODELS, False))
             await asyncio.sleep(POLL_SECONDS)
 

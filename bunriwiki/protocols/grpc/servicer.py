@@ -14,13 +14,13 @@ from loguru import logger
 from bunriwiki.protocols.grpc import messages
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceServicer
-from bunriwiki.protocols.handlers import errors
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, VERSION, OpenInference
 from bunriwiki.telemetry.metrics import begin_with_routes, count_request
+from bunriwiki.web import problems
 
-LEAVING = 0.1  # seconds for the last answers to leave
-PROTOCOL = "grpc"  # its name in the metrics
+FLUSH_SECONDS = 0.1  # for the last responses to be sent
+PROTOCOL = "grpc"  # the label `protocol` of the metrics
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -28,7 +28,7 @@ AnswerT = TypeVar("AnswerT")
 
 
 class Servicer(GRPCInferenceServiceServicer):
-    """Thin: messages in, handlers asked, messages out; a RequestError becomes its status."""
+    """Translates messages for the handlers and back; a RequestError becomes a gRPC status."""
 
     def __init__(self, handlers: OpenInference, memory: Memory) -> None:
         self._handlers = handlers
@@ -74,7 +74,7 @@ class Servicer(GRPCInferenceServiceServicer):
     async def ModelStreamInfer(
         self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        """Each request is answered when it comes; one that fails gets its error and does not end the stream."""
+        """Each request is answered as it arrives. A request that fails is answered with its error, and the stream goes on."""
         started = time.perf_counter()
         status = "CANCELLED"
         try:
@@ -83,7 +83,7 @@ class Servicer(GRPCInferenceServiceServicer):
                     yield pb.ModelStreamInferResponse(infer_response=await self._infer(request, context))
                 except Exception as error:
                     rejected = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
-                    yield pb.ModelStreamInferResponse(error_message=_said(error), infer_response=rejected)
+                    yield pb.ModelStreamInferResponse(error_message=_detail(error), infer_response=rejected)
             status = "OK"
         finally:
             count_request("POST", f"/{SERVICE.full_name}/ModelStreamInfer", status, PROTOCOL, time.perf_counter() - started)
@@ -91,7 +91,7 @@ class Servicer(GRPCInferenceServiceServicer):
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
         async def answer() -> pb.ModelStatisticsResponse:
             found = self._handlers.statistics(request.name, request.version)
-            return pb.ModelStatisticsResponse(model_stats=[messages.write_statistics(*one) for one in found])
+            return pb.ModelStatisticsResponse(model_stats=[messages.write_statistics(*item) for item in found])
 
         return await self._counted("ModelStatistics", context, answer)
 
@@ -100,7 +100,7 @@ class Servicer(GRPCInferenceServiceServicer):
             entry = pb.RepositoryIndexResponse.ModelIndex
             found = await self._handlers.index(ready_only=request.ready)
             return pb.RepositoryIndexResponse(
-                models=[entry(name=one.name, version=one.version, state=one.state, reason=one.reason) for one in found]
+                models=[entry(name=item.name, version=item.version, state=item.state, reason=item.reason) for item in found]
             )
 
         return await self._counted("RepositoryIndex", context, answer)
@@ -124,17 +124,17 @@ class Servicer(GRPCInferenceServiceServicer):
         return await self._counted("RepositoryModelUnload", context, answer)
 
     async def finish(self, seconds: float) -> None:
-        """Wait until every call that has begun is answered, but no longer than `seconds`."""
+        """Wait for the calls in flight, but no longer than `seconds`."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), seconds)
-        await asyncio.sleep(LEAVING)
+        await asyncio.sleep(FLUSH_SECONDS)
 
     async def _infer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         self._in_flight += 1
         self._idle.clear()
         try:
-            with self._memory.holding() as take:
-                take(request.ByteSize())
+            with self._memory.holding() as reserve:
+                reserve(request.ByteSize())
                 call = messages.read_request(request)
                 answer = await self._handlers.infer(call, context.time_remaining())
                 return messages.write_response(answer, raw=bool(request.raw_input_contents))
@@ -147,25 +147,25 @@ class Servicer(GRPCInferenceServiceServicer):
         started = time.perf_counter()
         status = "CANCELLED"
         try:
-            answered = await answer()
+            response = await answer()
             status = "OK"
-            return answered
-        except errors.RequestError as error:
+            return response
+        except problems.RequestError as error:
             status = messages.CODES.get(error.status, grpc.StatusCode.INTERNAL).name
             await _abort(context, error)
         except Exception:
             status = "INTERNAL"
             logger.exception("{} failed", method)
-            await _abort(context, errors.internal("Something went wrong here. It was logged."))
+            await _abort(context, problems.internal(problems.UNEXPECTED))
         finally:
             count_request("POST", f"/{SERVICE.full_name}/{method}", status, PROTOCOL, time.perf_counter() - started)
 
 
-def _said(error: Exception) -> str:
-    if isinstance(error, errors.RequestError):
+def _detail(error: Exception) -> str:
+    if isinstance(error, problems.RequestError):
         return error.detail
-    logger.opt(exception=error).error("a request of a stream failed")
-    return "Something went wrong here. It was logged."
+    logger.opt(exception=error).error("A request of a stream failed")
+    return problems.UNEXPECTED
 
 
 def _authorization(context: Context) -> str | None:
@@ -175,8 +175,8 @@ def _authorization(context: Context) -> str | None:
     return None
 
 
-async def _abort(context: Context, error: errors.RequestError) -> NoReturn:
-    """End the call with its code, and with a hint where trying again makes sense."""
+async def _abort(context: Context, error: problems.RequestError) -> NoReturn:
+    """End the call with the error's code, and where the client should retry, with the time until then."""
     seconds = error.headers.get("Retry-After")
     hint = (("retry-after", seconds), ("grpc-retry-pushback-ms", str(int(seconds) * 1000))) if seconds else ()
     await context.abort(messages.CODES.get(error.status, grpc.StatusCode.INTERNAL), error.detail, hint)

@@ -1,4 +1,4 @@
-"""How a gateway worker ends: unready at once, then a while for everybody to notice, then no new connections."""
+"""Graceful shutdown of a gateway worker: unready at once, later no new connections."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from bunriwiki.protocols.handlers.dataplane import DataPlane
 
 
 def drain_on_sigterm(dataplane: DataPlane, seconds: float) -> None:
-    """On SIGTERM become unready, serve on for `seconds`, and only then do what was to be done on SIGTERM.
+    """On SIGTERM become unready, serve on for `seconds`, and only then call the previous handler of SIGTERM.
 
-    Meanwhile every answer carries `Connection: close`, so that clients which keep a connection open learn of it.
+    In these seconds load balancers notice the readiness, and every response carries `Connection: close` for clients that keep
+    their connections open.
     """
     loop = asyncio.get_running_loop()
-    stop = signal.getsignal(signal.SIGTERM)  # uvicorn's: takes no new connections, answers what is in flight, ends
+    stop = signal.getsignal(signal.SIGTERM)  # uvicorn's: accepts no new connections, answers the requests in flight, exits
 
     def drain(number: int, frame: FrameType | None) -> None:
         dataplane.draining = True

@@ -1,34 +1,36 @@
-"""How much memory the requests of all doors may take together."""
+"""The memory limit for the requests of all protocols together."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
 
-from bunriwiki.protocols.handlers import errors
+from bunriwiki.web import problems
 
 MAX_HELD_BYTES = 512 * 2**20
 
 
 class Memory:
-    """How many bytes of bodies one process holds, those that are still being read and those whose request waits."""
+    """Counts the bytes of the bodies that one process holds, from their reading until their requests are answered."""
 
     def __init__(self) -> None:
         self._held = 0
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[Callable[[int], None]]:
-        """Gives a function that takes bytes, and gives them all back at the end. It raises RequestError when there are none."""
-        mine = 0
+        """Yields a function that reserves bytes until the end of the `with`. It raises RequestError beyond the limit."""
+        reserved = 0
 
-        def take(size: int) -> None:
-            nonlocal mine
+        def reserve(size: int) -> None:
+            nonlocal reserved
             if self._held + size > MAX_HELD_BYTES:
-                raise errors.unavailable("More large requests are waiting than there is memory for. Try again later.", 5)
+                raise problems.unavailable(
+                    "The large requests that are waiting take all memory for bodies. Try again later.", 5
+                )
             self._held += size
-            mine += size
+            reserved += size
 
         try:
-            yield take
+            yield reserve
         finally:
-            self._held -= mine
+            self._held -= reserved

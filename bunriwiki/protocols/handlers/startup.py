@@ -1,4 +1,4 @@
-"""At the start, waiting for the newest versions: a registry that can be reached is looked at before requests come."""
+"""Readiness at the start: the first sync with the registries comes before the first request."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from bunriwiki.model_store.sync_state import SyncState
 
 
 class FirstSync:
-    """Says whether the start still has to wait, but no longer than `seconds`; once it has not, it never has again.
+    """Whether the service waits for the first sync, for at most `seconds`. Once it does not wait, it never waits again.
 
-    `expected`: a sidecar should be there, though it has said nothing yet. `path` is where it says how it is. `started` is when
-    the service did, in seconds since the epoch: a worker that is replaced later does not make it wait again.
+    `path` is the sidecar's `sync.json`. `expected`: a sidecar should run, though it has not written the file yet. `started` is
+    the start of the service in seconds since the epoch: a worker that is replaced later does not wait again.
     """
 
     def __init__(self, path: Path, seconds: float, *, expected: bool, started: float) -> None:
@@ -22,12 +22,12 @@ class FirstSync:
         self._over = False
 
     def pending(self) -> str | None:
-        """What the start waits for, in a phrase; None when it does not. Reads a file."""
+        """What the start waits for, in a phrase; None if it does not wait. Reads a file."""
         if not self._over:
-            self._over = time.time() > self._until or not self._is_under_way()
-        return None if self._over else "the sidecar has not looked at every registry yet"
+            self._over = time.time() > self._until or not self._is_syncing()
+        return None if self._over else "the sidecar has not synced with every registry yet"
 
-    def _is_under_way(self) -> bool:
+    def _is_syncing(self) -> bool:
         state = SyncState.read(self._path)
         if state is None or not state.is_alive:
             return self.expected

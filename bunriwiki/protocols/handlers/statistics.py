@@ -1,4 +1,4 @@
-"""How many calls each version of a model has answered, and how long that took: of one gateway worker, since it started."""
+"""Counts and durations of the inference requests of one gateway worker since its start, by version of a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Duration:
-    """How often, and how many nanoseconds together."""
+    """A count, and the sum of the durations in nanoseconds."""
 
     count: int = 0
     ns: int = 0
@@ -20,10 +20,11 @@ class Duration:
 
 @dataclass(slots=True)
 class Statistics:
-    """What Triton's statistics extension tells of a version.
+    """The figures of Triton's statistics extension for one version.
 
-    `success` and `fail` are of calls, from their checks to their answers; `infer` is of executions, the hop included. A call
-    may have many inputs, and an execution answers many calls.
+    `success` and `fail` count requests, from their checks to their answers; `infer` counts executions of the model, each with
+    its call to the runner. A request may have many inputs, and an execution answers many requests. `inferences` are the inputs
+    that were answered, `last_ms` the time of the last answer, in milliseconds since the epoch.
     """
 
     success: Duration = field(default_factory=Duration)
@@ -33,14 +34,14 @@ class Statistics:
     last_ms: int = 0
 
     def answered(self, inputs: int, ns: int) -> None:
-        """A call with so many inputs was answered."""
+        """Count a request with so many `inputs` that was answered in `ns` nanoseconds."""
         self.success.add(ns)
         self.inferences += inputs
         self.last_ms = time.time_ns() // 1_000_000
 
 
 class StatisticsByVersion:
-    """The statistics of one model; of the versions that answered last."""
+    """The statistics of one model, for the `MAX_VERSIONS` versions that were used last."""
 
     MAX_VERSIONS = 16
 
@@ -48,7 +49,7 @@ class StatisticsByVersion:
         self._versions: dict[str, Statistics] = {}
 
     def of(self, version: str) -> Statistics:
-        """The statistics of a version, to be added to."""
+        """The statistics of a version, for counting."""
         if version not in self._versions:
             while len(self._versions) >= self.MAX_VERSIONS:
                 del self._versions[next(iter(self._versions))]

@@ -1,66 +1,52 @@
-"""The state of every model, from what the store says and what the workers say."""
+"""The status of every model as the service sees it: the store's, and whether this service serves as it should."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
-from datetime import datetime
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.model_store.generation import ModelGeneration
 from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.heartbeats import HOST, Heartbeat, Heartbeats
 from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.status import ModelStatus, WorkerStatus
 from bunriwiki.model_store.sync_state import ModelSync, SyncState
 from bunriwiki.protocols.handlers.startup import FirstSync
 
 
-class WorkerState(BaseModel):
-    """A runner's worker: of this service or of another one that shares the store."""
+class ServiceWorkerStatus(WorkerStatus):
+    """A worker of this service, or of another service that shares the store."""
 
-    name: str
     here: bool = Field(description="Whether it is a worker of this service.")
-    host: str
-    pid: int
-    state: str = Field(description="starting, ready or ending.")
-    generation: int = Field(description="The generation that it follows.")
-    serving: str | None = Field(description="The version that it answers with.")
-    loaded: dict[str, str] = Field(description="Every version in its memory, with its state.")
-    errors: dict[str, str] = Field(description="Why a version could not be loaded.")
-    rss: int = Field(description="Resident memory in bytes.")
-    seconds_since_heard: float
 
 
-class ModelState(BaseModel):
-    """What serves of one model, and how well."""
+class ServiceModelStatus(ModelStatus):
+    """A model's status, and whether this service serves it as it should."""
 
-    name: str
-    generation: int = Field(description="How often the serving version was changed; 0: nothing of the store serves.")
-    serving: str = Field(description="The version that should answer.")
-    previous: str | None = Field(description="The version that served before.")
-    preparing: str | None = Field(description="The version that is being loaded beside it.")
-    source: str = Field(description="Where the serving version came from.")
-    by: str | None = Field(description="Who asked for it.")
-    since: datetime | None
-    pinned: bool
+    workers: tuple[ServiceWorkerStatus, ...]
+    fallback: str = Field(description="The bundled version, which answers where `serving` is null.")
     degraded: bool
-    reasons: list[str] = Field(description="Why it is degraded, a phrase each.")
-    sync: ModelSync | None = Field(description="What the sidecar found in the registry; null where none runs.")
-    workers: list[WorkerState]
+    reasons: tuple[str, ...] = Field(description="Why it is degraded, a phrase each.")
+
+    @property
+    def serving_version(self) -> str:
+        """The version that should answer."""
+        return self.serving.version if self.serving else self.fallback
 
 
-class ModelStates(BaseModel):
-    """Every model."""
+class ServiceStatus(BaseModel):
+    """The status of every model."""
 
-    models: list[ModelState]
-    sync_problems: list[str] = Field(description="What else the sidecar has to say, a sentence each.")
+    model_config = ConfigDict(frozen=True)
+
+    models: tuple[ServiceModelStatus, ...]
+    problems: tuple[str, ...] = Field(description="What is wrong with the sidecar or with its triggers, a sentence each.")
 
 
 class Status:
-    """Reads the store; blocks on its files. `workers` is how many each model of this service should have."""
+    """Reads the store; blocks on its files. This service should have `workers` workers of each model."""
 
     def __init__(self, layout: Layout, generation_watcher: GenerationWatcher, workers: int, first_sync: FirstSync) -> None:
         self._workers = workers
@@ -69,90 +55,72 @@ class Status:
         self._generation_watcher = generation_watcher
         self._heartbeats = Heartbeats(layout.run)
 
-    def models(self) -> ModelStates:
-        """The state of every model."""
+    def models(self) -> ServiceStatus:
+        """The status of every model."""
         alive = self._heartbeats.alive()
         sync = SyncState.read(self._layout.sync)
         if sync and not sync.is_alive and not self._first_sync.expected:
-            sync = None  # one that was here once, and is not to be here any more
+            sync = None  # written by a sidecar that is no longer configured
         problems = list(sync.problems) if sync else []
         if self._first_sync.expected and not (sync and sync.is_alive):
-            problems.append("no sidecar runs: no new version comes. Its log says why")
-        return ModelStates(
-            models=[
-                self._model(model, [one for one in alive if one.role == model], sync.models.get(model) if sync else None)
+            problems.append("the sidecar does not run, so no new version will be served; its log says why")
+        return ServiceStatus(
+            models=tuple(
+                self._model(
+                    model,
+                    [heartbeat for heartbeat in alive if heartbeat.role == model],
+                    sync.models.get(model) if sync else None,
+                )
                 for model in MODELS
-            ],
-            sync_problems=problems,
+            ),
+            problems=tuple(problems),
         )
 
     def waiting(self) -> str | None:
-        """What the start still waits for, in a phrase; None when for nothing."""
+        """What the start still waits for, in a phrase; None if it waits for nothing."""
         return self._first_sync.pending()
 
     def serving(self) -> dict[str, dict[str, bool]]:
-        """By model and version, whether it serves: what this service's workers answer with against all other known versions."""
-        mine = [one for one in self._heartbeats.alive() if _is_mine(one)]
+        """By model and known version, whether a worker of this service answers with it."""
+        mine = [heartbeat for heartbeat in self._heartbeats.alive() if _is_here(heartbeat)]
         found: dict[str, dict[str, bool]] = {}
         for model in MODELS:
             aspired = self._generation_watcher.aspired(model)
-            answering = {one.serving for one in mine if one.role == model and one.serving} or {aspired.serving.version}
-            known = {one.version for one in aspired.instead} | set(self._layout.versions(model)) | answering
+            answering = {worker.serving for worker in mine if worker.role == model and worker.serving}
+            answering = answering or {aspired.serving.version}  # as long as no worker has a heartbeat
+            known = {other.version for other in aspired.instead} | set(self._layout.versions(model)) | answering
             found[model] = {version: version in answering for version in sorted(known)}
         return found
 
-    def _model(self, model: str, workers: Sequence[Heartbeat], sync: ModelSync | None) -> ModelState:
-        generation = self._generation_watcher.generations.of(model)
-        serving = self._generation_watcher.aspired(model).serving.version
-        reasons = self._reasons(generation, serving, workers)
+    def _model(self, model: str, workers: Sequence[Heartbeat], sync: ModelSync | None) -> ServiceModelStatus:
+        reasons = self._reasons(model, workers)
         if sync and sync.trouble:
             reasons.append(sync.trouble)
-        return ModelState(
-            name=model,
-            generation=generation.generation,
-            serving=serving,
-            previous=generation.previous.version if generation.previous else None,
-            preparing=generation.preparing.version if generation.preparing else None,
-            source=generation.serving.source if generation.serving else "fallback",
-            by=generation.serving.by if generation.serving else None,
-            since=generation.serving.since if generation.serving else None,
-            pinned=generation.pinned,
+        return ServiceModelStatus.of(
+            model,
+            self._generation_watcher.generations.of(model),
+            (ServiceWorkerStatus.of(worker, here=_is_here(worker)) for worker in workers),
+            sync,
+            fallback=self._generation_watcher.fallback_version(model),
             degraded=bool(reasons),
-            reasons=reasons,
-            sync=sync,
-            workers=[_worker(one) for one in workers],
+            reasons=tuple(reasons),
         )
 
-    def _reasons(self, generation: ModelGeneration, serving: str, workers: Sequence[Heartbeat]) -> list[str]:
+    def _reasons(self, model: str, workers: Sequence[Heartbeat]) -> list[str]:
         reasons = []
-        if generation.serving is None:
-            reasons.append("fallback: no version of the store serves, the one that the repository ships does")
-        for one in workers:
-            if one.serving and one.serving != serving:
-                reasons.append(f"{one.worker} answers with {one.serving}")
-            for version, error in one.errors.items():
-                reasons.append(f"{one.worker} could not load {version}: {error}")
-        ready = sum(one.state == "ready" for one in workers if _is_mine(one))
+        if self._generation_watcher.generations.of(model).serving is None:
+            reasons.append("fallback: no version from the store serves, so the bundled fallback model does")
+        serving = self._generation_watcher.aspired(model).serving.version
+        for worker in workers:
+            if worker.serving and worker.serving != serving:
+                reasons.append(f"{worker.worker} answers with {worker.serving}")
+            for version, error in worker.errors.items():
+                reasons.append(f"{worker.worker} could not load {version}: {error}")
+        ready = sum(worker.state == "ready" for worker in workers if _is_here(worker))
         if ready < self._workers:
             reasons.append(f"{ready} of {self._workers} workers are ready")
         return reasons
 
 
-def _is_mine(one: Heartbeat) -> bool:
-    return one.service == (HOST, os.getppid())
-
-
-def _worker(one: Heartbeat) -> WorkerState:
-    return WorkerState(
-        name=one.worker,
-        here=_is_mine(one),
-        host=one.host,
-        pid=one.pid,
-        state=one.state,
-        generation=one.generation,
-        serving=one.serving,
-        loaded=one.loaded,
-        errors=one.errors,
-        rss=one.rss,
-        seconds_since_heard=round(max(0.0, time.time() - one.at), 1),
-    )
+def _is_here(heartbeat: Heartbeat) -> bool:
+    return heartbeat.service == (HOST, os.getppid())

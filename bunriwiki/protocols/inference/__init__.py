@@ -1,1 +1,1 @@
-"""The Open Inference Protocol (KServe V2): what its two doors, REST and gRPC, have in common."""
+"""The Open Inference Protocol (KServe V2): what its REST and its gRPC form share."""

@@ -1,4 +1,4 @@
-"""Tensors as the protocol means them, whichever way they came over the wire."""
+"""The tensors of the protocol, in whichever form they came over the wire."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from bunriwiki.protocols.handlers import errors
+from bunriwiki.web import problems
 
 LENGTH = struct.Struct("<I")  # before each element of a BYTES tensor in its raw form
 MAX_DIMENSIONS = 8
@@ -21,7 +21,7 @@ Data = Sequence[bytes] | npt.NDArray[np.float32] | npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """What a model takes or gives: -1 in the shape stands for any number."""
+    """An input or an output of a model; -1 in the shape stands for any size."""
 
     name: str
     datatype: str
@@ -30,7 +30,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor; `data` is flat, in row-major order, one element after the other."""
+    """A tensor; `data` is flat, in row-major order."""
 
     name: str
     datatype: str
@@ -40,23 +40,23 @@ class Tensor:
 
 
 def elements(name: str, shape: Sequence[int]) -> int:
-    """How many elements a tensor of this shape has. Raises RequestError for a shape that no input can have."""
+    """The number of elements of an input of this shape. Raises RequestError for a shape that no input may have."""
     if len(shape) > MAX_DIMENSIONS:
-        raise errors.broken(f"The shape of input {name[:40]!r} has {len(shape)} dimensions.")
+        raise problems.broken(f"The shape of input {name[:40]!r} has {len(shape)} dimensions.")
     if any(size < 0 for size in shape):
-        raise errors.broken(f"The shape of input {name[:40]!r} has a negative size.")
+        raise problems.broken(f"The shape of input {name[:40]!r} has a negative size.")
     if 0 in shape:
         return 0
     count = 1
     for size in shape:
         count *= size
         if count > MAX_ELEMENTS:
-            raise errors.too_large(f"Input {name[:40]!r} is too long: at most {MAX_ELEMENTS} elements go in one call.")
+            raise problems.too_large(f"Input {name[:40]!r} is too long: at most {MAX_ELEMENTS} elements go in one call.")
     return count
 
 
 def split_bytes(name: str, raw: bytes | memoryview, count: int) -> list[bytes]:
-    """The `count` elements of a BYTES tensor in its raw form: four bytes of length before each. Raises RequestError."""
+    """The `count` elements of a BYTES tensor in its raw form, each after its length in four bytes. Raises RequestError."""
     found: list[bytes] = []
     place = 0
     while place < len(raw) and len(found) < count:
@@ -65,11 +65,13 @@ def split_bytes(name: str, raw: bytes | memoryview, count: int) -> list[bytes]:
         (size,) = LENGTH.unpack_from(raw, place)
         place += LENGTH.size
         if size > len(raw) - place:
-            raise errors.broken(f"An element of input {name[:40]!r} says it has {size} bytes, {len(raw) - place} are left.")
+            raise problems.broken(
+                f"An element of input {name[:40]!r} states a length of {size} bytes, but only {len(raw) - place} follow."
+            )
         found.append(bytes(raw[place : place + size]))
         place += size
     if len(found) != count or place != len(raw):
-        raise errors.broken(f"The bytes of input {name[:40]!r} are not the {count} elements that its shape says.")
+        raise problems.broken(f"The bytes of input {name[:40]!r} do not hold the {count} elements of its shape.")
     return found
 
 

@@ -1,1 +1,1 @@
-"""The REST door: plain routes with plain JSON."""
+"""The REST server: plain routes with plain JSON, and Open Inference over REST."""

@@ -1,42 +1,41 @@
-"""The routes that change what serves. They pass on to the sidecar."""
+"""The endpoints that change what serves: the sidecar carries the commands out."""
 
 from __future__ import annotations
 
-import re
-
-from starlette.datastructures import Headers
+from functools import partial
 
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.protocols.admin.sidecar import Passed, Sidecar
-from bunriwiki.protocols.handlers import errors
+from bunriwiki.protocols.admin.sidecar import Sidecar, SidecarResponse
+from bunriwiki.protocols.rest.requests import Request
+from bunriwiki.protocols.rest.responses import Response
+from bunriwiki.protocols.rest.routing import Route
+from bunriwiki.web import problems
 
-RELOAD = "/reload_model"
-COMMAND = re.compile(r"/v1/models/([^/]+)/(rollback|pin|unpin)")
-TEMPLATES = [RELOAD, *(f"/v1/models/{{model}}/{what}" for what in ("rollback", "pin", "unpin"))]
-MAX_BYTES = 10_000  # of a body
+MAX_BODY_BYTES = 10_000
 
 
 class CommandRoutes:
-    """`POST /reload_model` and `POST /v1/models/{model}/rollback|pin|unpin`."""
+    """`POST /reload_model` and `POST /v1/models/{model}/rollback|pin|unpin`. All endpoints raise RequestError."""
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
 
-    @staticmethod
-    def template(path: str) -> str | None:
-        """The route of a path; None where it is not one of these."""
-        if path == RELOAD:
-            return RELOAD
-        found = COMMAND.fullmatch(path)
-        return f"/v1/models/{{model}}/{found[2]}" if found else None
+    def routes(self) -> list[Route]:
+        commands = [
+            Route("POST", f"/v1/models/{{model}}/{command}", partial(self._command, command), MAX_BODY_BYTES)
+            for command in ("rollback", "pin", "unpin")
+        ]
+        return [Route("POST", "/reload_model", self._reload, MAX_BODY_BYTES), *commands]
 
-    async def answer(self, path: str, headers: Headers, body: bytes) -> Passed:
-        """What the sidecar says. Raises RequestError."""
-        authorization = headers.get("authorization")
-        found = COMMAND.fullmatch(path)
-        if found is None:
-            return await self._sidecar.reload(authorization, body)
-        model, what = found.groups()
+    async def _reload(self, request: Request) -> Response:
+        return _response(await self._sidecar.reload(request.headers.get("authorization"), request.body))
+
+    async def _command(self, command: str, request: Request) -> Response:
+        model = request.path_params["model"]
         if model not in MODELS:
-            raise errors.not_found(f"There is no model {model[:70]!r}. There are yolo, kcbert and sentiment.")
-        return await self._sidecar.command(authorization, model, what, body)
+            raise problems.not_found(f"There is no model {model[:70]!r}. The models are {', '.join(MODELS)}.")
+        return _response(await self._sidecar.command(request.headers.get("authorization"), model, command, request.body))
+
+
+def _response(answer: SidecarResponse) -> Response:
+    return Response(answer.body, answer.status, answer.media_type)

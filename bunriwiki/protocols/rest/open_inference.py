@@ -1,4 +1,4 @@
-"""Open Inference over REST: JSON tensors, and raw ones behind the JSON (the binary tensor extension)."""
+"""Open Inference over REST: tensors in JSON, or raw after the JSON (the binary tensor data extension)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bunriwiki.protocols.handlers import errors
 from bunriwiki.protocols.handlers.statistics import Duration, Statistics
 from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, VERSION, InferRequest, InferResponse, OpenInference
 from bunriwiki.protocols.inference.tensors import (
@@ -27,21 +24,26 @@ from bunriwiki.protocols.inference.tensors import (
     split_bytes,
     to_raw,
 )
+from bunriwiki.protocols.rest.parsing import MAX_IMAGE_BYTES, MAX_TEXT_BYTES
+from bunriwiki.protocols.rest.requests import Request
+from bunriwiki.protocols.rest.responses import Response
+from bunriwiki.protocols.rest.routing import Endpoint, Route
+from bunriwiki.web import problems
 
-JSON_LENGTH = "inference-header-content-length"
-MAX_JSON = {"yolo": 4 * 2**20}  # photos in base64
-MAX_TEXT_JSON = 2**20
-KNOWN_PATHS = 128  # paths whose route is remembered
+JSON_LENGTH = "Inference-Header-Content-Length"  # of the JSON, in bytes, where raw tensors follow it
+MAX_BODY_BYTES = MAX_IMAGE_BYTES + MAX_TEXT_BYTES
+MAX_JSON_BYTES = {"yolo": 4 * 2**20}  # photos in base64
+MAX_TEXT_JSON_BYTES = 2**20
 
 Shape = list[int]
 
 
 class _Lenient(BaseModel):
-    model_config = ConfigDict(extra="ignore")  # as the protocol wants it
+    model_config = ConfigDict(extra="ignore")  # the protocol requires it
 
 
 class InputTensor(_Lenient):
-    """A tensor of a request: its data is here, or behind the JSON (`binary_data_size`)."""
+    """A tensor of a request: `data`, or `binary_data_size` bytes after the JSON."""
 
     name: str
     datatype: str
@@ -51,14 +53,14 @@ class InputTensor(_Lenient):
 
 
 class OutputChoice(_Lenient):
-    """A tensor that the client wants, in JSON or raw (`binary_data`)."""
+    """An output that the client wants, in JSON or raw (`binary_data`)."""
 
     name: str
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
 class InferBody(_Lenient):
-    """The JSON of an infer call."""
+    """The JSON of an infer request."""
 
     id: str = ""
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -66,176 +68,125 @@ class InferBody(_Lenient):
     outputs: list[OutputChoice] = Field(default_factory=list, max_length=MAX_INPUTS)
 
 
-@dataclass(slots=True)
-class Call:
-    """A request of this protocol, with its body read."""
-
-    path: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(slots=True)
-class Answer:
-    """What goes back: JSON, with raw tensors behind it where `json_length` says where they begin."""
-
-    body: bytes
-    status: int = 200
-    json_length: int | None = None
-    served: tuple[str, str] | None = None
-
-
-Handler = Callable[[Call], Awaitable[Answer]]
-IN_REPOSITORY = r"/v2/repository/models/(?P<model>[^/]+)"
 MODEL = r"/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?"
 
 
 class OpenInferenceRoutes:
-    """The routes below `/v2`, each with the template that the metrics know it by."""
+    """The endpoints below `/v2`. All of them raise RequestError."""
 
     def __init__(self, handlers: OpenInference) -> None:
         self._handlers = handlers
-        self._match = lru_cache(maxsize=KNOWN_PATHS)(self._search)
-        self._routes: list[tuple[str, str, re.Pattern[str], Handler]] = [
-            (method, template, re.compile(pattern), handler)
-            for method, template, pattern, handler in (
-                ("GET", "/v2", r"/v2/?", self._server),
-                ("GET", "/v2/health/live", r"/v2/health/live", self._live),
-                ("GET", "/v2/health/ready", r"/v2/health/ready", self._ready),
-                ("GET", "/v2/models/stats", r"/v2/models/stats", self._statistics),
-                ("GET", "/v2/models/{model}", MODEL, self._metadata),
-                ("GET", "/v2/models/{model}/ready", MODEL + "/ready", self._model_ready),
-                ("GET", "/v2/models/{model}/stats", MODEL + "/stats", self._statistics),
-                ("POST", "/v2/models/{model}/infer", MODEL + "/infer", self._infer),
-                ("POST", "/v2/repository/index", r"/v2/repository/index", self._index),
-                ("POST", "/v2/repository/models/{model}/load", IN_REPOSITORY + "/load", self._load),
-                (
-                    "POST",
-                    "/v2/repository/models/{model}/unload",
-                    IN_REPOSITORY + "/unload",
-                    self._unload,
-                ),
-            )
+
+    def routes(self) -> list[Route]:
+        def route(method: Literal["GET", "POST"], path: str, endpoint: Endpoint, pattern: str | None = None) -> Route:
+            return Route(method, path, endpoint, MAX_BODY_BYTES, pattern)
+
+        return [
+            route("POST", "/v2/models/{model}/infer", self._infer, MODEL + "/infer"),
+            route("GET", "/v2", self._server, "/v2/?"),
+            route("GET", "/v2/health/live", self._live),
+            route("GET", "/v2/health/ready", self._ready),
+            route("GET", "/v2/models/stats", self._statistics),
+            route("GET", "/v2/models/{model}", self._metadata, MODEL),
+            route("GET", "/v2/models/{model}/ready", self._model_ready, MODEL + "/ready"),
+            route("GET", "/v2/models/{model}/stats", self._statistics, MODEL + "/stats"),
+            route("POST", "/v2/repository/index", self._index),
+            route("POST", "/v2/repository/models/{model}/load", self._load),
+            route("POST", "/v2/repository/models/{model}/unload", self._unload),
         ]
 
-    @staticmethod
-    def owns(path: str) -> bool:
-        """Whether a path is this protocol's."""
-        return path == "/v2" or path.startswith("/v2/")
-
-    def templates(self) -> list[tuple[str, str]]:
-        """The methods and templates of all routes."""
-        return [(method, template) for method, template, _, _ in self._routes]
-
-    def template(self, method: str, path: str) -> str | None:
-        """The template of a call's route; None where there is none."""
-        found = self._match(method, path)
-        return found[0] if found else None
-
-    def find(self, method: str, path: str) -> tuple[Handler, Mapping[str, str]]:
-        """The handler of a call, and the names in its path. Raises RequestError."""
-        if found := self._match(method, path):
-            return found[1], found[2]
-        allowed = sorted({one for one, _, pattern, _ in self._routes if pattern.fullmatch(path)})
-        if allowed:
-            raise errors.method_not_allowed(method, ", ".join(allowed))
-        raise errors.not_found(f"There is nothing at {path[:100]}. /v2 says what this server knows.")
-
-    def _search(self, method: str, path: str) -> tuple[str, Handler, Mapping[str, str]] | None:
-        wanted = "GET" if method == "HEAD" else method
-        for one, template, pattern, handler in self._routes:
-            if one == wanted and (found := pattern.fullmatch(path)):
-                return template, handler, {name: text for name, text in found.groupdict().items() if text}
-        return None
-
-    async def _server(self, _: Call) -> Answer:
+    async def _server(self, _: Request) -> Response:
         return _json({"name": NAME, "version": VERSION, "extensions": EXTENSIONS})
 
-    async def _live(self, _: Call) -> Answer:
+    async def _live(self, _: Request) -> Response:
         return _json({"live": True})
 
-    async def _ready(self, _: Call) -> Answer:
+    async def _ready(self, _: Request) -> Response:
         ready = await self._handlers.server_ready()
         return _json({"ready": ready}, 200 if ready else 503)
 
-    async def _model_ready(self, call: Call) -> Answer:
-        ready = await self._handlers.model_ready(call.path["model"], call.path.get("version", ""))
-        return _json({"name": call.path["model"], "ready": ready}, 200 if ready else 503)
+    async def _model_ready(self, request: Request) -> Response:
+        ready = await self._handlers.model_ready(request.path_params["model"], request.path_params.get("version", ""))
+        return _json({"name": request.path_params["model"], "ready": ready}, 200 if ready else 503)
 
-    async def _metadata(self, call: Call) -> Answer:
-        found = await self._handlers.model_metadata(call.path["model"], call.path.get("version", ""))
+    async def _metadata(self, request: Request) -> Response:
+        found = await self._handlers.model_metadata(request.path_params["model"], request.path_params.get("version", ""))
         return _json(
             {
                 "name": found.name,
                 "versions": found.versions,
                 "platform": found.platform,
-                "inputs": [_spec(found.signature.takes)],
-                "outputs": [_spec(spec) for spec in found.signature.gives],
+                "inputs": [_spec(spec) for spec in found.inputs],
+                "outputs": [_spec(spec) for spec in found.outputs],
             }
         )
 
-    async def _infer(self, call: Call) -> Answer:
-        model = call.path["model"]
-        if (coding := call.headers.get("content-encoding", "identity")) != "identity":
-            raise errors.unsupported(f"The body is encoded as {coding[:20]!r}. Send it as it is.")
-        text, raw = _split(call, MAX_JSON.get(model, MAX_TEXT_JSON))
-        body = _parse(InferBody, text)
-        request = InferRequest(
+    async def _infer(self, request: Request) -> Response:
+        model = request.path_params["model"]
+        if (coding := request.headers.get("content-encoding", "identity")) != "identity":
+            raise problems.unsupported(f"The body is encoded as {coding[:20]!r}. Send it without an encoding.")
+        content, raw = _split(request, MAX_JSON_BYTES.get(model, MAX_TEXT_JSON_BYTES))
+        body = _parse(InferBody, content)
+        call = InferRequest(
             model=model,
-            version=call.path.get("version", ""),
+            version=request.path_params.get("version", ""),
             id=body.id,
             inputs=_tensors(body.inputs, raw),
             parameters={name: value for name, value in body.parameters.items() if name != "binary_data_output"},
-            outputs=[one.name for one in body.outputs],
+            outputs=[output.name for output in body.outputs],
         )
-        if any("classification" in one.parameters for one in body.outputs):
-            raise errors.broken("The output parameter 'classification' is not known here. The output `label` says the class.")
-        answer = await self._handlers.infer(request)
+        if any("classification" in output.parameters for output in body.outputs):
+            raise problems.broken("The output parameter 'classification' is unknown. The class is in the output `label`.")
+        answer = await self._handlers.infer(call)
         all_raw = body.parameters.get("binary_data_output") is True
-        chosen = {one.name: one.parameters.get("binary_data", all_raw) is True for one in body.outputs}
+        chosen = {output.name: output.parameters.get("binary_data", all_raw) is True for output in body.outputs}
         return _answer(answer, [chosen.get(tensor.name, all_raw) for tensor in answer.outputs])
 
-    async def _index(self, call: Call) -> Answer:
-        wanted = _parse(_IndexBody, call.body) if call.body.strip() else _IndexBody()
+    async def _index(self, request: Request) -> Response:
+        wanted = _parse(_IndexBody, request.body) if request.body.strip() else _IndexBody()
         found = await self._handlers.index(ready_only=wanted.ready)
-        return _json([{"name": one.name, "version": one.version, "state": one.state, "reason": one.reason} for one in found])
+        return _json(
+            [{"name": entry.name, "version": entry.version, "state": entry.state, "reason": entry.reason} for entry in found]
+        )
 
-    async def _load(self, call: Call) -> Answer:
-        await self._handlers.load(call.path["model"], call.headers.get("authorization"))
+    async def _load(self, request: Request) -> Response:
+        await self._handlers.load(request.path_params["model"], request.headers.get("authorization"))
         return _json({})
 
-    async def _unload(self, call: Call) -> Answer:
-        await self._handlers.unload(call.path["model"], call.headers.get("authorization"))
+    async def _unload(self, request: Request) -> Response:
+        await self._handlers.unload(request.path_params["model"], request.headers.get("authorization"))
         return _json({})
 
-    async def _statistics(self, call: Call) -> Answer:
-        found = self._handlers.statistics(call.path.get("model", ""), call.path.get("version", ""))
-        return _json({"model_stats": [_stats(name, version, one) for name, version, one in found]})
+    async def _statistics(self, request: Request) -> Response:
+        found = self._handlers.statistics(request.path_params.get("model", ""), request.path_params.get("version", ""))
+        return _json({"model_stats": [_stats(*stats) for stats in found]})
 
 
 class _IndexBody(_Lenient):
     ready: bool = False
 
 
-def _json(content: Any, status: int = 200) -> Answer:
-    return Answer(json.dumps(content, ensure_ascii=False).encode(), status)
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(json.dumps(content, ensure_ascii=False).encode(), status)
 
 
 def _spec(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
 
 
-def _split(call: Call, most: int) -> tuple[bytes, memoryview]:
-    """The JSON of a body, and what comes behind it."""
-    stated = call.headers.get(JSON_LENGTH)
-    length = len(call.body)
+def _split(request: Request, max_json_bytes: int) -> tuple[bytes, memoryview]:
+    """The JSON of a body, and the raw tensors after it."""
+    stated = request.headers.get(JSON_LENGTH)
+    size = length = len(request.body)
     if stated is not None:
-        if not re.fullmatch(r"[0-9]{1,10}", stated) or int(stated) > len(call.body):
-            raise errors.broken(f"Inference-Header-Content-Length is {stated[:20]!r}, the body has {len(call.body)} bytes.")
+        if not re.fullmatch(r"[0-9]{1,10}", stated) or int(stated) > size:
+            raise problems.broken(f"{JSON_LENGTH} is {stated[:20]!r}, the body has {size} bytes.")
         length = int(stated)
-    if length > most:
-        raise errors.too_large(f"The JSON has {length} bytes; at most {most} are accepted. Send the data raw, behind the JSON.")
-    return call.body[:length], memoryview(call.body)[length:]
+    if length > max_json_bytes:
+        raise problems.too_large(
+            f"The JSON has {length} bytes; at most {max_json_bytes} are accepted. Send the data raw, after the JSON."
+        )
+    return request.body[:length], memoryview(request.body)[length:]
 
 
 def _parse(kind: type[Any], text: bytes) -> Any:
@@ -244,67 +195,74 @@ def _parse(kind: type[Any], text: bytes) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part)[:40] for part in first["loc"])
-        raise errors.broken(f"The field {place!r} is wrong: {first['msg']}.") from None
+        raise problems.broken(f"The field {place!r} is wrong: {first['msg']}.") from None
     except ValueError as error:
-        raise errors.broken(f"The body is no JSON: {str(error)[:200]}.") from None
+        raise problems.broken(f"The body is not valid JSON: {str(error)[:200]}.") from None
 
 
 def _tensors(inputs: Sequence[InputTensor], raw: memoryview) -> list[Tensor]:
     found = []
-    place = 0
-    for one in inputs:
-        count = elements(one.name, one.shape)
-        size = one.parameters.get("binary_data_size")
+    start = 0
+    for tensor in inputs:
+        count = elements(tensor.name, tensor.shape)
+        size = tensor.parameters.get("binary_data_size")
         if size is None:
-            data = _from_json(one, count)
+            data = _from_json(tensor, count)
         else:
-            if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(raw) - place:
-                raise errors.broken(
-                    f"Input {one.name[:40]!r} says that {str(size)[:20]} bytes are its own; there are not so many."
+            left = len(raw) - start
+            if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= left:
+                raise problems.broken(
+                    f"binary_data_size of input {tensor.name[:40]!r} is {str(size)[:20]}; {left} bytes are left after the JSON."
                 )
-            data = split_bytes(one.name, raw[place : place + size], count) if one.datatype == "BYTES" else []
-            place += size
-        found.append(Tensor(one.name, one.datatype, tuple(one.shape), data))
-    if place != len(raw):
-        raise errors.broken(f"{len(raw) - place} bytes behind the JSON belong to no input.")
+            data = split_bytes(tensor.name, raw[start : start + size], count) if tensor.datatype == "BYTES" else []
+            start += size
+        found.append(Tensor(tensor.name, tensor.datatype, tuple(tensor.shape), data))
+    if start != len(raw):
+        raise problems.broken(f"{len(raw) - start} bytes after the JSON belong to no input.")
     return found
 
 
-def _from_json(one: InputTensor, count: int) -> list[bytes]:
-    if one.data is None:
-        raise errors.broken(f"Input {one.name[:40]!r} has no data.")
+def _from_json(tensor: InputTensor, count: int) -> list[bytes]:
+    name = tensor.name[:40]
+    if tensor.data is None:
+        raise problems.broken(f"Input {name!r} has no data.")
     flat: list[Any] = []
-    for item in one.data:
+    for item in tensor.data:
         flat.extend(item if isinstance(item, list) else [item])
     if len(flat) != count:
-        raise errors.broken(f"Input {one.name[:40]!r} has {len(flat)} elements, its shape says {count}.")
+        raise problems.broken(f"Input {name!r} has {len(flat)} elements, but a shape of {count}.")
     if not all(isinstance(item, str) for item in flat):
-        raise errors.broken(f"The data of input {one.name[:40]!r} must be strings.")
-    if one.parameters.get("content_type") != "base64":
+        raise problems.broken(f"The data of input {name!r} must be strings.")
+    if tensor.parameters.get("content_type") != "base64":
         return [item.encode("utf-8", "surrogatepass") for item in flat]
     try:
         return [base64.b64decode(item, validate=True) for item in flat]
     except (binascii.Error, ValueError):
-        raise errors.broken(f"The data of input {one.name[:40]!r} is no base64, which its content_type says.") from None
+        raise problems.broken(f"The data of input {name!r} is not valid base64, which its content_type declares.") from None
 
 
-def _answer(answer: InferResponse, raw: Sequence[bool]) -> Answer:
-    outputs, behind = [], []
+def _answer(answer: InferResponse, raw: Sequence[bool]) -> Response:
+    """The response; `raw` says for each output whether it follows the JSON instead of being in it."""
+    outputs, raw_outputs = [], []
     for tensor, is_raw in zip(answer.outputs, raw, strict=True):
         described: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
         parameters: dict[str, Any] = dict(tensor.parameters)
         if is_raw:
-            behind.append(to_raw(tensor))
-            parameters["binary_data_size"] = len(behind[-1])
+            raw_outputs.append(to_raw(tensor))
+            parameters["binary_data_size"] = len(raw_outputs[-1])
         else:
             described["data"] = _to_json(tensor)
         outputs.append({**described, **({"parameters": parameters} if parameters else {})})
     content = {"model_name": answer.model, "model_version": answer.version, "id": answer.id, "outputs": outputs}
     if not answer.id:
         del content["id"]
-    text = json.dumps(content, ensure_ascii=False).encode()
-    length = len(text) if behind else None
-    return Answer(text + b"".join(behind), json_length=length, served=(answer.model, answer.version))
+    response = _json(content)
+    response.headers.update({"X-Model-Name": answer.model, "X-Model-Version": answer.version})
+    if raw_outputs:
+        response.media_type = "application/octet-stream"
+        response.headers[JSON_LENGTH] = str(len(response.body))
+        response.body += b"".join(raw_outputs)
+    return response
 
 
 def _to_json(tensor: Tensor) -> list[Any]:
@@ -314,19 +272,19 @@ def _to_json(tensor: Tensor) -> list[Any]:
     return [item.decode() for item in tensor.data]
 
 
-def _stats(name: str, version: str, one: Statistics) -> dict[str, Any]:
-    nothing = Duration(one.success.count)
+def _stats(name: str, version: str, statistics: Statistics) -> dict[str, Any]:
+    nothing = Duration(statistics.success.count)
     return {
         "name": name,
         "version": version,
-        "last_inference": one.last_ms,
-        "inference_count": one.inferences,
-        "execution_count": one.infer.count,
+        "last_inference": statistics.last_ms,
+        "inference_count": statistics.inferences,
+        "execution_count": statistics.infer.count,
         "inference_stats": {
             key: {"count": duration.count, "ns": duration.ns}
             for key, duration in (
-                ("success", one.success), ("fail", one.fail), ("queue", nothing),
-                ("compute_input", nothing), ("compute_infer", one.infer), ("compute_output", nothing),
+                ("success", statistics.success), ("fail", statistics.fail), ("queue", nothing),
+                ("compute_input", nothing), ("compute_infer", statistics.infer), ("compute_output", nothing),
             )
         },
         "batch_stats": [],

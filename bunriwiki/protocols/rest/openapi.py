@@ -1,4 +1,4 @@
-"""The OpenAPI document of the REST door, from the same models that it parses and answers with."""
+"""The OpenAPI document of the REST server, from the same models that it parses and answers with."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pydantic.json_schema import models_json_schema
 
 from bunriwiki.artifacts.inputs import THRESHOLDS
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.protocols.handlers.status import ModelStates
-from bunriwiki.protocols.rest.bodies import ADVICE, IMAGE_TYPES
+from bunriwiki.protocols.handlers.status import ServiceStatus
+from bunriwiki.protocols.rest.parsing import ADVICE, IMAGE_TYPES
 from bunriwiki.protocols.rest.schemas import HateSpeech, Problem, Recyclables, Sentiment, TextRequest
 
 REFERENCE = "#/components/schemas/{model}"
@@ -23,48 +23,48 @@ OPTIONS: dict[str, dict[str, Any]] = {
     ADVICE: {**SWITCH, "default": False},
 }
 PROBLEMS = {
-    400: "The body cannot be read: broken JSON, a broken multipart body, a damaged image.",
+    400: "The body cannot be read: broken JSON, a broken multipart body, or a damaged image.",
     408: "The body did not arrive in time.",
     413: "The body has over 10 MB (128 KB for text), the text over 10,000 characters, or the image over 50 megapixels.",
-    415: "The body is of a type that this call does not take.",
+    415: "This call does not take bodies of this type.",
     422: "A field or a query parameter is missing, empty, unknown, or of a wrong type.",
-    503: "Too many requests are waiting, or a model is being restarted. `Retry-After` says when to try again.",
+    503: "Too many requests are waiting, or a model is being restarted. Try again after `Retry-After` seconds.",
     504: "The deadline passed.",
 }
 HEADERS = {
     "X-Model-Name": "The model that answered.",
     "X-Model-Version": "The version that answered.",
-    "X-Request-Id": "The request's own id where it sent one, else a new one.",
+    "X-Request-Id": "The id that the request sent, or else a new id.",
 }
 
 
 RELOAD: dict[str, Any] = {
     "models": {"type": "array", "items": {"enum": list(MODELS)}, "minItems": 1},
-    "force": {"type": "boolean", "default": False, "description": "Take what the gates say for a warning."},
-    "wait": {"type": "boolean", "default": True, "description": "Answer when it is done, not at once."},
+    "force": {"type": "boolean", "default": False, "description": "Accept what the gates find as warnings."},
+    "wait": {"type": "boolean", "default": True, "description": "Answer after the sync, not at once."},
     "timeout": {"type": "number", "exclusiveMinimum": 0},
 }
-TO: dict[str, Any] = {"version": {"type": "string"}}
+VERSION: dict[str, Any] = {"version": {"type": "string"}}
 REJECTIONS = {
-    400: "The body is no JSON.",
+    400: "The body is not valid JSON.",
     401: "The token is wrong.",
-    403: "No token is set here.",
+    403: "No admin token is set.",
     404: "There is no such model or version.",
-    408: "The body took too long.",
-    409: "It cannot be done now; the sentence says why.",
+    408: "The body did not arrive in time.",
+    409: "The command cannot be carried out now; `detail` says why.",
     413: "The body is too large.",
-    422: "Not what the schema says.",
+    422: "The body does not match the schema.",
     429: "Too many wrong tokens.",
-    500: "Something went wrong, and was logged.",
+    500: "Something went wrong. It was logged.",
     503: "No sidecar runs.",
-    504: "It takes longer, and goes on.",
+    504: "The command takes longer, and goes on.",
 }
 
 
 @lru_cache(maxsize=1)
 def document() -> bytes:
-    """The document as JSON."""
-    models: list[type[BaseModel]] = [TextRequest, Recyclables, HateSpeech, Sentiment, ModelStates, Problem]
+    """The document, as JSON."""
+    models: list[type[BaseModel]] = [TextRequest, Recyclables, HateSpeech, Sentiment, ServiceStatus, Problem]
     _, schemas = models_json_schema([(model, "serialization") for model in models], ref_template=REFERENCE)
     text = {"application/json": {"schema": _reference(TextRequest)}}
     return json.dumps(
@@ -86,14 +86,16 @@ def document() -> bytes:
                 "/yolo/prediction": _call("yolo_prediction", "Recyclables in a photo", _image_body(), Recyclables, OPTIONS),
                 "/kcbert/prediction": _call("kcbert_prediction", "Hate speech in a Korean comment", text, HateSpeech),
                 "/predict": _call("predict", "Sentiment of a Korean sentence", text, Sentiment),
-                "/livez": _probe("Whether the process lives."),
-                "/readyz": _probe("Whether every model is loaded and warm.", not_ready=True),
+                "/livez": _probe("Liveness of the process."),
+                "/readyz": _probe("Readiness: every model is loaded and warm.", not_ready=True),
                 "/metrics": _probe("Prometheus metrics."),
                 "/v1/models": _state(),
-                "/reload_model": _command("Look at the registries now: what changed of each model, or why not.", RELOAD),
-                "/v1/models/{model}/rollback": _command("Go back to the version before, or to the one that is named.", TO),
-                "/v1/models/{model}/pin": _command("Hold a model at what serves, or at the version that is named.", TO),
-                "/v1/models/{model}/unpin": _command("Let a model follow its registry again.", {}),
+                "/reload_model": _command(
+                    "Sync with the registries now. Answers what changed of each model, or why nothing did.", RELOAD
+                ),
+                "/v1/models/{model}/rollback": _command("Go back to the previous version, or to the given version.", VERSION),
+                "/v1/models/{model}/pin": _command("Pin a model to the version that serves, or to the given version.", VERSION),
+                "/v1/models/{model}/unpin": _command("Have a model follow its registry again.", {}),
             },
         },
         ensure_ascii=False,
@@ -149,8 +151,8 @@ def _problem(text: str) -> dict[str, Any]:
 
 
 def _state() -> dict[str, Any]:
-    answered = {"description": "Every model.", "content": {"application/json": {"schema": _reference(ModelStates)}}}
-    summary = "What serves of each model, since when and from where, and how its workers are."
+    answered = {"description": "Every model.", "content": {"application/json": {"schema": _reference(ServiceStatus)}}}
+    summary = "The version of each model that serves, since when and from where, and the state of its workers."
     return {
         "get": {
             "operationId": "models",
@@ -162,7 +164,7 @@ def _state() -> dict[str, Any]:
 
 
 def _command(summary: str, properties: dict[str, Any]) -> dict[str, Any]:
-    """A call that the sidecar answers."""
+    """A command, which the sidecar carries out."""
     schema = {"type": "object", "additionalProperties": False, "properties": properties}
     model = {"name": "model", "in": "path", "required": True, "schema": {"enum": list(MODELS)}}
     done = {"description": "Done.", "content": {"application/json": {"schema": {"type": "object"}}}}
@@ -181,5 +183,5 @@ def _command(summary: str, properties: dict[str, Any]) -> dict[str, Any]:
 def _probe(summary: str, *, not_ready: bool = False) -> dict[str, Any]:
     responses: dict[str, Any] = {"200": {"description": "Yes.", "content": {"text/plain": {"schema": {"type": "string"}}}}}
     if not_ready:
-        responses["503"] = _problem("No; the sentence says why.")
+        responses["503"] = _problem("No; `detail` says why.")
     return {"get": {"tags": ["Infrastructure"], "summary": summary, "responses": responses}}

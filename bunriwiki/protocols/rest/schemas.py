@@ -1,12 +1,13 @@
-"""What goes over the wire: requests and answers of the REST door, as pydantic models."""
+"""The bodies of requests and responses of the REST server, as pydantic models."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from bunriwiki.artifacts.answers import Classification, Detection, Detections, ImageSize, Score
+from bunriwiki.artifacts.inputs import MAX_CHARACTERS
 from bunriwiki.disposal.advice import Advice, Guide
-from bunriwiki.protocols.handlers.dataplane import MAX_CHARACTERS
+from bunriwiki.web import problems
 
 
 class TextRequest(BaseModel):
@@ -20,29 +21,30 @@ class TextRequest(BaseModel):
 
 
 class Recyclables(BaseModel):
-    """The recyclables in a photo, the surest first."""
+    """The recyclables in a photo, by descending score."""
 
     detections: tuple[Detection, ...]
     image: ImageSize
     advice: dict[str, Advice | None] = Field(
         default_factory=dict,
-        description="There with `advice=true` only: for each class found, by its label, how to dispose of it. "
-        "Null for a class that has no advice.",
+        description="Only with `advice=true`: how to dispose of each class found, by label; null for a class without advice.",
     )
 
     @classmethod
     def of(cls, answer: Detections, guide: Guide | None) -> Recyclables:
-        advice = guide.on(one.label for one in answer.detections) if guide else {}
+        advice = guide.on(detection.label for detection in answer.detections) if guide else {}
         return cls(detections=answer.detections, image=answer.image, advice=advice)
 
 
 class HateSpeech(BaseModel):
     """The answer of `kcbert`."""
 
-    label: str = Field(description="The surest class.", examples=["none"])
+    label: str = Field(description="The class with the highest score.", examples=["none"])
     score: Score = Field(ge=0, le=1)
     details: dict[str, Score] = Field(description="Every class's score; they sum to 1.")
-    truncated: bool = Field(description="Whether the end of the text was not read: it is longer than what this version reads.")
+    truncated: bool = Field(
+        description="Whether the end of the text was not read, because it is longer than what this version reads."
+    )
 
     @classmethod
     def of(cls, answer: Classification) -> HateSpeech:
@@ -52,7 +54,7 @@ class HateSpeech(BaseModel):
 class Sentiment(BaseModel):
     """The answer of `sentiment`."""
 
-    sentiment: str = Field(description="The surest class.", examples=["긍정"])
+    sentiment: str = Field(description="The class with the highest score.", examples=["긍정"])
     score: Score = Field(ge=0, le=1)
     details: dict[str, Score] = Field(description="Every class's score; they sum to 1.")
 
@@ -61,12 +63,7 @@ class Sentiment(BaseModel):
         return cls(sentiment=answer.label, score=answer.score, details=answer.details)
 
 
-class Problem(BaseModel):
+class Problem(problems.Problem):
     """An error (RFC 9457)."""
 
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str = Field(description="A sentence that says what to do.")
-    instance: str = Field(description="The path that was asked for.")
     request_id: str

@@ -1,10 +1,10 @@
-"""Make a version folder of what was published, in a process of its own.
+"""Compiles a published artifact into a version folder: a program for the sandbox.
 
     python -m model_sync.importing.compilers.job MODEL FOLDER OUTPUT --version V --source URI --reference DIR
 
-Says on standard output, as JSON lines, what it is at: `{"phase": "load", "seconds": 1.2}` when a part is over, and at the end
-`{"done": true}` or `{"rejected": "why"}` (exit code 3; `bunriwiki/artifacts/programs.py`). OUTPUT, which must not be there
-before, is there after `done` only. It writes below OUTPUT's parent folder and asks no network.
+It reports its progress as `bunriwiki/artifacts/programs.py` says: `{"phase": "load", "seconds": 1.2}` after each phase, and
+`{"done": true}` at the end. OUTPUT must not exist before, and exists after `done` only. The program writes below the parent of
+OUTPUT only, and uses no network.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bunriwiki.artifacts.golden_inputs import golden_photos, golden_texts
 from bunriwiki.artifacts.manifest import MODELS, DamagedArtifactError
 from bunriwiki.artifacts.programs import ENVIRONMENT_ERROR, REJECTED, ProgressWriter
 from bunriwiki.artifacts.reference import REFERENCE, ReferencePhoto, ReferenceText
 from bunriwiki.artifacts.samples import read_samples
 from model_sync.errors import RejectedError
-from model_sync.importing.compilers.golden_inputs import golden_photos, golden_texts
 from model_sync.importing.compilers.phases import Phase
 from model_sync.importing.compilers.precompiled import import_precompiled
 from model_sync.importing.published import (
@@ -40,7 +40,7 @@ from model_sync.importing.published import (
     find_artifact,
 )
 
-ALONE = {  # nothing is fetched, installed or reported by the libraries
+OFFLINE = {  # the libraries must not download, install or report anything
     "HF_HUB_OFFLINE": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "TOKENIZERS_PARALLELISM": "false",
@@ -49,20 +49,20 @@ ALONE = {  # nothing is fetched, installed or reported by the libraries
     "YOLO_AUTOINSTALL": "false",
     "YOLO_OFFLINE": "true",
 }
-SCRATCH = ("HF_HOME", "MPLCONFIGDIR", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "YOLO_CONFIG_DIR")  # where libraries put their files
+SCRATCH = ("HF_HOME", "MPLCONFIGDIR", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "YOLO_CONFIG_DIR")  # where libraries write files
 
 
-# The compilers are imported when one is needed: each brings large libraries, and what is compiled already needs none.
+# A compiler is imported only when it is needed: each imports large libraries, and a precompiled version needs none.
 # ruff: noqa: PLC0415
 def make_version(model: str, folder: Path, output: Path, *, version: str, source: str, reference: Path, phase: Phase) -> None:
-    """Turn what was published for `model` in `folder` into the version folder `output`.
+    """Compile the artifact for `model` in `folder` into the version folder `output`.
 
-    Golden samples are made of inputs of the reference set in the folder `reference`, where the artifact brings none. Raises
-    RejectedError, DamagedArtifactError, and anything else: it is other people's code and files.
+    Golden samples are recorded on inputs of the reference set in the folder `reference`, unless the artifact contains golden
+    samples. Raises RejectedError, DamagedArtifactError, and any other exception: the artifact may run third-party code.
     """
     match find_artifact(model, folder):
         case Compiled(compiled):
-            with phase("take over"):
+            with phase("import precompiled"):
                 import_precompiled(compiled, output, model=model, version=version, source=source)
         case DetectorWeights(file, architecture):
             with phase("import"):
@@ -102,16 +102,18 @@ def make_version(model: str, folder: Path, output: Path, *, version: str, source
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m model_sync.importing.compilers.job", description="Make a version folder.")
+    parser = argparse.ArgumentParser(
+        prog="python -m model_sync.importing.compilers.job", description="Compile a published artifact."
+    )
     parser.add_argument("model", choices=MODELS)
-    parser.add_argument("folder", type=Path, help="what was published")
-    parser.add_argument("output", type=Path, help="the version folder to make")
+    parser.add_argument("folder", type=Path, help="the published artifact")
+    parser.add_argument("output", type=Path, help="the version folder to create")
     parser.add_argument("--version", required=True)
     parser.add_argument("--source", required=True, help="where it was published")
     parser.add_argument("--reference", type=Path, required=True, help="a folder with a reference set")
     given = parser.parse_args()
     if given.output.exists():
-        parser.error(f"{given.output} is there already")
+        parser.error(f"{given.output} exists already")
     progress = ProgressWriter()
     try:
         read_samples(given.reference / REFERENCE, ReferencePhoto if given.model == "yolo" else ReferenceText)
@@ -119,9 +121,9 @@ def main() -> int:
         progress.write(environment_error=str(error))
         return ENVIRONMENT_ERROR
     with tempfile.TemporaryDirectory(prefix=".import-", dir=given.output.parent) as scratch:
-        os.environ |= ALONE | dict.fromkeys(SCRATCH, scratch)
-        tempfile.tempdir = None  # it was asked for already
-        sys.dont_write_bytecode = True  # in a pyfunc's folder it would be a file of the version
+        os.environ |= OFFLINE | dict.fromkeys(SCRATCH, scratch)
+        tempfile.tempdir = None  # cached by now: reread TMPDIR
+        sys.dont_write_bytecode = True  # bytecode in a pyfunc's folder would become a file of the version
         try:
             make_version(
                 given.model,
@@ -130,9 +132,9 @@ def main() -> int:
                 version=given.version,
                 source=given.source,
                 reference=given.reference,
-                phase=_telling(progress),
+                phase=_reporting(progress),
             )
-        except (Exception, SystemExit) as error:  # other people's code may raise anything
+        except (Exception, SystemExit) as error:  # third-party code may raise anything
             traceback.print_exc()
             shutil.rmtree(given.output, ignore_errors=True)
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -149,12 +151,12 @@ def _reason(error: BaseException) -> str:
     return str(error) if ours else f"{type(error).__name__}: {error}"
 
 
-def _telling(progress: ProgressWriter) -> Phase:
+def _reporting(progress: ProgressWriter) -> Phase:
     @contextmanager
     def phase(name: str) -> Iterator[None]:
-        began = time.monotonic()
+        started = time.monotonic()
         yield
-        progress.write(phase=name, seconds=round(time.monotonic() - began, 3))
+        progress.write(phase=name, seconds=round(time.monotonic() - started, 3))
 
     return phase
 

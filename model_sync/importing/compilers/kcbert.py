@@ -1,4 +1,4 @@
-"""Compile a Hugging Face BERT classifier into a version that the data plane serves."""
+"""Compiles a Hugging Face BERT classifier into a version that the data plane can serve."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from model_sync.errors import RejectedError
-from model_sync.importing.compilers import torchvision_ops  # noqa: F401  (first: transformers needs what it declares)
+from model_sync.importing.compilers import torchvision_ops  # noqa: F401  (before transformers, which needs the operators that it declares)
 
 # isort: split
 
@@ -21,7 +21,7 @@ from bunriwiki.artifacts.manifest import Label, Manifest, TokensInput, describe_
 from bunriwiki.artifacts.reference import copy_reference
 from bunriwiki.artifacts.text import Tensors, TextEncoder
 from model_sync.importing.compilers.ngrams import Ensemble, read_ngrams
-from model_sync.importing.compilers.onnx_files import forget_origin, store_in_half
+from model_sync.importing.compilers.onnx_files import remove_debug_info, store_in_half
 from model_sync.importing.compilers.phases import Phase, unreported
 from model_sync.importing.compilers.tokenizer_files import write_tokenizer
 
@@ -29,7 +29,7 @@ KOREAN = {"none": "혐오 아님", "offensive": "공격적", "hate": "혐오"}
 
 
 class Classifier(torch.nn.Module):
-    """`input_ids` and `attention_mask` [batch, tokens] in, `scores` [batch, classes] out: probabilities."""
+    """The classifier as a graph: `input_ids` and `attention_mask` [batch, tokens] in, probabilities [batch, classes] out."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -52,10 +52,10 @@ def compile_kcbert(
 ) -> Manifest:
     """Compile the Hugging Face folder (`config.json`, weights, `tokenizer.json` or `vocab.txt`) into the folder `output`.
 
-    `tokenizer` is the folder of the tokenizer, where that is another one. With `ngrams.safetensors` in it the version is an
-    ensemble (`model_sync.importing.compilers.ngrams`). The comments `golden` are stored with the original's scores; the
-    reference set in the folder `reference` is taken over. Raises DamagedArtifactError when tokenizer and embedding table do not
-    belong together, RejectedError when the weights are not those of such a classifier.
+    `tokenizer` is the folder of the tokenizer if that is another folder. If `folder` contains `ngrams.safetensors`, the version
+    is an ensemble (`model_sync.importing.compilers.ngrams`). The comments `golden` are stored with the original's scores; the
+    reference set in the folder `reference` is copied. Raises DamagedArtifactError if the tokenizer does not match the embedding
+    table, RejectedError if the weights are not those of such a classifier.
     """
     output.mkdir(parents=True)
     file = write_tokenizer(tokenizer or folder, output)
@@ -64,7 +64,7 @@ def compile_kcbert(
         config = network.config
         linear = read_ngrams(folder)
         spec = TokensInput(
-            max_tokens=longest(config),
+            max_tokens=max_tokens(config),
             vocabulary=network.get_input_embeddings().weight.shape[0],
             ngrams=linear[0] if linear else None,
         )
@@ -84,19 +84,19 @@ def compile_kcbert(
         return write_classifier(export_classifier(classifier, encoder), output, spec, names, version=version, source=source)
 
 
-def longest(config: PretrainedConfig) -> int:
-    """How many tokens a network takes at once."""
-    # RoBERTa and its kin count positions from behind the padding token's number.
+def max_tokens(config: PretrainedConfig) -> int:
+    """The maximum number of tokens of an input."""
+    # RoBERTa and its relatives count positions from the padding token's id on.
     offset = config.pad_token_id + 1 if "roberta" in config.model_type else 0
     return config.max_position_embeddings - offset
 
 
 def class_names(config: PretrainedConfig) -> list[str]:
-    """The names of the classes. Raises RejectedError when they do not exclude each other."""
+    """The names of the classes. Raises RejectedError if they are not mutually exclusive."""
     if config.problem_type == "multi_label_classification" or config.num_labels < 2:
         raise RejectedError(
-            f"its problem type is {config.problem_type} with {config.num_labels} label(s): a version has two classes or more, "
-            "one of which a text is"
+            f"its problem type is {config.problem_type} with {config.num_labels} label(s): at least two mutually exclusive "
+            "classes are required"
         )
     return [config.id2label[index] for index in range(config.num_labels)]
 
@@ -104,7 +104,7 @@ def class_names(config: PretrainedConfig) -> list[str]:
 def record_golden(
     score: Callable[[Tensors], Sequence[float]], encoder: TextEncoder, names: list[str], texts: Sequence[str], output: Path
 ) -> None:
-    """Store in `output` the texts `texts` with the original's scores: `score` gives those of a batch of one."""
+    """Store the texts in `output` as golden samples; `score` returns the original's scores for a batch of one text."""
     samples = []
     for text in texts:
         [(_, tensors)] = encoder.batches(encoder.encode([text]), at_most=1)
@@ -116,7 +116,7 @@ def record_golden(
 def write_classifier(
     model: onnx.ModelProto, output: Path, spec: TokensInput, names: list[str], *, version: str, source: str
 ) -> Manifest:
-    """Put the graph `model` and the manifest into `output`, beside what lies there already."""
+    """Write the graph `model` and the manifest to the folder `output`; the manifest lists every file in it."""
     onnx.save(model, output / "model.onnx")
     manifest = Manifest(
         model="kcbert",
@@ -134,7 +134,7 @@ def write_classifier(
 
 
 def export_classifier(classifier: torch.nn.Module, encoder: TextEncoder) -> onnx.ModelProto:
-    """`classifier` as a graph that takes any batch of what `encoder` gives; its weights are stored in half precision."""
+    """`classifier` as a graph for batches of any size from `encoder`; its weights are stored in half precision."""
     texts = ["분리배출은 이렇게", "잘 봤습니다"]
     [(_, tensors)] = encoder.batches(encoder.encode(texts), at_most=len(texts))
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
@@ -149,14 +149,14 @@ def export_classifier(classifier: torch.nn.Module, encoder: TextEncoder) -> onnx
             dynamo=True,
             verbose=False,
         )
-    return store_in_half(forget_origin(program.model_proto))
+    return store_in_half(remove_debug_info(program.model_proto))
 
 
 def _load(folder: Path) -> torch.nn.Module:
     network, report = AutoModelForSequenceClassification.from_pretrained(
         folder, attn_implementation="eager", local_files_only=True, trust_remote_code=False, output_loading_info=True
     )
-    if report["missing_keys"]:  # which transformers fills with random numbers
+    if report["missing_keys"]:  # transformers initializes them randomly
         missing = ", ".join(sorted(report["missing_keys"]))
-        raise RejectedError(f"its weights lack {missing}: it was not trained as a classifier")
+        raise RejectedError(f"its weights lack {missing}: the network was not trained as a classifier")
     return network.float().eval()

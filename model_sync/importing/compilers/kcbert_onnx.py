@@ -1,4 +1,4 @@
-"""Take a BERT classifier that was exported to ONNX: give its graph the inputs and the output that the data plane knows."""
+"""Imports a BERT classifier that was exported to ONNX: adapts its graph to the inputs and the output of the data plane."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model_sync.errors import RejectedError
-from model_sync.importing.compilers import torchvision_ops  # noqa: F401  (first: transformers needs what it declares)
+from model_sync.importing.compilers import torchvision_ops  # noqa: F401  (before transformers, which needs the operators that it declares)
 
 # isort: split
 
@@ -18,14 +18,14 @@ from transformers import AutoConfig
 
 from bunriwiki.artifacts.manifest import Manifest, TokensInput
 from bunriwiki.artifacts.text import Tensors, TextEncoder
-from model_sync.importing.compilers.kcbert import class_names, longest, record_golden, write_classifier
-from model_sync.importing.compilers.onnx_files import forget_origin, read_graph, shape_of, store_in_half
+from model_sync.importing.compilers.kcbert import class_names, max_tokens, record_golden, write_classifier
+from model_sync.importing.compilers.onnx_files import read_graph, remove_debug_info, shape_of, store_in_half
 from model_sync.importing.compilers.phases import Phase, unreported
 from model_sync.importing.compilers.tokenizer_files import write_tokenizer
 
-TAKEN = ("input_ids", "attention_mask")
+INPUTS = ("input_ids", "attention_mask")
 SEGMENTS = "token_type_ids"
-WHOLE = 1e-3  # by how much the sum of a text's scores may miss 1
+SUM_TOLERANCE = 1e-3  # by which the sum of a text's scores may differ from 1
 
 
 def compile_kcbert_onnx(
@@ -39,64 +39,60 @@ def compile_kcbert_onnx(
     golden: Sequence[str],
     phase: Phase = unreported,
 ) -> Manifest:
-    """Make a version in the folder `output` of the ONNX export `file`, its `config.json` and the tokenizer in a folder.
+    """Make a version in the folder `output` from the ONNX export `file`, its `config.json`, and the folder of its tokenizer.
 
     The comments `golden` are stored with the export's scores. Raises DamagedArtifactError and RejectedError.
     """
     output.mkdir(parents=True)
     tokens = write_tokenizer(tokenizer, output)
     with phase("load"):
-        said = AutoConfig.from_pretrained(config, local_files_only=True, trust_remote_code=False)
-        names = class_names(said)
+        settings = AutoConfig.from_pretrained(config, local_files_only=True, trust_remote_code=False)
+        names = class_names(settings)
         model = read_graph(file)
         _check(file.name, model)
-        spec = TokensInput(max_tokens=longest(said), vocabulary=_rows(model) or said.vocab_size)
+        spec = TokensInput(max_tokens=max_tokens(settings), vocabulary=_rows(model) or settings.vocab_size)
         encoder = TextEncoder(tokens, spec)
-        served = forget_origin(_adapted(model))
+        adapted = remove_debug_info(_adapt(model))
         options = ort.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        session = ort.InferenceSession(served.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(adapted.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def score(tensors: Tensors) -> Sequence[float]:
         scores: list[float] = session.run(["scores"], dict(tensors))[0][0].tolist()
-        if len(scores) != len(names) or abs(sum(scores) - 1) > WHOLE:
-            raise RejectedError(f"{file.name} gives {scores} for the classes {', '.join(names)}: a share of 1 each is meant")
+        if len(scores) != len(names) or abs(sum(scores) - 1) > SUM_TOLERANCE:
+            raise RejectedError(f"{file.name} gives {scores} for the classes {', '.join(names)}: probabilities are required")
         return scores
 
     with phase("record"):
         record_golden(score, encoder, names, golden, output)
     with phase("compile"):
-        return write_classifier(store_in_half(served), output, spec, names, version=version, source=source)
+        return write_classifier(store_in_half(adapted), output, spec, names, version=version, source=source)
 
 
 def _check(name: str, model: onnx.ModelProto) -> None:
-    inputs = {one.name: one for one in model.graph.input}
-    if not set(TAKEN) <= inputs.keys() <= {*TAKEN, SEGMENTS}:
-        raise RejectedError(
-            f"{name} takes {', '.join(inputs)}: {' and '.join(TAKEN)} are meant, and {SEGMENTS} where it has them"
-        )
-    if any(one.type.tensor_type.elem_type != TensorProto.INT64 for one in inputs.values()):
-        raise RejectedError(f"{name} has inputs that are no int64")
-    if any(size is not None for one in inputs.values() for size in shape_of(one)):
-        raise RejectedError(
-            f"{name} takes texts of one length or number only: export it with dynamic axes for batch and tokens"
-        )
+    inputs = {value.name: value for value in model.graph.input}
+    if not set(INPUTS) <= inputs.keys() <= {*INPUTS, SEGMENTS}:
+        raise RejectedError(f"{name} takes {', '.join(inputs)}: {' and '.join(INPUTS)} are required, and {SEGMENTS} is allowed")
+    if any(value.type.tensor_type.elem_type != TensorProto.INT64 for value in inputs.values()):
+        raise RejectedError(f"{name} has inputs that are not int64")
+    if any(size is not None for value in inputs.values() for size in shape_of(value)):
+        raise RejectedError(f"{name} has a fixed batch size or text length: export it with dynamic axes for batch and tokens")
     output = model.graph.output[0]
     if output.name not in {"logits", "scores"} or output.type.tensor_type.elem_type != TensorProto.FLOAT:
-        raise RejectedError(f"{name} gives {output.name} first: float32 logits or scores are meant")
+        raise RejectedError(f"{name} gives {output.name} first: float32 logits or scores are required")
 
 
 def _rows(model: onnx.ModelProto) -> int | None:
-    """How many rows the embedding table has; None where it cannot be told."""
+    """The number of rows of the embedding table; None if the table cannot be identified."""
     tables = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if len(tensor.dims) == 2}
     looked_up = (node.input[0] for node in model.graph.node if node.op_type == "Gather" and node.input[1] == "input_ids")
     return next((tables[name] for name in looked_up if name in tables), None)
 
 
-def _adapted(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model`, changed in place: takes input ids and mask, gives `scores`."""
+def _adapt(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Change `model` in place so that it takes INPUTS only and gives `scores`."""
     graph = model.graph
-    given = [one for one in graph.input if one.name in TAKEN]
+    given = [value for value in graph.input if value.name in INPUTS]
     if len(given) < len(graph.input):
         zero = helper.make_tensor("zero", TensorProto.INT64, [1], [0])
         graph.node.insert(0, helper.make_node("Shape", ["input_ids"], [f"{SEGMENTS}/shape"]))

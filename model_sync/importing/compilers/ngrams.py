@@ -1,8 +1,8 @@
-"""A linear member beside a BERT: logistic regression on hashed character n-grams, and the vote of the two.
+"""An ensemble of a BERT and a linear member: logistic regression on hashed character n-grams.
 
-It lies beside the network as `ngrams.safetensors`: `idf` [buckets], `coef` [buckets, classes], `bias` [classes],
-`bert_temperature`, `ngrams_temperature`, `shares` [2] (the network's first) and `temperature`. How a text is counted
-stands in the metadata, under `input`.
+The linear member is the file `ngrams.safetensors` in the network's folder: `idf` [buckets], `coef` [buckets, classes], `bias`
+[classes], `bert_temperature`, `ngrams_temperature`, `shares` [2] (the network's first) and `temperature`. The metadata entry
+`input` describes how n-grams are counted.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ NGRAMS = "ngrams.safetensors"
 
 
 def write_ngrams(folder: Path, spec: NgramsInput, arrays: Mapping[str, Tensor]) -> None:
-    """Put the linear member into the Hugging Face folder `folder`."""
+    """Write the linear member to the Hugging Face folder `folder`."""
     save_file(dict(arrays), folder / NGRAMS, metadata={"input": spec.model_dump_json()})
 
 
 def read_ngrams(folder: Path) -> tuple[NgramsInput, dict[str, Tensor]] | None:
-    """The linear member in `folder`; None where there is none."""
+    """The linear member in `folder`; None if there is none."""
     if not (folder / NGRAMS).is_file():
         return None
     with safe_open(folder / NGRAMS, framework="pt") as stored:
@@ -37,9 +37,9 @@ def read_ngrams(folder: Path) -> tuple[NgramsInput, dict[str, Tensor]] | None:
 class Ensemble(torch.nn.Module):
     """The soft vote of a BERT and the linear member, as one graph.
 
-    Takes `input_ids` and `attention_mask` [batch, tokens], `ngram_buckets` and `ngram_counts` [batch, most]; gives `scores`
-    [batch, classes]. Each member's logits are divided by its temperature, the probabilities averaged by shares, and the average
-    sharpened by the last temperature. The linear member sees sublinear TF-IDF of length one.
+    Takes `input_ids` and `attention_mask` [batch, tokens], `ngram_buckets` and `ngram_counts` [batch, n-grams]; gives `scores`
+    [batch, classes]. The logits of each member are divided by its temperature; the probabilities are averaged with the weights
+    `shares`, and the average is scaled with `temperature`. The input of the linear member is sublinear TF-IDF of length 1.
     """
 
     def __init__(self, network: torch.nn.Module, arrays: Mapping[str, Tensor]) -> None:
@@ -50,9 +50,9 @@ class Ensemble(torch.nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, ngram_buckets: Tensor, ngram_counts: Tensor) -> Tensor:
         logits = self.network(input_ids=input_ids, attention_mask=attention_mask).logits
-        read = (logits / self.bert_temperature).softmax(dim=1)
-        spelt = (self._linear(ngram_buckets, ngram_counts) / self.ngrams_temperature).softmax(dim=1)
-        average = self.shares[0] * read + self.shares[1] * spelt
+        bert = (logits / self.bert_temperature).softmax(dim=1)
+        ngrams = (self._linear(ngram_buckets, ngram_counts) / self.ngrams_temperature).softmax(dim=1)
+        average = self.shares[0] * bert + self.shares[1] * ngrams
         return ((average + 1e-9).log() / self.temperature).softmax(dim=1)
 
     def _linear(self, buckets: Tensor, counts: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""ONNX files: read other people's, and give ours the last touch: half-precision weights, and nothing of whoever made them."""
+"""ONNX files: reads third-party graphs; removes debug information from ours, and stores their weights in half precision."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from onnx import TensorProto, helper, numpy_helper
 
 from model_sync.errors import RejectedError
 
-MIN_ELEMENTS = 1024  # smaller tensors are not worth a node
+MIN_ELEMENTS = 1024  # for a smaller tensor the additional node costs more than it saves
 
 
 def read_graph(file: Path) -> onnx.ModelProto:
-    """The model in `file`, with weights that lie in files beside it. Raises RejectedError."""
+    """The model in `file`, with weights that are stored in separate files. Raises RejectedError."""
     try:
         model = onnx.load(file)
         onnx.checker.check_model(model)
-    except Exception as error:  # onnx and protobuf have many kinds, with no common base
-        raise RejectedError(f"{file.name} is no ONNX model (is it whole?): {error}") from error
+    except Exception as error:  # onnx and protobuf raise many types without a common base
+        raise RejectedError(f"{file.name} is not an ONNX model (is the file complete?): {error}") from error
     return model
 
 
 def shape_of(value: onnx.ValueInfoProto) -> list[int | None]:
-    """The sizes of a tensor's dimensions; None where they are free."""
-    return [one.dim_value if one.HasField("dim_value") else None for one in value.type.tensor_type.shape.dim]
+    """The sizes of a tensor's dimensions; None for dynamic ones."""
+    return [size.dim_value if size.HasField("dim_value") else None for size in value.type.tensor_type.shape.dim]
 
 
-def forget_origin(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Take out, in place, what the exporter notes for debugging: stack traces with the paths of this machine."""
+def remove_debug_info(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove in place what the exporter stores for debugging: stack traces with the paths of the exporting machine."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
         del part.metadata_props[:]
@@ -42,10 +42,10 @@ def forget_origin(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def store_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Halve the file of `model`, in place: large float32 initializers become float16 behind a Cast.
+    """Halve the size of `model` in place: large float32 initializers become float16 initializers with a Cast node each.
 
-    ONNX Runtime folds the Casts away when it loads the model, so a forward pass costs what it did before. Rounding a
-    weight to half precision moves it by at most 0.05 %; a weight that half precision cannot hold is left as it is.
+    ONNX Runtime folds the Cast nodes when it loads the model, so a forward pass takes as long as before. Rounding to half
+    precision changes a weight by at most 0.05 %; a tensor with a weight beyond the range of half precision is not changed.
     """
     graph = model.graph
     casts = []

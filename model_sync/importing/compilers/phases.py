@@ -1,4 +1,4 @@
-"""What a compiler tells of its progress."""
+"""How a compiler reports its progress."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 Phase = Callable[[str], AbstractContextManager[None]]
-"""`with phase("record"):` around a part of the work: `load` (libraries and weights), `record` (golden samples), `compile`, or
-`take over`."""
+"""`with phase("record"):` around a part of the work: `import` (libraries), `load` (weights), `record` (golden samples),
+`compile`, or `import precompiled`."""
 
 
 def unreported(_: str) -> AbstractContextManager[None]:
-    """For callers that do not ask."""
+    """Reports nothing."""
     return nullcontext()

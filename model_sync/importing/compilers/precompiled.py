@@ -1,4 +1,4 @@
-"""Take over a folder that is a version of the data plane already: verified, under the name that the registry gives it."""
+"""Imports a precompiled version: verifies the folder, and gives it the name and the source of the registry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model_sync.errors import RejectedError
 
 
 def import_precompiled(folder: Path, output: Path, *, model: str, version: str, source: str) -> Manifest:
-    """Put the version in `folder` into the folder `output`, as `version` from `source`. Its files are linked where possible.
+    """Copy the version in `folder` to the folder `output`, as `version` from `source`. Files are hard-linked where possible.
 
     Raises DamagedArtifactError and RejectedError.
     """
@@ -20,10 +20,10 @@ def import_precompiled(folder: Path, output: Path, *, model: str, version: str, 
     if manifest.model != model:
         raise RejectedError(f"it is a version of {manifest.model}, not of {model}")
     if manifest.engine == "pyfunc" and model != "sentiment":
-        raise RejectedError(f"its engine is pyfunc, which runs code: for {model} it has to be onnx")
+        raise RejectedError(f"its engine is pyfunc, which runs code: {model} requires onnx")
     manifest.verify(folder)
     if GOLDEN not in {file.path for file in manifest.files}:
-        raise RejectedError(f"it has no golden samples: {GOLDEN} says what the original model answered")
+        raise RejectedError(f"it has no golden samples: add {GOLDEN} with the original model's answers")
     read = read_golden_photos if isinstance(manifest.input, ImageInput) else read_golden_texts
     if not read(folder):
         raise RejectedError(f"it has no golden samples: {GOLDEN} is empty")
@@ -39,5 +39,5 @@ def import_precompiled(folder: Path, output: Path, *, model: str, version: str, 
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)
-    except OSError:  # another disk, or not allowed here
+    except OSError:  # on another file system, or not permitted
         shutil.copyfile(source, target)

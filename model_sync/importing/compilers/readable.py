@@ -1,4 +1,4 @@
-"""Whether an artifact can be read at all, before anybody waits for it. Nothing in it is loaded, compiled or run."""
+"""Checks whether an artifact can be read, before it is published. Nothing in it is loaded, compiled or run."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from model_sync.importing.published import (
     Pyfunc,
 )
 
-OLD_PICKLE = b"\x80\x02"  # how torch saved before 1.6
+OLD_PICKLE = b"\x80\x02"  # the beginning of a file that torch before 1.6 saved
 MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
 def require_readable(model: str, artifact: Artifact) -> None:
-    """Look at the form of the artifact's files: a download that was cut short, say, is found here.
+    """Check the format of the artifact's files, which detects truncated files, for example.
 
     Raises RejectedError, DamagedArtifactError and OSError.
     """
@@ -57,9 +57,9 @@ def _weights(file: Path) -> None:
         _safetensors(file)
         return
     with file.open("rb") as stream:
-        begins = stream.read(len(OLD_PICKLE))
-    if begins != OLD_PICKLE and not zipfile.is_zipfile(file):
-        raise RejectedError(f"{file.name} is no checkpoint (is it whole?)")
+        start = stream.read(len(OLD_PICKLE))
+    if start != OLD_PICKLE and not zipfile.is_zipfile(file):
+        raise RejectedError(f"{file.name} is not a checkpoint (is the file complete?)")
 
 
 def _safetensors(file: Path) -> None:
@@ -69,37 +69,37 @@ def _safetensors(file: Path) -> None:
         text = stream.read(length) if length <= min(size, MAX_HEADER) else b""
     try:
         header: Any = json.loads(text)
-        ends = max((one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"), default=0)
+        ends = max((tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise RejectedError(f"{file.name} has no safetensors in it (is it whole?)") from error
+        raise RejectedError(f"{file.name} is not a safetensors file (is it complete?)") from error
     if size != 8 + length + ends:
-        raise RejectedError(f"{file.name} has {size} bytes, its header says {8 + length + ends} (is it whole?)")
+        raise RejectedError(f"{file.name} has {size} bytes, its header says {8 + length + ends} (is the file complete?)")
 
 
 def _classifier(folder: Path) -> None:
-    whole, index, old = (folder / name for name in ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"))
-    if whole.is_file():
-        _safetensors(whole)
+    single, index, old = (folder / name for name in ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"))
+    if single.is_file():
+        _safetensors(single)
     elif index.is_file():
         shards = _json(index).get("weight_map", {})
         for name in sorted(set(shards.values())):
             if not (folder / name).is_file():
-                raise RejectedError(f"{index.name} names {name}, which is not there")
+                raise RejectedError(f"{index.name} names {name}, which does not exist")
             _safetensors(folder / name)
     else:
         _weights(old)
 
 
 def _graph(file: Path) -> None:
-    import onnx  # noqa: PLC0415  (large, and wanted here only)
+    import onnx  # noqa: PLC0415  (large, and needed here only)
     from google.protobuf.message import DecodeError  # noqa: PLC0415
 
     try:
         graph = onnx.load(file, load_external_data=False).graph
     except DecodeError as error:
-        raise RejectedError(f"{file.name} is no ONNX (is it whole?)") from error
+        raise RejectedError(f"{file.name} is not an ONNX model (is the file complete?)") from error
     if not graph.node:
-        raise RejectedError(f"{file.name} has no graph in it (is it whole?)")
+        raise RejectedError(f"{file.name} contains no graph (is the file complete?)")
 
 
 def _tokenizer(folder: Path) -> None:
@@ -111,9 +111,9 @@ def _json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_bytes())
     except ValueError as error:
-        raise RejectedError(f"{file.name} is no JSON (is it whole?): {error}") from error
+        raise RejectedError(f"{file.name} is not valid JSON (is the file complete?): {error}") from error
     if not isinstance(content, dict):
-        raise RejectedError(f"{file.name} has something else than an object in it")
+        raise RejectedError(f"{file.name} must contain a JSON object")
     return content
 
 
@@ -121,6 +121,6 @@ def _mlmodel(file: Path) -> None:
     try:
         content = yaml.safe_load(file.read_bytes())
     except (yaml.YAMLError, ValueError) as error:
-        raise RejectedError(f"{file.name} is no YAML (is it whole?): {error}") from error
+        raise RejectedError(f"{file.name} is not valid YAML (is the file complete?): {error}") from error
     if not isinstance(content, dict) or "python_function" not in (content.get("flavors") or {}):
         raise RejectedError(f"{file.name} has no python_function flavor: log the model as a pyfunc")

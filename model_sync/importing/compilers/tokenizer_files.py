@@ -1,11 +1,11 @@
-"""The `tokenizer.json` of a version, from what lies in a Hugging Face folder."""
+"""Writes the `tokenizer.json` of a version, from the tokenizer in a Hugging Face folder."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-from model_sync.importing.compilers import torchvision_ops  # noqa: F401  (first: transformers needs what it declares)
+from model_sync.importing.compilers import torchvision_ops  # noqa: F401  (before transformers, which needs the operators that it declares)
 
 # isort: split
 
@@ -17,15 +17,13 @@ TOKENIZER = "tokenizer.json"
 
 
 def write_tokenizer(folder: Path, output: Path) -> Path:
-    """Put the tokenizer of `folder` into `output`: its `tokenizer.json`, or one made from `vocab.txt` as transformers does.
+    """Write the tokenizer of `folder` to `output`: its `tokenizer.json`, or one converted from its `vocab.txt`.
 
-    Raises DamagedArtifactError when there is neither: transformers would make do with an empty vocabulary.
+    Raises DamagedArtifactError if there is neither: transformers would use an empty vocabulary without an error.
     """
     if (folder / TOKENIZER).is_file():
         return shutil.copyfile(folder / TOKENIZER, output / TOKENIZER)
     if not (folder / "vocab.txt").is_file():
-        raise DamagedArtifactError(
-            f"{folder.name} has no {TOKENIZER} and no vocab.txt: without it every text would look the same"
-        )
+        raise DamagedArtifactError(f"{folder.name} has no tokenizer: publish its {TOKENIZER} or vocab.txt with it")
     BertTokenizerFast.from_pretrained(folder, local_files_only=True).backend_tokenizer.save(str(output / TOKENIZER))
     return output / TOKENIZER

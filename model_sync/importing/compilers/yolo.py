@@ -1,4 +1,4 @@
-"""Compile an ultralytics detector into a version that the data plane serves."""
+"""Compiles an ultralytics detector into a version that the data plane can serve."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_sync.importing.compilers import torchvision_ops  # noqa: F401  (first: ultralytics needs what it declares)
+from model_sync.importing.compilers import torchvision_ops  # noqa: F401  (before ultralytics, which needs the operators that it declares)
 
 # isort: split
 
@@ -25,7 +25,7 @@ from bunriwiki.artifacts.manifest import ImageInput, Label, Manifest, describe_f
 from bunriwiki.artifacts.reference import copy_reference
 from bunriwiki.artifacts.suppression import nms
 from model_sync.importing.compilers.checkpoints import load_detector
-from model_sync.importing.compilers.onnx_files import forget_origin, store_in_half
+from model_sync.importing.compilers.onnx_files import remove_debug_info, store_in_half
 from model_sync.importing.compilers.phases import Phase, unreported
 
 KOREAN = {
@@ -42,12 +42,12 @@ GOLDEN_IOU = 0.5
 
 
 class Detector(torch.nn.Module):
-    """The network with non-maximum suppression behind it, as one graph.
+    """The network followed by non-maximum suppression, as one graph.
 
     Takes `images` [batch, 3, size, size], `iou` [1] and `confidence` [1]; gives `boxes` [kept, 4] (x1, y1, x2, y2 in the
-    square), `scores` [kept], `classes` [kept] and `images_index` [kept], which says whose photo a box is. As in
-    ultralytics, each anchor counts for its best class only. Classes suppress each other (`agnostic_nms` there): who asks
-    how to sort one bottle is not helped by two boxes around it that say glass and plastic.
+    square), `scores` [kept], `classes` [kept] and `images_index` [kept], the index of a box's photo in the batch. As in
+    ultralytics, each anchor counts for its best class only. Suppression is across classes (`agnostic_nms` there): two boxes
+    around the same bottle, glass and plastic, would not help a user to sort it.
     """
 
     def __init__(self, network: torch.nn.Module) -> None:
@@ -78,16 +78,16 @@ def compile_yolo(
 ) -> Manifest:
     """Compile `weights`, a checkpoint of ultralytics or a state dict with its YAML `architecture`, into the folder `output`.
 
-    `size` is the side of the square in pixels; None is what the detector was trained with. The photos `golden` are stored with
-    what the original finds in them; the reference set in the folder `reference` is taken over. Half-precision weights in the
-    file, single precision in the computation. Raises RejectedError.
+    `size` is the side of the square in pixels; None is the size that the detector was trained with. The photos `golden` are
+    stored with the original's detections; the reference set in the folder `reference` is copied. Weights are stored in half
+    precision and used in single precision. Raises RejectedError.
     """
     with phase("load"):
         detector = load_detector(weights, architecture)
     network, names, size = detector.network, detector.names, size or detector.size
     output.mkdir(parents=True)
     with phase("record"):
-        network.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
+        network.to(memory_format=torch.channels_last)  # 20 % faster on a CPU
         record_golden(lambda squares: network(squares)[0], names, size, golden, output)
         network.to(memory_format=torch.contiguous_format)
 
@@ -95,11 +95,14 @@ def compile_yolo(
         copy_reference(reference, output)
     with phase("compile"):
         program = _export(network.fuse(verbose=False), size)
-        return write_detector(forget_origin(program.model_proto), output, names, size, version=version, source=source)
+        return write_detector(remove_debug_info(program.model_proto), output, names, size, version=version, source=source)
 
 
 def write_detector(model: onnx.ModelProto, output: Path, names: list[str], size: int, *, version: str, source: str) -> Manifest:
-    """Put the graph `model`, in which suppression is, and the manifest into `output`, beside what lies there already."""
+    """Write the graph `model`, which includes suppression, and the manifest to the folder `output`.
+
+    The manifest lists every file in the folder.
+    """
     onnx.save(store_in_half(model), output / "model.onnx")
     manifest = Manifest(
         model="yolo",
@@ -118,11 +121,11 @@ def write_detector(model: onnx.ModelProto, output: Path, names: list[str], size:
 
 def _export(network: torch.nn.Module, size: int) -> Any:
     for module in network.modules():
-        if hasattr(module, "export") and hasattr(module, "dynamic"):  # ultralytics' heads: give raw predictions
+        if hasattr(module, "export") and hasattr(module, "dynamic"):  # ultralytics' heads: output raw predictions
             module.export, module.format, module.dynamic = True, "onnx", True
 
-    def suppress(boxes: Any, scores: Any, at_most: int, iou: Any, confidence: Any) -> Any:
-        return op.NonMaxSuppression(boxes, scores, op.Constant(value_ints=[at_most]), iou, confidence)
+    def suppress(boxes: Any, scores: Any, max_boxes: int, iou: Any, confidence: Any) -> Any:
+        return op.NonMaxSuppression(boxes, scores, op.Constant(value_ints=[max_boxes]), iou, confidence)
 
     example = (torch.rand(2, 3, size, size), torch.tensor([GOLDEN_IOU]), torch.tensor([GOLDEN_CONFIDENCE]))
     with torch.no_grad():
@@ -142,10 +145,10 @@ def _export(network: torch.nn.Module, size: int) -> Any:
 def record_golden(
     network: Callable[[Tensor], Tensor], names: list[str], size: int, photos: Sequence[Path], output: Path
 ) -> None:
-    """Store in `output` the photos `photos`, and what the untouched `network` and ultralytics' own suppression say about them.
+    """Store the photos in `output` as golden samples, with the detections of the original network and ultralytics' suppression.
 
-    `network` takes squares [1, 3, size, size] and gives [1, 4 + classes, anchors]. One photo at a time: on one core a batch
-    takes longer than its photos one by one.
+    `network` takes squares [1, 3, size, size] and gives [1, 4 + classes, anchors]. It gets one photo at a time: on one core a
+    batch takes longer than its photos one by one.
     """
     (output / "golden").mkdir()
     samples = []

@@ -11,7 +11,7 @@ from bunriwiki.artifacts.manifest import Label
 LABELS = [Label(name=name, ko=name) for name in ("none", "offensive", "hate")]
 
 
-def test_names_the_winner_and_every_class() -> None:
+def test_the_answer_has_the_best_class_and_every_score() -> None:
     answer = classification(np.array([0.2, 0.7, 0.1], dtype=np.float32), LABELS)
     assert (answer.label, answer.score) == ("offensive", 0.7)
     assert answer.details == {"none": 0.2, "offensive": 0.7, "hate": 0.1}

@@ -25,9 +25,9 @@ def test_reads_what_was_written(tmp_path: Path) -> None:
     assert read_golden_photos(tmp_path) == [PHOTO]
 
 
-def test_samples_of_another_kind_are_rejected(tmp_path: Path) -> None:
+def test_samples_of_another_type_are_rejected(tmp_path: Path) -> None:
     write_golden(tmp_path, [TEXT])
-    with pytest.raises(DamagedArtifactError, match="no samples"):
+    with pytest.raises(DamagedArtifactError, match="no valid samples"):
         read_golden_photos(tmp_path)
 
 
@@ -48,7 +48,7 @@ def test_texts_agree_within_the_tolerance() -> None:
         replace(BOX, box=(10.0, 10.0, 110.0, 118.0)),
     ],
 )
-def test_a_detection_that_changed_is_noticed(changed: Detection) -> None:
+def test_a_changed_detection_differs(changed: Detection) -> None:
     assert PHOTO.differs(answer(changed)) is not None
 
 
@@ -59,12 +59,12 @@ def test_detections_agree_within_the_tolerance() -> None:
     assert PHOTO.differs(answer(BOX, unsure)) is None
 
 
-def test_a_detection_too_many_or_too_few_is_noticed() -> None:
+def test_an_additional_or_missing_detection_differs() -> None:
     more = replace(BOX, box=(150.0, 150.0, 190.0, 190.0))
     assert "one side only" in str(PHOTO.differs(answer(BOX, more)))
     assert "one side only" in str(PHOTO.differs(answer()))
 
 
-def test_what_is_no_number_agrees_with_nothing() -> None:
+def test_nan_differs_from_every_score() -> None:
     answer = Classification(label="a", score=0.5, details={"a": float("nan"), "b": 0.5})
-    assert GoldenText(text="x", details={"a": 0.5, "b": 0.5}).differs(answer)
+    assert GoldenText(text="x", details={"a": 0.5, "b": 0.5}).differs(answer) == "a nan instead of 0.5000"

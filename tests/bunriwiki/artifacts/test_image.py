@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bunriwiki.artifacts.image import BadImageError, Frame, check, decode
-from tests.conftest import ROOT
+from bunriwiki.testing.paths import ROOT
 
 MakeImage = Callable[..., bytes]
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
-def test_a_wide_photo_lies_in_the_middle_of_a_grey_square(make_image: MakeImage, file_format: str) -> None:
+def test_a_wide_photo_is_centred_on_a_grey_square(make_image: MakeImage, file_format: str) -> None:
     tensor, frame = decode(make_image(file_format, (64, 32), colour=(255, 0, 0)), 32)
     assert tensor.shape == (3, 32, 32)
     assert tensor.dtype == np.float32
@@ -31,7 +31,7 @@ def test_a_wide_photo_lies_in_the_middle_of_a_grey_square(make_image: MakeImage,
 
 
 @given(st.integers(1, 4000), st.integers(1, 4000), st.sampled_from([64, 288, 640]))
-def test_boxes_come_back_to_where_they_were(width: int, height: int, size: int) -> None:
+def test_boxes_are_converted_back_to_pixels(width: int, height: int, size: int) -> None:
     frame = Frame.of(width, height, size)
     box = np.array([[0.25 * width, 0.25 * height, 0.75 * width, 0.75 * height]], dtype=np.float32)
     in_square = box * frame.scale + np.array([frame.left, frame.top] * 2)
@@ -49,7 +49,7 @@ def test_exif_orientation_is_respected(orientation: int, mode: str) -> None:
     white: Any = {"RGB": (255, 255, 255), "RGBA": (255, 255, 255, 255), "L": 255, "I;16": 65535}[mode]
     black: Any = {"RGBA": (0, 0, 0, 255)}.get(mode, 0)
     upright = Image.new(mode, (40, 20), black)
-    upright.paste(white, (0, 0, 10, 10))  # the upper left corner, once it stands upright
+    upright.paste(white, (0, 0, 10, 10))  # the upper left corner of the upright picture
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation in undo else upright
     exif = Image.Exif()
@@ -62,7 +62,7 @@ def test_exif_orientation_is_respected(orientation: int, mode: str) -> None:
     assert tensor[0, frame.top + 12, 28] < 0.1
 
 
-def test_a_large_jpeg_is_decoded_small_and_gives_the_same_picture() -> None:
+def test_a_large_jpeg_is_decoded_at_a_smaller_scale_without_a_difference() -> None:
     gradient = Image.linear_gradient("L").resize((3000, 2000)).convert("RGB")
     stream = io.BytesIO()
     gradient.save(stream, "JPEG", quality=95)
@@ -92,9 +92,9 @@ def test_every_mode_becomes_rgb_on_white(
     assert np.allclose(tensor[:, 16, 16], expected, atol=0.02)
 
 
-def test_odd_exif_is_no_reason_to_reject_a_photo() -> None:
+def test_malformed_exif_data_does_not_reject_a_photo() -> None:
     orientation = struct.pack("<HHLHH", 0x0112, 3, 1, 6, 0)
-    software = struct.pack("<HHLf", 0x0131, 11, 1, 1.5)  # a number where a text should be
+    software = struct.pack("<HHLf", 0x0131, 11, 1, 1.5)  # a number instead of a text
     exif = b"Exif\0\0II*\0" + struct.pack("<LH", 8, 2) + orientation + software + bytes(4)
     stream = io.BytesIO()
     Image.new("RGB", (40, 20)).save(stream, "JPEG", exif=exif)
@@ -102,14 +102,14 @@ def test_odd_exif_is_no_reason_to_reject_a_photo() -> None:
     assert (frame.width, frame.height) == (20, 40)
 
 
-def test_a_long_header_is_left_to_the_decoder(make_image: MakeImage) -> None:
+def test_a_photo_with_a_long_header_passes_the_check(make_image: MakeImage) -> None:
     photo = make_image("JPEG")
     long = photo[:2] + b"\xff\xfe\x00\x02" * 40_000 + photo[2:]
     check(long)
     assert decode(long, 32)[1].width == 40
 
 
-def test_a_small_file_does_not_take_much_memory() -> None:
+def test_a_small_file_of_a_large_picture_does_not_take_much_memory() -> None:
     code = """
 import io
 from pathlib import Path
@@ -119,10 +119,10 @@ stream = io.BytesIO()
 Image.new("P", (7000, 7000)).save(stream, "PNG", transparency=0)
 decode(stream.getvalue(), 64)
 [peak] = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-print(peak)  # not ru_maxrss, which keeps what the parent had
+print(peak)  # not ru_maxrss, which includes the parent's peak
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert int(run.stdout) < 700_000  # kilobytes; the picture itself has 49 megapixels of four bytes, and is copied once
+    assert int(run.stdout) < 700_000  # kilobytes; the picture has 49 megapixels of four bytes, and is copied once
 
 
 def test_one_pixel_and_a_very_thin_photo(make_image: MakeImage) -> None:
@@ -141,7 +141,7 @@ def test_one_pixel_and_a_very_thin_photo(make_image: MakeImage) -> None:
         (b"\x89PNG\r\n\x1a\n", "broken"),
     ],
 )
-def test_what_is_no_photo_is_rejected_by_its_header(data: bytes, kind: str) -> None:
+def test_data_that_is_not_a_photo_is_rejected_by_its_header(data: bytes, kind: str) -> None:
     with pytest.raises(BadImageError) as caught:
         check(data)
     assert caught.value.kind == kind
@@ -155,14 +155,15 @@ def test_too_many_pixels_are_rejected_before_decoding() -> None:
     assert caught.value.kind == "too_large"
 
 
-def test_every_cut_of_a_photo_is_broken_or_unsupported(bottle: bytes) -> None:
+def test_an_incomplete_photo_is_broken_and_an_empty_one_unsupported(bottle: bytes) -> None:
     for length in range(0, len(bottle) - 2, 509):
-        with pytest.raises(BadImageError):
+        with pytest.raises(BadImageError) as caught:
             decode(bottle[:length], 64)
+        assert caught.value.kind == ("broken" if length else "unsupported")
 
 
 @given(position=st.integers(2, 5000), garbage=st.binary(min_size=1, max_size=64))
-def test_garbage_in_a_photo_never_escapes_as_another_error(position: int, garbage: bytes) -> None:
+def test_garbage_in_a_photo_raises_no_other_error(position: int, garbage: bytes) -> None:
     stream = io.BytesIO()
     Image.linear_gradient("L").convert("RGB").save(stream, "JPEG")
     data = bytearray(stream.getvalue())

@@ -38,7 +38,7 @@ def test_reads_what_was_written(folder: Path) -> None:
     Manifest.read(folder).verify(folder)
 
 
-def test_lists_all_files_but_itself_and_the_card(folder: Path) -> None:
+def test_all_files_but_the_manifest_and_the_card_are_listed(folder: Path) -> None:
     assert [file.path for file in Manifest.read(folder).files] == ["model.bin", "sub/more.bin"]
 
 
@@ -50,7 +50,7 @@ def test_lists_all_files_but_itself_and_the_card(folder: Path) -> None:
         (lambda folder: (folder / "sub" / "more.bin").unlink(), "does not exist"),
     ],
 )
-def test_verification_names_the_damage(folder: Path, damage, complaint: str) -> None:  # type: ignore[no-untyped-def]
+def test_verification_names_the_damaged_file(folder: Path, damage, complaint: str) -> None:  # type: ignore[no-untyped-def]
     damage(folder)
     with pytest.raises(DamagedArtifactError, match=complaint):
         Manifest.read(folder).verify(folder)
@@ -70,24 +70,24 @@ def test_a_link_out_of_the_folder_is_rejected(folder: Path) -> None:
         Manifest.read(folder).verify(folder)
 
 
-def test_no_manifest(tmp_path: Path) -> None:
+def test_a_missing_manifest(tmp_path: Path) -> None:
     with pytest.raises(DamagedArtifactError, match="does not exist"):
         Manifest.read(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "- a list", "model: [", "model: yolo\nunknown: 1", "\x00"])
-def test_no_manifest_inside(tmp_path: Path, text: str) -> None:
+def test_an_invalid_manifest(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.yaml").write_text(text)
-    with pytest.raises(DamagedArtifactError, match="is no manifest"):
+    with pytest.raises(DamagedArtifactError, match="is not a valid manifest"):
         Manifest.read(tmp_path)
 
 
 @pytest.mark.parametrize("version", ["", "V1", "1+cpu", "a" * 64, "-1", "1-"])
-def test_versions_that_the_model_store_would_reject(folder: Path, version: str) -> None:
+def test_version_names_that_the_model_store_rejects(folder: Path, version: str) -> None:
     with pytest.raises(ValidationError):
         manifest(folder, version=version)
 
 
-def test_labels_have_names_of_their_own(folder: Path) -> None:
+def test_label_names_are_unique(folder: Path) -> None:
     with pytest.raises(ValidationError, match="share a name"):
         manifest(folder, labels=[Label(name="a", ko="ㄱ"), Label(name="a", ko="ㄴ")])

@@ -15,18 +15,18 @@ from bunriwiki.artifacts.reference import (
     read_reference_texts,
     write_reference,
 )
-from tests.conftest import MODELS
+from bunriwiki.testing.paths import MODELS
 
-MIN = 200  # samples
+MIN = 200  # samples of a bundled reference set
 
 
-def test_texts_come_back(tmp_path: Path) -> None:
+def test_texts_are_read_as_written(tmp_path: Path) -> None:
     samples = [ReferenceText(text="좋아요", label="긍정"), ReferenceText(text="한 줄\n두 줄", label="부정")]
     write_reference(tmp_path, samples)
     assert read_reference_texts(tmp_path) == samples
 
 
-def test_photos_travel_with_their_labels(tmp_path: Path) -> None:
+def test_photos_are_copied_with_their_labels(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     (source / PHOTOS).mkdir(parents=True)
     target.mkdir()
@@ -47,16 +47,16 @@ def test_a_damaged_set_is_rejected(content: str | None, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["kcbert", "sentiment"])
-def test_the_shipped_texts(name: str) -> None:
+def test_the_bundled_texts(name: str) -> None:
     samples = read_reference_texts(MODELS / name)
     labels = {label.name for label in Manifest.read(MODELS / name).labels}
     assert len({sample.text for sample in samples}) >= MIN
     assert {sample.label for sample in samples} == labels
 
 
-def test_the_shipped_photos() -> None:
+def test_the_bundled_photos() -> None:
     samples = read_reference_photos(MODELS / "yolo")
     labels = {label.name for label in Manifest.read(MODELS / "yolo").labels}
     assert len({sample.image for sample in samples}) >= MIN
-    assert {one.label for sample in samples for one in sample.objects} == labels
+    assert {found.label for sample in samples for found in sample.objects} == labels
     assert all((MODELS / "yolo" / sample.image).is_file() for sample in samples)

@@ -25,19 +25,19 @@ def encoder(file: Path, max_tokens: int = 6) -> TextEncoder:
     return TextEncoder(file, TokensInput(max_tokens=max_tokens, vocabulary=len(WORDS)))
 
 
-def test_encodes_with_its_frame(file: Path) -> None:
-    [one] = encoder(file).encode(["분리수거 좋아"])
-    assert one.ids == [2, 4, 5, 6, 3]
-    assert not one.truncated
+def test_encoding_adds_the_special_tokens(file: Path) -> None:
+    [encoded] = encoder(file).encode(["분리수거 좋아"])
+    assert encoded.ids == [2, 4, 5, 6, 3]
+    assert not encoded.truncated
 
 
-def test_says_what_it_cut(file: Path) -> None:
+def test_a_text_that_was_cut_is_marked(file: Path) -> None:
     exact, longer = encoder(file).encode(["좋아 " * 4, "좋아 " * 5])
     assert (len(exact.ids), exact.truncated) == (6, False)
     assert (len(longer.ids), longer.truncated) == (6, True)
 
 
-def test_batches_hold_texts_of_similar_length(file: Path) -> None:
+def test_batches_group_texts_of_similar_length(file: Path) -> None:
     known = encoder(file)
     encoded = known.encode(["좋아 좋아 좋아", "좋아", "분리수거 좋아", ""])
     batches = list(known.batches(encoded, at_most=2))
@@ -49,17 +49,17 @@ def test_batches_hold_texts_of_similar_length(file: Path) -> None:
     assert ids.dtype == mask.dtype == np.int64
 
 
-def test_ngrams_go_beside_the_tokens(file: Path) -> None:
+def test_tensors_include_the_ngrams(file: Path) -> None:
     spec = TokensInput(max_tokens=6, vocabulary=len(WORDS), ngrams=NgramsInput(shortest=1, longest=3, buckets=64, characters=3))
     known = TextEncoder(file, spec)
     encoded = known.encode(["좋아", "분리수거"])
-    assert [one.truncated for one in encoded] == [False, True]
+    assert [text.truncated for text in encoded] == [False, True]
     [(_, tensors)] = known.batches(encoded, at_most=2)
     assert list(tensors) == ["input_ids", "attention_mask", "ngram_buckets", "ngram_counts"]
     assert tensors["ngram_counts"].sum(axis=1).tolist() == [3, 6]  # of two characters, of three
 
 
-def test_no_texts_no_batches(file: Path) -> None:
+def test_no_texts_give_no_batches(file: Path) -> None:
     assert list(encoder(file).batches([], at_most=4)) == []
 
 
@@ -75,6 +75,6 @@ def test_a_tokenizer_without_its_special_tokens_is_rejected(tmp_path: Path) -> N
         TextEncoder(file, TokensInput(max_tokens=6, vocabulary=1))
 
 
-def test_no_tokenizer(tmp_path: Path) -> None:
-    with pytest.raises(DamagedArtifactError, match="is no tokenizer"):
+def test_a_missing_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(DamagedArtifactError, match="is not a valid tokenizer"):
         TextEncoder(tmp_path / "tokenizer.json", TokensInput(max_tokens=6, vocabulary=1))

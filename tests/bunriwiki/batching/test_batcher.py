@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 class SlowCall:
-    """Doubles numbers, one gate per call, and remembers the batches."""
+    """Doubles numbers once the gate is open, and keeps the batches."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -35,14 +35,14 @@ async def submit(batcher: Batcher[int, int], item: int, seconds: float) -> int:
     return result
 
 
-async def test_a_group_goes_together_as_far_as_a_call_takes_it() -> None:
+async def test_a_group_is_split_only_by_the_maximum_batch_size() -> None:
     call = SlowCall()
     call.gate.set()
     assert await batcher(call).submit([1, 2, 3, 4, 5, 6], 1) == [2, 4, 6, 8, 10, 12]
     assert call.batches == [[1, 2, 3, 4], [5, 6]]
 
 
-async def test_a_group_that_does_not_find_room_is_rejected_as_a_whole() -> None:
+async def test_a_group_that_exceeds_the_queue_is_rejected_as_a_whole() -> None:
     call = SlowCall()
     with pytest.raises(OverloadedError):
         await batcher(call).submit(list(range(9)), 1)
@@ -51,10 +51,10 @@ async def test_a_group_that_does_not_find_room_is_rejected_as_a_whole() -> None:
 
 async def test_a_group_that_is_cancelled_is_dropped() -> None:
     call = SlowCall()
-    one = batcher(call)
-    first = asyncio.create_task(submit(one, 1, 5))
+    queue = batcher(call)
+    first = asyncio.create_task(submit(queue, 1, 5))
     await asyncio.sleep(0)
-    group = asyncio.create_task(one.submit([2, 3], 5))
+    group = asyncio.create_task(queue.submit([2, 3], 5))
     await asyncio.sleep(0)
     group.cancel()
     call.gate.set()
@@ -62,17 +62,17 @@ async def test_a_group_that_is_cancelled_is_dropped() -> None:
     assert call.batches == [[1]]
 
 
-async def test_a_lone_item_goes_at_once_and_alone() -> None:
+async def test_a_single_item_is_called_at_once() -> None:
     call = SlowCall()
     call.gate.set()
     assert await submit(batcher(call), 3, 1) == 6
     assert call.batches == [[3]]
 
 
-async def test_what_waits_goes_together_in_order_and_at_most_so_many() -> None:
+async def test_waiting_items_are_batched_in_order_up_to_the_maximum() -> None:
     call = SlowCall()
-    one = batcher(call)
-    tasks = [asyncio.create_task(submit(one, item, 5)) for item in range(7)]
+    queue = batcher(call)
+    tasks = [asyncio.create_task(submit(queue, item, 5)) for item in range(7)]
     await asyncio.sleep(0)
     call.gate.set()
     assert await asyncio.gather(*tasks) == [0, 2, 4, 6, 8, 10, 12]
@@ -81,8 +81,8 @@ async def test_what_waits_goes_together_in_order_and_at_most_so_many() -> None:
 
 async def test_parallel_calls() -> None:
     call = SlowCall()
-    one = batcher(call, parallel=2)
-    tasks = [asyncio.create_task(submit(one, item, 5)) for item in range(4)]
+    queue = batcher(call, parallel=2)
+    tasks = [asyncio.create_task(submit(queue, item, 5)) for item in range(4)]
     await asyncio.sleep(0.01)
     assert call.batches == [[0], [1]]
     call.gate.set()
@@ -90,26 +90,26 @@ async def test_parallel_calls() -> None:
     assert call.batches == [[0], [1], [2, 3]]
 
 
-async def test_a_full_queue_rejects() -> None:
+async def test_a_full_queue_rejects_items() -> None:
     call = SlowCall()
-    one = batcher(call, max_queue_size=2)
-    tasks = [asyncio.create_task(submit(one, item, 5)) for item in range(3)]
+    queue = batcher(call, max_queue_size=2)
+    tasks = [asyncio.create_task(submit(queue, item, 5)) for item in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(OverloadedError) as caught:
-        await submit(one, 9, 5)
+        await submit(queue, 9, 5)
     assert caught.value.retry_after >= 1
     call.gate.set()
     assert await asyncio.gather(*tasks) == [0, 2, 4]
 
 
-async def test_room_left_by_the_gone_is_used() -> None:
+async def test_cancelled_items_make_room_in_the_queue() -> None:
     call = SlowCall()
-    one = batcher(call, max_queue_size=2)
-    tasks = [asyncio.create_task(submit(one, item, 5)) for item in range(3)]
+    queue = batcher(call, max_queue_size=2)
+    tasks = [asyncio.create_task(submit(queue, item, 5)) for item in range(3)]
     await asyncio.sleep(0)
     tasks[1].cancel()
     await asyncio.sleep(0)
-    late = asyncio.create_task(submit(one, 9, 5))
+    late = asyncio.create_task(submit(queue, 9, 5))
     await asyncio.sleep(0)
     call.gate.set()
     assert await late == 18
@@ -117,8 +117,8 @@ async def test_room_left_by_the_gone_is_used() -> None:
 
 async def test_a_cancelled_item_costs_no_call() -> None:
     call = SlowCall()
-    one = batcher(call)
-    tasks = [asyncio.create_task(submit(one, item, 5)) for item in range(3)]
+    queue = batcher(call)
+    tasks = [asyncio.create_task(submit(queue, item, 5)) for item in range(3)]
     await asyncio.sleep(0)
     tasks[1].cancel()
     await asyncio.sleep(0)
@@ -129,9 +129,9 @@ async def test_a_cancelled_item_costs_no_call() -> None:
 
 async def test_an_item_past_its_deadline_costs_no_call() -> None:
     call = SlowCall()
-    one = batcher(call)
-    first = asyncio.create_task(submit(one, 0, 5))
-    late = asyncio.create_task(submit(one, 1, 0.01))
+    queue = batcher(call)
+    first = asyncio.create_task(submit(queue, 0, 5))
+    late = asyncio.create_task(submit(queue, 1, 0.01))
     with pytest.raises(DeadlineExceededError):
         await late
     call.gate.set()
@@ -149,13 +149,13 @@ async def test_a_failing_call_fails_its_own_items_only() -> None:
             raise RuntimeError("no")
         return batch
 
-    one = batcher(call, max_batch_size=2)
-    results = await asyncio.gather(*(submit(one, item, 5) for item in range(5)), return_exceptions=True)
+    queue = batcher(call, max_batch_size=2)
+    results = await asyncio.gather(*(submit(queue, item, 5) for item in range(5)), return_exceptions=True)
     assert [type(result) for result in results] == [int, RuntimeError, RuntimeError, int, int]
-    assert await submit(one, 7, 5) == 7
+    assert await submit(queue, 7, 5) == 7
 
 
-async def test_a_call_that_gives_too_few_results_fails_its_items() -> None:
+async def test_a_call_that_returns_too_few_results_fails_its_items() -> None:
     async def call(batch: list[int]) -> list[int]:
         return batch[1:]
 
@@ -181,10 +181,10 @@ def test_every_item_gets_its_own_answer_whatever_the_others_do(
             await asyncio.sleep(0.001)
             return [2 * item for item in batch]
 
-        one = batcher(call, max_batch_size=max_batch_size, max_queue_size=100, parallel=parallel)
+        queue = batcher(call, max_batch_size=max_batch_size, max_queue_size=100, parallel=parallel)
         tasks = []
         for number, (pause, fate) in enumerate(plan):
-            tasks.append(asyncio.create_task(submit(one, number, 0 if fate == "expire" else 30)))
+            tasks.append(asyncio.create_task(submit(queue, number, 0 if fate == "expire" else 30)))
             for _ in range(pause):
                 await asyncio.sleep(0)
             if fate == "cancel":

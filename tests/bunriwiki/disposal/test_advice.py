@@ -9,14 +9,14 @@ from pydantic import ValidationError
 
 from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.disposal.advice import FILE, Guide
-from tests.conftest import MODELS
+from bunriwiki.testing.paths import MODELS
 
 GUIDE = Guide.read()
 WITH_GUIDE = pytest.mark.parametrize("label", list(GUIDE.classes))
 
 
 def changed(*path: str, value: object) -> dict[str, Any]:
-    """The file's content with another `value` at `path`; None takes the field away."""
+    """The content of the file with another `value` at `path`; None removes the field."""
     content: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     *way, last = path
     place = content
@@ -29,12 +29,12 @@ def changed(*path: str, value: object) -> dict[str, Any]:
     return content
 
 
-def test_every_class_of_the_shipped_model_has_advice_and_nothing_else_has() -> None:
+def test_exactly_the_classes_of_the_bundled_model_have_advice() -> None:
     assert [label.name for label in Manifest.read(MODELS / "yolo").labels] == list(GUIDE.classes)
 
 
 @WITH_GUIDE
-def test_advice_is_korean_and_says_where_to_put_what_does_not_belong(label: str) -> None:
+def test_advice_is_korean_and_names_the_place_of_exceptions(label: str) -> None:
     advice = GUIDE.classes[label]
     for line in (*advice.steps, *advice.exceptions, advice.bin):
         assert any("가" <= letter <= "힣" for letter in line)
@@ -52,17 +52,17 @@ def test_sources_are_official(label: str) -> None:
         assert source.year <= GUIDE.checked.year
 
 
-def test_every_source_is_used_and_the_rule_by_all() -> None:
+def test_every_source_is_used_and_the_directive_by_all_classes() -> None:
     used = [advice.sources for advice in GUIDE.classes.values()]
     assert {source.url for sources in used for source in sources} == {source.url for source in GUIDE.sources}
     assert all(GUIDE.sources[0] in sources for sources in used)
 
 
-def test_the_portals_address_is_the_korean_one_as_hosts_are_written() -> None:
+def test_the_address_of_the_portal_is_its_korean_name_in_punycode() -> None:
     assert "분리배출.kr".encode("idna") == b"xn--oy2b29bd3a601b.kr"
 
 
-def test_a_label_has_its_advice_once_and_an_unknown_one_none() -> None:
+def test_each_label_has_its_advice_once_and_an_unknown_label_has_none() -> None:
     found = GUIDE.on(["metal", "battery", "metal", "glass"])
     assert list(found) == ["metal", "battery", "glass"]
     assert found == {"metal": GUIDE.classes["metal"], "battery": None, "glass": GUIDE.classes["glass"]}
@@ -94,7 +94,7 @@ def test_a_label_has_its_advice_once_and_an_unknown_one_none() -> None:
         changed("sources", value=[{"title": "가", "publisher": "나", "year": 2026, "url": "https://분리배출.kr"}]),
     ],
 )
-def test_what_does_not_fit_is_rejected(content: Any, tmp_path: Path) -> None:
+def test_an_invalid_file_is_rejected(content: Any, tmp_path: Path) -> None:
     path = tmp_path / "advice.yaml"
     path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
     with pytest.raises(ValidationError):

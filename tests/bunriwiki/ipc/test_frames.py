@@ -45,17 +45,17 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 @given(st.lists(st.builds(Photo, data=st.binary(), confidence=st.floats(0, 1), iou=st.floats(0, 1)), max_size=8))
-def test_photos_come_over_as_they_are(photos: list[Photo]) -> None:
+def test_photos_are_decoded_as_they_were_sent(photos: list[Photo]) -> None:
     batch = PHOTOS.decode(content(batch_frame("v1", photos)))
     assert (batch.version, batch.inputs) == ("v1", photos)
 
 
 @given(st.lists(st.text(), max_size=8))
-def test_texts_come_over_as_they_are(texts: list[str]) -> None:
+def test_texts_are_decoded_as_they_were_sent(texts: list[str]) -> None:
     assert TEXTS.decode(content(batch_frame("v1", texts))).inputs == texts
 
 
-def test_answers_and_failures_keep_their_places() -> None:
+def test_answers_and_failures_keep_their_positions() -> None:
     found = Detections((Detection("glass", "유리", 0.5, (1.0, 2.0, 3.0, 4.0)),), ImageSize(4, 3))
     answers: Answers[Detections] = Answers("yolo", "v1", (BROKEN, found, BROKEN))
     assert DETECTED.decode(content(answers_frame(answers))) == answers
@@ -85,26 +85,26 @@ class Malicious:
         msgspec.msgpack.encode(["v1", [b"no text"]]),
         msgspec.msgpack.encode(["v1", [{"data": b"a photo"}]]),
         msgspec.msgpack.encode(["v1", [msgspec.msgpack.Ext(1, b"extension")]]),
-        b"\x92\xa2v1\xdd\xff\xff\xff\xff",  # a list of four billion texts, of which none comes
+        b"\x92\xa2v1\xdd\xff\xff\xff\xff",  # a list of four billion texts, without any text
         b"\x91" * 100_000,
-        b"\x92\xa2v1\x91\xa2\xff\xff",  # no UTF-8
+        b"\x92\xa2v1\x91\xa2\xff\xff",  # invalid UTF-8
     ],
 )
-def test_anything_else_is_rejected(hostile: bytes) -> None:
+def test_other_content_is_rejected(hostile: bytes) -> None:
     with pytest.raises(BrokenFrameError):
         TEXTS.decode(hostile)
     with pytest.raises(BrokenFrameError):
         CLASSIFIED.decode(hostile)
 
 
-def test_every_input_has_an_answer_or_a_failure() -> None:
+def test_an_input_without_an_answer_or_a_failure_is_rejected() -> None:
     with pytest.raises(BrokenFrameError, match="input 0"):
         CLASSIFIED.decode(msgspec.msgpack.encode(["kcbert", "v1", [None], {}, ""]))
 
 
 @pytest.mark.parametrize("size", [0, 1, frames.CHUNK - LENGTH.size, frames.CHUNK, 3 * frames.CHUNK + 1])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_a_frame_is_read_whole(pair: tuple[socket.socket, socket.socket], size: int, steps: int) -> None:
+def test_a_frame_is_read_completely(pair: tuple[socket.socket, socket.socket], size: int, steps: int) -> None:
     sender, receiver = pair
     data = LENGTH.pack(size) + b"x" * size
 
@@ -120,7 +120,7 @@ def test_a_frame_is_read_whole(pair: tuple[socket.socket, socket.socket], size: 
     assert bytes(received) == b"x" * size
 
 
-def test_the_end_between_two_frames_is_no_error(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_the_end_of_the_connection_between_two_frames_is_no_error(pair: tuple[socket.socket, socket.socket]) -> None:
     pair[0].sendall(PROBE)
     pair[0].close()
     assert receive(pair[1]) == b""
@@ -128,14 +128,14 @@ def test_the_end_between_two_frames_is_no_error(pair: tuple[socket.socket, socke
 
 
 @pytest.mark.parametrize("sent", [b"\x01", LENGTH.pack(5) + b"four", struct.pack("<I", 2**32 - 1), LENGTH.pack(1) + b"ab"])
-def test_a_broken_frame_is_no_frame(pair: tuple[socket.socket, socket.socket], sent: bytes) -> None:
+def test_a_broken_frame_is_rejected(pair: tuple[socket.socket, socket.socket], sent: bytes) -> None:
     pair[0].sendall(sent)
     pair[0].shutdown(socket.SHUT_WR)
     with pytest.raises(BrokenFrameError):
         receive(pair[1])
 
 
-def test_a_frame_that_is_too_long_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frame_that_is_too_long_is_not_created(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "MAX_BYTES", 100)
     with pytest.raises(BrokenFrameError):
         batch_frame("v1", ["x" * 100])

@@ -1,4 +1,4 @@
-"""Both ends of the hop, over real sockets."""
+"""Client and server of inter-process calls, over real sockets."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from bunriwiki.ipc import client as client_module
 from bunriwiki.ipc.client import ConnectionLostError, RunnerClient
 from bunriwiki.ipc.frames import LENGTH, BatchError, batch_frame, receive
 from bunriwiki.ipc.server import BatchTurn, IpcServer
+from bunriwiki.testing.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
 Answer = Callable[[Sequence[str], str], Answers[Classification]]
 
 
-def said(text: str) -> Classification:
+def classified(text: str) -> Classification:
     return Classification(label=text, score=1.0, details={text: 1.0})
 
 
 def echo(texts: Sequence[str], version: str) -> Answers[Classification]:
-    return Answers("kcbert", version, tuple(said(text) for text in texts))
+    return Answers("kcbert", version, tuple(classified(text) for text in texts))
 
 
 class Worker:
-    """A worker of a runner, as the gateway sees it."""
+    """A worker of a runner, as the gateway finds it."""
 
     def __init__(self, folder: Path, name: str, answer: Answer, deadline: float = 5) -> None:
         self.path = folder / f"{name}.sock"
@@ -86,11 +87,11 @@ async def test_batches_are_answered(start: Callable[..., Worker], client: Runner
 
 async def test_an_input_that_fails_has_its_failure(start: Callable[..., Worker], client: RunnerClient[Classification]) -> None:
     failure = Failure(kind="internal", message="It was logged.")
-    start(lambda texts, version: Answers("kcbert", version, (failure, said(texts[1]))))
-    assert (await client.predict(["가", "나"], "v1")).results == (failure, said("나"))
+    start(lambda texts, version: Answers("kcbert", version, (failure, classified(texts[1]))))
+    assert (await client.predict(["가", "나"], "v1")).results == (failure, classified("나"))
 
 
-async def test_a_batch_that_raises_costs_nobody_else(
+async def test_a_batch_that_fails_does_not_affect_others(
     start: Callable[..., Worker], client: RunnerClient[Classification]
 ) -> None:
     def answer(texts: Sequence[str], version: str) -> Answers[Classification]:
@@ -110,7 +111,7 @@ async def test_the_least_busy_worker_gets_the_batch(start: Callable[..., Worker]
     def waiting(name: str) -> Answer:
         def answer(texts: Sequence[str], version: str) -> Answers[Classification]:
             release.wait(5)
-            return Answers("kcbert", name, (said("가"),))
+            return Answers("kcbert", name, (classified("가"),))
 
         return answer
 
@@ -123,19 +124,20 @@ async def test_the_least_busy_worker_gets_the_batch(start: Callable[..., Worker]
 
 
 async def test_one_batch_at_a_time(start: Callable[..., Worker], client: RunnerClient[Classification]) -> None:
-    running, most = 0, 0
+    running, overlapping = threading.Lock(), False
 
     def answer(texts: Sequence[str], version: str) -> Answers[Classification]:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        time.sleep(0.02)
-        running -= 1
+        nonlocal overlapping
+        if not running.acquire(blocking=False):
+            overlapping = True
+            return echo(texts, version)
+        time.sleep(0.02)  # another batch would be answered meanwhile
+        running.release()
         return echo(texts, version)
 
     start(answer)
     await asyncio.gather(*(client.predict(["가"], "v1") for _ in range(8)))
-    assert most == 1
+    assert not overlapping
 
 
 async def test_a_batch_waits_for_a_worker(start: Callable[..., Worker], client: RunnerClient[Classification]) -> None:
@@ -146,12 +148,14 @@ async def test_a_batch_waits_for_a_worker(start: Callable[..., Worker], client: 
     assert (await asyncio.wait_for(waiting, 5)).version == "v1"
 
 
-async def test_a_worker_that_dies_loses_its_batch(start: Callable[..., Worker], client: RunnerClient[Classification]) -> None:
-    begun = threading.Event()
+async def test_a_batch_in_a_worker_that_dies_is_lost(
+    start: Callable[..., Worker], client: RunnerClient[Classification]
+) -> None:
+    begun, release = threading.Event(), threading.Event()
 
     def answer(texts: Sequence[str], version: str) -> Answers[Classification]:
         begun.set()
-        time.sleep(0.3)
+        release.wait(5)
         return echo(texts, version)
 
     worker = start(answer)
@@ -161,12 +165,13 @@ async def test_a_worker_that_dies_loses_its_batch(start: Callable[..., Worker], 
         connection.shutdown(socket.SHUT_RDWR)
     with pytest.raises(ConnectionLostError):
         await waiting
+    release.set()
 
 
-async def test_a_dying_worker_that_still_listens_is_not_asked_again(
+async def test_a_dying_worker_that_still_listens_is_avoided(
     tmp_path: Path, start: Callable[..., Worker], client: RunnerClient[Classification]
 ) -> None:
-    """The kernel closes what a killed process had open one by one: its connections may go before its listening socket."""
+    """The kernel closes the sockets of a killed process one by one: its connections may go before its listening socket."""
     with socket.socket(socket.AF_UNIX) as dying:
         dying.bind(str(tmp_path / "0.sock"))
         dying.listen()
@@ -183,11 +188,11 @@ async def test_a_dying_worker_that_still_listens_is_not_asked_again(
         assert (await asyncio.wait_for(again, 5)).version == "v1"
 
 
-async def test_a_dead_workers_socket_is_passed_by(
+async def test_the_socket_of_a_dead_worker_is_skipped(
     tmp_path: Path, start: Callable[..., Worker], client: RunnerClient[Classification]
 ) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(tmp_path / "0.sock"))  # nobody listens
+        dead.bind(str(tmp_path / "0.sock"))  # without listening
         (tmp_path / "0.ready").touch()
     start(name="1")
     for _ in range(5):
@@ -195,16 +200,16 @@ async def test_a_dead_workers_socket_is_passed_by(
     assert await client.is_ready()
 
 
-async def test_a_worker_that_ends_answers_what_it_has_and_takes_no_more(
+async def test_a_worker_that_ends_answers_its_batch_and_gets_no_more(
     start: Callable[..., Worker], client: RunnerClient[Classification], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "RESCAN", 0.0)
-    begun = threading.Event()
+    begun, release = threading.Event(), threading.Event()
 
     def slow(texts: Sequence[str], version: str) -> Answers[Classification]:
         begun.set()
-        time.sleep(0.3)
-        return Answers("kcbert", "old", (said("가"),))
+        release.wait(5)
+        return Answers("kcbert", "old", (classified("가"),))
 
     old = start(slow)
     waiting = asyncio.create_task(client.predict(["가"], "v1"))
@@ -213,11 +218,12 @@ async def test_a_worker_that_ends_answers_what_it_has_and_takes_no_more(
     closing = asyncio.create_task(asyncio.to_thread(old.server.close, 5))
     start()
     assert (await client.predict(["나"], "v1")).version == "v1"
+    release.set()
     assert (await waiting).version == "old"
     await closing
 
 
-async def test_what_is_given_up_keeps_nobody_waiting(
+async def test_a_cancelled_batch_does_not_delay_others(
     start: Callable[..., Worker], client: RunnerClient[Classification]
 ) -> None:
     release = threading.Event()
@@ -247,7 +253,7 @@ async def test_readiness_does_not_wait_for_a_stuck_worker(
 
 
 @pytest.mark.parametrize("sent", [b"POST /predict HTTP/1.1\r\n\r\n", LENGTH.pack(3) + b"\x80\x04.", LENGTH.pack(2**31)])
-async def test_whoever_sends_anything_else_loses_the_connection(start: Callable[..., Worker], sent: bytes) -> None:
+async def test_a_connection_that_sends_anything_else_is_closed(start: Callable[..., Worker], sent: bytes) -> None:
     worker = start()
     with worker.connect() as connection:
         connection.sendall(sent)
@@ -272,7 +278,7 @@ def test_a_server_closes_its_connections(start: Callable[..., Worker]) -> None:
         worker.connect()
 
 
-def test_no_descriptor_is_left(start: Callable[..., Worker]) -> None:
+def test_closed_connections_leave_no_descriptors(start: Callable[..., Worker]) -> None:
     worker = start()
 
     def descriptors() -> int:
@@ -286,25 +292,23 @@ def test_no_descriptor_is_left(start: Callable[..., Worker]) -> None:
         with worker.connect() as connection:
             connection.sendall(batch_frame("v1", ["가"]))
             assert receive(connection)
-    until = time.monotonic() + 5
-    while descriptors() > before and time.monotonic() < until:
-        time.sleep(0.01)
-    assert descriptors() <= before
+    wait_until(lambda: descriptors() <= before, 5)
 
 
-def test_a_turn_that_takes_too_long_is_over() -> None:
+def test_a_turn_ends_at_the_deadline() -> None:
     turn = BatchTurn(0.05)
-    stuck = threading.Event()
+    taken, stuck = threading.Event(), threading.Event()
 
     def hold() -> None:
         with turn.taken():
+            taken.set()
             stuck.wait(10)
 
     holder = threading.Thread(target=hold)
     holder.start()
-    time.sleep(0.01)
+    assert taken.wait(5)
     with turn.taken():
         stuck.set()
-        holder.join()  # the end of the one that was given up lets nobody else in
+        holder.join()  # the end of the turn that took too long does not end this turn
         assert turn._until is not None
     assert turn._until is None

@@ -1,4 +1,4 @@
-"""Loaders that are slow, that fail, or that leak, on command."""
+"""Loaders that are slow, fail or leak, as a test requires."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Servable:
 
 
 class FakeLoader:
-    """Loads at once. `calls` has what the manager did with all loaders of a version, in order."""
+    """Loads at once. `calls` gets the calls of the manager to all loaders of a version, in order."""
 
     def __init__(self, version: str, calls: list[str]) -> None:
         self.version = version
@@ -46,7 +46,7 @@ class FakeLoader:
 
 
 class SlowModel(FakeLoader):
-    """Its load waits until `may_load` is set."""
+    """Waits in `load` until `may_load` is set."""
 
     def __init__(self, version: str, calls: list[str], may_load: threading.Event) -> None:
         super().__init__(version, calls)
@@ -58,7 +58,7 @@ class SlowModel(FakeLoader):
 
 
 class FailingModel(FakeLoader):
-    """Its load, or its warm-up, raises as long as `failures` has something to raise."""
+    """Raises the next of `failures` in the step `at`, until there are no more."""
 
     def __init__(self, version: str, calls: list[str], failures: list[Exception], *, at: str = "load") -> None:
         super().__init__(version, calls)
@@ -79,7 +79,7 @@ class FailingModel(FakeLoader):
 
 
 class LeakyModel(FakeLoader):
-    """Something else holds on to its servable, and its unload raises."""
+    """Leaves a reference to its servable in `held`, and raises in `unload`."""
 
     held: list[Any]
 
@@ -97,5 +97,5 @@ class LeakyModel(FakeLoader):
 
 
 def plain(version: str, calls: list[str] | None = None) -> Callable[[], FakeLoader]:
-    """A factory of loaders that work."""
+    """A factory of loaders that do not fail."""
     return lambda: FakeLoader(version, [] if calls is None else calls)

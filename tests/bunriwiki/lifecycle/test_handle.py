@@ -1,5 +1,3 @@
-"""Handles."""
-
 from __future__ import annotations
 
 import pytest
@@ -8,7 +6,7 @@ from bunriwiki.lifecycle.handle import Handle
 from bunriwiki.lifecycle.servable import ServableId
 
 
-def test_it_is_released_once() -> None:
+def test_a_handle_is_released_once() -> None:
     released: list[None] = []
     handle = Handle(ServableId("m", "1"), "servable", lambda: released.append(None))
     with handle as same:
@@ -21,7 +19,7 @@ def test_it_is_released_once() -> None:
         _ = handle.servable
 
 
-def test_it_is_released_when_the_block_fails() -> None:
+def test_a_handle_is_released_if_the_block_fails() -> None:
     released: list[None] = []
     with pytest.raises(KeyError), Handle(ServableId("m", "1"), "servable", lambda: released.append(None)):
         raise KeyError

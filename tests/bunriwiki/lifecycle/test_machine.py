@@ -1,4 +1,4 @@
-"""Load, swap, drain, fail and unload in any order: what the manager guarantees, holds."""
+"""The guarantees of the manager, for loads, hot swaps, failures and unloads in any order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECONDS = 10
 
 
 class Gate:
-    """Where loads of one version wait for their outcome."""
+    """Where loads of a version wait, and whether they fail then."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
@@ -33,7 +33,7 @@ class Gate:
 
 
 class GatedLoader(FakeLoader):
-    """Waits for its version's gate, and then loads or fails as it says."""
+    """Waits until the gate of its version opens, and then loads or fails."""
 
     def __init__(self, version: str, gate: Gate) -> None:
         super().__init__(version, [])
@@ -47,7 +47,7 @@ class GatedLoader(FakeLoader):
 
 
 class ManagerMachine(RuleBasedStateMachine):
-    """Drives one manager; a gate per version decides when its loads end, and how."""
+    """Drives a manager; a gate for each version decides when and how its loads end."""
 
     handles = Bundle("handles")
 
@@ -82,7 +82,7 @@ class ManagerMachine(RuleBasedStateMachine):
             self.manager.serve(version)
         except NotAvailableError:
             return
-        # Nothing else serves unless it is told to, or nothing is aspired.
+        # Another version serves only after `serve`, or if no version is aspired.
         assert self.manager.serving == version or not self.aspired
 
     @rule(target=handles, version=st.none() | VERSIONS)
@@ -102,7 +102,7 @@ class ManagerMachine(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        """With every gate open and every handle closed, it comes to rest where it should."""
+        """With all gates open and all handles closed, the manager reaches the aspired state."""
         for gate in self.gates.values():
             gate.open.set()
         while self.open:
@@ -132,8 +132,8 @@ class ManagerMachine(RuleBasedStateMachine):
             self.settle()
             assert self.manager.stop(SECONDS)
             for events in self.events.values():
-                for one, following in itertools.pairwise(events):
-                    assert following in ORDER[one], events
+                for state, following in itertools.pairwise(events):
+                    assert following in ORDER[state], events
 
 
 ManagerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=30)

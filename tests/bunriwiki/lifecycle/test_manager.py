@@ -1,5 +1,3 @@
-"""The manager, with loaders that are slow, that fail and that leak."""
-
 from __future__ import annotations
 
 import gc
@@ -13,7 +11,7 @@ from bunriwiki.lifecycle.manager import Manager, NotAvailableError
 from bunriwiki.lifecycle.servable import ServableState, State
 from tests.bunriwiki.lifecycle.fakes import FailingModel, FakeLoader, LeakyModel, Servable, SlowModel, plain
 
-SECONDS = 10  # within which everything here happens, even on a busy machine
+SECONDS = 10  # that everything here may take at most, on a busy machine
 
 MakeManager = Callable[..., Manager[Servable]]
 
@@ -37,7 +35,7 @@ def make_manager(events: list[ServableState]) -> Iterator[MakeManager]:
 
 
 def state(version: str, *states: State) -> Callable[[Manager[Servable]], bool]:
-    """Whether `version` is in one of `states`; gone counts as END."""
+    """A condition: `version` is in one of `states`; without a state it counts as END."""
 
     def check(manager: Manager[Servable]) -> bool:
         found = manager.states().get(version)
@@ -58,7 +56,7 @@ def answer(manager: Manager[Servable], version: str | None = None) -> str:
         return handle.servable.answer()
 
 
-def test_a_version_lives_and_ends(make_manager: MakeManager, events: list[ServableState]) -> None:
+def test_a_version_is_loaded_and_unloaded(make_manager: MakeManager, events: list[ServableState]) -> None:
     manager = make_manager()
     calls: list[str] = []
     manager.aspire({"1": plain("1", calls)})
@@ -75,7 +73,7 @@ def test_a_version_lives_and_ends(make_manager: MakeManager, events: list[Servab
             manager.handle(version)
 
 
-def test_nothing_serves_before_it_is_told_to(make_manager: MakeManager) -> None:
+def test_no_version_serves_before_serve_is_called(make_manager: MakeManager) -> None:
     manager = make_manager()
     manager.aspire({"1": plain("1")})
     assert manager.wait(state("1", State.AVAILABLE), SECONDS)
@@ -85,7 +83,7 @@ def test_nothing_serves_before_it_is_told_to(make_manager: MakeManager) -> None:
         manager.serve("2")
 
 
-def test_a_swap(make_manager: MakeManager) -> None:
+def test_a_hot_swap(make_manager: MakeManager) -> None:
     manager = make_manager()
     serving(manager, "1")
     before = manager.handle()
@@ -94,7 +92,7 @@ def test_a_swap(make_manager: MakeManager) -> None:
     assert answer(manager) == "1"
     manager.serve("2")
     assert answer(manager) == "2"
-    assert before.servable.answer() == "1"  # a call that began before finishes on what it began with
+    assert before.servable.answer() == "1"  # a call finishes on the version that it began with
     assert manager.wait(lambda _: _withdrawn(manager, "1"), SECONDS)
     assert manager.states()["1"].state is State.UNLOADING
     before.close()
@@ -109,7 +107,7 @@ def _withdrawn(manager: Manager[Servable], version: str) -> bool:
     return False
 
 
-def test_what_serves_is_kept_while_its_successor_loads_or_fails(make_manager: MakeManager) -> None:
+def test_the_serving_version_is_kept_while_its_successor_loads_or_fails(make_manager: MakeManager) -> None:
     manager = make_manager()
     serving(manager, "1")
     may_load = threading.Event()
@@ -139,7 +137,7 @@ def test_a_load_is_tried_again(make_manager: MakeManager, events: list[ServableS
     ]
 
 
-def test_a_load_that_fails_three_times_is_reported_and_left_alone(make_manager: MakeManager) -> None:
+def test_a_load_that_fails_three_times_is_reported_and_not_tried_again(make_manager: MakeManager) -> None:
     manager = make_manager()
     calls: list[str] = []
     failures: list[Exception] = [OSError("disk")] * 3
@@ -151,11 +149,11 @@ def test_a_load_that_fails_three_times_is_reported_and_left_alone(make_manager: 
     assert calls == ["load"] * 3
     manager.aspire({})
     assert manager.states() == {}
-    manager.aspire(aspired)  # aspired anew, it is tried anew
+    manager.aspire(aspired)  # aspired again, it is tried again
     assert manager.wait(state("1", State.AVAILABLE), SECONDS)
 
 
-def test_a_version_no_longer_wanted_is_not_tried_again(make_manager: MakeManager) -> None:
+def test_a_version_that_is_no_longer_aspired_is_not_tried_again(make_manager: MakeManager) -> None:
     manager = make_manager(pauses=(SECONDS * 10,))
     calls: list[str] = []
     manager.aspire({"1": lambda: FailingModel("1", calls, [OSError("disk")])})
@@ -182,7 +180,7 @@ def test_a_version_aspired_again_while_it_is_unloaded_is_loaded_again(make_manag
     assert answer(manager) == "1"
 
 
-def test_a_stuck_load_does_not_keep_a_newer_version_out(make_manager: MakeManager) -> None:
+def test_a_load_that_hangs_does_not_block_a_newer_version(make_manager: MakeManager) -> None:
     manager = make_manager()
     serving(manager, "1")
     may_load = threading.Event()
@@ -206,7 +204,7 @@ def test_loads_are_limited_and_in_order(make_manager: MakeManager) -> None:
         assert manager.wait(state(loading, State.AVAILABLE), SECONDS)
 
 
-def test_nothing_of_an_unloaded_version_stays(make_manager: MakeManager) -> None:
+def test_an_unloaded_version_leaves_no_references(make_manager: MakeManager) -> None:
     manager = make_manager()
     serving(manager, "1")
     handle = manager.handle()
@@ -218,7 +216,7 @@ def test_nothing_of_an_unloaded_version_stays(make_manager: MakeManager) -> None
     assert servable() is None
 
 
-def test_a_leak_is_the_loaders_alone(make_manager: MakeManager, events: list[ServableState]) -> None:
+def test_a_leak_of_a_loader_is_not_extended(make_manager: MakeManager, events: list[ServableState]) -> None:
     manager = make_manager()
     held: list[Servable] = []
     manager.aspire({"1": lambda: LeakyModel("1", [], held)})
@@ -235,7 +233,7 @@ def test_a_leak_is_the_loaders_alone(make_manager: MakeManager, events: list[Ser
     assert servable() is None
 
 
-def test_swaps_under_calls_from_many_threads(make_manager: MakeManager) -> None:
+def test_hot_swaps_during_calls_from_many_threads(make_manager: MakeManager) -> None:
     manager = make_manager()
     serving(manager, "0")
     over = threading.Event()
@@ -262,6 +260,6 @@ def test_swaps_under_calls_from_many_threads(make_manager: MakeManager) -> None:
     for thread in threads:
         thread.join()
     assert not failures
-    assert all(mine == sorted(mine) for mine in seen)  # once the new one was seen, the old one never was
+    assert all(mine == sorted(mine) for mine in seen)  # after the new version, the old one is never used again
     assert manager.wait(lambda it: set(it.states()) == {"50"}, SECONDS)
     assert all(calls[number] == ["load", "warm_up", "unload"] for number in range(1, 50))

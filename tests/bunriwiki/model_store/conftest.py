@@ -1,4 +1,4 @@
-"""A store, and versions small enough to publish in no time."""
+"""A store, and versions that are small enough to publish quickly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MakeVersion = Callable[..., Path]
 
 @pytest.fixture
 def make_version(tmp_path: Path) -> MakeVersion:
-    """Writes a version's folder: `make_version("kcbert", "v1", "weights")`."""
+    """Writes the folder of a version: `make_version("kcbert", "v1", "weights")`."""
 
     def make(model: str = "kcbert", version: str = "v1", weights: str = "weights") -> Path:
         folder = tmp_path / "made" / model / version

@@ -8,7 +8,7 @@ from bunriwiki.model_store.history import Event, History
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 
 
-def test_events_in_their_order(tmp_path: Path) -> None:
+def test_events_are_read_in_order(tmp_path: Path) -> None:
     history = History(tmp_path / "history.jsonl")
     assert list(history.read()) == []
     events = [Event(at=AT, kind="published", model=model, version="v1") for model in ("yolo", "kcbert", "yolo")]
@@ -18,11 +18,11 @@ def test_events_in_their_order(tmp_path: Path) -> None:
     assert list(history.read("yolo")) == [events[0], events[2]]
 
 
-def test_a_line_that_was_never_finished_spoils_no_other(tmp_path: Path) -> None:
+def test_an_unfinished_line_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     history = History(path)
     event = Event(at=AT, kind="published", model="yolo", version="v1")
     history.append(event)
-    path.write_bytes(path.read_bytes() + '{"at": "2026-11-22T00:00:00Z", "kind": "flipp가'.encode()[:-1])
+    path.write_bytes(path.read_bytes() + '{"at": "2026-11-22T00:00:00Z", "kind": "activ가'.encode()[:-1])
     history.append(event)
     assert list(history.read()) == [event, event]

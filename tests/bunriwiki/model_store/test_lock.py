@@ -8,17 +8,17 @@ import pytest
 from bunriwiki.model_store.lock import StoreLockedError, holder, writer_lock
 
 
-def test_a_second_writer_is_rejected_and_told_who_holds_it(tmp_path: Path) -> None:
+def test_a_second_writer_is_rejected_with_the_name_of_the_first(tmp_path: Path) -> None:
     path = tmp_path / "writer.lock"
     with writer_lock(path, "the sidecar"):
-        says = rf"by the sidecar \(process {os.getpid()} on .+, since 20"
-        with pytest.raises(StoreLockedError, match=says), writer_lock(path, "somebody else"):
+        message = rf"by the sidecar \(process {os.getpid()} on .+, since 20"
+        with pytest.raises(StoreLockedError, match=message), writer_lock(path, "somebody else"):
             pass
     with writer_lock(path, "somebody else"):
         pass
 
 
-def test_a_holder_that_cannot_be_read_is_another_process(tmp_path: Path) -> None:
+def test_an_unreadable_lock_file_is_held_by_another_process(tmp_path: Path) -> None:
     path = tmp_path / "writer.lock"
     with writer_lock(path, "the sidecar"):
         path.write_text("{")
@@ -26,7 +26,7 @@ def test_a_holder_that_cannot_be_read_is_another_process(tmp_path: Path) -> None
             pass
 
 
-def test_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
+def test_a_dead_process_does_not_hold_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "writer.lock"
     child = os.fork()
     if not child:
@@ -37,7 +37,7 @@ def test_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
         assert "the next" in path.read_text()
 
 
-def test_the_holder_can_be_asked_for(tmp_path: Path) -> None:
+def test_the_holder_is_described(tmp_path: Path) -> None:
     path = tmp_path / "writer.lock"
     assert holder(path) is None
     assert not path.exists()

@@ -9,7 +9,7 @@ from bunriwiki.model_store.names import MAX_CHARACTERS, to_registry, to_store
 
 
 @pytest.mark.parametrize("name", ["7", "v3", "2026-11-22", "fallback-2", "1.2.3"])
-def test_a_plain_name_stays(name: str) -> None:
+def test_a_valid_name_is_not_changed(name: str) -> None:
     assert to_store(name) == name
 
 
@@ -31,7 +31,7 @@ def test_other_names_are_encoded(name: str, version: str) -> None:
 
 
 @given(st.text(min_size=1, max_size=15))
-def test_one_to_one_and_back(name: str) -> None:
+def test_encoding_is_reversible(name: str) -> None:
     try:
         version = to_store(name)
     except ValueError:
@@ -41,12 +41,12 @@ def test_one_to_one_and_back(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "v" * (MAX_CHARACTERS + 1), "가" * 8])
-def test_a_name_that_does_not_fit_is_rejected(name: str) -> None:
+def test_an_empty_or_long_name_is_rejected(name: str) -> None:
     with pytest.raises(ValueError, match="version"):
         to_store(name)
 
 
 @pytest.mark.parametrize("version", ["", "V1", "a__b", "a_5", "_61", "latest", "a-", "_ff"])
-def test_what_is_no_encoded_name_is_rejected(version: str) -> None:
+def test_a_name_that_was_not_encoded_is_rejected(version: str) -> None:
     with pytest.raises(ValueError, match=r"version|codec"):
         to_registry(version)

@@ -2,20 +2,33 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from bunriwiki.model_store import promotion
 from bunriwiki.model_store.generation import Canary, Target
 from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.heartbeats import Heartbeat
 from bunriwiki.model_store.promotion import BadVersionError, PromotionError, promote
 from bunriwiki.model_store.writer import StoreWriter, SupersededError
-from tests.conftest import MODELS
+from bunriwiki.testing.paths import MODELS
+from bunriwiki.testing.waiting import wait_until
+from tests.bunriwiki.model_store.workers import Prepare, failed, loading, prepared, worker
+
+
+def is_preparing(writer: StoreWriter, version: str) -> Callable[[], bool]:
+    """A condition: the workers of yolo are to load `version`."""
+
+    def check() -> bool:
+        target = writer.generations().of("yolo").preparing
+        return target is not None and target.version == version
+
+    return check
 
 
 @pytest.fixture(autouse=True)
@@ -25,53 +38,14 @@ def published(writer: StoreWriter, make_version: Callable[..., Path]) -> None:
             writer.publish(make_version(model, version), "a test", "operator")
 
 
-Prepare = Callable[[str], dict[str, object]]
-
-
-@contextmanager
-def worker(writer: StoreWriter, name: str, prepare: Prepare) -> Iterator[None]:
-    """A worker of yolo that follows the store; `prepare` says what its heartbeat tells of a version."""
-    over = threading.Event()
-
-    def beat() -> None:
-        generation_watcher = GenerationWatcher(writer.layout, {"yolo": MODELS / "yolo"})
-        while not over.wait(0.01):
-            generation_watcher.refresh()
-            aspired = generation_watcher.aspired("yolo")
-            told = prepare(aspired.preparing.version) if aspired.preparing else {}
-            writer.heartbeats.write(
-                Heartbeat(worker=name, pid=1, parent=1, role="yolo", state="ready", preparing=aspired.preparing_since, **told)
-            )
-
-    thread = threading.Thread(target=beat)
-    thread.start()
-    while not any(one.worker == name for one in writer.heartbeats.alive()):
-        over.wait(0.01)
-    yield
-    over.set()
-    thread.join()
-
-
-def prepared(version: str) -> dict[str, object]:
-    return {"loaded": {version: "available"}}
-
-
-def loading(version: str) -> dict[str, object]:
-    return {"loaded": {version: "loading"}}
-
-
-def failed(version: str) -> dict[str, object]:
-    return {"errors": {version: "no space left"}}
-
-
-def test_with_no_worker_it_serves_from_their_start(writer: StoreWriter) -> None:
+def test_without_workers_the_version_serves_at_once(writer: StoreWriter) -> None:
     assert promote(writer, "yolo", "v1", "a test", "operator") == 0
     now = writer.generations().of("yolo")
     assert now.serving
     assert (now.generation, now.serving.version, now.preparing) == (1, "v1", None)
 
 
-def test_what_serves_already_is_left_alone(writer: StoreWriter) -> None:
+def test_a_serving_version_is_not_promoted_again(writer: StoreWriter) -> None:
     for version in ("v1", "v2", "v2"):
         promote(writer, "yolo", version, "a test", "operator")
     now = writer.generations().of("yolo")
@@ -79,12 +53,11 @@ def test_what_serves_already_is_left_alone(writer: StoreWriter) -> None:
     assert (now.generation, now.previous.version) == (2, "v1")
 
 
-def test_asking_for_what_serves_gives_up_what_was_to_take_its_place(writer: StoreWriter) -> None:
+def test_promoting_the_serving_version_ends_another_promotion(writer: StoreWriter) -> None:
     promote(writer, "yolo", "v1", "a test", "operator")
     with worker(writer, "one", loading), ThreadPoolExecutor() as pool:
         newer: Future[int] = pool.submit(promote, writer, "yolo", "v2", "a test", "poll")
-        with pytest.raises(TimeoutError):
-            newer.result(0.3)
+        wait_until(is_preparing(writer, "v2"))
         promote(writer, "yolo", "v1", "a test", "operator")
         with pytest.raises(PromotionError, match="yolo:v2 is no longer wanted"):
             newer.result(5)
@@ -93,12 +66,12 @@ def test_asking_for_what_serves_gives_up_what_was_to_take_its_place(writer: Stor
     assert (now.serving.version, now.generation, now.preparing) == ("v1", 1, None)
 
 
-def test_what_is_not_in_the_store_does_not_go_live(writer: StoreWriter) -> None:
+def test_an_unpublished_version_is_not_promoted(writer: StoreWriter) -> None:
     with pytest.raises(PromotionError, match="yolo:v9 is not in the store"):
         promote(writer, "yolo", "v9", "a test", "operator")
 
 
-def test_it_waits_for_every_live_worker(writer: StoreWriter) -> None:
+def test_a_promotion_waits_for_every_live_worker(writer: StoreWriter) -> None:
     done = threading.Event()
     steps: list[str] = []
 
@@ -106,34 +79,34 @@ def test_it_waits_for_every_live_worker(writer: StoreWriter) -> None:
         return prepared(version) if done.is_set() else loading(version)
 
     with worker(writer, "one", prepared), worker(writer, "two", slowly), ThreadPoolExecutor() as pool:
-        activate: Future[int] = pool.submit(promote, writer, "yolo", "v1", "a test", "operator", progress=steps.append)
+        promoted: Future[int] = pool.submit(promote, writer, "yolo", "v1", "a test", "operator", progress=steps.append)
         with pytest.raises(TimeoutError):
-            activate.result(0.3)
+            promoted.result(0.3)
         assert writer.generations().of("yolo").generation == 0
         done.set()
-        assert activate.result(5) == 2
+        assert promoted.result(5) == 2
     assert steps == ["preparing", "prepared", "activated"]
 
 
-def test_a_straggler_is_left_behind(writer: StoreWriter) -> None:
+def test_a_slow_worker_is_left_behind_at_the_deadline(writer: StoreWriter) -> None:
     with worker(writer, "one", prepared), worker(writer, "two", loading):
         assert promote(writer, "yolo", "v1", "a test", "operator", deadline=0.3) == 1
 
 
-def test_nobody_waits_for_the_dead(writer: StoreWriter) -> None:
+def test_a_dead_worker_is_not_waited_for(writer: StoreWriter) -> None:
     with worker(writer, "one", prepared), ThreadPoolExecutor() as pool:
         with worker(writer, "two", loading):
-            activate: Future[int] = pool.submit(promote, writer, "yolo", "v1", "a test", "operator")
+            promoted: Future[int] = pool.submit(promote, writer, "yolo", "v1", "a test", "operator")
             with pytest.raises(TimeoutError):
-                activate.result(0.3)
+                promoted.result(0.3)
         writer.heartbeats.forget("two")
-        assert activate.result(5) == 1
+        assert promoted.result(5) == 1
 
 
 @pytest.mark.parametrize(
     ("prepare", "reason"), [(failed, "one cannot load yolo:v1: no space left"), (loading, "none of 1 workers")]
 )
-def test_a_version_that_cannot_be_loaded_does_not_go_live(writer: StoreWriter, prepare: Prepare, reason: str) -> None:
+def test_a_version_that_cannot_be_loaded_is_not_promoted(writer: StoreWriter, prepare: Prepare, reason: str) -> None:
     with worker(writer, "one", prepare), pytest.raises(PromotionError, match=reason):
         promote(writer, "yolo", "v1", "a test", "operator", deadline=0.5)
     now = writer.generations().of("yolo")
@@ -143,21 +116,20 @@ def test_a_version_that_cannot_be_loaded_does_not_go_live(writer: StoreWriter, p
     assert reason in (event.reason or "")
 
 
-def test_what_a_worker_said_before_it_knew_does_not_count(writer: StoreWriter) -> None:
-    said = Heartbeat(worker="one", pid=1, parent=1, role="yolo", state="ready", loaded={"v1": "available"})
-    writer.heartbeats.write(said)
+def test_a_heartbeat_from_before_the_promotion_does_not_count(writer: StoreWriter) -> None:
+    heartbeat = Heartbeat(worker="one", pid=1, parent=1, role="yolo", state="ready", loaded={"v1": "available"})
+    writer.heartbeats.write(heartbeat)
     with pytest.raises(PromotionError, match="none of 1 workers"):
         promote(writer, "yolo", "v1", "a test", "operator", deadline=0.2)
 
 
-def test_a_newer_version_takes_its_place(writer: StoreWriter) -> None:
+def test_a_newer_promotion_replaces_an_older_one(writer: StoreWriter) -> None:
     def only_the_second(version: str) -> dict[str, object]:
         return prepared(version) if version == "v2" else loading(version)
 
     with worker(writer, "one", only_the_second), ThreadPoolExecutor() as pool:
         first: Future[int] = pool.submit(promote, writer, "yolo", "v1", "a test", "operator")
-        with pytest.raises(TimeoutError):
-            first.result(0.2)
+        wait_until(is_preparing(writer, "v1"))
         assert promote(writer, "yolo", "v2", "a test", "operator") == 1
         with pytest.raises(PromotionError, match="yolo:v1 is no longer wanted"):
             first.result(5)
@@ -166,21 +138,27 @@ def test_a_newer_version_takes_its_place(writer: StoreWriter) -> None:
     assert serving.version == "v2"
 
 
-def test_what_comes_before_the_flip_may_take_longer_than_the_deadline(writer: StoreWriter) -> None:
+def test_what_comes_before_the_activation_may_take_longer_than_the_deadline(
+    writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[tuple[str, int]] = []
+    passed = 0.0
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + passed, sleep=time.sleep)
+    monkeypatch.setattr(promotion, "time", clock)
 
-    def look(target: Target) -> None:
-        time.sleep(0.5)
+    def take_an_hour(target: Target) -> None:
+        nonlocal passed
+        passed += 3600
         seen.append((target.version, writer.generations().of("yolo").generation))
 
     with worker(writer, "one", prepared):
-        assert promote(writer, "yolo", "v1", "a test", "operator", deadline=0.3, before_activation=look) == 1
+        assert promote(writer, "yolo", "v1", "a test", "operator", before_activation=take_an_hour) == 1
     assert seen == [("v1", 0)]
     assert writer.generations().of("yolo").generation == 1
 
 
 @pytest.mark.parametrize("error", [BadVersionError("too slow"), SupersededError("yolo:v1 is no longer wanted")])
-def test_what_comes_before_the_flip_may_reject_it(writer: StoreWriter, error: Exception) -> None:
+def test_what_comes_before_the_activation_may_reject_the_version(writer: StoreWriter, error: Exception) -> None:
     def reject(target: Target) -> None:
         writer.start_canary("yolo", target, Canary(share=0.1))
         raise error
@@ -192,7 +170,7 @@ def test_what_comes_before_the_flip_may_reject_it(writer: StoreWriter, error: Ex
     assert (now.generation, now.preparing, now.canary) == (0, None, None)
 
 
-def test_a_version_goes_live_instead_of_another_only(writer: StoreWriter) -> None:
+def test_a_version_is_promoted_only_instead_of_the_given_one(writer: StoreWriter) -> None:
     promote(writer, "yolo", "v1", "a test", "operator")
     with pytest.raises(PromotionError, match="yolo:v3 does not serve any more"):
         promote(writer, "yolo", "v2", "a test", "monitor", instead_of="v3")
@@ -202,17 +180,17 @@ def test_a_version_goes_live_instead_of_another_only(writer: StoreWriter) -> Non
     assert serving.version == "v2"
 
 
-def test_only_what_is_being_prepared_can_be_tried_on(writer: StoreWriter) -> None:
+def test_only_the_version_that_is_prepared_can_be_a_canary(writer: StoreWriter) -> None:
     target = Target(version="v1", since=datetime.now(UTC), source="a test", by="poll")
     with pytest.raises(SupersededError):
         writer.start_canary("yolo", target, Canary(share=0.1))
     writer.prepare("yolo", target)
     writer.start_canary("yolo", target, Canary(share=0.1))
-    generation_watcher = GenerationWatcher(writer.layout, {"yolo": MODELS / "yolo"})
-    assert generation_watcher.aspired("yolo").canary == Canary(share=0.1)
+    watcher = GenerationWatcher(writer.layout, {"yolo": MODELS / "yolo"})
+    assert watcher.aspired("yolo").canary == Canary(share=0.1)
     writer.activate("yolo", target, 1)
-    generation_watcher.refresh()
-    assert generation_watcher.aspired("yolo").canary is None
+    watcher.refresh()
+    assert watcher.aspired("yolo").canary is None
 
 
 def test_models_do_not_wait_for_each_other(writer: StoreWriter) -> None:
@@ -224,13 +202,13 @@ def test_models_do_not_wait_for_each_other(writer: StoreWriter) -> None:
             stuck.result()
 
 
-def test_the_fallback_serves_where_the_file_says_nothing(writer: StoreWriter, tmp_path: Path) -> None:
-    generation_watcher = GenerationWatcher(writer.layout, {"yolo": MODELS / "yolo"})
-    assert generation_watcher.aspired("yolo").serving.folder == MODELS / "yolo"
+def test_the_fallback_version_serves_until_a_version_is_promoted(writer: StoreWriter) -> None:
+    watcher = GenerationWatcher(writer.layout, {"yolo": MODELS / "yolo"})
+    assert watcher.aspired("yolo").serving.folder == MODELS / "yolo"
     promote(writer, "yolo", "v1", "a test", "operator")
     promote(writer, "yolo", "v2", "a test", "operator")
-    assert generation_watcher.refresh()
-    assert not generation_watcher.refresh()
-    aspired = generation_watcher.aspired("yolo")
+    assert watcher.refresh()
+    assert not watcher.refresh()
+    aspired = watcher.aspired("yolo")
     assert aspired.serving.folder == writer.layout.version("yolo", "v2")
-    assert [one.version for one in aspired.instead] == ["v1", "fallback-2"]
+    assert [other.version for other in aspired.instead] == ["v1", "fallback-2"]

@@ -25,7 +25,7 @@ def layout(tmp_path: Path) -> Layout:
     return layout
 
 
-def test_a_version_is_published_for_our_readers_and_for_bentoml(layout: Layout, make_version: MakeVersion) -> None:
+def test_a_version_is_published_for_the_runners_and_for_bentoml(layout: Layout, make_version: MakeVersion) -> None:
     steps: list[str] = []
     published = publish(layout, make_version("kcbert", "v1"), "s3://bucket", steps.append)
     place = layout.version("kcbert", "v1")
@@ -40,7 +40,7 @@ def test_a_version_is_published_for_our_readers_and_for_bentoml(layout: Layout, 
     assert layout.published() == {"kcbert": ["v1"]}
 
 
-def test_bentomls_command_shows_it(layout: Layout, make_version: MakeVersion) -> None:
+def test_bentoml_lists_published_versions(layout: Layout, make_version: MakeVersion) -> None:
     publish(layout, make_version("yolo", "v1"), "a test")
     publish(layout, make_version("yolo", "v2"), "a test")
     bentoml = Path(sys.executable).parent / "bentoml"
@@ -55,14 +55,14 @@ def test_bentomls_command_shows_it(layout: Layout, make_version: MakeVersion) ->
     assert '"yolo:v2"' in shown.stdout
 
 
-def test_the_same_version_is_published_once(layout: Layout, make_version: MakeVersion) -> None:
+def test_publishing_a_version_again_changes_nothing(layout: Layout, make_version: MakeVersion) -> None:
     publish(layout, make_version("kcbert", "v1"), "a test")
     inode = layout.version("kcbert", "v1").stat().st_ino
     publish(layout, make_version("kcbert", "v1"), "a test")
     assert layout.version("kcbert", "v1").stat().st_ino == inode
 
 
-def test_another_version_of_the_same_name_is_rejected(layout: Layout, make_version: MakeVersion) -> None:
+def test_another_version_with_the_same_name_is_rejected(layout: Layout, make_version: MakeVersion) -> None:
     publish(layout, make_version("kcbert", "v1"), "a test")
     with pytest.raises(VersionExistsError, match="another kcbert:v1"):
         publish(layout, make_version("kcbert", "v1", "other weights"), "a test")

@@ -21,16 +21,16 @@ def worker(role: str, *loaded: str) -> Heartbeat:
     return Heartbeat(worker="w", pid=1, parent=1, role=role, state="ready", loaded=states)
 
 
-def test_the_oldest_go() -> None:
+def test_the_oldest_versions_are_removable() -> None:
     assert removable(VERSIONS, ModelGeneration(), [], "yolo", keep=3) == VERSIONS[:5]
     assert removable(VERSIONS[:3], ModelGeneration(), [], "yolo", keep=3) == []
 
 
-def test_what_a_rollback_left_stays() -> None:
+def test_held_versions_are_kept() -> None:
     assert removable(VERSIONS, ModelGeneration(held=("v1",)), [], "yolo", keep=3) == ["v0", "v2", "v3", "v4"]
 
 
-def test_a_worker_of_another_model_needs_nothing_here() -> None:
+def test_workers_of_other_models_are_ignored() -> None:
     assert removable(VERSIONS, ModelGeneration(), [worker("kcbert", "v0")], "yolo") == VERSIONS[:5]
 
 
@@ -41,7 +41,7 @@ def test_a_worker_of_another_model_needs_nothing_here() -> None:
     st.sets(st.sampled_from(VERSIONS)),
     st.integers(0, 9),
 )
-def test_what_is_needed_stays(
+def test_needed_versions_are_kept(
     serving: str | None, previous: str | None, preparing: str | None, loaded: set[str], keep: int
 ) -> None:
     generation = ModelGeneration(

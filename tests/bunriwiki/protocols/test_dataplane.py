@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from bunriwiki.artifacts.inputs import Photo
+from bunriwiki.artifacts.inputs import MAX_CHARACTERS, Photo
 from bunriwiki.ipc.client import ConnectionLostError
 from bunriwiki.ipc.frames import BatchError, BrokenFrameError
 from bunriwiki.model_store.heartbeats import Shadowed
-from bunriwiki.protocols.handlers.dataplane import BETWEEN_TRIES, MAX_CHARACTERS
-from bunriwiki.protocols.handlers.errors import RequestError
+from bunriwiki.protocols.handlers import dataplane
+from bunriwiki.protocols.handlers.dataplane import RETRY_SECONDS
 from bunriwiki.protocols.handlers.shadowing import Comparisons
+from bunriwiki.web.problems import RequestError
 from tests.bunriwiki.protocols.fakes import DETECTIONS, FakeRoute, FakeRunner, FakeStatus, classified, failing, model, plane
 
 pytestmark = pytest.mark.anyio
@@ -55,6 +56,22 @@ async def test_a_bad_image_costs_no_call(data: bytes, status: int) -> None:
     assert runner.batches == []
 
 
+async def test_while_many_inputs_are_checked_other_requests_get_their_turn(
+    bottle: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def turns(seconds: float) -> int:
+        monkeypatch.setattr(dataplane, "CHECK_SECONDS", seconds)
+        runner, count = FakeRunner(DETECTIONS), 0
+        many = asyncio.create_task(plane(yolo=runner).detect(*[Photo(data=bottle)] * 4))
+        while not runner.batches:
+            await asyncio.sleep(0)
+            count += 1
+        await many
+        return count
+
+    assert await turns(-1.0) == await turns(60.0) + 4
+
+
 async def test_a_failure_of_one_input_is_its_own() -> None:
     one = model(FakeRunner(lambda text: failing(text) if text == "bad" else classified(text)))
     results: list[Any] = await asyncio.gather(one.infer(["good"]), one.infer(["bad"]), return_exceptions=True)
@@ -73,7 +90,7 @@ async def test_a_lost_connection_is_tried_once_more() -> None:
 async def test_a_batch_waits_for_a_worker_that_has_its_version() -> None:
     runner, route = FakeRunner(classified()), FakeRoute("v8", patience=3)
     waiting = asyncio.create_task(model(runner, route).infer(["가"]))
-    await asyncio.sleep(BETWEEN_TRIES)
+    await asyncio.sleep(RETRY_SECONDS)
     runner.versions = ["v7", "v8"]
     assert (await waiting)[0].version == "v8"
     assert route.answers == ["v8"]
@@ -120,7 +137,7 @@ async def test_a_call_in_the_middle_of_a_swap_is_answered_by_one_version() -> No
     runner.versions = ["v7", "v8"]
     waiting = asyncio.create_task(model(runner, route).infer(list("abcdef")))  # two batches
     await asyncio.sleep(0.01)
-    route.asks = "v8"
+    route.serving = "v8"
     assert [one.version for one in await waiting] == ["v8"] * 6
 
 
@@ -154,11 +171,11 @@ async def test_a_call_that_names_what_serves_is_not_answered_by_a_canary() -> No
 async def test_a_shadow_gets_copies_and_clients_wait_for_none() -> None:
     runner, comparisons = FakeRunner(classified(), seconds=0.02), Comparisons()
     runner.versions = ["v7", "v8"]
-    one = model(runner, FakeRoute(copies_to="v8"), comparisons=comparisons)
+    one = model(runner, FakeRoute(shadow_version="v8"), comparisons=comparisons)
     assert [(await one.infer(["가"]))[0].version for _ in range(2)] == ["v7", "v7"]
     assert len(runner.batches) == 3  # the copy of the first; the second one's was dropped
     await asyncio.sleep(0.05)
-    assert comparisons.figures() == {"shadowed": {"fake:v8": Shadowed(inputs=1, differing=0)}}
+    assert comparisons.figures() == {"shadowed": {"kcbert:v8": Shadowed(inputs=1, differing=0)}}
 
 
 async def test_a_named_version_has_the_same_limits() -> None:
@@ -184,7 +201,7 @@ async def test_readiness_names_what_is_missing() -> None:
     cold.warm = False
     gone.warm = False
     one = plane(kcbert=cold, sentiment=gone)
-    assert await one.unready() == ["fake has no warm model"] * 2
+    assert await one.unready() == ["kcbert has no warm model", "sentiment has no warm model"]
     one.draining = True
     assert await one.unready() == ["the service is shutting down"]
     assert await plane().unready() == []

@@ -1,8 +1,9 @@
-"""Attempts to leave the sandbox, or to do harm from within it: what is run inside, and what stops it.
+"""Attempts to escape from the sandbox, or to do harm from within it: the code that runs inside, and what stops it.
 
-The code of an attempt is run inside the sandbox with these names: `VICTIM`, a file that may not be read; `READABLE`, one that
-may be read; `HOME`, the writable folder; `PARENT` and `PROCESS`, process ids outside; `UNIX`, `ABSTRACT`, `TCP`, `UDP`,
-addresses of listeners outside; `SAY`, the attempt's name; `call`, a system call by its name or number; `buffer`, some memory.
+The code of an attempt runs inside the sandbox with these names: `VICTIM`, a file that may not be read; `READABLE`, a file that
+may be read; `HOME`, the writable folder; `PARENT` and `PROCESS`, ids of processes outside; `UNIX`, `ABSTRACT`, `TCP`, `UDP`,
+addresses of listeners outside; `NAME`, the attempt's name; `call`, which makes a system call by its name or number; `buffer`,
+some memory.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from typing import NamedTuple
 
 LANDLOCK = "Landlock"
 FILTER = "seccomp filter"
-PRETENDED = "seccomp filter, which answers that it is done"
+PRETENDED = "seccomp filter, which reports success"
 KERNEL = "no capability"
 
 
 class Attempt(NamedTuple):
-    """`outcomes` are the errors of which one is the answer; `done` is none."""
+    """`outcomes` are the error names that are expected; `done` stands for no error."""
 
     name: str
     code: str
@@ -29,7 +30,7 @@ def landlock(name: str, code: str) -> Attempt:
 
 
 def moved(name: str, code: str) -> Attempt:
-    """A link or a name that would lead from one part of the tree to another."""
+    """An attempt that would link or move a file from one part of the tree to another."""
     return Attempt(name, code, LANDLOCK, ("EACCES", "EXDEV"))
 
 
@@ -43,9 +44,9 @@ def pretended(name: str, code: str) -> Attempt:
 
 ATTEMPTS = (
     # Files
-    landlock("write a file", "open(VICTIM, 'a').write(SAY)"),
+    landlock("write a file", "open(VICTIM, 'a').write(NAME)"),
     landlock("read a file", "open(VICTIM).read()"),
-    landlock("write a file that may be read", "open(READABLE, 'a').write(SAY)"),
+    landlock("write a file that may be read", "open(READABLE, 'a').write(NAME)"),
     landlock("truncate a file by its path", "os.truncate(READABLE, 0)"),
     landlock("truncate a file by opening it for reading", "os.open(READABLE, os.O_RDONLY | os.O_TRUNC)"),
     landlock("remove a file", "os.unlink(READABLE)"),
@@ -54,17 +55,17 @@ ATTEMPTS = (
     landlock("make a symbolic link", "os.symlink('/etc', READABLE + '.link')"),
     landlock("make a file without a name", "os.open(os.path.dirname(READABLE), os.O_TMPFILE | os.O_RDWR)"),
     moved("move a file away", "os.rename(READABLE, HOME + '/moved')"),
-    moved("replace a file by one of its own", "open(HOME + '/mine', 'w'); os.replace(HOME + '/mine', READABLE)"),
+    moved("replace a file by its own file", "open(HOME + '/mine', 'w'); os.replace(HOME + '/mine', READABLE)"),
     moved("exchange two files", "open(HOME + '/other', 'w'); call('renameat2', -100, HOME + '/other', -100, READABLE, 2)"),
     Attempt("hard-link a file into the folder", "os.link(READABLE, HOME + '/hard')", LANDLOCK, ("EACCES", "EXDEV", "EPERM")),
-    moved("hard-link a file of its own to the outside", "open(HOME + '/own', 'w'); os.link(HOME + '/own', READABLE + '.hard')"),
+    moved("hard-link its own file to the outside", "open(HOME + '/own', 'w'); os.link(HOME + '/own', READABLE + '.hard')"),
     landlock("write through a symbolic link", "os.symlink(VICTIM, HOME + '/soft'); open(HOME + '/soft', 'w')"),
     landlock("write through a linked folder", "os.symlink(os.path.dirname(VICTIM), HOME + '/way'); open(HOME + '/way/x', 'w')"),
     landlock("write through /proc/self/root", "open('/proc/self/root' + VICTIM, 'w')"),
     landlock("write through ..", "open(HOME + '/../' * 40 + VICTIM, 'w')"),
-    landlock("write into its own code", "open(ROOT + '/artifacts/programs.py', 'a')"),
-    landlock("write a module beside its own code", "open(ROOT + '/sitecustomize.py', 'w')"),
-    landlock("write bytecode", "open(ROOT + '/sandbox/x.pyc', 'w')"),
+    landlock("write into its own code", "open(ROOT + '/bunriwiki/artifacts/programs.py', 'a')"),
+    landlock("write a module next to its own code", "open(ROOT + '/sitecustomize.py', 'w')"),
+    landlock("write bytecode", "open(ROOT + '/bunriwiki/sandbox/x.pyc', 'w')"),
     landlock("write a .pth into the environment", "open(SITE + '/evil.pth', 'w')"),
     landlock("read the passwords", "open('/etc/shadow').read()"),
     landlock("write to /tmp", "open('/tmp/bunriwiki-escaped', 'w')"),
@@ -73,7 +74,7 @@ ATTEMPTS = (
     landlock("make a terminal", "open('/dev/ptmx', 'r+b', 0)"),
     pretended("change a mode", "os.chmod(READABLE, 0o777)"),
     pretended("change a mode by a descriptor", "os.fchmod(os.open(READABLE, os.O_RDONLY), 0o777)"),
-    pretended("change a mode beside links", "call('fchmodat2', -100, READABLE, 0o777, 0x100)"),
+    pretended("change a mode without following links", "call('fchmodat2', -100, READABLE, 0o777, 0x100)"),
     pretended("change an owner", "os.chown(READABLE, 12345, 12345)"),
     pretended("change an owner by a descriptor", "os.fchown(os.open(READABLE, os.O_RDONLY), 12345, 12345)"),
     pretended("change a time", "os.utime(READABLE, (0, 0))"),
@@ -84,7 +85,7 @@ ATTEMPTS = (
     filtered("make a file immutable by fs-verity", "fcntl.ioctl(os.open(READABLE, os.O_RDONLY), 0x40806685, bytes(128))"),
     filtered("take a lease", "fcntl.fcntl(os.open(READABLE, os.O_RDONLY), 1024, fcntl.F_RDLCK)"),
     filtered("open a file by its handle", "call('open_by_handle_at', -100, struct.pack('Ii', 8, 1) + bytes(8), os.O_RDONLY)"),
-    filtered("ask for a handle", "call('name_to_handle_at', -100, READABLE, buffer, buffer, 0)"),
+    filtered("get the handle of a file", "call('name_to_handle_at', -100, READABLE, buffer, buffer, 0)"),
     filtered("make a device", "os.mknod(HOME + '/device', 0o20666, os.makedev(1, 1))"),
     filtered("make a FIFO", "os.mkfifo(HOME + '/fifo')"),
     # /proc, /sys
@@ -103,21 +104,21 @@ ATTEMPTS = (
              "[send(socket.AF_UNIX, socket.SOCK_STREAM, s.split()[-1]) for s in open('/proc/self/net/unix') if '/' in s]"),
     filtered("connect to an abstract Unix socket", "send(socket.AF_UNIX, socket.SOCK_STREAM, ABSTRACT)"),
     filtered("connect by TCP", "send(socket.AF_INET, socket.SOCK_STREAM, TCP)"),
-    filtered("send by UDP", "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(SAY.encode(), UDP)"),
+    filtered("send by UDP", "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(NAME.encode(), UDP)"),
     filtered("send by UDP over IPv6",
-             "socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(SAY.encode(), ('::1', UDP[1]))"),
+             "socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(NAME.encode(), ('::1', UDP[1]))"),
     filtered("listen on TCP", "socket.create_server(('127.0.0.1', 0))"),
     filtered("speak to the kernel by netlink", "socket.socket(16, socket.SOCK_RAW, 0).bind((0, 0))"),
     filtered("listen to packets", "socket.socket(17, socket.SOCK_RAW, 3)"),
     filtered("use the kernel's ciphers", "socket.socket(38, socket.SOCK_SEQPACKET)"),
     filtered("speak to the hypervisor", "socket.socket(40, socket.SOCK_STREAM)"),
     filtered("make a pair of datagram sockets",
-             "socket.socketpair(type=socket.SOCK_DGRAM)[0].sendto(SAY.encode(), UNIX + '.dgram')"),
-    filtered("connect one of a pair",
+             "socket.socketpair(type=socket.SOCK_DGRAM)[0].sendto(NAME.encode(), UNIX + '.dgram')"),
+    filtered("connect a socket of a pair",
              "call('connect', socket.socketpair()[0].fileno(), b'\\x01\\0' + UNIX.encode() + b'\\0', 110)"),
-    filtered("name one of a pair", "call('bind', socket.socketpair()[0].fileno(), b'\\x01\\0\\0' + SAY.encode(), 20)"),
-    filtered("send one of a pair elsewhere", "socket.socketpair()[0].sendto(SAY.encode(), UNIX)"),
-    Attempt("send a message of one of a pair elsewhere", "socket.socketpair()[0].sendmsg([SAY.encode()], (), 0, UNIX)",
+    filtered("bind a socket of a pair", "call('bind', socket.socketpair()[0].fileno(), b'\\x01\\0\\0' + NAME.encode(), 20)"),
+    filtered("send from a socket of a pair to an address", "socket.socketpair()[0].sendto(NAME.encode(), UNIX)"),
+    Attempt("send a message from a pair to an address", "socket.socketpair()[0].sendmsg([NAME.encode()], (), 0, UNIX)",
             "stream sockets send to their peer only", ("EISCONN", "ENOTSUP")),
     # Other processes
     filtered("signal the parent", "os.kill(PARENT, signal.SIGCONT)"),
@@ -154,7 +155,7 @@ ATTEMPTS = (
     filtered("spawn a program", "os.posix_spawn('/bin/sleep', ['sleep', '60'], {})"),
     filtered("outlive the parent", "call('prctl', 1, 0, 0, 0, 0)"),
     filtered("hide its open files", "call('prctl', 4, 0, 0, 0, 0)"),
-    # Memory that stays, or that nobody counts
+    # Memory that persists, or that no limit counts
     filtered("make System V shared memory", "call('shmget', 0, 2**20, 0o1600)"),
     filtered("make a System V queue", "call('msgget', 0, 0o1600)"),
     filtered("make System V semaphores", "call('semget', 0, 1, 0o1600)"),
@@ -218,7 +219,8 @@ def call(which, *arguments):
     if isinstance(which, str):
         machine = os.uname().machine
         which = OTHERS[which][machine] if which in OTHERS else number(which, machine)
-    given = [one.encode() if isinstance(one, str) else ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
+    given = [value.encode() if isinstance(value, str) else ctypes.c_long(value) if isinstance(value, int) else value
+             for value in arguments]
     if LIBC.syscall(ctypes.c_long(which), *given) == -1:
         raise OSError(ctypes.get_errno(), "")
 
@@ -229,14 +231,14 @@ def capset(bits):
 def send(family, kind, address):
     with socket.socket(family, kind) as opened:
         opened.connect(address)
-        opened.sendall(SAY.encode())
+        opened.sendall(NAME.encode())
 
 progress = ProgressWriter()
 """
-"""What every program here begins with."""
+"""The beginning of every program that these tests run in the sandbox."""
 
 BATCH = """
-for SAY, VICTIM, READABLE, code in attempts:
+for NAME, VICTIM, READABLE, code in attempts:
     try:
         exec(code)
     except OSError as error:
@@ -245,5 +247,5 @@ for SAY, VICTIM, READABLE, code in attempts:
         outcome = type(error).__name__
     else:
         outcome = "done"
-    progress.write(name=SAY, outcome=outcome)
+    progress.write(name=NAME, outcome=outcome)
 """

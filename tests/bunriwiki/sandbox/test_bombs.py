@@ -1,4 +1,4 @@
-"""Attempts to use up memory, processes, disk and time: ended in time, with and without a control group and a user."""
+"""Attempts to use up memory, threads, disk and time: each is ended in time, with and without a control group and a user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason="; ".join(missing()))
 
 
 class Bomb(NamedTuple):
-    """`says` is how it ends: an error of its own, or its end by the sidecar."""
+    """`says` matches the error: that of the program itself, or that of the sidecar that killed it."""
 
     name: str
     code: str
@@ -30,7 +30,7 @@ class Bomb(NamedTuple):
     says: str
 
 
-KILLED = "died of SIGKILL"
+KILLED = "was killed by SIGKILL"
 BOMBS = (
     Bomb("private memory", "bytearray(2**31)", "RLIMIT_DATA", "MemoryError"),
     Bomb("private memory, mapped",
@@ -39,7 +39,7 @@ BOMBS = (
          "measuring, or the control group", f"more than 256 MB of memory|{KILLED}"),
     Bomb("threads", "while True: threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
          "RLIMIT_DATA, RLIMIT_NPROC, the control group, or measuring", "can't start new thread|more than 64 threads"),
-    Bomb("what pairs of sockets hold",
+    Bomb("socket buffers",
          "pairs = []\nwhile True:\n pairs.append(socket.socketpair()); pairs[-1][0].setblocking(False)\n"
          " try: pairs[-1][0].sendall(bytes(2**22))\n except BlockingIOError: pass", "RLIMIT_NOFILE", "Too many open files"),
     Bomb("a sparse file", "open(HOME + '/x', 'w').truncate(2**40)", "RLIMIT_FSIZE", "File too large"),
@@ -51,7 +51,7 @@ BOMBS = (
          "for n in range(99): f = open(f'{HOME}/x', 'wb'); os.unlink(f'{HOME}/x'); f.write(bytes(2**22)); os.dup(f.fileno())\n"
          "time.sleep(60)", "measuring", "wrote more than 64 MB"),
     Bomb("small files", "for n in range(9999): open(f'{HOME}/{n}', 'w')\ntime.sleep(60)", "measuring", "more than 200 files"),
-    Bomb("files where nobody may look",
+    Bomb("files in an unreadable folder",
          "os.mkdir(HOME + '/d', 0o300)\nfor n in range(9999): open(f'{HOME}/d/{n}', 'w')\ntime.sleep(60)",
          "measuring", "more than 200 files"),
     Bomb("more files at the very end", "for n in range(300): open(f'{HOME}/{n}', 'w')", "measuring", "more than 200 files"),
@@ -63,19 +63,19 @@ BOMBS = (
     Bomb("lines without an end",
          "while True: progress.write(phase='x' * 1000)", "reading within bounds", "wrote too much to its standard output"),
     Bomb("never ending",
-         "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); time.sleep(60)", "the clock", "not done after 2 s"),
+         "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); time.sleep(60)", "the clock", "did not finish within 2 s"),
     Bomb("a 32-bit call",
          "code = mmap.mmap(-1, 4096, prot=7)\ncode.write(bytes.fromhex('b814000000cd80c3'))\n"
          "ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()",
-         "seccomp filter", "died of SIG(SYS|SEGV)"),
+         "seccomp filter", "was killed by SIG(SYS|SEGV)"),
 )  # fmt: skip
-WAYS = {"user and group": ("auto", "auto"), "neither": ("off", "off")}
+MODES = {"user and group": ("auto", "auto"), "neither": ("off", "off")}
 
 
-def limits(way: str, **others: int) -> Limits:
-    user, cgroup = WAYS[way]
-    few = {"memory": 256 * MB, "disk": 64 * MB, "files": 200, "tasks": 64, "seconds": 20, "threads": 1} | others
-    return Limits(**few, user=user, cgroup=cgroup)
+def limits(mode: str, **others: int) -> Limits:
+    user, cgroup = MODES[mode]
+    low = {"memory": 256 * MB, "disk": 64 * MB, "files": 200, "tasks": 64, "seconds": 20, "threads": 1} | others
+    return Limits(**low, user=user, cgroup=cgroup)
 
 
 def run(code: str, scratch: Path, limits: Limits) -> None:
@@ -91,39 +91,39 @@ def scratch(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("number", range(len(BOMBS)), ids=[bomb.name for bomb in BOMBS])
-def test_a_bomb(number: int, way: str, scratch: Path) -> None:
+def test_a_bomb_is_ended(number: int, mode: str, scratch: Path) -> None:
     bomb = BOMBS[number]
     if "32-bit" in bomb.name and os.uname().machine != "x86_64":
         pytest.skip("x86_64 only")
     started = time.monotonic()
     with pytest.raises(ImportCrashedError, match=bomb.says):
-        run(bomb.code, scratch, limits(way, seconds=2) if bomb.stopped_by == "the clock" else limits(way))
+        run(bomb.code, scratch, limits(mode, seconds=2) if bomb.stopped_by == "the clock" else limits(mode))
     assert time.monotonic() - started < 30
-    hold_to_owner(scratch)
+    require_owner(scratch)
 
 
-def hold_to_owner(folder: Path) -> None:
-    """All of it is the sidecar's, shallow, and can be removed."""
+def require_owner(folder: Path) -> None:
+    """The sidecar owns everything in the folder, and no path in it is deep."""
     for path in (folder, *folder.rglob("*")):
         assert path.lstat().st_uid == os.geteuid()
         assert len(path.relative_to(folder).parts) <= 40
 
 
-def test_standard_error_takes_no_memory(scratch: Path) -> None:
+def test_standard_error_is_not_kept_in_memory(scratch: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run("for n in range(200): os.write(2, b'x' * 2**20)", scratch, limits("neither"))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KB
 
 
-def test_a_disk_that_is_almost_full_is_no_fault_of_the_version(scratch: Path) -> None:
+def test_an_almost_full_disk_is_an_environment_error(scratch: Path) -> None:
     with pytest.raises(ImportEnvironmentError, match="are free on the disk"):
         run("time.sleep(60)", scratch, limits("neither", reserve=2**60))
 
 
 def test_it_ends_with_the_process_that_started_it(scratch: Path) -> None:
-    """The sidecar is killed: what it ran does not go on."""
+    """As if the sidecar was killed."""
     code = "open(HOME + '/pid', 'w').write(str(os.getpid())); time.sleep(60)"
     child = os.fork()
     if not child:

@@ -1,7 +1,7 @@
-"""Attempts to leave the sandbox, each run under the real kernel: rejected, and nothing outside is changed by it.
+"""Attempts to escape from the sandbox, under the real kernel: each fails, and changes nothing outside.
 
-Three ways of running it: as the sidecar runs an import where it may (a user of its own, a control group), without either, and
-started by an ordinary user. `attempts.py` has the table; the attempts on resources are in `test_bombs.py`.
+They run in three ways: as the sidecar runs an import if it may (another user, a control group), without either, and started by
+an ordinary user. `attempts.py` has the table; `test_bombs.py` has the attempts to use up resources.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import pytest
 
 from bunriwiki.sandbox.support import missing
 from bunriwiki.sandbox.user import can_change
+from bunriwiki.testing.paths import ROOT
 from model_sync.sandbox.run import Limits, run_sandboxed
 from tests.bunriwiki.sandbox.attempts import ATTEMPTS, BATCH, INSIDE, Attempt
-from tests.conftest import ROOT
 
-ORDINARY = 54321  # a user without any right
+ORDINARY = 54321  # a user without privileges
 SITE = Path(pytest.__file__).parent.parent
 DRIVE = """
 import json, sys, threading
@@ -49,7 +49,7 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason="; ".join(missing()))
 
 @dataclass
 class Run:
-    """What came of a batch of attempts: the outcome of each, what reached the listeners, and what has changed outside."""
+    """The result of a batch of attempts: the outcome of each, what reached the listeners, and what has changed outside."""
 
     outcomes: dict[str, str]
     received: bytes
@@ -58,7 +58,7 @@ class Run:
 
 
 class Listeners:
-    """On a Unix socket, an abstract one, TCP and UDP, for whoever gets out."""
+    """On a Unix socket, an abstract one, TCP and UDP: an escape would connect or send to them."""
 
     def __init__(self, folder: Path) -> None:
         self.unix, self.abstract = str(folder / "listener"), f"\0bunriwiki-test-{os.getpid()}-{folder.name}"
@@ -75,7 +75,7 @@ class Listeners:
         self.tcp, self.udp = self._streams[2].getsockname(), self._datagrams[0].getsockname()
 
     def received(self) -> bytes:
-        """All of it; `(connected)` for a connection without a word."""
+        """Everything that was received; `(connected)` for each connection."""
         everything = []
         for listening in self._streams:
             listening.setblocking(False)
@@ -96,13 +96,15 @@ class Listeners:
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """All that can be changed of a folder and what is in it."""
+    """Everything that can be changed about a folder and its content."""
     found = {}
     for path in (folder, *sorted(folder.rglob("*"))):
-        has = path.lstat()
+        status = path.lstat()
         attributes = {name: os.getxattr(path, name) for name in os.listxattr(path) if not path.is_socket()}
         content = path.read_bytes() if path.is_file() else b""
-        found[str(path)] = (has.st_mode, has.st_uid, has.st_gid, has.st_nlink, has.st_mtime_ns, attributes, content)
+        found[str(path)] = (
+            status.st_mode, status.st_uid, status.st_gid, status.st_nlink, status.st_mtime_ns, attributes, content,
+        )  # fmt: skip
     return found
 
 
@@ -119,7 +121,7 @@ def python() -> Iterator[str]:
 
 
 def run_inside(way: str, code: str, writable: Path, readable: list[Path], python: str) -> list[dict[str, Any]]:
-    """What a program tells that is run inside the sandbox in one of the three ways."""
+    """The messages of a program that runs inside the sandbox in one of the three ways."""
     if way != "an ordinary user":
         command = [sys.executable, "-c", code]
         return run_sandboxed(command, writable=writable, readable=readable, limits=LIMITS[way], stopping=threading.Event())
@@ -129,8 +131,8 @@ def run_inside(way: str, code: str, writable: Path, readable: list[Path], python
         extra_groups=(), check=False,
     )  # fmt: skip
     assert not done.returncode, done.stderr
-    told: list[dict[str, Any]] = json.loads(done.stdout)
-    return told
+    messages: list[dict[str, Any]] = json.loads(done.stdout)
+    return messages
 
 
 @pytest.fixture(scope="module", params=LIMITS)
@@ -157,7 +159,7 @@ def run(request: pytest.FixtureRequest, python: str) -> Iterator[Run]:
         if way == "an ordinary user":
             user = {"user": ORDINARY, "group": ORDINARY, "extra_groups": ()}
             for path in (home, outside, readable, *outside.rglob("*"), *readable.rglob("*")):
-                os.chown(path, ORDINARY, ORDINARY)  # the files of who runs the import: modes do not protect them
+                os.chown(path, ORDINARY, ORDINARY)  # files of the user who runs the import: their modes do not protect them
         process = subprocess.Popen([python, "-c", "import time; time.sleep(600)"], **user)
         ending.callback(process.wait)
         ending.callback(process.kill)
@@ -168,11 +170,11 @@ def run(request: pytest.FixtureRequest, python: str) -> Iterator[Run]:
         code = INSIDE + "".join(f"{name} = {value!r}\n" for name, value in names.items()) + BATCH
         before = state(outside) | state(readable)
         watched = (os.getpriority(os.PRIO_PROCESS, process.pid), os.sched_getaffinity(process.pid))
-        told = run_inside(way, code, home, [readable], python)
+        messages = run_inside(way, code, home, [readable], python)
         after = state(outside) | state(readable)
         assert watched == (os.getpriority(os.PRIO_PROCESS, process.pid), os.sched_getaffinity(process.pid))
         yield Run(
-            {one["name"]: one["outcome"] for one in told[1:]},
+            {message["name"]: message["outcome"] for message in messages[1:]},
             listeners.received(),
             [path for path in before | after if before.get(path) != after.get(path)],
             process,
@@ -180,18 +182,18 @@ def run(request: pytest.FixtureRequest, python: str) -> Iterator[Run]:
 
 
 @pytest.mark.parametrize("number", range(len(ATTEMPTS)), ids=[attempt.name for attempt in ATTEMPTS])
-def test_an_attempt(run: Run, number: int) -> None:
+def test_an_attempt_fails(run: Run, number: int) -> None:
     attempt: Attempt = ATTEMPTS[number]
     assert run.outcomes[attempt.name] in attempt.outcomes, attempt.stopped_by
     assert not [path for path in run.changed if Path(path).parent.name == str(number) or Path(path).name == str(number)]
     assert attempt.name.encode() not in run.received
 
 
-def test_nothing_outside_is_changed(run: Run) -> None:
+def test_all_attempts_together_change_nothing_outside(run: Run) -> None:
     assert not run.changed
     assert not run.received
     assert run.process.poll() is None
 
 
-def test_the_attempts_are_different_ones() -> None:
+def test_no_attempt_is_listed_twice() -> None:
     assert len({attempt.name for attempt in ATTEMPTS}) == len({attempt.code for attempt in ATTEMPTS}) == len(ATTEMPTS)

@@ -1,4 +1,4 @@
-"""The launcher with programs as the service runs them: servers, threads, libraries; and what it closes and gives up."""
+"""The launcher with the programs that the service runs (servers, threads, libraries), and what it closes and drops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from bunriwiki.sandbox.policy import Policy
 from bunriwiki.sandbox.user import can_change
-from tests.conftest import ROOT
+from bunriwiki.testing.paths import ROOT
 
 ENVIRONMENT = [str(Path(sys.prefix)), str(Path(sys.executable).resolve().parent.parent), *map(str, ROOT.glob("*/"))]
 SERVER = """
@@ -28,7 +28,7 @@ async def serve():
         writer.write((await reader.readline()).upper())
         await writer.drain()
         writer.close()
-    listening = socket.socket(fileno=int(os.environ["BUNRIWIKI_HOP_FD"]))
+    listening = socket.socket(fileno=int(os.environ["BUNRIWIKI_IPC_FD"]))
     server = await asyncio.start_unix_server(answer, sock=listening)
     assert await asyncio.to_thread(sum, [1, 2]) == 3
     await server.serve_forever()
@@ -43,7 +43,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"HELLO"})
 
-uvicorn.run(app, fd=int(os.environ["BUNRIWIKI_HOP_FD"]), lifespan="off", log_config=None)
+uvicorn.run(app, fd=int(os.environ["BUNRIWIKI_IPC_FD"]), lifespan="off", log_config=None)
 """
 LIBRARIES = """
 import os, threading
@@ -108,11 +108,11 @@ def serving(home: Path, code: str, **others: object) -> Iterator[str]:
         process.wait()
 
 
-def ask(path: str, question: bytes) -> bytes:
+def send(path: str, request: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(30)
         client.connect(path)
-        client.sendall(question)
+        client.sendall(request)
         return b"".join(iter(lambda: client.recv(1000), b""))
 
 
@@ -121,22 +121,22 @@ def test_a_server_answers_on_the_socket_that_it_inherits(home: Path, loop: str) 
     with serving(home, SERVER.format(run=loop)) as path:
         assert Path(path).stat().st_mode & 0o777 == 0o600
         for _ in range(3):
-            assert ask(path, b"hello\n") == b"HELLO\n"
+            assert send(path, b"hello\n") == b"HELLO\n"
 
 
-def test_uvicorn_answers_as_a_user_of_its_own(home: Path) -> None:
+def test_uvicorn_answers_as_another_user(home: Path) -> None:
     if not can_change():
         pytest.skip("the tests may not change users")
     os.chown(home, 61184, 61184)
     with serving(home, UVICORN, user=61184) as path:
-        assert ask(path, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").endswith(b"5\r\nHELLO\r\n0\r\n\r\n")
+        assert send(path, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").endswith(b"5\r\nHELLO\r\n0\r\n\r\n")
 
 
-def test_a_socket_that_a_dead_process_left_is_replaced(home: Path) -> None:
+def test_a_socket_file_of_a_dead_process_is_replaced(home: Path) -> None:
     left = home / "left.sock"
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(left))
-    run(policy(home, listen=str(left)), "import os, socket; socket.socket(fileno=int(os.environ['BUNRIWIKI_HOP_FD'])).listen()")
+    run(policy(home, listen=str(left)), "import os, socket; socket.socket(fileno=int(os.environ['BUNRIWIKI_IPC_FD'])).listen()")
 
 
 def test_the_libraries_of_runners_and_compilers_work(home: Path) -> None:
@@ -144,7 +144,7 @@ def test_the_libraries_of_runners_and_compilers_work(home: Path) -> None:
     assert run(policy(home, memory=2**32), LIBRARIES, env=environment) == "fine"
 
 
-def test_descriptors_are_closed_but_for_those_to_keep(home: Path) -> None:
+def test_other_descriptors_are_closed(home: Path) -> None:
     kept, secret = (os.open(ROOT / "pyproject.toml", os.O_RDONLY) for _ in range(2))
     code = "import json, os; print(json.dumps([fd for fd in map(int, os.listdir('/proc/self/fd'))]))"
     opened = json.loads(run(policy(home, keep=(kept,)), code, pass_fds=(kept, secret)))
@@ -152,17 +152,17 @@ def test_descriptors_are_closed_but_for_those_to_keep(home: Path) -> None:
     os.close(secret)
     assert kept in opened
     assert secret not in opened
-    assert len(opened) == 5  # 0, 1, 2, the one that is kept, and the folder that is listed
+    assert len(opened) == 5  # 0, 1, 2, the kept descriptor, and that of the listed folder
 
 
-def test_no_capability_is_left(home: Path) -> None:
+def test_all_capabilities_are_dropped(home: Path) -> None:
     status = dict(line.split(":\t", 1) for line in run(policy(home), "print(open('/proc/self/status').read())").splitlines())
     assert [int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")] == [0, 0, 0, 0]
     assert int(status["CapBnd"], 16) == 0 or os.geteuid()
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
 
 
-def test_a_user_of_its_own_has_no_group_and_reads_only(home: Path) -> None:
+def test_another_user_has_no_supplementary_group_and_one_capability(home: Path) -> None:
     if not can_change():
         pytest.skip("the tests may not change users")
     code = "import os; print(os.getresuid(), os.getresgid(), os.getgroups()); print(open('/proc/self/status').read())"
@@ -172,13 +172,13 @@ def test_a_user_of_its_own_has_no_group_and_reads_only(home: Path) -> None:
     assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 1 << 2  # CAP_DAC_READ_SEARCH
 
 
-def test_a_folder_that_is_not_there_stops_the_start(home: Path) -> None:
+def test_the_launcher_exits_if_a_writable_folder_does_not_exist(home: Path) -> None:
     done = subprocess.run(command(policy(home / "nowhere"), "print(1)"), cwd=ROOT, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
 
 
-def test_a_copied_file_needs_no_mode(home: Path) -> None:
-    """Nothing of ours may rest on `chmod`, but libraries may call it."""
+def test_copying_files_succeeds(home: Path) -> None:
+    """`shutil` calls `chmod` and `utime`, which do nothing in the sandbox."""
     code = f"import shutil; code, home = 'bunriwiki/sandbox', {str(home)!r}; shutil.copy2(code + '/rules.py', home)"
     code += "; shutil.copytree(code, home + '/s')"
     run(policy(home), code)

@@ -1,4 +1,4 @@
-"""The filter's program, run here as the kernel runs it; on the real kernel it is tried in `test_escapes.py`."""
+"""Interprets the filter's program as the kernel does; `test_escapes.py` tests it on the real kernel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bunriwiki.sandbox.rules import ANSWERS, UNLESS, only
+from bunriwiki.sandbox.rules import ANSWERS, DENIED_IF, allowed_if
 from bunriwiki.sandbox.seccomp import ALLOW, AUDIT, ERRNO, KILL, build
 from bunriwiki.sandbox.syscalls import ARCHITECTURES, NEWEST, NUMBERS, number
 
@@ -17,7 +17,7 @@ REJECTED = ERRNO | errno.EPERM
 
 
 def answer(machine: str, called: int, *arguments: int, audit: int | None = None) -> int:
-    """What the filter answers to a call."""
+    """The filter's result for a call."""
     words = {0: called, 4: AUDIT[machine] if audit is None else audit}
     for place, argument in enumerate((*arguments, 0, 0, 0, 0, 0, 0)[:6]):
         words[16 + 8 * place], words[20 + 8 * place] = argument & 0xFFFFFFFF, argument >> 32 & 0xFFFFFFFF
@@ -50,30 +50,30 @@ def called(machine: str, name: str, *arguments: int) -> int:
     return answer(machine, found, *arguments)
 
 
-def test_every_rule_names_a_call_and_every_call_has_a_rule() -> None:
-    ruled = [*ANSWERS, *UNLESS, *only(PID)]
+def test_every_rule_has_a_call_number_and_every_call_number_has_one_rule() -> None:
+    ruled = [*ANSWERS, *DENIED_IF, *allowed_if(PID)]
     assert sorted(ruled) == sorted(NUMBERS)
-    assert max(one for pair in NUMBERS.values() for one in pair if one is not None) <= NEWEST
+    assert max(found for pair in NUMBERS.values() for found in pair if found is not None) <= NEWEST
 
 
-def test_rejected_calls(machine: str) -> None:
+def test_rejected_calls_fail_with_their_error(machine: str) -> None:
     for name, expected in ANSWERS.items():
         if number(name, machine) is not None:
             assert called(machine, name) == ERRNO | expected, name
 
 
-def test_other_calls_pass(machine: str) -> None:
+def test_calls_without_a_rule_are_allowed(machine: str) -> None:
     ruled = {number(name, machine) for name in NUMBERS}
-    for one in set(range(NEWEST + 1)) - ruled:
-        assert answer(machine, one) == ALLOW
+    for other in set(range(NEWEST + 1)) - ruled:
+        assert answer(machine, other) == ALLOW
 
 
-def test_what_is_not_known_does_not_exist(machine: str) -> None:
-    for one in (NEWEST + 1, 512, 0x40000000, 0x40000000 + 41, 0xFFFFFFFF):
-        assert answer(machine, one) == ERRNO | errno.ENOSYS
+def test_calls_newer_than_the_tables_fail_with_enosys(machine: str) -> None:
+    for newer in (NEWEST + 1, 512, 0x40000000, 0x40000000 + 41, 0xFFFFFFFF):
+        assert answer(machine, newer) == ERRNO | errno.ENOSYS
 
 
-def test_another_architecture_is_killed(machine: str) -> None:
+def test_calls_of_another_architecture_kill_the_process(machine: str) -> None:
     assert answer(machine, 1, audit=0x40000003) == KILL
 
 
@@ -99,7 +99,7 @@ def test_another_architecture_is_killed(machine: str) -> None:
         ("prctl", (15,), (1,)),
     ],
 )
-def test_arguments_decide(machine: str, name: str, allowed: tuple[int, ...], rejected: tuple[int, ...]) -> None:
+def test_checks_compare_arguments(machine: str, name: str, allowed: tuple[int, ...], rejected: tuple[int, ...]) -> None:
     assert called(machine, name, *allowed) == ALLOW
     assert called(machine, name, *rejected) == REJECTED
 
@@ -108,12 +108,12 @@ def test_arguments_decide(machine: str, name: str, allowed: tuple[int, ...], rej
     ("machine", "header"),
     [("x86_64", "x86_64-linux-gnu/asm/unistd_64.h"), ("aarch64", "asm-generic/unistd.h")],
 )
-def test_the_numbers_are_the_kernels(machine: str, header: str) -> None:
+def test_the_numbers_match_the_kernels_headers(machine: str, header: str) -> None:
     file = Path("/usr/include") / header
     if not file.exists():
         pytest.skip("the kernel's headers are not installed")
     defined = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", file.read_text()))
-    stated = {name: str(one) for name in NUMBERS if (one := number(name, machine)) is not None and name in defined}
+    stated = {name: str(found) for name in NUMBERS if (found := number(name, machine)) is not None and name in defined}
     assert stated == {name: defined[name] for name in stated}
     newer = {"fchmodat2", "setxattrat", "removexattrat", "open_tree_attr", "file_setattr", "lsm_set_self_attr"}
     assert {name for name in NUMBERS if number(name, machine) is not None} - set(defined) <= newer

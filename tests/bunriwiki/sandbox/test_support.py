@@ -5,7 +5,7 @@ import pytest
 from bunriwiki.sandbox.support import missing
 
 
-def test_what_the_kernel_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_kernel_features_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bunriwiki.sandbox.landlock.landlockpy.supported", lambda: True)
     monkeypatch.setattr("bunriwiki.sandbox.seccomp.supported", lambda: True)
     assert missing() == []

@@ -13,16 +13,16 @@ def metrics() -> BentoMetrics:
 
 def value(name: str, **labels: str) -> float | None:
     found = {
-        tuple(sorted(one.labels.items())): one.value
+        tuple(sorted(sample.labels.items())): sample.value
         for family in REGISTRY.collect()
-        for one in family.samples
-        if one.name == name
+        for sample in family.samples
+        if sample.name == name
     }
     matching = [number for key, number in found.items() if labels.items() <= dict(key).items()]
     return matching[0] if matching else None
 
 
-def test_a_request_is_counted_as_bentoml_counts_it(metrics: BentoMetrics) -> None:
+def test_a_request_is_counted_like_bentoml_counts_it(metrics: BentoMetrics) -> None:
     metrics.begin("/predict")
     assert value("bentoml_service_request_in_progress", endpoint="/predict") == 1
     metrics.end("/predict", 200, 0.02)

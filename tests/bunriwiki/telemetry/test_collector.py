@@ -9,15 +9,15 @@ from bunriwiki.telemetry.collector import OLDER, YOUNG, set_up_collector
 
 
 @pytest.fixture
-def as_before() -> Iterator[None]:
+def restored() -> Iterator[None]:
     thresholds = gc.get_threshold()
     yield
     gc.unfreeze()
     gc.set_threshold(*thresholds)
 
 
-@pytest.mark.usefixtures("as_before")
-def test_what_is_there_is_put_aside() -> None:
+@pytest.mark.usefixtures("restored")
+def test_existing_objects_are_frozen() -> None:
     before = gc.get_freeze_count()
     set_up_collector()
     assert gc.get_freeze_count() > before + 1000

@@ -30,7 +30,7 @@ def parsed(text: str) -> re.Match[str]:
     return match
 
 
-def test_a_line_has_its_form(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_format_of_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("INFO")
     logger.info("hello {}", "there")
     line = parsed(capsys.readouterr().out)
@@ -39,26 +39,26 @@ def test_a_line_has_its_form(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["bentoml.serve", "circus", "uvicorn.error", "anything.else"])
-def test_other_loggers_are_routed_into_it(capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_records_of_other_loggers_are_shown(capsys: pytest.CaptureFixture[str], name: str) -> None:
     logs.configure("INFO")
     logging.getLogger(name).warning("100%% of {%s}", "it")
     assert parsed(capsys.readouterr().out)["message"] == "100% of {it}"
 
 
-def test_less_than_the_level_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_below_the_level_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("WARNING")
     logger.info("no")
     logging.getLogger("bentoml").info("no")
     assert capsys.readouterr().out == ""
 
 
-def test_an_exception_shows_no_values(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_traceback_shows_no_values(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("INFO")
     payload = "a secret text"
     try:
-        raise ValueError("no") from None
+        raise ValueError(len(payload)) from None
     except ValueError:
         logger.exception("failed")
     out = capsys.readouterr().out
-    assert "ValueError: no" in out
-    assert payload not in out.replace('payload = "a secret text"', "")
+    assert "raise ValueError(len(payload))" in out
+    assert payload not in out

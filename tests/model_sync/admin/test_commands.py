@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +13,11 @@ from bunriwiki.model_store.heartbeats import Heartbeat
 from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.promotion import PromotionError, promote
 from bunriwiki.model_store.writer import StoreWriter
+from bunriwiki.testing.waiting import wait_until
 from model_sync.admin import commands as commands_module
 from model_sync.admin.commands import Commands, Removed
 from model_sync.errors import CommandError
-from tests.bunriwiki.model_store.test_rollover import failed, loading, prepared, worker
+from tests.bunriwiki.model_store.workers import failed, loading, prepared, worker
 from tests.model_sync.triggers.fakes import FakeSyncRequests
 
 MakeVersion = Callable[..., Path]
@@ -25,7 +25,7 @@ MakeVersion = Callable[..., Path]
 
 @pytest.fixture
 def commands(writer: StoreWriter, make_version: MakeVersion) -> Commands:
-    """Of a store in which v1, v2 and v3 of yolo served, one after the other."""
+    """The commands on a store in which v1, v2 and v3 of yolo served, one after the other."""
     for version in ("v1", "v2", "v3"):
         writer.publish(make_version("yolo", version), f"s3://bucket/{version}", "poll", digest_there=f"d-{version}")
         promote(writer, "yolo", version, f"s3://bucket/{version}", "poll")
@@ -66,7 +66,7 @@ def test_a_rollback_goes_to_the_version_before(commands: Commands, writer: Store
     assert (held.kind, held.version, held.by) == ("held", "v3", "operator")
 
 
-def test_a_second_rollback_goes_further_back_by_the_history(commands: Commands, writer: StoreWriter) -> None:
+def test_a_second_rollback_goes_further_back_in_the_history(commands: Commands, writer: StoreWriter) -> None:
     commands.rollback("yolo")
     assert commands.rollback("yolo").to == "v1"
     assert now(writer).held == ("v3", "v2")
@@ -74,30 +74,30 @@ def test_a_second_rollback_goes_further_back_by_the_history(commands: Commands, 
     assert (serving(writer), now(writer).held) == ("v1", ("v3", "v2"))
 
 
-def test_a_rollback_goes_to_a_version_that_is_named(commands: Commands, writer: StoreWriter) -> None:
+def test_a_rollback_to_a_named_version(commands: Commands, writer: StoreWriter) -> None:
     assert commands.rollback("yolo", "v1").to == "v1"
     state = now(writer)
     assert state.previous
-    assert (state.previous.version, state.held) == ("v2", ("v3",))  # v3 was left: it is not the last known good one
+    assert (state.previous.version, state.held) == ("v2", ("v3",))  # a held version does not become the previous one
 
 
-def test_what_was_left_may_be_named(commands: Commands, writer: StoreWriter) -> None:
+def test_a_held_version_may_be_named(commands: Commands, writer: StoreWriter) -> None:
     commands.rollback("yolo")
     assert commands.rollback("yolo", "v3").left == "v2"
     assert (serving(writer), now(writer).held) == ("v3", ("v2",))
 
 
-def test_a_rollback_passes_over_what_is_in_quarantine_or_gone(commands: Commands, writer: StoreWriter) -> None:
+def test_a_rollback_skips_versions_in_quarantine(commands: Commands, writer: StoreWriter) -> None:
     commands.quarantine("yolo", "v2", "it is slow")
     assert commands.rollback("yolo").to == "v1"
 
 
-def test_a_rollback_passes_over_what_is_no_longer_on_disk(commands: Commands, writer: StoreWriter) -> None:
+def test_a_rollback_skips_versions_that_are_not_on_disk(commands: Commands, writer: StoreWriter) -> None:
     writer.layout.version("yolo", "v2").rename(writer.layout.staging / "gone")
     assert commands.rollback("yolo").to == "v1"
 
 
-def test_with_nothing_of_the_store_there_is_nothing_to_go_back_from(commands: Commands) -> None:
+def test_a_rollback_from_the_fallback_version_is_rejected(commands: Commands) -> None:
     reject("nothing", "kcbert serves its fallback version", lambda: commands.rollback("kcbert"))
 
 
@@ -113,19 +113,19 @@ def test_with_nothing_of_the_store_there_is_nothing_to_go_back_from(commands: Co
         ("yolo", "v3", "serving", "v3 of yolo serves already"),
     ],
 )
-def test_a_rollback_to_what_is_not_there_is_rejected(
+def test_a_rollback_to_an_unavailable_version_is_rejected(
     commands: Commands, writer: StoreWriter, model: str, version: str | None, kind: str, words: str
 ) -> None:
     reject(kind, words, lambda: commands.rollback(model, version))
     assert (serving(writer), now(writer).held) == ("v3", ())
 
 
-def test_a_rollback_to_what_is_in_quarantine_is_rejected(commands: Commands) -> None:
+def test_a_rollback_to_a_version_in_quarantine_is_rejected(commands: Commands) -> None:
     commands.quarantine("yolo", "v1", "it is slow")
     reject("quarantined", "it is slow. Release it first", lambda: commands.rollback("yolo", "v1"))
 
 
-def test_a_rollback_to_what_the_workers_cannot_load_changes_nothing(commands: Commands, writer: StoreWriter) -> None:
+def test_a_rollback_to_a_version_that_cannot_be_loaded_changes_nothing(commands: Commands, writer: StoreWriter) -> None:
     with worker(writer, "one", failed):
         reject("cannot_load", "one cannot load yolo:v2: no space left", lambda: commands.rollback("yolo"))
     state = now(writer)
@@ -133,7 +133,7 @@ def test_a_rollback_to_what_the_workers_cannot_load_changes_nothing(commands: Co
     assert (serving(writer), state.held, state.preparing, state.previous.version) == ("v3", (), None, "v2")
 
 
-def test_a_rollback_that_no_worker_is_done_with_in_time_changes_nothing(
+def test_a_rollback_that_exceeds_the_deadline_changes_nothing(
     commands: Commands, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands_module, "promote", lambda *args, **options: promote(*args, **options, deadline=0.3))
@@ -142,7 +142,7 @@ def test_a_rollback_that_no_worker_is_done_with_in_time_changes_nothing(
     assert (serving(writer), now(writer).held) == ("v3", ())
 
 
-def test_a_rollback_that_a_full_disk_stops_changes_nothing(
+def test_a_rollback_that_fails_on_a_full_disk_changes_nothing(
     commands: Commands, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -154,19 +154,19 @@ def test_a_rollback_that_a_full_disk_stops_changes_nothing(
     assert (serving(writer), now(writer).held) == ("v3", ())
 
 
-def test_what_a_full_disk_stops_after_the_flip_stays_held(
+def test_a_rollback_that_fails_after_the_activation_stays(
     commands: Commands, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "_record_activation", full)
+        patch.setattr(writer, "record_activation", full)
         reject("failed", "No space left", lambda: commands.rollback("yolo"))
     assert (serving(writer), now(writer).held) == ("v2", ("v3",))
 
 
-def test_a_look_that_prepares_a_version_meanwhile_does_not_stop_a_rollback(
+def test_a_sync_that_prepares_a_version_meanwhile_does_not_stop_a_rollback(
     commands: Commands, writer: StoreWriter, make_version: MakeVersion
 ) -> None:
     writer.publish(make_version("yolo", "v4"), "a test", "poll")
@@ -177,17 +177,17 @@ def test_a_look_that_prepares_a_version_meanwhile_does_not_stop_a_rollback(
 
     with worker(writer, "one", v2_slowly), ThreadPoolExecutor() as pool:
         rollback = pool.submit(commands.rollback, "yolo")
-        _wait_until(lambda: (one := now(writer).preparing) is not None and one.version == "v2")
-        look = pool.submit(promote, writer, "yolo", "v4", "a test", "poll")
-        _wait_until(lambda: (one := now(writer).preparing) is not None and one.version == "v2" and not rollback.done())
+        wait_until(lambda: (target := now(writer).preparing) is not None and target.version == "v2")
+        sync = pool.submit(promote, writer, "yolo", "v4", "a test", "poll")
+        wait_until(lambda: (target := now(writer).preparing) is not None and target.version == "v2" and not rollback.done())
         with pytest.raises(PromotionError, match="yolo:v4 is no longer wanted"):
-            look.result(10)
+            sync.result(10)
         slow.set()
         assert rollback.result(10).to == "v2"
     assert (serving(writer), now(writer).held) == ("v2", ("v3",))
 
 
-def test_a_version_that_began_to_serve_meanwhile_is_not_taken_for_the_one_to_leave(
+def test_a_rollback_does_not_leave_a_version_that_began_to_serve_meanwhile(
     commands: Commands, writer: StoreWriter, make_version: MakeVersion
 ) -> None:
     writer.publish(make_version("yolo", "v4"), "a test", "poll")
@@ -197,7 +197,7 @@ def test_a_version_that_began_to_serve_meanwhile_is_not_taken_for_the_one_to_lea
 
     with worker(writer, "one", only_v4), ThreadPoolExecutor() as pool:
         rollback = pool.submit(commands.rollback, "yolo")
-        _wait_until(lambda: now(writer).preparing)
+        wait_until(lambda: now(writer).preparing)
         _activate_at_once(writer, "v4")
         with pytest.raises(CommandError, match="v4 of yolo serves now") as caught:
             rollback.result(10)
@@ -206,14 +206,14 @@ def test_a_version_that_began_to_serve_meanwhile_is_not_taken_for_the_one_to_lea
 
 
 def _activate_at_once(writer: StoreWriter, version: str) -> None:
-    """What a look does whose workers are quick, between two glances of the rollback."""
+    """What a sync does whose workers load the version between two checks of the rollback."""
     target = now(writer).preparing
     assert target
     newer = target.model_copy(update={"version": version, "by": "poll"})
     writer.change(lambda old: old.prepare("yolo", newer).activate("yolo", newer))
 
 
-def test_an_impatient_second_rollback_does_not_go_further_back(commands: Commands, writer: StoreWriter) -> None:
+def test_a_second_rollback_during_the_first_is_rejected(commands: Commands, writer: StoreWriter) -> None:
     done = threading.Event()
 
     def slowly(version: str) -> dict[str, object]:
@@ -221,36 +221,36 @@ def test_an_impatient_second_rollback_does_not_go_further_back(commands: Command
 
     with worker(writer, "one", slowly), ThreadPoolExecutor() as pool:
         first = pool.submit(commands.rollback, "yolo")
-        _wait_until(lambda: now(writer).preparing)
+        wait_until(lambda: now(writer).preparing)
         reject("busy", "Another command for yolo is under way", lambda: commands.rollback("yolo"))
-        reject("nothing", "kcbert", lambda: commands.rollback("kcbert"))  # other models do not wait
+        reject("nothing", "kcbert", lambda: commands.rollback("kcbert"))  # other models are not locked
         done.set()
         assert first.result(10).to == "v2"
     assert serving(writer) == "v2"
 
 
-def test_a_pin_keeps_what_serves_and_gives_up_what_was_on_its_way(
+def test_a_pin_keeps_the_serving_version_and_ends_a_promotion(
     commands: Commands, writer: StoreWriter, make_version: MakeVersion
 ) -> None:
     writer.publish(make_version("yolo", "v4"), "a test", "poll")
     with worker(writer, "one", loading), ThreadPoolExecutor() as pool:
-        look = pool.submit(promote, writer, "yolo", "v4", "a test", "poll")
-        _wait_until(lambda: now(writer).preparing)
+        sync = pool.submit(promote, writer, "yolo", "v4", "a test", "poll")
+        wait_until(lambda: now(writer).preparing)
         assert commands.pin("yolo").version == "v3"
         with pytest.raises(PromotionError, match="no longer wanted"):
-            look.result(10)
+            sync.result(10)
     assert (now(writer).pinned, serving(writer), now(writer).preparing) == (True, "v3", None)
     [pinned] = [event for event in writer.history.read("yolo") if event.kind == "pinned"]
     assert (pinned.version, pinned.by) == ("v3", "operator")
 
 
-def test_a_pin_to_another_version_brings_it_first(commands: Commands, writer: StoreWriter) -> None:
+def test_a_pin_to_another_version_promotes_it(commands: Commands, writer: StoreWriter) -> None:
     with worker(writer, "one", prepared):
         done = commands.pin("yolo", "v1")
     assert (done.version, done.workers, serving(writer), now(writer).pinned) == ("v1", 1, "v1", True)
 
 
-def test_a_pin_to_what_cannot_be_loaded_pins_nothing(commands: Commands, writer: StoreWriter) -> None:
+def test_a_pin_to_a_version_that_cannot_be_loaded_pins_nothing(commands: Commands, writer: StoreWriter) -> None:
     with worker(writer, "one", failed):
         reject("cannot_load", "no space left", lambda: commands.pin("yolo", "v1"))
     assert (now(writer).pinned, serving(writer)) == (False, "v3")
@@ -262,13 +262,13 @@ def test_the_fallback_version_can_be_pinned(commands: Commands, writer: StoreWri
     assert now(writer, "kcbert").pinned
 
 
-def test_what_is_pinned_twice_is_in_the_history_once(commands: Commands, writer: StoreWriter) -> None:
+def test_a_second_pin_is_not_recorded(commands: Commands, writer: StoreWriter) -> None:
     commands.pin("yolo")
     commands.pin("yolo", "v3")
     assert [event.kind for event in writer.history.read("yolo")].count("pinned") == 1
 
 
-def test_unpinning_frees_what_was_held_and_asks_for_a_look(commands: Commands, writer: StoreWriter) -> None:
+def test_unpinning_releases_held_versions_and_requests_a_sync(commands: Commands, writer: StoreWriter) -> None:
     syncs = FakeSyncRequests()
     commands = Commands(writer, syncs)
     commands.rollback("yolo")
@@ -280,20 +280,20 @@ def test_unpinning_frees_what_was_held_and_asks_for_a_look(commands: Commands, w
     assert last_events(writer, 1)[0].kind == "unpinned"
 
 
-def test_unpinning_what_is_not_pinned_changes_nothing(commands: Commands, writer: StoreWriter) -> None:
+def test_unpinning_a_model_that_is_not_pinned_changes_nothing(commands: Commands, writer: StoreWriter) -> None:
     before = len(list(writer.history.read()))
     done = commands.unpin("yolo")
     assert (done.was_pinned, done.released, len(list(writer.history.read()))) == (False, (), before)
 
 
-def test_a_version_on_disk_is_put_in_quarantine_as_the_registry_knows_it(commands: Commands, writer: StoreWriter) -> None:
-    one = commands.quarantine("yolo", "v2", "it takes bottles for cans")
-    assert writer.quarantine.find("yolo", "v2") == one
-    assert (one.digest, one.reason) == ("d-v2", "it takes bottles for cans")
+def test_a_quarantined_version_has_the_digest_of_the_registry(commands: Commands, writer: StoreWriter) -> None:
+    entry = commands.quarantine("yolo", "v2", "it takes bottles for cans")
+    assert writer.quarantine.find("yolo", "v2") == entry
+    assert (entry.digest, entry.reason) == ("d-v2", "it takes bottles for cans")
     assert [event.by for event in writer.history.read("yolo") if event.kind == "quarantined"] == ["operator"]
 
 
-def test_a_version_that_was_published_by_hand_is_put_in_quarantine_too(
+def test_a_version_that_was_published_by_hand_can_be_quarantined(
     commands: Commands, writer: StoreWriter, make_version: MakeVersion
 ) -> None:
     writer.publish(make_version("yolo", "v4"), "a test", "operator")
@@ -308,23 +308,23 @@ def test_a_version_that_was_published_by_hand_is_put_in_quarantine_too(
         ("../v1", "invalid", "no version"),
     ],
 )
-def test_what_serves_or_is_not_there_is_not_put_in_quarantine(
+def test_a_serving_or_missing_version_is_not_quarantined(
     commands: Commands, writer: StoreWriter, version: str, kind: str, words: str
 ) -> None:
     reject(kind, words, lambda: commands.quarantine("yolo", version, "it is slow"))
     assert writer.quarantine.all() == []
 
 
-def test_a_version_on_its_way_that_is_put_in_quarantine_does_not_go_live(
+def test_quarantine_ends_the_promotion_of_the_version(
     commands: Commands, writer: StoreWriter, make_version: MakeVersion
 ) -> None:
     writer.publish(make_version("yolo", "v4"), "a test", "poll")
     with worker(writer, "one", loading), ThreadPoolExecutor() as pool:
-        look = pool.submit(promote, writer, "yolo", "v4", "a test", "poll")
-        _wait_until(lambda: now(writer).preparing)
+        sync = pool.submit(promote, writer, "yolo", "v4", "a test", "poll")
+        wait_until(lambda: now(writer).preparing)
         commands.quarantine("yolo", "v4", "it is slow")
         with pytest.raises(PromotionError, match="no longer wanted"):
-            look.result(10)
+            sync.result(10)
     assert (serving(writer), now(writer).preparing) == ("v3", None)
 
 
@@ -336,9 +336,7 @@ def test_a_version_is_released(commands: Commands, writer: StoreWriter) -> None:
     reject("invalid", "no version", lambda: commands.release("yolo", "../v2"))
 
 
-def test_garbage_is_collected_with_its_size_and_what_was_left_stays(
-    commands: Commands, writer: StoreWriter, make_version: MakeVersion
-) -> None:
+def test_gc_reports_sizes_and_keeps_held_versions(commands: Commands, writer: StoreWriter, make_version: MakeVersion) -> None:
     commands.rollback("yolo")
     writer.heartbeats.write(Heartbeat(worker="one", pid=1, parent=1, role="yolo", state="ready", loaded={"v1": "available"}))
     for version in ("v4", "v5", "v6"):
@@ -346,12 +344,5 @@ def test_garbage_is_collected_with_its_size_and_what_was_left_stays(
     assert commands.gc().removed == ()  # a worker has it in memory
     size = sum(path.stat().st_size for path in writer.layout.version("yolo", "v1").rglob("*") if path.is_file())
     writer.heartbeats.forget("one")
-    assert commands.gc().removed == (Removed(model="yolo", version="v1", bytes=size),)
+    assert commands.gc().removed == (Removed(model="yolo", version="v1", size_bytes=size),)
     assert sorted(writer.layout.versions("yolo")) == ["v2", "v3", "v4", "v5", "v6"]  # v3 is held
-
-
-def _wait_until(true: Callable[[], object]) -> None:
-    until = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < until, "it did not come true in ten seconds"
-        time.sleep(0.005)

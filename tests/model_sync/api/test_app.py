@@ -16,7 +16,7 @@ from starlette.types import Message
 from bunriwiki.model_store.writer import StoreWriter
 from model_sync.admin.commands import Commands
 from model_sync.api import app as api
-from model_sync.api import web
+from model_sync.api import requests
 from model_sync.triggers.mlflow_webhooks import WebhookVerifier
 from tests.model_sync.triggers.fakes import FakeSyncRequests, logged
 
@@ -33,7 +33,7 @@ class Known(BaseModel):
 
 
 class Sidecar:
-    """What the API stands on."""
+    """What the API needs of a sidecar."""
 
     def __init__(self, writer: StoreWriter) -> None:
         self.writer = writer
@@ -101,29 +101,29 @@ async def test_the_state_is_what_the_sidecar_says(client: httpx.AsyncClient, sid
     assert (await client.get("/state")).json() == {"models": {"yolo": "v3"}}
 
 
-async def test_an_error_here_is_a_problem_too_and_tells_nothing(client: httpx.AsyncClient, sidecar: Sidecar) -> None:
+async def test_an_unexpected_error_is_a_problem_without_its_text(client: httpx.AsyncClient, sidecar: Sidecar) -> None:
     sidecar.state = None
     assert_problem(await client.get("/state"), 500, "Something went wrong here")
 
 
-async def test_what_is_not_there_is_a_problem(client: httpx.AsyncClient) -> None:
+async def test_an_unknown_path_and_a_wrong_method_are_problems(client: httpx.AsyncClient) -> None:
     assert_problem(await client.get("/nothing"), 404, "/nothing")
     rejected = await client.get("/sync")
     assert_problem(rejected, 405, "Use POST")
     assert rejected.headers["allow"] == "POST"
 
 
-async def test_a_webhook_about_our_model_leads_to_a_look_and_does_not_wait(client: httpx.AsyncClient, sidecar: Sidecar) -> None:
+async def test_a_webhook_about_our_model_leads_to_a_sync_and_does_not_wait(client: httpx.AsyncClient, sidecar: Sidecar) -> None:
     response = await deliver(client, event())
     assert (response.status_code, response.json()) == (202, {"sync_requested": True})
-    assert sidecar.looks.calls == [("webhook", None, False)]
+    assert sidecar.syncs.calls == [("webhook", None, False)]
 
 
 @pytest.mark.parametrize("body", [event("another"), event(action="updated"), "no JSON"])
 async def test_a_webhook_about_anything_else_leads_to_none(client: httpx.AsyncClient, sidecar: Sidecar, body: str) -> None:
     response = await deliver(client, body)
     assert (response.status_code, response.json()) == (202, {"sync_requested": False})
-    assert sidecar.looks.calls == []
+    assert sidecar.syncs.calls == []
 
 
 async def test_a_forged_webhook_is_rejected_and_logged(client: httpx.AsyncClient, sidecar: Sidecar) -> None:
@@ -131,13 +131,13 @@ async def test_a_forged_webhook_is_rejected_and_logged(client: httpx.AsyncClient
         assert_problem(await deliver(client, event(), secret="another"), 403, "The signature is wrong")
     [line] = lines
     assert line.startswith("WARNING A webhook from 192.0.2.7 is rejected with 403")
-    assert sidecar.looks.calls == []
+    assert sidecar.syncs.calls == []
 
 
-async def test_a_webhook_that_comes_again_leads_to_one_look(client: httpx.AsyncClient, sidecar: Sidecar) -> None:
+async def test_a_repeated_webhook_leads_to_one_sync(client: httpx.AsyncClient, sidecar: Sidecar) -> None:
     await deliver(client, event())
-    assert_problem(await deliver(client, event()), 409, "taken before")
-    assert len(sidecar.looks.calls) == 1
+    assert_problem(await deliver(client, event()), 409, "accepted before")
+    assert len(sidecar.syncs.calls) == 1
 
 
 async def test_without_a_secret_webhooks_are_closed(sidecar: Sidecar) -> None:
@@ -159,7 +159,7 @@ async def test_a_large_body_is_rejected_announced_or_not(client: httpx.AsyncClie
 
 
 async def test_a_slow_body_is_rejected(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "READ_SECONDS", 0.05)
+    monkeypatch.setattr(requests, "READ_SECONDS", 0.05)
     assert_problem(await client.post("/webhooks/mlflow", content=chunks(1, 50, 0.01)), 408)
 
 
@@ -186,19 +186,19 @@ async def test_a_body_that_is_cut_off_is_no_error_of_ours(sidecar: Sidecar) -> N
         ({"force": True, "models": None}, None, True),
     ],
 )
-async def test_a_person_asks_for_a_look(
+async def test_an_operator_requests_a_sync(
     client: httpx.AsyncClient, sidecar: Sidecar, body: object, models: list[str] | None, force: bool
 ) -> None:
     content = b"" if body is None else json.dumps(body).encode()
     response = await client.post("/sync", content=content, headers=OPERATOR)
     assert (response.status_code, response.json()) == (202, {"sync_requested": True})
-    assert sidecar.looks.calls == [("operator", models, force)]
+    assert sidecar.syncs.calls == [("operator", models, force)]
 
 
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
-        ("{", 400, "no JSON"),
+        ("{", 400, "not valid JSON"),
         ("[]", 422, "the body: "),
         ('{"models": ["yolo", "resnet"]}', 422, "'resnet'. The models are yolo, kcbert, sentiment."),
         ('{"models": []}', 422, "models: "),
@@ -210,22 +210,22 @@ async def test_a_person_asks_for_a_look(
         ('{"model": "yolo"}', 422, "model: "),
     ],
 )
-async def test_what_a_person_asks_wrongly_is_told(
+async def test_mistakes_in_a_sync_request(
     client: httpx.AsyncClient, sidecar: Sidecar, body: str, status: int, words: str
 ) -> None:
     assert_problem(await client.post("/sync", content=body, headers=OPERATOR), status, words)
-    assert sidecar.looks.calls == []
+    assert sidecar.syncs.calls == []
 
 
-async def test_who_waits_gets_the_outcomes_while_others_are_answered(client: httpx.AsyncClient, sidecar: Sidecar) -> None:
+async def test_a_client_that_waits_gets_the_outcomes_and_blocks_nobody(client: httpx.AsyncClient, sidecar: Sidecar) -> None:
     started = time.monotonic()
     waiting = asyncio.create_task(client.post("/sync", json={"wait": True, "timeout": 30}, headers=OPERATOR))
-    while not sidecar.looks.asked:
+    while not sidecar.syncs.pending:
         await asyncio.sleep(0.01)
     assert (await client.get("/livez")).status_code == 200
     assert time.monotonic() - started < 1
     assert not waiting.done()
-    sidecar.looks.asked[0].end()
+    sidecar.syncs.pending[0].end()
     response = await waiting
     assert response.status_code == 200
     assert response.json()["outcomes"] == {
@@ -235,7 +235,7 @@ async def test_who_waits_gets_the_outcomes_while_others_are_answered(client: htt
     }
 
 
-async def test_outcomes_that_are_not_there_in_time_are_a_problem(client: httpx.AsyncClient) -> None:
+async def test_a_sync_that_takes_too_long_is_a_problem(client: httpx.AsyncClient) -> None:
     response = await client.post("/sync", json={"wait": True, "timeout": 0.05}, headers=OPERATOR)
     assert_problem(response, 504, "within 0.05 s and goes on")
 
@@ -253,7 +253,7 @@ async def test_with_no_token_set_administration_is_closed(sidecar: Sidecar, meth
 
 
 @pytest.mark.parametrize(("method", "path"), ADMINISTRATION)
-async def test_a_wrong_token_is_rejected_late_and_logged(
+async def test_a_wrong_token_is_rejected_after_a_delay_and_logged(
     client: httpx.AsyncClient, sidecar: Sidecar, method: str, path: str
 ) -> None:
     started = time.monotonic()
@@ -262,8 +262,8 @@ async def test_a_wrong_token_is_rejected_late_and_logged(
     assert time.monotonic() - started >= 0.5
     assert_problem(response, 401, "Authorization: Bearer <token>")
     assert response.headers["www-authenticate"] == "Bearer"
-    assert lines == [f"WARNING {method} '{path}' with no right token from 192.0.2.7\n"]
-    assert sidecar.looks.calls == []
+    assert lines == [f"WARNING Rejected {method} '{path}' from 192.0.2.7: no valid admin token\n"]
+    assert sidecar.syncs.calls == []
     assert list(sidecar.writer.history.read()) == []
 
 
@@ -275,11 +275,11 @@ async def test_a_wrong_token_is_rejected_late_and_logged(
     ],
 )  # fmt: skip
 async def test_tokens(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, authorization: bytes, status: int) -> None:
-    monkeypatch.setattr(web, "DELAY", 0.0)
+    monkeypatch.setattr("bunriwiki.web.tokens.DELAY_SECONDS", 0.0)
     assert (await client.post("/sync", headers=[(b"Authorization", authorization)])).status_code == status
 
 
-async def test_many_wrong_tokens_are_turned_away_at_once_and_keep_nobody_out(client: httpx.AsyncClient) -> None:
+async def test_many_wrong_tokens_are_rejected_at_once_and_lock_nobody_out(client: httpx.AsyncClient) -> None:
     guesses = [asyncio.create_task(client.post("/sync", headers={"Authorization": f"Bearer {n}"})) for n in range(32)]
     await asyncio.sleep(0.2)
     assert not any(guess.done() for guess in guesses)

@@ -9,9 +9,9 @@ import pytest
 
 from bunriwiki.model_store.generation import ModelGeneration
 from bunriwiki.model_store.promotion import promote
+from bunriwiki.model_store.status import StoreStatus
 from bunriwiki.model_store.writer import StoreWriter
 from model_sync.admin.commands import Commands
-from model_sync.admin.status import StoreStatus
 from model_sync.api.app import make_app
 from tests.model_sync.api.test_app import OPERATOR, Known, assert_problem
 from tests.model_sync.triggers.fakes import FakeSyncRequests
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def looks() -> FakeSyncRequests:
+def syncs() -> FakeSyncRequests:
     return FakeSyncRequests()
 
 
@@ -81,7 +81,7 @@ async def test_a_rollback(client: httpx.AsyncClient, writer: StoreWriter, body: 
         ("/quarantine", "", 422, "model: "),
     ],
 )
-async def test_what_is_rejected_is_told_and_changes_nothing(
+async def test_a_rejected_command_says_why_and_changes_nothing(
     client: httpx.AsyncClient, writer: StoreWriter, path: str, body: str, status: int, words: str
 ) -> None:
     before = writer.generations()
@@ -89,9 +89,7 @@ async def test_what_is_rejected_is_told_and_changes_nothing(
     assert (writer.generations(), writer.quarantine.all()) == (before, [])
 
 
-async def test_a_disk_that_fails_is_told(
-    client: httpx.AsyncClient, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_full_disk_is_reported(client: httpx.AsyncClient, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -121,13 +119,13 @@ async def test_a_version_is_put_in_quarantine_and_released(client: httpx.AsyncCl
 @pytest.mark.parametrize(
     "place", ["resnet/v1", "%2E%2E/generation", "yolo/%2E%2E", "yolo/..%2Fx", "yolo/V1", "yolo/v%0A", "yolo/"]
 )
-async def test_what_is_no_version_of_a_model_is_not_even_looked_for(
+async def test_an_invalid_version_does_not_reach_the_store(
     client: httpx.AsyncClient, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr(writer, "release", lambda *names: asked.append(names))
+    released: list[object] = []
+    monkeypatch.setattr(writer, "release", lambda *names: released.append(names))
     assert_problem(await client.delete(f"/quarantine/{place}"), 404)
-    assert asked == []
+    assert released == []
 
 
 async def test_garbage_is_collected(client: httpx.AsyncClient) -> None:
@@ -151,5 +149,5 @@ async def test_reading_needs_no_token(client: httpx.AsyncClient) -> None:
         ("last=10001", 422, "last: "), ("modle=yolo", 422, "modle: "),
     ],
 )  # fmt: skip
-async def test_a_wrong_question_is_told(client: httpx.AsyncClient, query: str, status: int, words: str) -> None:
+async def test_mistakes_in_a_query(client: httpx.AsyncClient, query: str, status: int, words: str) -> None:
     assert_problem(await client.get(f"/history?{query}"), status, words)

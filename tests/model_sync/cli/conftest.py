@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.load import free_port
+from bunriwiki.testing.ports import free_port
 from tests.bunriwiki.model_store.conftest import make_version, writer
 
 __all__ = ["make_version", "writer"]  # fixtures
@@ -13,7 +13,7 @@ __all__ = ["make_version", "writer"]  # fixtures
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with nothing set but the store of `writer`, and with no sidecar."""
+    """A machine where only the store of `writer` is set, without a sidecar."""
     for name in list(os.environ):
         if name.startswith(("BUNRIWIKI_", "AWS_", "MLFLOW_")) or name in {"LC_ALL", "LC_MESSAGES", "LANG", "PORT"}:
             monkeypatch.delenv(name)

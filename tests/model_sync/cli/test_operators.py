@@ -1,4 +1,4 @@
-"""Who carries out a command: a running sidecar's API, or this process, with nothing faked in between."""
+"""What executes a command: the API of a running sidecar, or this process. Nothing between them is faked."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from benchmarks.load import free_port
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.sync_state import ModelSync, SyncState
 from bunriwiki.model_store.writer import StoreWriter, open_writer
+from bunriwiki.testing.paths import ROOT
+from bunriwiki.testing.ports import free_port
+from bunriwiki.testing.versions import compiled
 from model_sync.admin.commands import Commands
 from model_sync.api.app import make_app
 from model_sync.cli import remote as remote_module
@@ -32,9 +34,7 @@ from model_sync.cli.main import main
 from model_sync.cli.remote import Remote
 from model_sync.cli.settings import is_here
 from model_sync.cli.words import Words
-from tests.conftest import ROOT
 from tests.model_sync.triggers.fakes import FakeSyncRequests
-from tests.published import compiled
 
 MakeVersion = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -89,7 +89,7 @@ def run(line: str, capsys: Capture) -> tuple[int, Any]:
     return code, json.loads(capsys.readouterr().out)
 
 
-def test_the_running_sidecar_carries_out_every_command(served: StoreWriter, port: int, capsys: Capture) -> None:
+def test_the_running_sidecar_executes_every_command(served: StoreWriter, port: int, capsys: Capture) -> None:
     syncs = FakeSyncRequests("rejected")
     with answering(sidecar(served, syncs), port):
         assert run("status", capsys)[1]["models"][0]["serving"]["version"] == "v2"
@@ -99,7 +99,7 @@ def test_the_running_sidecar_carries_out_every_command(served: StoreWriter, port
         assert run("pin yolo", capsys)[1]["version"] == "v1"
         assert run("unpin yolo", capsys)[1]["released"] == ["v2"]
         assert run("quarantine add yolo v2 --reason slow", capsys)[1]["reason"] == "slow"
-        assert [one["version"] for one in run("quarantine list", capsys)[1]["quarantined"]] == ["v2"]
+        assert [entry["version"] for entry in run("quarantine list", capsys)[1]["quarantined"]] == ["v2"]
         assert run("rollback yolo --to v2", capsys)[0] == Exit.REJECTED
         assert run("rollback yolo --to v9", capsys)[0] == Exit.REJECTED
         assert run("rollback yolo --to ../v1", capsys)[0] == Exit.USAGE
@@ -113,14 +113,14 @@ def test_the_running_sidecar_carries_out_every_command(served: StoreWriter, port
     assert syncs.calls == [("operator", ["yolo"], False), ("operator", ["yolo"], False), ("operator", ["yolo", "kcbert"], True)]
 
 
-def test_a_look_that_takes_long_is_waited_for(served: StoreWriter, port: int, capsys: Capture) -> None:
+def test_a_long_sync_is_waited_for(served: StoreWriter, port: int, capsys: Capture) -> None:
     syncs = FakeSyncRequests("promoted", hold=True)
 
     def end() -> None:
-        while not syncs.asked:
+        while not syncs.pending:
             time.sleep(0.01)
         time.sleep(0.5)
-        syncs.asked[0].end()
+        syncs.pending[0].end()
 
     ending = threading.Thread(target=end)
     ending.start()
@@ -135,20 +135,20 @@ def test_a_wrong_token_is_a_wrong_setting(
     for token in ("two", ""):
         monkeypatch.setenv("BUNRIWIKI_ADMIN_TOKEN", token)
         with answering(sidecar(served, FakeSyncRequests()), port):
-            code, told = run("rollback yolo", capsys)
-        assert (code, "Authorization: Bearer" in told["error"]["says"]) == (Exit.USAGE, True)
+            code, result = run("rollback yolo", capsys)
+        assert (code, "Authorization: Bearer" in result["error"]["message"]) == (Exit.USAGE, True)
 
 
-def test_a_store_whose_holder_does_not_answer_is_left_alone(served: StoreWriter, capsys: Capture) -> None:
-    code, told = run("rollback yolo", capsys)
+def test_a_store_whose_holder_does_not_answer_is_not_changed(served: StoreWriter, capsys: Capture) -> None:
+    code, result = run("rollback yolo", capsys)
     assert code == Exit.UNREACHABLE
-    assert "is being written to by a test (process" in told["error"]["says"]
-    assert "does not answer at http://127.0.0.1:" in told["error"]["says"]
+    assert "is being written to by a test (process" in result["error"]["message"]
+    assert "does not answer at http://127.0.0.1:" in result["error"]["message"]
 
 
 @pytest.fixture
-def left(make_version: MakeVersion, tmp_path: Path) -> Layout:
-    """A store that a sidecar left, in which v1 and v2 of yolo served."""
+def unlocked(make_version: MakeVersion, tmp_path: Path) -> Layout:
+    """A store without a running sidecar, in which v1 and v2 of yolo served."""
     with open_writer(tmp_path / "store", "a sidecar") as writer:
         for version in ("v1", "v2"):
             writer.publish(make_version("yolo", version), "a test", "poll")
@@ -156,9 +156,9 @@ def left(make_version: MakeVersion, tmp_path: Path) -> Layout:
         return writer.layout
 
 
-def test_a_store_that_nobody_holds_is_changed_here(left: Layout, capsys: Capture) -> None:
+def test_an_unlocked_store_is_changed_by_this_process(unlocked: Layout, capsys: Capture) -> None:
     code, done = run("rollback yolo", capsys)
-    assert (code, done["to"], serving(left)) == (Exit.DONE, "v1", "v1")
+    assert (code, done["to"], serving(unlocked)) == (Exit.DONE, "v1", "v1")
     assert run("rollback yolo", capsys)[0] == Exit.REJECTED
     assert run("quarantine release yolo v1", capsys)[0] == Exit.REJECTED
 
@@ -169,73 +169,73 @@ def test_reading_takes_no_lock(served: StoreWriter, capsys: Capture) -> None:
     assert run("quarantine list", capsys) == (Exit.DONE, {"quarantined": []})
 
 
-def test_without_a_port_the_store_is_all_there_is(left: Layout, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_port_the_store_is_used(unlocked: Layout, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUNRIWIKI_SYNC_PORT", "0")
     assert run("pin yolo", capsys)[1]["version"] == "v2"
 
 
-def test_a_store_that_is_not_there_is_not_made(capsys: Capture, tmp_path: Path) -> None:
-    code, told = run("rollback yolo", capsys)
-    assert (code, "There is no store at" in told["error"]["says"]) == (Exit.USAGE, True)
+def test_a_missing_store_is_not_created(capsys: Capture, tmp_path: Path) -> None:
+    code, result = run("rollback yolo", capsys)
+    assert (code, "There is no store at" in result["error"]["message"]) == (Exit.USAGE, True)
     assert not (tmp_path / "store").exists()
 
 
-def test_a_store_whose_generation_file_is_lost_is_left_alone(left: Layout, capsys: Capture) -> None:
-    left.generation.unlink()
-    code, told = run("gc", capsys)
-    assert (code, "Restore it" in told["error"]["says"]) == (Exit.FAILED, True)
+def test_a_store_whose_generation_file_is_missing_is_not_changed(unlocked: Layout, capsys: Capture) -> None:
+    unlocked.generation.unlink()
+    code, result = run("gc", capsys)
+    assert (code, "Restore it" in result["error"]["message"]) == (Exit.FAILED, True)
 
 
-def test_a_sidecar_elsewhere_that_cannot_be_reached_is_no_reason_to_act_here(
-    left: Layout, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+def test_this_process_does_not_replace_an_unreachable_remote_sidecar(
+    unlocked: Layout, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_module, "CONNECT", 0.2)
+    monkeypatch.setattr(remote_module, "CONNECT_SECONDS", 0.2)
     monkeypatch.setenv("BUNRIWIKI_SYNC_URL", "http://sidecar.invalid:3002")
     for line in ("rollback yolo", "status"):
-        code, told = run(line, capsys)
-        assert (code, "sidecar.invalid" in told["error"]["says"]) == (Exit.UNREACHABLE, True)
-    assert serving(left) == "v2"
+        code, result = run(line, capsys)
+        assert (code, "sidecar.invalid" in result["error"]["message"]) == (Exit.UNREACHABLE, True)
+    assert serving(unlocked) == "v2"
 
 
-def test_something_else_at_the_port_is_told(left: Layout, port: int, capsys: Capture) -> None:
+def test_another_program_at_the_port_is_reported(unlocked: Layout, port: int, capsys: Capture) -> None:
     other = Starlette(routes=[Route("/state", lambda _: PlainTextResponse("hello"))])
     with answering(other, port):
-        code, told = run("rollback yolo", capsys)
-    assert (code, "Something else than a sidecar" in told["error"]["says"]) == (Exit.UNREACHABLE, True)
+        code, result = run("rollback yolo", capsys)
+    assert (code, "is not a sidecar" in result["error"]["message"]) == (Exit.UNREACHABLE, True)
 
 
-def test_a_sidecar_that_hangs_is_told_with_who_holds_the_store(
+def test_a_sidecar_that_hangs_is_reported_with_the_holder_of_the_lock(
     served: StoreWriter, port: int, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_module, "ANSWER", 0.2)
-    with socket.create_server(("127.0.0.1", port)):  # it accepts, and says nothing
-        code, told = run("rollback yolo", capsys)
-    assert (code, "written to by a test" in told["error"]["says"]) == (Exit.UNREACHABLE, True)
+    monkeypatch.setattr(remote_module, "READ_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", port)):  # accepts connections without answering
+        code, result = run("rollback yolo", capsys)
+    assert (code, "written to by a test" in result["error"]["message"]) == (Exit.UNREACHABLE, True)
 
 
-def test_a_look_without_a_sidecar_is_made_here(capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_sidecar_this_process_syncs(capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     compiled("kcbert", tmp_path / "registry" / "v1")
     monkeypatch.setenv("BUNRIWIKI_SOURCES", f"kcbert=local:{tmp_path / 'registry'}")
     monkeypatch.setenv("BUNRIWIKI_SERVE_PYTHON", str(ROOT / ".venv" / "bin" / "python"))
-    monkeypatch.setenv("BUNRIWIKI_GATE_LATENCY_RATIO", "100")  # it is the shipped model: a busy machine alone could reject it
+    monkeypatch.setenv("BUNRIWIKI_GATE_LATENCY_RATIO", "100")  # the same model: only a busy machine could make it slower
     code, done = run("sync kcbert", capsys)
     assert (code, done["outcomes"]["kcbert"]["version"]) == (Exit.DONE, "v1")
     layout = Layout(tmp_path / "store")
     assert layout.versions("kcbert") == ["v1"]
-    assert not layout.sync.exists()  # nobody takes this for a sidecar
+    assert not layout.sync.exists()  # this process must not look like a sidecar
     assert run("sync yolo", capsys)[0] == Exit.USAGE
 
 
-def test_what_a_server_says_badly_is_told() -> None:
+def test_unexpected_answers_are_reported() -> None:
     answers = iter([httpx.Response(502, text="<html>"), httpx.Response(200, json={"models": 1}), httpx.Response(504, json={})])
     remote = Remote("http://127.0.0.1:1", "", Words("en"), httpx.MockTransport(lambda _: next(answers)))
-    for words, code in (("answers 502", 1), ("of another version", 1), ("answers 504", 1)):
-        with pytest.raises(CliError, match=words) as caught:
+    for message, code in (("status 502", 1), ("have different versions", 1), ("status 504", 1)):
+        with pytest.raises(CliError, match=message) as caught:
             remote.status()
         assert caught.value.code == code
 
 
-def test_a_connection_that_is_lost_is_told() -> None:
+def test_a_lost_connection_is_reported() -> None:
     def lose(_: httpx.Request) -> httpx.Response:
         raise httpx.ReadError("reset by peer")
 
@@ -252,5 +252,5 @@ def test_a_connection_that_is_lost_is_told() -> None:
         ("http://sidecar:3002", False), ("http://127.0.0.1.example.org", False),
     ],
 )  # fmt: skip
-def test_what_is_here(url: str, expected: bool) -> None:
+def test_urls_of_this_machine(url: str, expected: bool) -> None:
     assert is_here(url) is expected

@@ -16,13 +16,13 @@ Capture = pytest.CaptureFixture[str]
 
 def show_progress(*, as_json: bool) -> None:
     screen = Screen(Words("en"), as_json=as_json)
-    with screen.syncs_done() as tell:
-        tell(STATE)
-    with screen.bytes_done() as told:
-        told("upload", 1_000_000, 2_000_000)
+    with screen.sync_progress() as show_state:
+        show_state(STATE)
+    with screen.transfer_progress() as show_transfer:
+        show_transfer("upload", 1_000_000, 2_000_000)
 
 
-def test_a_terminal_has_bars(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_has_progress_bars(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     show_progress(as_json=False)
@@ -30,24 +30,24 @@ def test_a_terminal_has_bars(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -
     assert all(words in shown for words in ("yolo", "fetch", "uploading", "1.0/2.0 MB"))
 
 
-def test_programs_and_files_have_none(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_and_files_have_no_progress_bars(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     show_progress(as_json=False)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     show_progress(as_json=True)
     assert capsys.readouterr().out.strip() == ""
 
 
-def test_json_is_one_document_in_the_letters_that_it_has(capsys: Capture) -> None:
+def test_json_is_one_document_without_escapes(capsys: Capture) -> None:
     Screen(Words("en"), as_json=True).json({"reason": "느림"})
     shown = capsys.readouterr().out
     assert "느림" in shown
     assert json.loads(shown) == {"reason": "느림"}
 
 
-def test_a_long_reason_is_whole_in_a_file(capsys: Capture) -> None:
+def test_a_long_reason_is_complete_in_a_file(capsys: Capture) -> None:
     Screen(Words("en"), as_json=False).table(("model", "reason"), [("yolo", "word " * 100 + "end")])
     assert capsys.readouterr().out.split().count("word") == 100
 
 
-def test_what_would_steer_the_terminal_is_not_shown() -> None:
+def test_control_characters_are_replaced() -> None:
     assert plain("a\x1b[2Jb\r\x07\u202e다\n") == "a�[2Jb���다\n"

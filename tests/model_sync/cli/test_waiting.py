@@ -1,33 +1,39 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
-from model_sync.cli.waiting import while_it_runs
+from model_sync.cli.waiting import run_with_progress
 
 
-def test_what_the_work_returns_is_returned_and_somebody_is_told_meanwhile() -> None:
-    told: list[None] = []
+def test_the_result_is_returned_and_progress_is_called_meanwhile() -> None:
+    calls = 0
+    enough = threading.Event()
 
     def work() -> int:
-        time.sleep(0.4)
+        assert enough.wait(10)
         return 7
 
-    assert while_it_runs(work, lambda: told.append(None)) == 7
-    assert len(told) >= 2
+    def progress() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            enough.set()
+
+    assert run_with_progress(work, progress) == 7
+    assert calls >= 2
 
 
-def test_what_the_work_raises_is_raised() -> None:
+def test_an_error_of_the_work_is_raised() -> None:
     def fail() -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        while_it_runs(fail, lambda: None)
+        run_with_progress(fail, lambda: None)
 
 
-def test_work_that_is_interrupted_is_told_to_stop_and_waited_for() -> None:
+def test_interrupted_work_is_stopped_and_waited_for() -> None:
     stopping, ended = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -38,5 +44,5 @@ def test_work_that_is_interrupted_is_told_to_stop_and_waited_for() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        while_it_runs(work, interrupt, stopping)
+        run_with_progress(work, interrupt, stopping)
     assert ended.is_set()

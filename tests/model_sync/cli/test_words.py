@@ -6,8 +6,8 @@ from string import Formatter
 import pytest
 import yaml
 
+from bunriwiki.testing.paths import ROOT
 from model_sync.cli.words import LANGUAGES, Words, language
-from tests.conftest import ROOT
 
 CLI = ROOT / "model_sync" / "cli"
 TEXTS = yaml.safe_load((CLI / "words.yaml").read_text(encoding="utf-8"))
@@ -24,15 +24,15 @@ def test_every_text_is_there_in_both_languages_with_the_same_facts() -> None:
         assert re.search("[가-힣]", text["ko"]) or text["ko"] == text["en"], key
 
 
-def test_every_text_that_is_asked_for_is_there() -> None:
+def test_every_text_that_is_used_exists() -> None:
     code = "".join(path.read_text(encoding="utf-8") for path in CLI.glob("*.py"))
-    asked = set(re.findall(r'words\(\s*"([a-z_.0-9]+)"', code)) | set(re.findall(r'call\.say\(\s*\w+[^"]*?"([a-z_.]+)"', code))
-    assert len(asked) > 40
-    assert asked <= TEXTS.keys()
+    used = set(re.findall(r'words\(\s*"([a-z_.0-9]+)"', code)) | set(re.findall(r'call\.say\(\s*\w+[^"]*?"([a-z_.]+)"', code))
+    assert len(used) > 40
+    assert used <= TEXTS.keys()
 
 
-def test_facts_are_put_in() -> None:
-    assert Words("en")("pin.done", model="yolo", version="v1") == "yolo stays at v1 until `unpin yolo`."
+def test_facts_are_inserted() -> None:
+    assert Words("en")("pin.done", model="yolo", version="v1") == "yolo is pinned to v1 until `unpin yolo`."
     assert Words("ko")("pin.done", model="yolo", version="v1").startswith("`unpin yolo`")
     assert Words("en")("column.model") == "model"
 

@@ -1,4 +1,4 @@
-"""What a version can do to whoever asks it: real processes in real sandboxes, with other people's code in them."""
+"""What a malicious version can do to the sidecar: real processes in real sandboxes, which run third-party code."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ import pytest
 
 from bunriwiki.artifacts.golden import GOLDEN
 from bunriwiki.artifacts.reference import REFERENCE
+from bunriwiki.testing.paths import MODELS
+from bunriwiki.testing.tiny import LABELS, scores, tiny
 from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError, SyncCancelledError
 from model_sync.evaluation import answering as module
-from model_sync.evaluation.answering import AnsweringVersion, Clock, Sandboxes, TooLongError, VersionFolder, answering
+from model_sync.evaluation.answering import (
+    AnsweringVersion,
+    Deadline,
+    EvaluationTimeoutError,
+    SandboxSettings,
+    VersionFolder,
+    answering,
+)
 from model_sync.sandbox.run import Limits
-from tests.conftest import MODELS
-from tests.tiny import LABELS, scores, tiny
 
 LIMITS = Limits(memory=2**31, seconds=120, threads=1)
 with_landlock = pytest.mark.skipif(not landlockpy.supported(), reason="this kernel has no Landlock")
@@ -32,15 +39,15 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> VersionFolder:
     return tiny(tmp_path_factory.mktemp("tiny") / "version")
 
 
-def sandboxes(scratch: Path, limits: Limits = LIMITS) -> Sandboxes:
-    return Sandboxes(Path(sys.executable), scratch, limits, threading.Event())
+def in_sandbox(scratch: Path) -> SandboxSettings:
+    return SandboxSettings(Path(sys.executable), scratch, LIMITS, threading.Event())
 
 
 @pytest.fixture(scope="module")
-def one(version: VersionFolder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnsweringVersion]:
-    """A version for tests that leave it as it was."""
-    place = sandboxes(tmp_path_factory.mktemp("scratch"))
-    with answering(version, "candidate", place, Clock.start(600, place.stopping)) as started:
+def shared(version: VersionFolder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnsweringVersion]:
+    """A version for tests that do not change it."""
+    settings = in_sandbox(tmp_path_factory.mktemp("scratch"))
+    with answering(version, "candidate", settings, Deadline.start(600, settings.stopping)) as started:
         yield started
 
 
@@ -48,16 +55,16 @@ def one(version: VersionFolder, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def start(version: VersionFolder, tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
-        def start(other: VersionFolder = version, clock: Clock | None = None) -> AnsweringVersion:
-            place = sandboxes(tmp_path)
-            clock = clock or Clock.start(LIMITS.seconds, place.stopping)
-            return stack.enter_context(answering(other, "candidate", place, clock))
+        def start(other: VersionFolder = version) -> AnsweringVersion:
+            settings = in_sandbox(tmp_path)
+            deadline = Deadline.start(LIMITS.seconds, settings.stopping)
+            return stack.enter_context(answering(other, "candidate", settings, deadline))
 
         yield start
 
 
-def test_inputs_are_answered_and_timed_from_outside(one: AnsweringVersion) -> None:
-    answers, took = one.ask(["가", "나다", "!time.sleep(0.3)"])
+def test_inputs_are_answered_and_timed(shared: AnsweringVersion) -> None:
+    answers, took = shared.answer(["가", "나다", "!time.sleep(0.3)"])
     assert [answer.details for answer in answers[:2]] == [scores("가"), scores("나다")]  # type: ignore[union-attr]
     assert 300 <= took < 10_000
 
@@ -67,17 +74,17 @@ def test_inputs_are_answered_and_timed_from_outside(one: AnsweringVersion) -> No
     [
         ("answer.drop(index=0, inplace=True)", "1 answers to 2 inputs"),
         ("answer.loc[len(answer)] = [0.8, 0.1, 0.1]", "3 answers to 2 inputs"),
-        ("answer.iloc[0] = float('nan')", "the score nan, which is no number"),
+        ("answer.iloc[0] = float('nan')", "the score nan, which is not a number"),
         ("raise ValueError('no such feature')", "1 of 2 inputs failed"),
         ("answer.drop(columns=LABELS[0], inplace=True)", "1 of 2 inputs failed"),
         ("bytearray(2**32)", "1 of 2 inputs failed"),
     ],
     ids=["too few", "too many", "no number", "an exception", "a class too few", "no memory"],
 )
-def test_what_is_no_answer_is_rejected(one: AnsweringVersion, code: str, reason: str) -> None:
+def test_an_invalid_answer_is_rejected(shared: AnsweringVersion, code: str, reason: str) -> None:
     with pytest.raises(RejectedError, match=reason):
-        one.ask(["가", f"!{code}"])
-    assert len(one.ask(["가"])[0]) == 1
+        shared.answer(["가", f"!{code}"])
+    assert len(shared.answer(["가"])[0]) == 1
 
 
 PATCH = """
@@ -95,19 +102,22 @@ def forged(row, labels):
     [
         (
             "Classification('\\x1b[31mother', 1.0, {label.name: 0.5 for label in labels})",
-            r"does not have: \['\\x1b\[31mother'\]",
+            r"not in the manifest: \['\\x1b\[31mother'\]",
         ),
         ("Classification(labels[0].name, 1.0, {labels[0].name: 1.0})", "no score for the classes"),
-        ("Classification(labels[0].name, 1.0, {**{label.name: 0.5 for label in labels}, 'x' * 10**6: 0.5})", "does not have"),
+        (
+            "Classification(labels[0].name, 1.0, {**{label.name: 0.5 for label in labels}, 'x' * 10**6: 0.5})",
+            "not in the manifest",
+        ),
         ("Classification(labels[0].name, 2.0, {label.name: 0.5 for label in labels})", "the score 2.0"),
         ("Classification(labels[0].name, 1.0, {label.name: float('inf') for label in labels})", "the score inf"),
         ("{'label': 1}", "not the answers to a batch"),
     ],
 )
-def test_answers_are_held_to_the_manifest(one: AnsweringVersion, forged: str, reason: str) -> None:
-    """Other people's code may replace ours: what the process says is checked outside of it."""
+def test_answers_are_validated_against_the_manifest(shared: AnsweringVersion, forged: str, reason: str) -> None:
+    """Third-party code can replace ours in its process, so answers are validated in the sidecar."""
     with pytest.raises(RejectedError, match=reason) as rejected:
-        one.ask([f"!{PATCH.format(forged=forged)}"])
+        shared.answer([f"!{PATCH.format(forged=forged)}"])
     assert str(rejected.value).isprintable()
     assert len(str(rejected.value)) <= 2000
 
@@ -117,22 +127,22 @@ def test_answers_are_held_to_the_manifest(one: AnsweringVersion, forged: str, re
     [
         ("os.write(FD, struct.pack('<I', 3) + b'\\x80\\x04.')", "not the answers to a batch"),
         ("os.write(FD, struct.pack('<I', 2**31))", "a frame of 2147483648 bytes is announced"),
-        ("os.write(FD, struct.pack('<I', 1) + b'xx')", "more came than the frame's length"),
+        ("os.write(FD, struct.pack('<I', 1) + b'xx')", "more bytes were received than the frame's length"),
         (PATCH.format(forged="Classification('x' * 3 * 10**6, 1.0, {})"), "bytes is announced; at most 2097152"),
     ],
     ids=["a pickle", "a giant frame", "too much", "an answer that is too long"],
 )
-def test_frames_that_are_none_are_the_versions_own_doing(start: Start, code: str, reason: str) -> None:
+def test_an_invalid_frame_is_the_versions_fault(start: Start, code: str, reason: str) -> None:
     with pytest.raises(RejectedError, match=reason):
-        start().ask([f"!{code}"])
+        start().answer([f"!{code}"])
 
 
-def test_an_answer_before_the_question_is_rejected(start: Start) -> None:
-    one = start()
-    one.ask(["!import threading; threading.Timer(0.2, os.write, (FD, bytes(4))).start()"])
+def test_an_answer_before_the_request_is_rejected(start: Start) -> None:
+    version = start()
+    version.answer(["!import threading; threading.Timer(0.2, os.write, (FD, bytes(4))).start()"])
     time.sleep(1)
-    with pytest.raises(RejectedError, match="answered before it was asked"):
-        one.ask(["가"])
+    with pytest.raises(RejectedError, match="an answer before a request"):
+        version.answer(["가"])
 
 
 CLAIM = """
@@ -147,59 +157,60 @@ os._exit(4)
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("os.kill(os.getpid(), 9)", "died of SIGKILL"),
-        ("os.write(FD, struct.pack('<I', 9)); os._exit(1)", "ended with 1"),
-        ("os._exit(0)", "ended before it had answered"),
+        ("os.kill(os.getpid(), 9)", "was killed by SIGKILL"),
+        ("os.write(FD, struct.pack('<I', 9)); os._exit(1)", "exited with code 1"),
+        ("os._exit(0)", "ended before it answered"),
         ("import socket; socket.socket(fileno=FD).shutdown(socket.SHUT_RDWR); time.sleep(60)", "closed its connection"),
         (CLAIM, "ended: the disk is full"),
     ],
-    ids=["is killed", "dies within a frame", "ends", "closes the connection", "says that it is this machine's fault"],
+    ids=["is killed", "exits within a frame", "exits", "closes the connection", "reports an environment error"],
 )
-def test_who_goes_away_breaks_off(start: Start, monkeypatch: pytest.MonkeyPatch, code: str, reason: str) -> None:
-    monkeypatch.setattr(module, "ENDING", 1.0)
+def test_a_version_that_ends_has_crashed(start: Start, monkeypatch: pytest.MonkeyPatch, code: str, reason: str) -> None:
+    monkeypatch.setattr(module, "EXIT_SECONDS", 1.0)
     with pytest.raises(ImportCrashedError, match=reason):
-        start().ask([f"!{code}"])
+        start().answer([f"!{code}"])
 
 
-def test_a_version_that_hangs_keeps_nobody_waiting(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_that_hangs_is_given_up_in_time(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 1.0)
-    one = start()
-    began = time.monotonic()
+    version = start()
+    started = time.monotonic()
     with pytest.raises(ImportCrashedError, match="did not answer within 1 s"):
-        one.ask(["!time.sleep(600)"])
+        version.answer(["!time.sleep(600)"])
     with pytest.raises(ImportCrashedError, match="did not answer within 1 s"):
-        one.ask(["x" * 10_000_000])  # which nobody reads
-    one._clock = Clock.start(0.5, threading.Event())
-    with pytest.raises(TooLongError, match=r"not done after 0\.5 s"):
-        one.ask(["x" * 10_000_000])
-    one._clock = Clock.start(600, threading.Event())
-    one._clock.stopping.set()
+        version.answer(["x" * 10_000_000])  # more than the socket's buffer takes
+    version._deadline = Deadline.start(0.5, threading.Event())
+    with pytest.raises(EvaluationTimeoutError, match=r"did not finish within 0\.5 s"):
+        version.answer(["x" * 10_000_000])
+    version._deadline = Deadline.start(600, threading.Event())
+    version._deadline.stopping.set()
     with pytest.raises(SyncCancelledError):
-        one.ask(["x" * 10_000_000])
-    assert time.monotonic() - began < 5
+        version.answer(["x" * 10_000_000])
+    assert time.monotonic() - started < 5
 
 
-def test_an_answer_that_comes_byte_by_byte_is_none(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_arrives_byte_by_byte_is_too_late(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 1.0)
     with pytest.raises(ImportCrashedError, match="did not answer within 1 s"):
-        start().ask(["!os.write(FD, struct.pack('<I', 999))\nwhile os.write(FD, b'x'): time.sleep(0.05)"])
+        start().answer(["!os.write(FD, struct.pack('<I', 999))\nwhile os.write(FD, b'x'): time.sleep(0.05)"])
 
 
 @with_landlock
 @pytest.mark.parametrize("name", [f"models/sentiment/{REFERENCE}", f"models/sentiment/{GOLDEN}", f"models/kcbert/{REFERENCE}"])
-def test_no_labels_and_no_answers_of_others_can_be_read(one: AnsweringVersion, name: str) -> None:
+def test_labels_and_answers_of_other_versions_cannot_be_read(shared: AnsweringVersion, name: str) -> None:
     file = MODELS.parent / name
-    told = f"answer.iloc[0] = [0.8, 0.1, 0.1] if found({str(file)!r}) else [0.1, 0.1, 0.8]"
+    assert file.is_file()
+    report = f"answer.iloc[0] = [0.8, 0.1, 0.1] if found({str(file)!r}) else [0.1, 0.1, 0.8]"
     found = "def found(file):\n    try: return bool(open(file).read())\n    except PermissionError: return False\n"
-    [answer] = one.ask([f"!{found}{told}"])[0]
+    [answer] = shared.answer([f"!{found}{report}"])[0]
     assert answer.label == LABELS[2]  # type: ignore[union-attr]
 
 
-def test_a_version_reads_its_own_folder(one: AnsweringVersion, version: VersionFolder) -> None:
-    assert one.ask([f"!open({str(version.folder / GOLDEN)!r}).read()"])[0]
+def test_a_version_can_read_its_own_folder(shared: AnsweringVersion, version: VersionFolder) -> None:
+    assert shared.answer([f"!open({str(version.folder / GOLDEN)!r}).read()"])[0]
 
 
-def test_a_version_that_cannot_be_loaded_is_rejected_in_printable_words(start: Start, tmp_path: Path) -> None:
+def test_a_version_that_cannot_be_loaded_is_rejected_with_a_printable_reason(start: Start, tmp_path: Path) -> None:
     broken = tiny(tmp_path / "version", load="raise ValueError('\\x1b[31m\\ud800no such\\nfeature' + 9999 * 'x')")
     with pytest.raises(RejectedError, match="no such feature") as rejected:
         start(broken)
@@ -215,10 +226,10 @@ def test_a_version_that_does_not_answer_as_its_golden_samples_do_is_rejected(sta
         start(wrong)
 
 
-def test_a_program_that_cannot_begin_is_nobodys_fault(version: VersionFolder, tmp_path: Path) -> None:
-    place = Sandboxes(Path("/nowhere/python"), tmp_path, LIMITS, threading.Event())
+def test_a_program_that_cannot_start_is_an_environment_error(version: VersionFolder, tmp_path: Path) -> None:
+    settings = SandboxSettings(Path("/nowhere/python"), tmp_path, LIMITS, threading.Event())
     with (
-        pytest.raises(ImportEnvironmentError, match="could not begin"),
-        answering(version, "candidate", place, Clock.start(60, place.stopping)),
+        pytest.raises(ImportEnvironmentError, match="could not start"),
+        answering(version, "candidate", settings, Deadline.start(60, settings.stopping)),
     ):
         pass

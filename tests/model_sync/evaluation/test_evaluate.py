@@ -1,4 +1,4 @@
-"""Evaluations: real versions in real sandboxes, and what the gates make of what other people's code may try."""
+"""Evaluations of real versions in real sandboxes, and how the gates judge what third-party code may try."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from bunriwiki.artifacts.golden import read_golden_texts, write_golden
 from bunriwiki.artifacts.manifest import MODELS as NAMES
 from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.artifacts.reference import REFERENCE, ReferencePhoto
+from bunriwiki.testing.paths import MODELS
+from bunriwiki.testing.tiny import LABELS, scores, tiny
+from bunriwiki.testing.tiny import reference as write_reference
 from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError
 from model_sync.evaluation import evaluate as evaluation
-from model_sync.evaluation.answering import Sandboxes, TooLongError, VersionFolder
+from model_sync.evaluation.answering import EvaluationTimeoutError, SandboxSettings, VersionFolder
 from model_sync.evaluation.evaluate import evaluate
 from model_sync.evaluation.gates import Finding, Thresholds, judge_evaluation
 from model_sync.evaluation.reference_set import ReferenceSet
 from model_sync.evaluation.report import Answer, EvaluationReport
 from model_sync.sandbox.run import Limits
-from tests.conftest import MODELS
-from tests.tiny import LABELS, reference, scores, tiny
 
 LIMITS = Limits(memory=2**31, seconds=300, threads=1)
 THRESHOLDS = Thresholds(agreement=1, quality=2, batch=1e-3, latency=2, labels="same")
@@ -40,31 +41,32 @@ def scratch(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> ReferenceSet:
-    return ReferenceSet.read("sentiment", reference(tmp_path / "reference"))
+    return ReferenceSet.read("sentiment", write_reference(tmp_path / "reference"))
 
 
 def run(
     candidate: VersionFolder,
     serving: VersionFolder,
-    asked: ReferenceSet,
+    reference: ReferenceSet,
     scratch: Path,
     *,
     remembered: tuple[Answer, ...] | None = None,
 ) -> EvaluationReport:
-    return evaluate(candidate, serving, asked, Sandboxes(Path(sys.executable), scratch, LIMITS, threading.Event()), remembered)
+    settings = SandboxSettings(Path(sys.executable), scratch, LIMITS, threading.Event())
+    return evaluate(candidate, serving, reference, settings, remembered)
 
 
-def judged(report: EvaluationReport, asked: ReferenceSet) -> dict[str, Finding]:
-    return {found.gate: found for found in judge_evaluation(report, asked.truth, THRESHOLDS)}
+def judged(report: EvaluationReport, reference: ReferenceSet) -> dict[str, Finding]:
+    return {found.gate: found for found in judge_evaluation(report, reference.truth, THRESHOLDS)}
 
 
 @pytest.mark.parametrize("model", NAMES)
-def test_a_shipped_version_beside_itself(model: str, tmp_path: Path, scratch: Path) -> None:
+def test_a_bundled_version_is_evaluated_against_itself(model: str, tmp_path: Path, scratch: Path) -> None:
     lines = (MODELS / model / REFERENCE).read_text(encoding="utf-8").splitlines(keepends=True)
     (tmp_path / REFERENCE).write_text("".join(lines[:48]), encoding="utf-8")
     (tmp_path / "reference").symlink_to(MODELS / model / "reference")
-    version, asked = VersionFolder(MODELS / model, Manifest.read(MODELS / model)), ReferenceSet.read(model, tmp_path)
-    report = run(version, version, asked, scratch)
+    version, reference = VersionFolder(MODELS / model, Manifest.read(MODELS / model)), ReferenceSet.read(model, tmp_path)
+    report = run(version, version, reference, scratch)
     assert len(report.golden) >= 64
     assert set(report.golden) == {None}
     assert len(report.reference) == 48
@@ -72,7 +74,7 @@ def test_a_shipped_version_beside_itself(model: str, tmp_path: Path, scratch: Pa
     assert (report.positions, len(report.alone)) == (range(1, 48, 2), 24)
     assert len(report.milliseconds) == 22
     assert all(mine > 0 and theirs > 0 for mine, theirs in report.milliseconds)
-    found = judged(report, asked)
+    found = judged(report, reference)
     assert all(found[gate].passed for gate in ("agreement", "quality", "batches"))
 
 
@@ -80,13 +82,13 @@ def test_a_shipped_version_beside_itself(model: str, tmp_path: Path, scratch: Pa
     ("act", "failed"),
     [
         ("if len(texts) == 1: time.sleep(0.1)", {"latency"}),
-        ("if CALLS <= 6: time.sleep(0.5)", set()),  # while it is still warm-up
+        ("if CALLS <= 6: time.sleep(0.5)", set()),  # within the warm-up, which does not count
         ("if len(texts) == 1: answer.iloc[:] = [0.8, 0.1, 0.1]", {"agreement", "batches"}),
         ("answer.iloc[:] = [0.8, 0.1, 0.1]", {"agreement", "quality"}),
     ],
     ids=["slow", "slow at first", "wrong alone, which is fast", "wrong"],
 )
-def test_what_a_version_tries_is_seen(
+def test_the_gates_notice_what_a_version_does(
     tmp_path: Path, scratch: Path, labelled: ReferenceSet, act: str, failed: set[str]
 ) -> None:
     serving, candidate = tiny(tmp_path / "serving"), tiny(tmp_path / "candidate", act=act)
@@ -108,7 +110,7 @@ answer = pd.DataFrame([table.get(text, dict(zip(LABELS, [0.8, 0.1, 0.1]))) for t
 """
 
 
-def test_answers_from_a_table_are_right_for_its_own_golden_samples_only(
+def test_a_version_can_look_up_the_answers_to_its_golden_samples_only(
     tmp_path: Path, scratch: Path, labelled: ReferenceSet
 ) -> None:
     files = (str(tmp_path / "candidate" / "golden.jsonl"), str(labelled.folder / REFERENCE))
@@ -119,18 +121,17 @@ def test_answers_from_a_table_are_right_for_its_own_golden_samples_only(
 
 
 class Fake:
-    """Answers as `tiny` does, or raises what `fails` has at the call of that number."""
+    """Answers as `tiny` does, or raises the error in `fails` at the call with that number."""
 
     def __init__(self) -> None:
-        self.calls = 0
-        self.asked: list[list[Any]] = []
+        self.received: list[list[Any]] = []
         self.fails: dict[int, Exception] = {}
 
-    def ask(self, inputs: list[Any]) -> tuple[list[Answer], float]:
-        if error := self.fails.get(len(self.asked)):
+    def answer(self, inputs: list[Any]) -> tuple[list[Answer], float]:
+        if error := self.fails.get(len(self.received)):
             raise error
-        self.asked.append(inputs)
-        return [Classification(max(one, key=one.__getitem__), 0.8, one) for one in map(scores, inputs)], 1.0
+        self.received.append(inputs)
+        return [Classification(max(details, key=details.__getitem__), 0.8, details) for details in map(scores, inputs)], 1.0
 
 
 class Fakes:
@@ -153,20 +154,20 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fakes:
     return fakes
 
 
-def test_each_is_asked_for_its_part_and_no_more(fakes: Fakes, scratch: Path, labelled: ReferenceSet) -> None:
+def test_each_version_receives_its_inputs_once(fakes: Fakes, scratch: Path, labelled: ReferenceSet) -> None:
     report = run(fakes.version, fakes.version, labelled, scratch)
     alone = [[labelled.truth[position].text] for position in report.positions]  # type: ignore[union-attr]
-    everything = [[one.text for one in labelled.truth]]  # type: ignore[union-attr]
+    everything = [[sample.text for sample in labelled.truth]]  # type: ignore[union-attr]
     golden = [[sample.text] for sample in read_golden_texts(fakes.version.folder)]
-    assert fakes.serving.asked == alone + everything
-    assert fakes.candidate.asked == alone + golden + everything
-    fakes.serving.asked.clear()
+    assert fakes.serving.received == alone + everything
+    assert fakes.candidate.received == alone + golden + everything
+    fakes.serving.received.clear()
     known = report.serving[::-1]
     assert run(fakes.version, fakes.version, labelled, scratch, remembered=known).serving == known
-    assert fakes.serving.asked == alone
+    assert fakes.serving.received == alone
 
 
-def test_golden_samples_that_are_not_met_are_told_one_by_one(fakes: Fakes, scratch: Path, labelled: ReferenceSet) -> None:
+def test_the_golden_samples_that_differ_are_reported(fakes: Fakes, scratch: Path, labelled: ReferenceSet) -> None:
     samples = read_golden_texts(fakes.version.folder)
     samples[3] = samples[3].model_copy(update={"details": dict.fromkeys(LABELS, 1 / 3)})
     write_golden(fakes.version.folder, samples)
@@ -183,7 +184,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("call", [None, 0, 20, 30])
-def test_what_serves_is_not_the_candidates_fault(
+def test_a_failure_of_the_serving_version_is_an_environment_error(
     fakes: Fakes, scratch: Path, labelled: ReferenceSet, error: Exception, call: int | None
 ) -> None:
     if call is None:
@@ -196,7 +197,7 @@ def test_what_serves_is_not_the_candidates_fault(
 
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("call", [None, 0, 29, 32, 35])
-def test_what_the_candidate_does_is_its_own(
+def test_a_failure_of_the_candidate_is_raised(
     fakes: Fakes, scratch: Path, labelled: ReferenceSet, error: Exception, call: int | None
 ) -> None:
     if call is None:
@@ -207,13 +208,15 @@ def test_what_the_candidate_does_is_its_own(
         run(fakes.version, fakes.version, labelled, scratch)
 
 
-def test_that_it_all_takes_too_long_may_be_the_candidates_doing(fakes: Fakes, scratch: Path, labelled: ReferenceSet) -> None:
-    fakes.serving.fails[7] = TooLongError("the import was not done after 600 s")
-    with pytest.raises(ImportCrashedError, match="not done after 600 s"):
+def test_a_timeout_of_the_evaluation_is_a_crash_whichever_version_answers(
+    fakes: Fakes, scratch: Path, labelled: ReferenceSet
+) -> None:
+    fakes.serving.fails[7] = EvaluationTimeoutError("the import did not finish within 600 s")
+    with pytest.raises(ImportCrashedError, match="did not finish within 600 s"):
         run(fakes.version, fakes.version, labelled, scratch)
 
 
-def test_a_photo_of_the_reference_set_that_is_gone_is_not_the_versions_fault(fakes: Fakes, tmp_path: Path) -> None:
+def test_a_missing_photo_of_the_reference_set_is_an_environment_error(tmp_path: Path) -> None:
     gone = ReferenceSet(tmp_path, (ReferencePhoto(image="gone.jpg", objects=()),))
-    with pytest.raises(ImportEnvironmentError, match="the reference set cannot be used"):
+    with pytest.raises(ImportEnvironmentError, match="the reference set cannot be read"):
         gone.inputs(range(1))

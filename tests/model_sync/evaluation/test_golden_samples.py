@@ -1,4 +1,4 @@
-"""A version's golden samples are other people's files, and are read in the sidecar."""
+"""A version's golden samples are untrusted files that the sidecar reads."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def photo(folder: Path, name: str) -> None:
 def test_photos_and_texts_become_inputs(tmp_path: Path) -> None:
     (tmp_path / "one.jpg").write_bytes(b"a photo")
     photo(tmp_path, "one.jpg")
-    [(asked, _)] = golden_samples("yolo", tmp_path)
-    assert asked == Photo(data=b"a photo", confidence=0.3)
+    [(given, _)] = golden_samples("yolo", tmp_path)
+    assert given == Photo(data=b"a photo", confidence=0.3)
     write_golden(tmp_path, [GoldenText(text="가", details={"a": 1})])
-    [(asked, _)] = golden_samples("kcbert", tmp_path)
-    assert asked == "가"
+    [(given, _)] = golden_samples("kcbert", tmp_path)
+    assert given == "가"
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../secret.jpg", "x" * 5000, "a\0b", "/dev/zero", ".", "gone.jpg"])
-def test_nothing_but_a_file_of_the_version_is_read(tmp_path: Path, name: str) -> None:
+def test_only_files_in_the_versions_folder_are_read(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret.jpg").write_bytes(b"secret")
     folder = tmp_path / "version"
     folder.mkdir()
@@ -37,7 +37,7 @@ def test_nothing_but_a_file_of_the_version_is_read(tmp_path: Path, name: str) ->
         list(golden_samples("yolo", folder))
 
 
-def test_what_is_read_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PHOTO_BYTES", 5)
     (tmp_path / "one.jpg").write_bytes(b"a photo")
     photo(tmp_path, "one.jpg")
@@ -48,9 +48,9 @@ def test_what_is_read_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         list(golden_samples("yolo", tmp_path))
 
 
-def test_samples_that_are_none_reject_the_version(tmp_path: Path) -> None:
-    with pytest.raises(RejectedError, match="there is no golden sample"):
+def test_missing_or_invalid_samples_reject_the_version(tmp_path: Path) -> None:
+    with pytest.raises(RejectedError, match=r"golden sample 'golden\.jsonl' does not exist"):
         list(golden_samples("kcbert", tmp_path))
     (tmp_path / GOLDEN).write_text("{}")
-    with pytest.raises(RejectedError, match="holds no samples"):
+    with pytest.raises(RejectedError, match="has no valid samples"):
         list(golden_samples("kcbert", tmp_path))

@@ -1,30 +1,28 @@
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from bunriwiki.artifacts.golden_inputs import golden_photos, golden_texts
 from bunriwiki.artifacts.reference import read_reference_photos, read_reference_texts
+from bunriwiki.testing.paths import MODELS
 from model_sync.evaluation.reference_set import ReferenceSet
-from model_sync.importing.compilers.golden_inputs import golden_photos, golden_texts
-from tests.conftest import MODELS
 
 
-def test_questions_have_every_class_and_tell_none(tmp_path: Path) -> None:
-    one = ReferenceSet.read("kcbert", MODELS / "kcbert")
-    one.write_questions(tmp_path)
+def test_unlabelled_texts_cover_every_class_and_reveal_none(tmp_path: Path) -> None:
+    ReferenceSet.read("kcbert", MODELS / "kcbert").write_unlabelled(tmp_path)
     labels = {sample.text: sample.label for sample in read_reference_texts(MODELS / "kcbert")}
-    asked = golden_texts(tmp_path)
-    assert len(asked) == 64
-    assert Counter(labels[text] for text in asked).keys() == set(labels.values())
+    written = golden_texts(tmp_path)
+    assert len(written) == 64
+    assert {labels[text] for text in written} == set(labels.values())
     assert {sample.label for sample in read_reference_texts(tmp_path)} == {""}
-    assert sorted(asked) == sorted(golden_texts(MODELS / "kcbert"))  # the same, in an order that says nothing
-    assert asked != golden_texts(MODELS / "kcbert")
+    assert sorted(written) == sorted(golden_texts(MODELS / "kcbert"))
+    assert written != golden_texts(MODELS / "kcbert")  # in another order
 
 
-def test_photos_lose_their_names(tmp_path: Path) -> None:
-    ReferenceSet.read("yolo", MODELS / "yolo").write_questions(tmp_path)
+def test_unlabelled_photos_have_neither_labels_nor_their_names(tmp_path: Path) -> None:
+    ReferenceSet.read("yolo", MODELS / "yolo").write_unlabelled(tmp_path)
     samples = read_reference_photos(tmp_path)
     assert all(not sample.objects for sample in samples)
     assert not [sample.image for sample in samples if any(name in sample.image for name in ("glass", "paper", "metal"))]
@@ -32,11 +30,11 @@ def test_photos_lose_their_names(tmp_path: Path) -> None:
     assert {path.read_bytes() for path in golden_photos(tmp_path)} == there
 
 
-def test_texts_are_asked_as_they_are() -> None:
-    one = ReferenceSet.read("kcbert", MODELS / "kcbert")
-    assert one.inputs(range(1, 3)) == [sample.text for sample in one.truth[1:3]]  # type: ignore[union-attr]
+def test_the_inputs_of_a_text_set_are_its_texts() -> None:
+    reference = ReferenceSet.read("kcbert", MODELS / "kcbert")
+    assert reference.inputs(range(1, 3)) == [sample.text for sample in reference.truth[1:3]]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("model", ["yolo", "kcbert", "sentiment"])
-def test_the_shipped_sets_can_be_read(model: str) -> None:
+def test_the_bundled_sets_can_be_read(model: str) -> None:
     assert len(ReferenceSet.read(model, MODELS / model).truth) >= 200

@@ -6,7 +6,7 @@ from model_sync.evaluation.remembered import RememberedAnswers
 ANSWERS = (Classification("a", 1, {"a": 1}),)
 
 
-def test_what_was_kept_last_is_there_and_other_models_are_not_touched() -> None:
+def test_the_last_answers_of_each_model_are_kept() -> None:
     remembered = RememberedAnswers()
     assert remembered.of("kcbert", "one") is None
     remembered.keep("kcbert", {"one": ANSWERS, "two": ()})

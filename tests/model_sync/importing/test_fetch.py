@@ -20,7 +20,7 @@ MB = 1_000_000
 
 
 class FakeSource:
-    """Has `contents`, sends at most `cut_after` bytes at once, and counts the bytes that it sent of each file."""
+    """Offers `contents`, sends at most `cut_after` bytes per connection, and counts the bytes that it sent of each file."""
 
     def __init__(self, contents: dict[str, bytes], *, cut_after: int = 1000, digests: bool = True) -> None:
         self.contents = contents
@@ -55,7 +55,7 @@ class FakeSource:
 
 
 class Caller:
-    """Calls `fetch` into `downloads` without waiting, and keeps what `progress` was told."""
+    """Calls `fetch` into `downloads` without waiting, and records the calls of `progress`."""
 
     def __init__(self, downloads: Path) -> None:
         self.downloads = downloads
@@ -64,7 +64,7 @@ class Caller:
     def __call__(self, source: FakeSource, offer: Offer = OFFER, **more: Any) -> Path:
         self.progress.clear()
         return fetch(
-            source, offer, self.downloads, progress=lambda *told: self.progress.append(told), **{"wait_at_most": 0, **more}
+            source, offer, self.downloads, progress=lambda *call: self.progress.append(call), **{"max_wait": 0, **more}
         )
 
 
@@ -77,7 +77,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_all_files_are_fetched_and_told(call: Caller) -> None:
+def test_all_files_are_fetched_and_reported(call: Caller) -> None:
     files = {"best.pt": b"weights", "data/names.txt": b"glass", "empty": b""}
     folder = call(FakeSource(files))
     assert folder == call.downloads / f"yolo-{'d' * 16}"
@@ -85,13 +85,13 @@ def test_all_files_are_fetched_and_told(call: Caller) -> None:
     assert call.progress == [(0, 12), (7, 12), (12, 12), (12, 12)]
 
 
-def test_a_connection_that_is_cut_goes_on_where_it_was(call: Caller) -> None:
+def test_an_interrupted_download_is_resumed(call: Caller) -> None:
     source = FakeSource({"best.pt": b"0123456789"}, cut_after=3)
     assert contents(call(source)) == source.contents
     assert source.sent == {"best.pt": 10}
 
 
-def test_when_the_attempts_are_used_up_the_next_call_goes_on(call: Caller) -> None:
+def test_after_the_last_attempt_the_next_call_resumes(call: Caller) -> None:
     source = FakeSource({"a.pt": b"small", "best.pt": b"0123456789" * 2}, cut_after=5)
     with pytest.raises(SourceError, match="the connection ended"):
         call(source, attempts=2)
@@ -101,7 +101,7 @@ def test_when_the_attempts_are_used_up_the_next_call_goes_on(call: Caller) -> No
     assert call.progress == [(5, 25), (25, 25)]
 
 
-def test_what_is_there_is_not_fetched_again(call: Caller) -> None:
+def test_complete_files_are_not_fetched_again(call: Caller) -> None:
     call(FakeSource({"best.pt": b"weights"}))
     source = FakeSource({"best.pt": b"weights"})
     call(source)
@@ -109,13 +109,13 @@ def test_what_is_there_is_not_fetched_again(call: Caller) -> None:
     assert call.progress == [(7, 7)]
 
 
-def test_a_file_that_was_damaged_since_is_fetched_again(call: Caller) -> None:
+def test_a_file_that_was_damaged_on_disk_is_fetched_again(call: Caller) -> None:
     source = FakeSource({"best.pt": b"weights"})
     (call(source) / "best.pt").write_bytes(b"wEights")
     assert contents(call(source)) == source.contents
 
 
-def test_wrong_bytes_of_an_earlier_process_are_thrown_away_once(call: Caller) -> None:
+def test_wrong_bytes_of_an_earlier_process_are_discarded(call: Caller) -> None:
     source = FakeSource({"best.pt": b"weights"})
     part = call.downloads / f"yolo-{'d' * 16}" / "best.pt.part"
     part.parent.mkdir(parents=True)
@@ -123,7 +123,7 @@ def test_wrong_bytes_of_an_earlier_process_are_thrown_away_once(call: Caller) ->
     assert contents(call(source)) == source.contents
 
 
-def test_a_wrong_digest_is_rejected_after_a_second_try(call: Caller) -> None:
+def test_a_wrong_digest_is_rejected_after_a_second_download(call: Caller) -> None:
     source = FakeSource({"best.pt": b"weights"})
     source.contents["best.pt"] = b"wEights"
     found, stated = hashlib.sha256(b"wEights").hexdigest(), hashlib.sha256(b"weights").hexdigest()
@@ -136,8 +136,8 @@ def test_a_wrong_digest_is_rejected_after_a_second_try(call: Caller) -> None:
 @pytest.mark.parametrize(
     ("sent", "digests", "message"),
     [
-        (b"weight", True, r"best.pt has 6 bytes, latest_model.yaml says 7 \(cut short\?\)"),
-        (b"weight", False, r"best.pt has 6 bytes, the registry says 7 \(cut short\?\)"),
+        (b"weight", True, r"best.pt has 6 bytes, latest_model.yaml says 7 \(truncated\?\)"),
+        (b"weight", False, r"best.pt has 6 bytes, the registry says 7 \(truncated\?\)"),
         (b"weights!", True, r"best.pt has 8 bytes, latest_model.yaml says 7$"),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_wrong_size_is_rejected(call: Caller, sent: bytes, digests: bool, mess
         call(source)
 
 
-def test_older_offers_of_the_model_go_and_other_models_stay(call: Caller) -> None:
+def test_downloads_of_other_offers_of_the_model_are_deleted(call: Caller) -> None:
     old = call(FakeSource({"best.pt": b"old"}), Offer("yolo", "v0", "c" * 64, ""))
     other = call(FakeSource({"best.pt": b"other"}), Offer("kcbert", "v0", "c" * 64, ""))
     call(FakeSource({"best.pt": b"weights"}))
@@ -156,13 +156,13 @@ def test_older_offers_of_the_model_go_and_other_models_stay(call: Caller) -> Non
     assert other.exists()
 
 
-def test_what_does_not_belong_to_the_offer_is_deleted(call: Caller) -> None:
+def test_other_files_in_the_folder_are_deleted(call: Caller) -> None:
     source = FakeSource({"best.pt": b"weights"})
     (call(source) / "best.pt.part.mlflow").touch()
     assert contents(call(source)) == source.contents
 
 
-def test_a_full_disk_is_noticed_before_anything_is_fetched(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk_space_is_an_error_before_anything_is_fetched(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     source = FakeSource({"best.pt": bytes(4 * MB)}, cut_after=4 * MB)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=12 * MB - 1))
     with pytest.raises(OSError, match="yolo v1 needs 12 MB, 12 MB are free") as caught:
@@ -175,7 +175,7 @@ def test_a_full_disk_is_noticed_before_anything_is_fetched(call: Caller, monkeyp
     call(source)  # nothing is missing
 
 
-def test_room_is_asked_for_what_is_missing_only(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_space_is_required_for_missing_bytes_only(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     source = FakeSource({"best.pt": bytes(4 * MB)}, cut_after=3 * MB)
     with pytest.raises(SourceError):
         call(source, attempts=1)
@@ -184,7 +184,7 @@ def test_room_is_asked_for_what_is_missing_only(call: Caller, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("error", [RejectedError("unsigned"), OSError(errno.ENOSPC, "No space left on device")])
-def test_what_another_attempt_does_not_mend_is_raised_at_once(call: Caller, error: Exception) -> None:
+def test_other_errors_are_raised_without_a_retry(call: Caller, error: Exception) -> None:
     source = FakeSource({"best.pt": b"weights"})
     source.errors = [SourceError("busy"), error, SourceError("never reached")]
     with pytest.raises(type(error)):
@@ -193,18 +193,18 @@ def test_what_another_attempt_does_not_mend_is_raised_at_once(call: Caller, erro
 
 
 @pytest.mark.parametrize("path", ["../best.pt", "/best.pt", "a/../b", "a//b", "./a", ".", "", "a\0b"])
-def test_no_path_leads_out_of_the_folder(call: Caller, path: str) -> None:
-    with pytest.raises(RejectedError, match="is no path within a version"):
+def test_an_invalid_path_is_rejected(call: Caller, path: str) -> None:
+    with pytest.raises(RejectedError, match="is not a valid path within a version"):
         call(FakeSource({path: b"weights"}))
     assert contents(call.downloads.parent) == {}
 
 
-def test_a_name_cannot_be_a_file_and_a_folder(call: Caller) -> None:
-    with pytest.raises(RejectedError, match="'a/b' is there twice, or lies below a file"):
+def test_a_path_cannot_be_a_file_and_a_folder(call: Caller) -> None:
+    with pytest.raises(RejectedError, match="'a/b' is listed twice, or lies below a file"):
         call(FakeSource({"a/b": b"", "a": b""}))
 
 
-def test_a_file_named_like_the_part_of_another_is_no_trouble(call: Caller) -> None:
+def test_a_file_named_like_the_part_of_another_is_fetched(call: Caller) -> None:
     source = FakeSource({"a.part": b"one", "a": b"other", "a.part.part": b"third"}, cut_after=2)
     assert contents(call(source)) == source.contents
 
@@ -221,15 +221,15 @@ class StopAfterFirst(FakeSource):
         self._error()
 
 
-def test_it_stops_between_two_files(call: Caller) -> None:
+def test_it_is_cancelled_between_two_files(call: Caller) -> None:
     stop = threading.Event()
     source = StopAfterFirst(stop, {"a": b"one", "b": b"two"}, lambda: None)
-    with pytest.raises(SourceError, match="stopped"):
+    with pytest.raises(SourceError, match="cancelled"):
         call(source, stop=stop)
     assert source.sent == {"a": 3, "b": 0}
 
 
-def test_it_stops_instead_of_another_attempt(call: Caller) -> None:
+def test_it_is_cancelled_instead_of_retrying(call: Caller) -> None:
     stop = threading.Event()
 
     def cut() -> None:
@@ -237,5 +237,5 @@ def test_it_stops_instead_of_another_attempt(call: Caller) -> None:
 
     source = StopAfterFirst(stop, {"a": b"one"}, cut)
     with pytest.raises(SourceError, match="cut"):
-        call(source, stop=stop, wait_at_most=60)
+        call(source, stop=stop, max_wait=60)
     assert source.sent == {"a": 3}

@@ -54,32 +54,34 @@ def publish(folder: Path, *names: str) -> Path:
         ("sentiment", ["model/MLmodel"], Pyfunc(HERE / "model")),
     ],
 )
-def test_finds(model: str, names: list[str], expected: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_artifact_is_found(
+    model: str, names: list[str], expected: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     publish(tmp_path, *names)
     monkeypatch.chdir(tmp_path)
     assert find_artifact(model, HERE) == expected
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_folder_with_nothing_of_the_kind_is_rejected_and_what_is_accepted_is_said(model: str, tmp_path: Path) -> None:
+def test_a_folder_without_an_artifact_is_rejected_with_what_is_accepted(model: str, tmp_path: Path) -> None:
     publish(tmp_path, "README.txt", "config.json", "one/two/three/four/five/best.pt")
-    with pytest.raises(RejectedError, match=f"version of {model}: that is .*, or a folder with manifest.yaml"):
+    with pytest.raises(RejectedError, match=f"holds no version of {model}; expected .*, or a folder with manifest.yaml"):
         find_artifact(model, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("model", "names", "reason"),
     [
-        ("yolo", ["one.pt", "two.pt"], r"\(one.pt, two.pt\): leave one"),
+        ("yolo", ["one.pt", "two.pt"], r"\(one.pt, two.pt\): publish one of them"),
         ("yolo", ["a/best.pt", "b/best.pt"], r"\(a/best.pt, b/best.pt\)"),
         ("yolo", ["best.pt", "best.onnx"], r"\(best.onnx, best.pt\)"),
         ("kcbert", ["config.json", "model.safetensors", "model.onnx"], r"\(model.onnx, model.safetensors\)"),
-        ("kcbert", ["config.json", "model.safetensors"], "every text would look the same"),
+        ("kcbert", ["config.json", "model.safetensors"], "has no tokenizer"),
         ("kcbert", ["config.json", "model.safetensors", "a/vocab.txt", "b/vocab.txt"], r"\(a, b\)"),
         ("kcbert", ["model.onnx", "vocab.txt"], "has no config.json"),
         ("sentiment", ["a/MLmodel", "b/MLmodel"], r"\(a, b\)"),
     ],
 )
-def test_what_is_not_clear_is_rejected(model: str, names: list[str], reason: str, tmp_path: Path) -> None:
+def test_an_ambiguous_or_incomplete_artifact_is_rejected(model: str, names: list[str], reason: str, tmp_path: Path) -> None:
     with pytest.raises(RejectedError, match=reason):
         find_artifact(model, publish(tmp_path, *names))

@@ -8,7 +8,7 @@ from bunriwiki.model_store.heartbeats import Served, Shadowed
 from model_sync.live.analysis import LiveLimits, LiveMetrics, enough, judge
 
 LIMITS = LiveLimits(requests=50, errors=5, latency=2, stuck=30, differences=20)
-USUAL = Served(inputs=1000, failures=10, batches=1000, seconds=10)  # one per cent, 10 ms
+USUAL = Served(inputs=1000, failures=10, batches=1000, seconds=10)  # 1%, 10 ms
 
 
 def served(inputs: int = 100, failures: int = 0, batches: int | None = None, each: float = 0.01) -> Served:
@@ -24,17 +24,17 @@ def metrics(now: Served, before: Served = USUAL, **others: Any) -> LiveMetrics:
 @pytest.mark.parametrize(
     ("now", "before", "reason"),
     [
-        (served(100, 7), USUAL, "7.0% of the inputs failed, with v1 1.0%; 5 points more are allowed. 7 of 100"),
+        (served(100, 7), USUAL, "7.0% of the inputs failed (v1: 1.0%; allowed: 5 points more). 7 of 100"),
         (served(100, 6), USUAL, None),
         (served(100, 0), served(1000, 900), None),
         (served(100, 40), served(1000, 360), None),
-        (served(100, 6), served(10, 9), "6.0% of the inputs failed"),  # ten inputs say nothing of what is usual
-        (served(100, 6), served(0), "6.0% of the inputs failed, with v1 none"),
-        # With 50 inputs it would be 6 % at least, or may be 4 %.
+        (served(100, 6), served(10, 9), "6.0% of the inputs failed"),  # ten inputs are too few for a usual error rate
+        (served(100, 6), served(0), "6.0% of the inputs failed (v1: none; allowed"),
+        # After 50 inputs it will be 6% at least, or may still be 4%.
         (
             served(3, 3),
             served(0),
-            "100.0% of the inputs failed, with v1 none; 5 points more are allowed. 3 of 3",
+            "100.0% of the inputs failed (v1: none; allowed: 5 points more). 3 of 3",
         ),
         (served(2, 2), served(0), None),
         (served(0), USUAL, None),
@@ -58,12 +58,12 @@ def test_failures(now: Served, before: Served, reason: str | None) -> None:
 )
 def test_latency(now: Served, before: Served, slow: bool) -> None:
     reason = judge(metrics(now, before), LIMITS)
-    assert (reason is not None and "ms for an input" in reason) == slow
+    assert (reason is not None and "an input takes" in reason) == slow
 
 
-def test_what_it_says_of_a_slow_version() -> None:
+def test_the_reason_against_a_slow_version() -> None:
     assert judge(metrics(served(each=0.3)), LIMITS) == (
-        "300.0 ms for an input, v1 took 10.0; 2 times that is allowed. 0 of 100 inputs failed"
+        "an input takes 300.0 ms (v1: 10.0 ms; allowed: 2 times as long). 0 of 100 inputs failed"
     )
 
 
@@ -71,7 +71,7 @@ def test_what_it_says_of_a_slow_version() -> None:
     ("size_before", "size_now"), [(1, 1), (1, 64), (64, 1), (64, 64), (8, 3), (3, 8)], ids=lambda size: f"{size} at once"
 )
 @pytest.mark.parametrize(("of_a_batch", "of_an_input"), [(0.02, 0), (0, 0.02), (0.01, 0.001)])
-def test_another_load_is_not_held_against_a_version(
+def test_a_different_batch_size_does_not_count_against_a_version(
     of_a_batch: float, of_an_input: float, size_before: int, size_now: int
 ) -> None:
     def under(size: int) -> Served:
@@ -81,20 +81,23 @@ def test_another_load_is_not_held_against_a_version(
 
 
 @pytest.mark.parametrize("size", [1, 8, 64])
-def test_a_version_that_is_slow_under_the_same_load_is_found(size: int) -> None:
-    one, other = served(64 * size, batches=64, each=0.01 * size), served(64 * size, batches=64, each=0.03 * size)
-    assert judge(metrics(other, one), LIMITS)
+def test_a_version_that_is_slow_under_the_same_load_is_detected(size: int) -> None:
+    before, now = served(64 * size, batches=64, each=0.01 * size), served(64 * size, batches=64, each=0.03 * size)
+    assert judge(metrics(now, before), LIMITS)
 
 
 @pytest.mark.parametrize(
     ("others", "reason"),
     [
-        ({"stuck": 1}, "workers that are busy with one batch for more than 30 s: 1"),
-        ({"deaths": 3}, "workers that died with it: 3"),
+        ({"stuck": 1}, "workers busy with one batch for more than 30 s: 1"),
+        ({"deaths": 3}, "workers that died: 3"),
         ({"deaths": 2}, None),
-        ({"shadowed": Shadowed(inputs=100, differing=21)}, "21.0% of 100 copies were answered differently than by v1; 20% are"),
+        (
+            {"shadowed": Shadowed(inputs=100, differing=21)},
+            "21.0% of 100 copies were answered differently than by v1 (allowed: 20%)",
+        ),
         ({"shadowed": Shadowed(inputs=100, differing=20)}, None),
-        ({"shadowed": Shadowed(inputs=10, differing=10)}, None),  # it may be 20 % of 50
+        ({"shadowed": Shadowed(inputs=10, differing=10)}, None),  # may still be 20% of 50
         ({"shadowed": Shadowed(inputs=11, differing=11)}, "100.0% of 11 copies"),
     ],
 )
@@ -106,20 +109,20 @@ def test_workers_and_copies(others: dict[str, Any], reason: str | None) -> None:
 def test_all_reasons_are_given() -> None:
     reason = judge(metrics(served(100, 50, each=1), deaths=4), LIMITS)
     assert reason is not None
-    assert ("failed, with" in reason, "ms for an input" in reason, "died" in reason) == (True, True, True)
+    assert ("of the inputs failed" in reason, "an input takes" in reason, "died" in reason) == (True, True, True)
 
 
-def test_a_worker_of_an_older_program_counts_no_batches() -> None:
+def test_latency_is_not_compared_if_no_batches_were_counted() -> None:
     assert judge(metrics(Served(inputs=100, seconds=100), Served(inputs=100, seconds=1)), LIMITS) is None
 
 
 @pytest.mark.parametrize(("now", "before", "copies"), [(49, 50, 50), (50, 49, 50), (50, 50, 49)])
 def test_both_have_to_have_answered_enough(now: int, before: int, copies: int) -> None:
-    seen = metrics(served(now), served(before), shadowed=Shadowed(inputs=copies))
-    assert not enough(seen, LIMITS, shadow=True)
-    assert enough(seen, LIMITS, shadow=False) == (copies == 49)
+    found = metrics(served(now), served(before), shadowed=Shadowed(inputs=copies))
+    assert not enough(found, LIMITS, shadow=True)
+    assert enough(found, LIMITS, shadow=False) == (copies == 49)
 
 
-def test_figures_for_people() -> None:
-    assert str(metrics(served(480, each=0.0031))) == "480 inputs, 0 failed, 3.1 ms each; before: 10.0 ms"
+def test_metrics_as_text() -> None:
+    assert str(metrics(served(480, each=0.0031))) == "480 inputs, 0 failed, 3.1 ms each (v1: 10.0 ms)"
     assert str(metrics(served(0), served(0))) == "0 inputs, 0 failed"

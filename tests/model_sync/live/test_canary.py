@@ -22,7 +22,7 @@ LIMITS = LiveLimits(requests=50, errors=5, latency=2, stuck=30, differences=20)
 
 
 class Setup:
-    """Trials of kcbert, of which v1 serves, and v2 and v3 are published."""
+    """A store in which v1 of kcbert serves, and v2 and v3 are published."""
 
     def __init__(self, writer: StoreWriter) -> None:
         self.writer = writer
@@ -30,11 +30,11 @@ class Setup:
         self.stopping = threading.Event()
 
     def promote(self, version: str = "v2", *, seconds: float = 60, shadow: bool = False, deadline: float = 60) -> None:
-        trial = CanaryRollout(
+        rollout = CanaryRollout(
             "kcbert", self.writer, self.report, LIMITS, canary=Canary(share=0.1, shadow=shadow), seconds=seconds,
             stopping=self.stopping,
         )  # fmt: skip
-        promote(self.writer, "kcbert", version, "a test", "poll", before_activation=trial.start_canary, deadline=deadline)
+        promote(self.writer, "kcbert", version, "a test", "poll", before_activation=rollout.start_canary, deadline=deadline)
 
     @property
     def serving(self) -> str:
@@ -42,7 +42,7 @@ class Setup:
         return now.version if now else ""
 
     @property
-    def says(self) -> str:
+    def reported(self) -> str:
         return self.report.state().models["kcbert"].rollout or ""
 
 
@@ -60,14 +60,14 @@ def test_a_good_version_serves_when_both_have_answered_enough(setup: Setup) -> N
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}):
         setup.promote()
     assert setup.serving == "v2"
-    assert setup.says.startswith("v2 as a canary on 10% of the batches since 0 s: ")
+    assert setup.reported.startswith("v2 as a canary on 10% of the batches for 0 s: ")
 
 
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (FAILING, r"as a canary on 10% of the batches: 50\.0% of the inputs failed, with v1 0\.0%"),
-        (SLOW, r"500\.0 ms for an input, v1 took 10\.0"),
+        (FAILING, r"as a canary on 10% of the batches: 50\.0% of the inputs failed \(v1: 0\.0%"),
+        (SLOW, r"an input takes 500\.0 ms \(v1: 10\.0 ms"),
     ],
 )
 def test_a_bad_version_never_serves(setup: Setup, bad: Served, reason: str) -> None:
@@ -78,30 +78,30 @@ def test_a_bad_version_never_serves(setup: Setup, bad: Served, reason: str) -> N
 
 
 @pytest.mark.parametrize(("differing", "serves"), [(1, True), (3, False)])
-def test_a_shadow_is_judged_by_how_it_answers(setup: Setup, differing: int, serves: bool) -> None:
+def test_a_shadow_is_rejected_if_its_answers_differ(setup: Setup, differing: int, serves: bool) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}, differing):
         if serves:
             setup.promote(shadow=True)
         else:
-            with pytest.raises(FailsLiveError, match=r"as a shadow .* 30\.0% of \d+ copies were .*, which no client saw$"):
+            with pytest.raises(FailsLiveError, match=r"as a shadow .* 30\.0% of \d+ copies were .*; no client was affected$"):
                 setup.promote(shadow=True)
     assert setup.serving == ("v2" if serves else "v1")
 
 
-def test_with_too_few_requests_it_serves_when_its_time_is_over(setup: Setup) -> None:
+def test_with_too_few_requests_the_version_serves_after_the_canary(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD}):
         setup.promote(seconds=0.3)
     assert setup.serving == "v2"
-    assert "v2 as a canary on 10% of the batches since 0 s: 0 inputs, 0 failed" in setup.says
+    assert "v2 as a canary on 10% of the batches for 0 s: 0 inputs, 0 failed" in setup.reported
 
 
-def test_the_deadline_of_the_workers_does_not_count(setup: Setup) -> None:
+def test_the_deadline_for_loading_does_not_include_the_canary(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD}):
         setup.promote(seconds=0.5, deadline=0.2)
     assert setup.serving == "v2"
 
 
-def test_a_version_that_nobody_wants_any_more_is_given_up(setup: Setup) -> None:
+def test_a_superseded_canary_is_aborted(setup: Setup) -> None:
     errors: list[Any] = []
 
     def first() -> None:
@@ -120,7 +120,7 @@ def test_a_version_that_nobody_wants_any_more_is_given_up(setup: Setup) -> None:
     assert setup.serving == "v3"
 
 
-def test_the_end_of_the_sidecar_ends_it(setup: Setup) -> None:
+def test_a_shutdown_cancels_the_canary(setup: Setup) -> None:
     setup.stopping.set()
     with LiveWorker(setup.writer, {"v1": GOOD}), pytest.raises(SyncCancelledError):
         setup.promote()
@@ -128,12 +128,12 @@ def test_the_end_of_the_sidecar_ends_it(setup: Setup) -> None:
     assert (setup.serving, now.preparing, now.canary) == ("v1", None, None)
 
 
-def test_with_no_worker_there_is_nothing_to_try(setup: Setup) -> None:
+def test_without_workers_there_is_no_canary(setup: Setup) -> None:
     setup.promote()
-    assert (setup.serving, setup.says) == ("v2", "")
+    assert (setup.serving, setup.reported) == ("v2", "")
 
 
-def test_the_first_version_is_not_tried(writer: StoreWriter, make_version: Callable[..., Path]) -> None:
+def test_the_first_version_has_no_canary(writer: StoreWriter, make_version: Callable[..., Path]) -> None:
     writer.publish(make_version("kcbert", "v1"), "a test", "operator")
     with LiveWorker(writer, {"v1": FAILING}):
         Setup(writer).promote("v1")

@@ -1,46 +1,48 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bunriwiki.model_store.generation import ModelGeneration
 from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import StoreWriter
-from model_sync.live import monitor as watch
+from bunriwiki.testing.paths import MODELS
+from model_sync.live import monitor as monitor_module
 from model_sync.live.analysis import LiveLimits
 from model_sync.live.monitor import RolloutMonitor
 from model_sync.syncing.report import Report
-from tests.conftest import MODELS
 from tests.model_sync.live_workers import FAILING, GOOD, SLOW, LiveWorker, until
 
 LIMITS = LiveLimits(requests=50, errors=5, latency=2, stuck=30, differences=20)
 
 
 class Setup:
-    """A watch over kcbert, of which v1, v2 and v3 are published."""
+    """A monitor of kcbert, of which v1, v2 and v3 are published."""
 
     def __init__(self, writer: StoreWriter) -> None:
         self.writer = writer
         self.report = Report(writer.layout.sync, {"kcbert": "here"})
         self.stopping = threading.Event()
-        self.gone_back = 0
+        self.rollbacks = 0
         self.monitor = self.make(60)
 
-    def make(self, seconds: float) -> RolloutMonitor:
+    def make(self, seconds: float, now: Callable[[], float] = time.time) -> RolloutMonitor:
         return RolloutMonitor(
             "kcbert", self.writer, self.report, LIMITS, seconds=seconds, fallback=MODELS / "kcbert", stopping=self.stopping,
-            gone_back=self.count,
+            on_rollback=self.count, now=now,
         )  # fmt: skip
 
     def count(self) -> None:
-        self.gone_back += 1
+        self.rollbacks += 1
 
-    def activate(self, version: str, by: Any = "poll", *, watched: bool = True) -> None:
-        hook: dict[str, Any] = {"before_activation": self.monitor.begin} if watched else {}
+    def activate(self, version: str, by: Any = "poll", *, monitored: bool = True) -> None:
+        hook: dict[str, Any] = {"before_activation": self.monitor.begin} if monitored else {}
         promote(self.writer, "kcbert", version, "a test", by, **hook)
 
     @property
@@ -49,12 +51,13 @@ class Setup:
         return now.version if now else ""
 
     @property
-    def says(self) -> str:
+    def reported(self) -> str:
         return self.report.state().models["kcbert"].rollout or ""
 
     @property
-    def watches(self) -> int:
-        return sum(thread.name.startswith("watch kcbert") for thread in threading.enumerate())
+    def monitored(self) -> int:
+        """How many versions are monitored."""
+        return sum(thread.name.startswith("monitor kcbert") for thread in threading.enumerate())
 
     def events(self, kind: str, by: str) -> list[Event]:
         return [event for event in self.writer.history.read("kcbert") if event.kind == kind and event.by == by]
@@ -62,25 +65,27 @@ class Setup:
 
 @pytest.fixture
 def setup(writer: StoreWriter, make_version: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Setup]:
-    monkeypatch.setattr(watch, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(watch, "AGAIN", 0.05)
-    monkeypatch.setattr(watch, "SETTLED", 0.1)
+    monkeypatch.setattr(monitor_module, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(monitor_module, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(monitor_module, "SETTLE_SECONDS", 0.1)
     for version in ("v1", "v2", "v3"):
         writer.publish(make_version("kcbert", version), "a test", "operator", digest_there=f"digest of {version}")
     setup = Setup(writer)
     yield setup
     setup.stopping.set()
-    until(lambda: not setup.watches)
+    until(lambda: not setup.monitored)
 
 
-@pytest.mark.parametrize(("bad", "reason"), [(FAILING, r"50.0% of the inputs failed, with v1 0.0%"), (SLOW, "500.0 ms for an")])
-def test_a_version_that_fails_on_live_traffic_is_taken_back_and_quarantined(setup: Setup, bad: Any, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("bad", "reason"), [(FAILING, "50.0% of the inputs failed (v1: 0.0%"), (SLOW, "an input takes 500.0 ms")]
+)
+def test_a_version_that_fails_on_live_traffic_is_rolled_back_and_quarantined(setup: Setup, bad: Any, reason: str) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": bad}):
-        setup.activate("v1", watched=False)
-        until(lambda: any(one.served["v1"].inputs > 50 for one in setup.writer.heartbeats.alive() if "v1" in one.served))
+        setup.activate("v1", monitored=False)
+        until(lambda: any(beat.served["v1"].inputs > 50 for beat in setup.writer.heartbeats.alive() if "v1" in beat.served))
         setup.activate("v2", by="sqs")
         until(lambda: setup.serving == "v1")
-        until(lambda: not setup.watches)
+        until(lambda: not setup.monitored)
     [quarantined] = setup.events("quarantined", "monitor")
     assert quarantined.version == "v2"
     assert (quarantined.reason or "").startswith(reason)
@@ -91,75 +96,77 @@ def test_a_version_that_fails_on_live_traffic_is_taken_back_and_quarantined(setu
     [activated] = setup.events("activated", "monitor")
     assert (activated.version, activated.workers) == ("v1", 1)
     assert setup.writer.generations().of("kcbert").previous is None
-    assert setup.says.startswith(f"v2 was taken back: {(quarantined.reason or '').removesuffix(', in 0 s')}. When it was, ")
-    assert setup.gone_back == 1
+    assert setup.reported.startswith(
+        f"v2 was rolled back: {(quarantined.reason or '').removesuffix(', in 0 s')}. Until the rollback, "
+    )
+    assert setup.rollbacks == 1
 
 
 def test_a_good_version_stays(setup: Setup) -> None:
     setup.monitor = setup.make(0.3)
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}):
-        setup.activate("v1", watched=False)
+        setup.activate("v1", monitored=False)
         setup.activate("v2")
-        until(lambda: "since 0 s" in setup.says)
-        until(lambda: not setup.watches)
+        until(lambda: "monitored for 0 s" in setup.reported)
+        until(lambda: not setup.monitored)
     assert setup.serving == "v2"
-    assert setup.says.startswith("v2 was watched for 0 s: ")
-    assert "0 failed, 10.0 ms each" in setup.says
+    assert setup.reported.startswith("v2 was monitored for 0 s: ")
+    assert "0 failed, 10.0 ms each" in setup.reported
     assert setup.writer.quarantine.all() == []
 
 
-def test_a_watch_of_no_seconds_is_none(setup: Setup) -> None:
+def test_zero_seconds_disable_the_monitor(setup: Setup) -> None:
     setup.monitor = setup.make(0)
     setup.activate("v1")
     setup.monitor.resume()
-    assert setup.watches == 0
+    assert setup.monitored == 0
 
 
-def test_with_no_version_before_it_a_bad_one_stays_and_that_is_said(setup: Setup) -> None:
+def test_without_a_previous_version_a_bad_version_keeps_serving(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": FAILING}):
         setup.activate("v1")
-        until(lambda: not setup.watches)
+        until(lambda: not setup.monitored)
     assert setup.serving == "v1"
-    assert setup.says.startswith("v1 stays, as there is no version to go back to: 50.0% of the inputs failed")
+    assert setup.reported.startswith("v1 keeps serving because there is no version to roll back to: 50.0% of the inputs failed")
     assert setup.writer.quarantine.all() == []
 
 
-def test_a_newer_version_ends_the_watch_over_the_older(setup: Setup) -> None:
+def test_a_newer_version_ends_the_monitoring_of_the_older_one(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD}) as worker:
         for version in ("v1", "v2", "v3"):
             setup.activate(version)
-        until(lambda: setup.watches == 1)
-        until(lambda: setup.says.startswith("v3"))
+        until(lambda: setup.monitored == 1)
+        until(lambda: setup.reported.startswith("v3"))
         worker.answers["v3"] = FAILING
         until(lambda: setup.serving == "v2")
-        until(lambda: not setup.watches)
+        until(lambda: not setup.monitored)
 
 
-def test_a_version_that_a_person_pins_is_watched_no_longer(setup: Setup) -> None:
+def test_pinning_ends_the_monitoring(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD}) as worker:
-        setup.activate("v1", watched=False)
+        setup.activate("v1", monitored=False)
         setup.activate("v2")
-        until(lambda: setup.says)
-        setup.writer.pin("kcbert", pinned=True, by="operator")
-        until(lambda: not setup.watches)
+        until(lambda: setup.reported)
+        setup.writer.change(lambda old: old.pin("kcbert", pinned=True))
+        until(lambda: not setup.monitored)
         worker.answers["v2"] = FAILING
         assert setup.serving == "v2"
-    assert "until a change" in setup.says
+    assert "until it was replaced or pinned" in setup.reported
 
 
-def test_a_version_that_does_not_come_to_serve_is_not_watched(setup: Setup) -> None:
+def test_a_version_that_is_not_activated_is_not_monitored(setup: Setup) -> None:
     def reject(target: Any) -> None:
         setup.monitor.begin(target)
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError):
         promote(setup.writer, "kcbert", "v1", "a test", "poll", before_activation=reject)
-    until(lambda: not setup.watches)
-    assert setup.says == ""
+    until(lambda: not setup.monitored)
+    assert setup.reported == ""
 
 
-def test_going_back_does_not_wait_for_a_version_that_is_on_its_way(setup: Setup) -> None:
-    """The newer one has to give way, and is asked for again."""
+def test_a_rollback_does_not_wait_for_a_version_that_is_being_prepared(setup: Setup) -> None:
+    """The newer version is superseded, and `on_rollback` is called, so that a new sync can be requested."""
     held = threading.Event()
     errors: list[Exception] = []
 
@@ -173,7 +180,7 @@ def test_going_back_does_not_wait_for_a_version_that_is_on_its_way(setup: Setup)
             errors.append(error)
 
     with LiveWorker(setup.writer, {"v1": GOOD}) as worker:
-        setup.activate("v1", watched=False)
+        setup.activate("v1", monitored=False)
         setup.activate("v2")
         thread = threading.Thread(target=newer)
         thread.start()
@@ -183,85 +190,91 @@ def test_going_back_does_not_wait_for_a_version_that_is_on_its_way(setup: Setup)
         held.set()
         thread.join()
     assert "kcbert:v3 is no longer wanted" in str(errors[0])
-    until(lambda: setup.gone_back == 1)
+    until(lambda: setup.rollbacks == 1)
 
 
-def test_what_a_person_did_meanwhile_stays(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the decision and going back another version has come to serve."""
+def test_a_promotion_by_an_operator_is_not_undone(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version is promoted between the decision and the rollback."""
 
     def meanwhile(*_: object) -> None:
         promote(setup.writer, "kcbert", "v3", "a test", "operator")
 
     monkeypatch.setattr(setup.monitor, "_put_in_quarantine", meanwhile)
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": FAILING}):
-        setup.activate("v1", watched=False)
+        setup.activate("v1", monitored=False)
         setup.activate("v2")
         until(lambda: setup.serving == "v3")
-        until(lambda: not setup.watches)
+        until(lambda: not setup.monitored)
     assert setup.serving == "v3"
     assert setup.events("activated", "monitor") == []
 
 
-def test_a_version_before_that_cannot_be_loaded_any_more(setup: Setup) -> None:
+def test_a_previous_version_that_can_no_longer_be_loaded(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": FAILING}) as worker:
-        setup.activate("v1", watched=False)
+        setup.activate("v1", monitored=False)
         worker.broken = {"v1"}
         setup.activate("v2")
-        until(lambda: not setup.watches)
+        until(lambda: not setup.monitored)
     assert setup.serving == "v2"
-    assert setup.says.startswith("v2 stays, as v1 cannot be loaded: ")
+    assert setup.reported.startswith("v2 keeps serving because v1 cannot be loaded: ")
 
 
-def test_a_full_disk_does_not_keep_a_bad_version_serving(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_prevent_a_rollback(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(setup.writer, "put_in_quarantine", full)
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": FAILING}):
-        setup.activate("v1", watched=False)
+        setup.activate("v1", monitored=False)
         setup.activate("v2")
         until(lambda: setup.serving == "v1")
 
 
-def test_a_generation_file_that_cannot_be_read_ends_no_watch(setup: Setup) -> None:
+def test_an_unreadable_generation_file_does_not_end_the_monitoring(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[ModelGeneration | None] = []
+    read = setup.monitor._read
+
+    def recorded() -> ModelGeneration | None:
+        reads.append(read())
+        return reads[-1]
+
+    monkeypatch.setattr(setup.monitor, "_read", recorded)
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}) as worker:
-        setup.activate("v1", watched=False)
+        setup.activate("v1", monitored=False)
         setup.activate("v2")
-        until(lambda: setup.says)
+        until(lambda: setup.reported)
         path = setup.writer.layout.generation
         kept = path.read_text()
         path.write_text("{")
-        until(lambda: setup.monitor._read() is None)
-        threading.Event().wait(0.1)
+        until(lambda: reads.count(None) > 2)
         path.write_text(kept)
         worker.answers["v2"] = FAILING
         until(lambda: setup.serving == "v1")
 
 
-def test_a_watch_goes_on_after_the_sidecar_ended(setup: Setup) -> None:
+def test_monitoring_is_resumed_after_a_restart(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD}) as worker:
-        setup.activate("v1", watched=False)
-        setup.activate("v2", watched=False)  # by a sidecar that has died since
+        setup.activate("v1", monitored=False)
+        setup.activate("v2", monitored=False)  # by a sidecar that died
         setup.monitor.resume()
         worker.answers["v2"] = FAILING
         until(lambda: setup.serving == "v1")
-        until(lambda: not setup.watches)
-        setup.monitor.resume()  # what was gone back to
-        assert setup.watches == 0
+        until(lambda: not setup.monitored)
+        setup.monitor.resume()  # v1 serves as the result of a rollback
+        assert setup.monitored == 0
 
 
-def test_going_back_goes_on_after_the_sidecar_ended(setup: Setup) -> None:
+def test_a_rollback_is_resumed_after_a_restart(setup: Setup) -> None:
     with LiveWorker(setup.writer, {}):
-        setup.activate("v1", watched=False)
-        setup.activate("v2", watched=False)
+        setup.activate("v1", monitored=False)
+        setup.activate("v2", monitored=False)
         setup.monitor._put_in_quarantine("v2", "it fails")
         setup.monitor.resume()
         until(lambda: setup.serving == "v1")
 
 
-def test_what_has_served_for_long_is_not_watched_again(setup: Setup) -> None:
-    setup.activate("v1", watched=False)
-    setup.monitor = setup.make(0.01)
-    threading.Event().wait(0.05)
+def test_a_version_that_was_monitored_long_enough_is_not_monitored_again(setup: Setup) -> None:
+    setup.activate("v1", monitored=False)
+    setup.monitor = setup.make(60, now=lambda: time.time() + 61)
     setup.monitor.resume()
-    assert setup.watches == 0
+    assert setup.monitored == 0

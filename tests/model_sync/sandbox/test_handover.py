@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from bunriwiki.sandbox.user import can_change
-from model_sync.sandbox.handover import DEPTH, hand_over, take_back
+from model_sync.sandbox.handover import MAX_DEPTH, hand_over, take_back
 
 with_users = pytest.mark.skipif(not can_change(), reason="the tests may not change owners")
 
 
 @with_users
-def test_a_folder_goes_to_a_user_and_comes_back(tmp_path: Path) -> None:
+def test_the_owner_changes_and_is_restored(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "file").write_text("x")
     everything = [tmp_path, *tmp_path.rglob("*")]
@@ -35,7 +35,7 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
     assert (folder / "link").lstat().st_uid == os.geteuid()
 
 
-def test_a_folder_that_nobody_may_enter_can_be_removed(tmp_path: Path) -> None:
+def test_an_unreadable_folder_becomes_accessible(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     (folder / "closed").mkdir(parents=True)
     (folder / "closed" / "file").write_text("x")
@@ -44,7 +44,7 @@ def test_a_folder_that_nobody_may_enter_can_be_removed(tmp_path: Path) -> None:
     assert (folder / "closed").stat().st_mode & 0o700 == 0o700
 
 
-def test_a_deep_nest_becomes_shallow(tmp_path: Path) -> None:
+def test_deeply_nested_folders_are_flattened(tmp_path: Path) -> None:
     here, folder = Path.cwd(), tmp_path / "folder"
     folder.mkdir()
     try:
@@ -56,6 +56,6 @@ def test_a_deep_nest_becomes_shallow(tmp_path: Path) -> None:
     finally:
         os.chdir(here)
     take_back(folder)
-    assert max(len(path.relative_to(folder).parts) for path in folder.rglob("*")) <= DEPTH + 2
+    assert max(len(path.relative_to(folder).parts) for path in folder.rglob("*")) <= MAX_DEPTH + 1
     assert [path.name for path in folder.rglob("file")] == ["file"]
     shutil.rmtree(folder)

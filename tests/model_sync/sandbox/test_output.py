@@ -15,23 +15,23 @@ def output_of(code: str) -> Output:
     return output
 
 
-def test_objects_are_kept_and_nothing_else() -> None:
+def test_only_json_objects_are_messages() -> None:
     output = output_of("print('{\"a\": 1}\\n[1]\\nx\\n' + '[' * 100_000 + '\\n{\"b\": 2}')")
     assert output.messages == [{"a": 1}, {"b": 2}]
-    assert not output.too_much
+    assert not output.exceeded
 
 
-def test_a_line_without_an_end() -> None:
+def test_a_line_that_is_too_long() -> None:
     output = output_of(f"import sys; sys.stdout.write('x' * {2 * MAX_LINE})")
-    assert (output.messages, output.too_much) == ([], True)
+    assert (output.messages, output.exceeded) == ([], True)
 
 
-def test_lines_without_an_end() -> None:
+def test_output_without_end() -> None:
     output = output_of("while True: print('{}' + ' ' * 1000)")
-    assert output.too_much
+    assert output.exceeded
 
 
-def test_the_last_line_of_standard_error() -> None:
+def test_the_last_line_of_standard_error_is_kept() -> None:
     output = output_of("import sys; sys.stderr.write('x' * 10_000_000 + '\\nit broke\\n')")
-    assert output.last_words() == ": it broke"
-    assert not output_of("").last_words()
+    assert output.error_suffix() == ": it broke"
+    assert not output_of("").error_suffix()

@@ -44,19 +44,19 @@ def test_the_full_form() -> None:
         ("yolo/", False, "r-0123456789ab"),
     ],
 )
-def test_the_short_form_has_the_version_in_its_path(path: str, is_file: bool, version: str) -> None:
+def test_the_short_form_takes_the_version_from_its_path(path: str, is_file: bool, version: str) -> None:
     entry = parse({"yolo": path}).of("yolo")
     assert isinstance(entry, ShortEntry)
     assert entry.version("yolo", "0123456789abcdef", is_file=is_file) == version
 
 
-def test_a_model_that_is_not_named_has_no_entry_and_an_unknown_one_is_ignored() -> None:
+def test_a_missing_model_has_no_entry_and_an_unknown_model_is_ignored() -> None:
     latest = parse({"yolo": "yolo/v3/", "resnet": {"no": "matter"}})
     assert latest.of("kcbert") is None
-    assert latest.wrong == {}
+    assert latest.errors == {}
 
 
-def test_the_digest_is_of_the_path_and_the_files_in_any_order() -> None:
+def test_the_digest_covers_the_path_and_the_files_in_any_order() -> None:
     digest = full().digest
     reference = f'["yolo/v3",[["best.pt",7,"{SHA}"],["data/names.txt",0,"{SHA}"]]]'
     assert digest == hashlib.sha256(reference.encode()).hexdigest()
@@ -84,15 +84,15 @@ def test_the_digest_is_of_the_path_and_the_files_in_any_order() -> None:
         ({"files": [{"path": "a", "size": 1, "sha256": SHA}] * 2}, "two files share a path"),
     ],
 )
-def test_a_wrong_entry_is_named_and_spoils_no_other(changes: dict[str, Any], message: str) -> None:
+def test_an_invalid_entry_does_not_affect_other_entries(changes: dict[str, Any], message: str) -> None:
     latest = parse({"yolo": {**FULL, **changes}, "kcbert": "kcbert/v1/"})
-    with pytest.raises(SourceError, match=f"the entry of yolo in latest_model.yaml is wrong: .*{message}"):
+    with pytest.raises(SourceError, match=f"the entry of yolo in latest_model.yaml is invalid: .*{message}"):
         latest.of("yolo")
     assert latest.of("kcbert") == ShortEntry(path="kcbert/v1")
 
 
 @pytest.mark.parametrize("entry", [None, 3, ["yolo/v3"], "", "/yolo", "yolo/../v3", "yolo//v3"])
-def test_what_is_neither_form_is_wrong(entry: object) -> None:
+def test_an_entry_in_neither_form_is_invalid(entry: object) -> None:
     with pytest.raises(SourceError, match="the entry of yolo"):
         parse({"yolo": entry}).of("yolo")
 
@@ -102,20 +102,20 @@ def test_what_is_neither_form_is_wrong(entry: object) -> None:
     [
         (b"", "names of the models"),
         (b"- yolo", "names of the models"),
-        (b"yolo: [", "no YAML"),
-        (b"yolo: 2026-13-41", "no YAML"),
-        (b"\xff\xfe\xff", "no YAML"),
-        (b"[" * 100_000, "no YAML"),
-        (b"yolo: !!python/name:os.system", "no YAML"),
+        (b"yolo: [", "not valid YAML"),
+        (b"yolo: 2026-13-41", "not valid YAML"),
+        (b"\xff\xfe\xff", "not valid YAML"),
+        (b"[" * 100_000, "not valid YAML"),
+        (b"yolo: !!python/name:os.system", "not valid YAML"),
         (b" " * (MAX_BYTES + 1), "more than 1000000 bytes"),
     ],
 )
-def test_a_file_that_cannot_be_understood(text: bytes, message: str) -> None:
+def test_an_invalid_file(text: bytes, message: str) -> None:
     with pytest.raises(SourceError, match=message):
         LatestModel.parse(text)
 
 
-def test_a_message_does_not_repeat_what_it_is_about() -> None:
+def test_an_error_message_does_not_repeat_the_entry() -> None:
     bomb = "a: &a [x,x,x,x,x,x,x,x]\n" + "".join(
         f"{name}: &{name} [{','.join(['*' + last] * 8)}]\n" for last, name in zip("abcdefgh", "bcdefghi", strict=True)
     )
@@ -124,7 +124,7 @@ def test_a_message_does_not_repeat_what_it_is_about() -> None:
     assert len(str(caught.value)) < 300
 
 
-def test_an_entry_is_put_in_and_all_else_stays_as_it_was_written() -> None:
+def test_an_entry_is_set_and_everything_else_is_kept_as_written() -> None:
     text = (
         "# ours\nyolo: yolo/v2/\nresnet: {version: 1.10, on: yes, when: 2026-01-02, size: 0x10}\n"
         "kcbert:\n  version: v1\n  path: kcbert/v1\n  files: [{path: a, size: 1, sha256: " + SHA + "}]\n"
@@ -135,25 +135,25 @@ def test_an_entry_is_put_in_and_all_else_stays_as_it_was_written() -> None:
     assert list(yaml.safe_load(new)) == ["yolo", "resnet", "kcbert"]
     assert LatestModel.parse(new).of("yolo") == entry
     assert LatestModel.parse(new).of("kcbert") == LatestModel.parse(text.encode()).of("kcbert")
-    kept = yaml.load(new, Loader=yaml.BaseLoader)  # noqa: S506 (it makes strings only: what was written)
+    kept = yaml.load(new, Loader=yaml.BaseLoader)  # noqa: S506 (it makes strings only, as written)
     assert kept["resnet"] == {"version": "1.10", "on": "yes", "when": "2026-01-02", "size": "0x10"}
     assert kept["kcbert"]["metrics"] == {"f1": "0.90"}
 
 
 @pytest.mark.parametrize("text", [b"", b"# nothing yet\n", b"{}", b"kcbert: kcbert/v1/\n", b"yolo: a\nyolo: b\n"])
-def test_an_entry_is_put_into_any_file(text: bytes) -> None:
+def test_an_entry_is_set_in_any_valid_file(text: bytes) -> None:
     entry = full(version="1.10", signature="c2ln", metrics={"정확도": 0.9})
     new = with_entry(text, "yolo", entry)
     assert LatestModel.parse(new).of("yolo") == entry
     assert with_entry(new, "yolo", entry) == new
 
 
-def test_an_anchor_that_others_use_stays() -> None:
+def test_an_anchor_that_other_entries_use_is_kept() -> None:
     new = with_entry(b"yolo: &a {path: x}\nresnet: *a\n", "yolo", full())
     assert yaml.safe_load(new)["resnet"] == {"path": "x"}
 
 
 @pytest.mark.parametrize("text", [b"yolo: [", b"- yolo", b"yolo", b"a: 1\n---\nb: 2\n", b"\xff"])
-def test_nothing_is_put_into_what_cannot_be_understood(text: bytes) -> None:
+def test_no_entry_is_set_in_an_invalid_file(text: bytes) -> None:
     with pytest.raises(SourceError, match=r"latest_model\.yaml"):
         with_entry(text, "yolo", full())

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from model_sync.errors import SourceError
-from model_sync.signatures import MAX_CHARACTERS
-from model_sync.sources import RemoteFile
+from model_sync.sources import MAX_SIGNATURE_CHARACTERS, RemoteFile
 from model_sync.sources.local import LocalSource
 
 
@@ -33,7 +32,7 @@ def test_the_version_modified_last_is_the_newest(source: LocalSource, tmp_path: 
     assert source.files(offer) == (RemoteFile("weights", 3),)
 
 
-def test_what_is_hidden_or_incomplete_or_empty_is_no_version(source: LocalSource, tmp_path: Path) -> None:
+def test_hidden_incomplete_and_empty_folders_are_ignored(source: LocalSource, tmp_path: Path) -> None:
     write_version(tmp_path / "yolo" / ".v1", 4_000, weights="hidden")
     write_version(tmp_path / "yolo" / "v2", 3_000, **{"weights": "half", ".incomplete": ""})
     write_version(tmp_path / "yolo" / "v3", 2_000)
@@ -45,7 +44,7 @@ def test_what_is_hidden_or_incomplete_or_empty_is_no_version(source: LocalSource
     assert offer.version == "v2"
 
 
-def test_another_file_is_another_offer(source: LocalSource, tmp_path: Path) -> None:
+def test_a_changed_file_changes_the_offer(source: LocalSource, tmp_path: Path) -> None:
     write_version(tmp_path / "yolo" / "v1", 1_000, weights="one")
     first = source.newest("yolo")
     assert first
@@ -58,7 +57,7 @@ def test_another_file_is_another_offer(source: LocalSource, tmp_path: Path) -> N
         source.files(first)
 
 
-def test_a_download_copies_over_what_is_there(source: LocalSource, tmp_path: Path) -> None:
+def test_a_download_replaces_the_part(source: LocalSource, tmp_path: Path) -> None:
     write_version(tmp_path / "yolo" / "v1", 1_000, weights="weights")
     offer = source.newest("yolo")
     assert offer
@@ -70,13 +69,13 @@ def test_a_download_copies_over_what_is_there(source: LocalSource, tmp_path: Pat
         source.download(offer, RemoteFile("gone", 7), part)
 
 
-def test_a_folder_that_is_not_there_is_an_error_and_a_model_without_one_is_none(source: LocalSource) -> None:
+def test_a_missing_folder_is_an_error_and_a_model_without_a_folder_has_no_version(source: LocalSource) -> None:
     assert source.newest("kcbert") is None
     with pytest.raises(SourceError, match="the versions of yolo cannot be read"):
         source.newest("yolo")
 
 
-def test_the_signature_is_no_part_of_the_version(source: LocalSource, tmp_path: Path) -> None:
+def test_the_signature_is_not_part_of_the_version(source: LocalSource, tmp_path: Path) -> None:
     folder = tmp_path / "yolo" / "v1"
     write_version(folder, 1_000, weights="weights")
     unsigned = source.newest("yolo")
@@ -89,10 +88,10 @@ def test_the_signature_is_no_part_of_the_version(source: LocalSource, tmp_path: 
     (folder / "signature").write_bytes(b"\xff" * 10_000_000)
     huge = source.newest("yolo")
     assert huge
-    assert len(huge.signature or "") == MAX_CHARACTERS + 1
+    assert len(huge.signature or "") == MAX_SIGNATURE_CHARACTERS + 1
 
 
-def test_files_that_are_called_signature_elsewhere_are_parts(source: LocalSource, tmp_path: Path) -> None:
+def test_a_file_named_signature_in_a_subfolder_is_part_of_the_version(source: LocalSource, tmp_path: Path) -> None:
     write_version(tmp_path / "yolo" / "v1" / "signature", 1_000, signature="a file of the model")
     offer = source.newest("yolo")
     assert offer
@@ -100,6 +99,6 @@ def test_files_that_are_called_signature_elsewhere_are_parts(source: LocalSource
     assert source.files(offer) == (RemoteFile("signature/signature", 19),)
 
 
-def test_a_signature_alone_is_no_version(source: LocalSource, tmp_path: Path) -> None:
+def test_a_folder_with_only_a_signature_is_ignored(source: LocalSource, tmp_path: Path) -> None:
     write_version(tmp_path / "yolo" / "v1", 1_000, signature="c2ln")
     assert source.newest("yolo") is None

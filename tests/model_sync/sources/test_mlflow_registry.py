@@ -16,11 +16,11 @@ import pytest
 import requests
 from mlflow import MlflowClient
 
-from benchmarks.load import free_port
+from bunriwiki.testing.mlflow_server import MlflowServer
+from bunriwiki.testing.ports import free_port
 from model_sync.errors import RejectedError, SourceError
 from model_sync.sources import Offer, RemoteFile
 from model_sync.sources.mlflow_registry import MlflowSource
-from tests.registries import MlflowServer
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 
 
 class Registry:
-    """A registered model of its own on the real server."""
+    """A separate registered model on the real server."""
 
     def __init__(self, server: MlflowServer, folder: Path) -> None:
         self.server = server
@@ -68,16 +68,16 @@ def registry(server: MlflowServer, tmp_path: Path) -> Registry:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The URLs that were asked for."""
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The URLs of all requests."""
     urls: list[str] = []
     send = requests.Session.send
 
-    def noting(session: requests.Session, request: requests.PreparedRequest, **more: Any) -> requests.Response:
+    def recording(session: requests.Session, request: requests.PreparedRequest, **more: Any) -> requests.Response:
         urls.append(str(request.url))
         return send(session, request, **more)
 
-    monkeypatch.setattr(requests.Session, "send", noting)
+    monkeypatch.setattr(requests.Session, "send", recording)
     return urls
 
 
@@ -106,16 +106,16 @@ def test_aliases_come_first_and_then_stages(registry: Registry) -> None:
     assert source.newest("yolo") is None
 
 
-def test_a_look_costs_two_requests(registry: Registry, asked: list[str]) -> None:
+def test_a_sync_takes_two_requests(registry: Registry, requested: list[str]) -> None:
     registry.alias("champion", registry.register({"MLmodel": b"x"}))
     source = registry.source()
-    asked.clear()
+    requested.clear()
     offer = newest(source)
-    assert len(asked) == 2
+    assert len(requested) == 2
     assert newest(source) == offer
 
 
-def test_another_version_of_the_same_files_is_another_offer(registry: Registry) -> None:
+def test_another_version_with_the_same_files_is_another_offer(registry: Registry) -> None:
     one, two = (registry.register({}, source=registry.run.info.artifact_uri) for _ in range(2))
     source = registry.source()
     registry.alias("champion", one)
@@ -142,7 +142,7 @@ def test_files_are_listed_and_downloaded(registry: Registry, tmp_path: Path, sch
     ]
     for file in listed:
         part = tmp_path / "part"
-        part.write_bytes(b"of an earlier attempt")
+        part.write_bytes(b"from an earlier attempt")
         source.download(offer, file, part)
         assert part.read_bytes() == files[file.path]
         assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["part"]
@@ -185,7 +185,7 @@ def test_a_version_without_files_is_rejected(registry: Registry) -> None:
         source.files(newest(source))
 
 
-def test_a_file_that_is_gone(registry: Registry, tmp_path: Path) -> None:
+def test_a_missing_file(registry: Registry, tmp_path: Path) -> None:
     registry.alias("champion", registry.register({"MLmodel": b"x"}))
     source = registry.source()
     with pytest.raises(SourceError, match=r"does not have weights\.bin of models:/sentiment-.*: register it"):
@@ -193,7 +193,7 @@ def test_a_file_that_is_gone(registry: Registry, tmp_path: Path) -> None:
     assert not (tmp_path / "part").exists()
 
 
-def test_an_error_of_this_disk_is_no_fault_of_the_registry(registry: Registry, tmp_path: Path) -> None:
+def test_a_disk_error_is_not_a_source_error(registry: Registry, tmp_path: Path) -> None:
     registry.alias("champion", registry.register({"MLmodel": b"x"}))
     source = registry.source()
     (tmp_path / "part").mkdir()
@@ -202,7 +202,7 @@ def test_an_error_of_this_disk_is_no_fault_of_the_registry(registry: Registry, t
 
 
 @pytest.mark.parametrize("by", ["alias", "stage"])
-def test_a_tag_is_the_signature_and_makes_it_no_other_version(registry: Registry, by: str) -> None:
+def test_a_tag_is_the_signature_and_does_not_change_the_digest(registry: Registry, by: str) -> None:
     version = registry.register({"MLmodel": b"x"})
     registry.alias("champion", version) if by == "alias" else registry.stage("Production", version)
     source = registry.source()
@@ -213,7 +213,7 @@ def test_a_tag_is_the_signature_and_makes_it_no_other_version(registry: Registry
     assert registry.client.get_model_version(registry.name, version).tags == {"bunriwiki.signature": "c2ln"}
 
 
-def test_a_version_that_is_not_there_cannot_be_signed(registry: Registry) -> None:
+def test_a_missing_version_cannot_be_signed(registry: Registry) -> None:
     version = registry.register({"MLmodel": b"x"})
     source = registry.source()
     offer = source.version("sentiment", version)
@@ -236,13 +236,13 @@ def test_a_server_that_is_down_and_comes_back(registry: Registry, tmp_path: Path
     source.files(offer)
     registry.server.kill()
     try:
-        for ask in (
+        for request in (
             lambda: source.newest("sentiment"),
             lambda: source.files(offer),
             lambda: source.download(offer, RemoteFile("MLmodel", 1), tmp_path / "part"),
         ):
             with pytest.raises(SourceError, match=f"MLflow at {registry.server.url} cannot be reached: start it"):
-                ask()
+                request()
     finally:
         registry.server.start()
     assert newest(source) == offer
@@ -262,7 +262,7 @@ def test_a_server_that_does_not_answer(registry: Registry, monkeypatch: pytest.M
 
 @pytest.fixture
 def answering() -> Iterator[Callable[[int], str]]:
-    """Starts a server that answers everything with one status: `answering(403)` gives its URL."""
+    """Starts a server that answers everything with one status: `answering(403)` returns its URL."""
     servers: list[ThreadingHTTPServer] = []
 
     def start(status: int) -> str:
@@ -289,20 +289,20 @@ def answering() -> Iterator[Callable[[int], str]]:
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        (401, "wants credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
-        (403, "rejects the registered model 'ensemble': allow it to these credentials"),
-        (500, "cannot be asked for the registered model 'ensemble'"),
-        (503, "cannot be asked for the registered model 'ensemble'"),
+        (401, "requires credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+        (403, "rejects the registered model 'ensemble': grant access to these credentials"),
+        (500, "cannot be queried for the registered model 'ensemble'"),
+        (503, "cannot be queried for the registered model 'ensemble'"),
     ],
 )
-def test_what_a_server_answers_in_plain_words(status: int, message: str, answering: Callable[[int], str]) -> None:
+def test_errors_of_mlflow(status: int, message: str, answering: Callable[[int], str]) -> None:
     address = answering(status).removeprefix("http://")
     with pytest.raises(SourceError, match=f"MLflow at http://{address} {message}") as caught:
         MlflowSource(f"http://someone:hidden@{address}/", {"sentiment": "ensemble"}).newest("sentiment")
     assert "hidden" not in str(caught.value)
 
 
-def test_a_password_in_the_address_is_not_told() -> None:
+def test_a_password_in_the_address_is_not_reported() -> None:
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(SourceError) as caught:
         MlflowSource(f"http://someone:hidden@{address}", {"sentiment": "ensemble"}).newest("sentiment")
@@ -310,7 +310,7 @@ def test_a_password_in_the_address_is_not_told() -> None:
     assert "hidden" not in str(caught.value)
 
 
-def test_mlflow_is_not_patient_unless_the_operator_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timeouts_and_retries_are_reduced_unless_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "to be restored")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT")

@@ -19,13 +19,14 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
-from benchmarks.load import free_port
+from bunriwiki.testing.aws import CREDENTIALS, REGION
+from bunriwiki.testing.ports import free_port
+from bunriwiki.testing.seaweedfs import SeaweedFS
 from model_sync.errors import RejectedError, SourceError
 from model_sync.sources import Offer, RemoteFile
 from model_sync.sources import s3 as s3_module
 from model_sync.sources.latest_model import FullEntry
 from model_sync.sources.s3 import S3Source
-from tests.registries import CREDENTIALS, REGION, SeaweedFS
 
 WEIGHTS = b"0123456789" * 100
 
@@ -52,21 +53,21 @@ def client_for(
 
 
 class Registry:
-    """A prefix of its own on the real server, and the requests that were made of it since something was put there."""
+    """A separate prefix on the real server, and the requests since the last `put`."""
 
     def __init__(self, server: SeaweedFS) -> None:
         self.server = server
         self.client: Any = server.client()
         self.prefix = uuid.uuid4().hex
         self.uri = f"s3://{server.BUCKET}/{self.prefix}"
-        self.asked: list[tuple[str, int]] = []
+        self.requests: list[tuple[str, int]] = []
         self.ranges: list[str | None] = []
         self.client.meta.events.register("after-call.s3", self._note)
         self.client.meta.events.register("before-send.s3", self._note_range)
 
     def put(self, path: str, data: bytes) -> None:
         self.client.put_object(Bucket=self.server.BUCKET, Key=f"{self.prefix}/{path}", Body=data)
-        self.asked.clear()
+        self.requests.clear()
         self.ranges.clear()
 
     def delete(self, path: str) -> None:
@@ -87,7 +88,7 @@ class Registry:
         return S3Source(self.uri, client=self.client, **more)
 
     def _note(self, model: Any, http_response: Any, **_: Any) -> None:
-        self.asked.append((model.name, http_response.status_code))
+        self.requests.append((model.name, http_response.status_code))
 
     def _note_range(self, request: Any, **_: Any) -> None:
         found = request.headers.get("Range")
@@ -123,24 +124,24 @@ def test_the_full_form_is_offered(registry: Registry) -> None:
     assert source.newest("kcbert") is None
 
 
-def test_awss_own_variables_lead_there(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_aws_variables_configure_the_client(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     registry.publish_yolo({"best.pt": WEIGHTS})
     for name, value in registry.server.environment.items():
         monkeypatch.setenv(name, value)
     assert newest(S3Source(registry.uri + "/")).version == "v3"
 
 
-def test_nothing_new_costs_one_conditional_request(registry: Registry) -> None:
+def test_an_unchanged_file_takes_one_conditional_request(registry: Registry) -> None:
     registry.publish_yolo({"best.pt": WEIGHTS})
     source = registry.source()
     first = newest(source)
     assert newest(source) == first
-    assert registry.asked == [("GetObject", 200), ("GetObject", 304)]
+    assert registry.requests == [("GetObject", 200), ("GetObject", 304)]
     registry.publish_yolo({"best.pt": WEIGHTS}, version="v4")
     assert newest(source).version == "v4"
 
 
-def test_a_request_is_shared_by_those_who_asked_before_it_began(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_callers_share_a_request_that_began_after_they_called(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     registry.publish_yolo({"best.pt": WEIGHTS})
     source = registry.source()
     entered, let_go = threading.Event(), threading.Event()
@@ -166,13 +167,13 @@ def test_a_request_is_shared_by_those_who_asked_before_it_began(registry: Regist
     before = clock.now
     for thread in threads[1:]:
         thread.start()
-    while clock.now < before + 2:  # until both have asked
+    while clock.now < before + 2:  # until both have called `newest`
         time.sleep(0.01)
     let_go.set()
     for thread in threads:
         thread.join()
     assert len(found) == 3
-    assert registry.asked == [("GetObject", 200), ("GetObject", 304)]
+    assert registry.requests == [("GetObject", 200), ("GetObject", 304)]
 
 
 @pytest.mark.parametrize("path", ["yolo/v3/", "yolo/v3"])
@@ -201,7 +202,7 @@ def test_a_file_in_the_short_form(registry: Registry, tmp_path: Path) -> None:
     assert (tmp_path / "part").read_bytes() == WEIGHTS
 
 
-def test_other_bytes_at_the_same_path_are_another_offer_of_the_short_form(registry: Registry, tmp_path: Path) -> None:
+def test_a_changed_object_changes_the_offer_of_the_short_form(registry: Registry, tmp_path: Path) -> None:
     registry.put("yolo/v3/best.pt", WEIGHTS)
     registry.publish(yolo="yolo/v3/")
     source = registry.source()
@@ -211,21 +212,21 @@ def test_other_bytes_at_the_same_path_are_another_offer_of_the_short_form(regist
     registry.put("yolo/v3/best.pt", WEIGHTS[::-1])
     part = tmp_path / "part"
     part.write_bytes(WEIGHTS[:300])
-    with pytest.raises(SourceError, match=r"best\.pt changed while it was fetched"):
+    with pytest.raises(SourceError, match=r"best\.pt changed during the download"):
         source.download(first, file, part)
     assert not part.exists()
     assert newest(source).digest != first.digest
-    with pytest.raises(SourceError, match="yolo v3 is not the newest any more"):
+    with pytest.raises(SourceError, match="yolo v3 is no longer the newest version"):
         source.files(first)
 
 
-def test_a_short_form_that_leads_nowhere(registry: Registry) -> None:
+def test_a_short_form_with_a_missing_path(registry: Registry) -> None:
     registry.publish(yolo="yolo/v3/")
-    with pytest.raises(SourceError, match=r"names s3://models/.*/yolo/v3 for yolo, where nothing lies: upload it"):
+    with pytest.raises(SourceError, match=r"names s3://models/.*/yolo/v3 for yolo, which does not exist: upload it"):
         registry.source().newest("yolo")
 
 
-def test_a_download_goes_on_from_what_is_there(registry: Registry, tmp_path: Path) -> None:
+def test_a_download_is_resumed(registry: Registry, tmp_path: Path) -> None:
     registry.publish_yolo({"best.pt": WEIGHTS, "empty": b""})
     source = registry.source()
     offer = newest(source)
@@ -255,15 +256,15 @@ def test_bytes_of_two_objects_are_not_mixed(registry: Registry, tmp_path: Path) 
     source.download(offer, file, part)
     part.write_bytes(WEIGHTS[:300])
     registry.put("yolo/v3/best.pt", WEIGHTS[::-1])
-    newest(source)  # a look in between forgets nothing
-    with pytest.raises(SourceError, match="changed while it was fetched"):
+    newest(source)  # a sync in between must not forget the ETag
+    with pytest.raises(SourceError, match="changed during the download"):
         source.download(offer, file, part)
     assert not part.exists()
     source.download(offer, file, part)
     assert part.read_bytes() == WEIGHTS[::-1]
 
 
-def test_an_object_of_another_size_is_rejected_and_a_missing_one_waited_for(registry: Registry, tmp_path: Path) -> None:
+def test_an_object_of_another_size_is_rejected_and_a_missing_one_is_not(registry: Registry, tmp_path: Path) -> None:
     registry.publish_yolo({"best.pt": WEIGHTS})
     registry.put("yolo/v3/best.pt", WEIGHTS[:-1])
     source = registry.source()
@@ -274,7 +275,7 @@ def test_an_object_of_another_size_is_rejected_and_a_missing_one_waited_for(regi
         with pytest.raises(RejectedError, match=r"^best\.pt has 999 bytes in S3, latest_model\.yaml says 1000$"):
             source.download(offer, file, tmp_path / "part")
     registry.put("yolo/v3/best.pt", b"0")
-    with pytest.raises(SourceError, match="changed"):  # its first 300 bytes cannot be of this
+    with pytest.raises(SourceError, match="changed"):  # it has no byte 300
         source.download(offer, file, tmp_path / "part")
     with pytest.raises(RejectedError, match="has 1 bytes in S3"):
         source.download(offer, file, tmp_path / "part")
@@ -284,7 +285,7 @@ def test_an_object_of_another_size_is_rejected_and_a_missing_one_waited_for(regi
 
 
 @pytest.mark.parametrize("signature", ["MEUCIQ", None])
-def test_an_offer_carries_its_signature_which_makes_it_no_other_version(registry: Registry, signature: str | None) -> None:
+def test_the_digest_does_not_cover_the_signature(registry: Registry, signature: str | None) -> None:
     entry = registry.publish_yolo({"best.pt": WEIGHTS}, signature="another")
     source = registry.source()
     first = newest(source)
@@ -301,17 +302,17 @@ def test_the_short_form_has_no_signature(registry: Registry) -> None:
     assert newest(registry.source()).signature is None
 
 
-def test_an_address_that_cannot_be_meant() -> None:
+def test_an_invalid_uri() -> None:
     with pytest.raises(ValueError, match="should look like s3://bucket/prefix"):
         S3Source("bucket/prefix")
 
 
 def test_a_registry_without_the_file(registry: Registry) -> None:
-    with pytest.raises(SourceError, match=r"s3://models/.*/latest_model\.yaml does not exist yet: publish one"):
+    with pytest.raises(SourceError, match=r"s3://models/.*/latest_model\.yaml does not exist yet: publish a version"):
         registry.source().newest("yolo")
 
 
-def test_a_bucket_that_is_not_there(registry: Registry) -> None:
+def test_a_bucket_that_does_not_exist(registry: Registry) -> None:
     with pytest.raises(SourceError, match="the bucket does not exist: create it"):
         S3Source("s3://elsewhere", client=registry.client).newest("yolo")
 
@@ -329,7 +330,7 @@ def test_no_credentials(server: SeaweedFS, monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
-    with pytest.raises(SourceError, match=r"no credentials for s3://models.*: set AWS_ACCESS_KEY_ID"):
+    with pytest.raises(SourceError, match=r"S3 needs credentials for s3://models.*: set AWS_ACCESS_KEY_ID"):
         S3Source("s3://models").newest("yolo")
 
 
@@ -354,14 +355,14 @@ def test_a_server_that_does_not_answer(server: SeaweedFS) -> None:
     [
         ("ExpiredToken", 400, "the credentials have expired: renew them"),
         ("RequestTimeTooSkewed", 403, "this machine's clock is off by more than 15 minutes: set it"),
-        ("AccessDenied", 403, "they need s3:GetObject and s3:ListBucket"),
+        ("AccessDenied", 403, "denies access to .* grant s3:GetObject and s3:ListBucket"),
         ("PermanentRedirect", 301, "another region: set AWS_DEFAULT_REGION"),
-        ("SlowDown", 503, r"S3 answers 503 \(SlowDown\) for s3://models/latest_model.yaml: it is busy or broken"),
+        ("SlowDown", 503, r"S3 answers 503 \(SlowDown\) for s3://models/latest_model.yaml: it is overloaded or broken"),
         ("InternalError", 500, r"S3 answers 500 \(InternalError\)"),
         ("Teapot", 418, "S3 rejects s3://models/latest_model.yaml: Teapot, short and stout"),
     ],
 )
-def test_what_s3_answers_in_plain_words(code: str, status: int, message: str) -> None:
+def test_errors_of_s3(code: str, status: int, message: str) -> None:
     client = client_for("http://127.0.0.1:1")
     with Stubber(client) as stubber:
         stubber.add_client_error("get_object", code, "short and stout", http_status_code=status)
@@ -372,7 +373,7 @@ def test_what_s3_answers_in_plain_words(code: str, status: int, message: str) ->
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Callable[[BaseHTTPRequestHandler], None]], str]]:
-    """Starts a server that is no S3 at all: `serve(answer)` gives its URL."""
+    """Starts a server that is not S3: `serve(answer)` returns its URL."""
     servers: list[ThreadingHTTPServer] = []
 
     def start(answer: Callable[[BaseHTTPRequestHandler], None]) -> str:
@@ -401,7 +402,7 @@ LATEST = yaml.safe_dump(
 
 
 def answer_with(weights: Callable[[BaseHTTPRequestHandler], object]) -> Callable[[BaseHTTPRequestHandler], None]:
-    """An S3 of two objects: `latest_model.yaml`, and whatever `weights` sends after the headers."""
+    """An S3 with two objects: `latest_model.yaml`, and what `weights` sends after the headers."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         is_latest = request.path.endswith("latest_model.yaml")
@@ -423,14 +424,14 @@ def download(source: S3Source, part: Path) -> None:
     source.download(offer, file, part)
 
 
-def test_a_connection_that_is_cut_leaves_what_came(serve: Serve, tmp_path: Path) -> None:
+def test_a_lost_connection_keeps_the_received_bytes(serve: Serve, tmp_path: Path) -> None:
     url = serve(answer_with(lambda request: request.wfile.write(WEIGHTS[:700])))
     with pytest.raises(SourceError, match=r"the connection to S3 ended within s3://models/yolo/v3/best\.pt"):
         download(S3Source("s3://models", client=client_for(url)), tmp_path / "part")
     assert (tmp_path / "part").read_bytes() == WEIGHTS[:700]
 
 
-def test_a_connection_that_falls_silent_is_given_up(serve: Serve, tmp_path: Path) -> None:
+def test_a_silent_connection_is_aborted(serve: Serve, tmp_path: Path) -> None:
     done = threading.Event()
 
     def fall_silent(request: BaseHTTPRequestHandler) -> None:
@@ -443,26 +444,28 @@ def test_a_connection_that_falls_silent_is_given_up(serve: Serve, tmp_path: Path
     done.set()
 
 
-def test_a_trickle_is_given_up(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_download_is_aborted(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_module, "SPEED_WINDOW", 0.2)
 
     def trickle(request: BaseHTTPRequestHandler) -> None:
         for position in itertools.count():
             try:
                 request.wfile.write(WEIGHTS[position : position + 1])
-            except OSError:  # nobody reads on
+            except OSError:  # the client closed the connection
                 return
             time.sleep(0.01)
 
-    source = S3Source("s3://models", client=client_for(serve(answer_with(trickle))), least_speed=1000)
-    with pytest.raises(SourceError, match=r"S3 sends \d+ bytes/s of s3://models/yolo/v3/best.pt, 1000 are the least"):
+    source = S3Source("s3://models", client=client_for(serve(answer_with(trickle))), min_speed=1000)
+    with pytest.raises(SourceError, match=r"S3 sends s3://models/yolo/v3/best.pt at \d+ bytes/s, the minimum is 1000: check"):
         download(source, tmp_path / "part")
     part = (tmp_path / "part").read_bytes()
     assert part
     assert WEIGHTS.startswith(part)
 
 
-def test_a_slow_line_is_no_trickle(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_above_the_minimum_speed_is_not_aborted(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(s3_module, "SPEED_WINDOW", 0.02)
 
     def slowly(request: BaseHTTPRequestHandler) -> None:
@@ -470,12 +473,12 @@ def test_a_slow_line_is_no_trickle(serve: Serve, tmp_path: Path, monkeypatch: py
             request.wfile.write(WEIGHTS[position : position + 100])
             time.sleep(0.01)
 
-    source = S3Source("s3://models", client=client_for(serve(answer_with(slowly))), least_speed=1)
+    source = S3Source("s3://models", client=client_for(serve(answer_with(slowly))), min_speed=1)
     download(source, tmp_path / "part")
     assert (tmp_path / "part").read_bytes() == WEIGHTS
 
 
-def test_what_is_no_s3_at_all(serve: Serve) -> None:
+def test_a_server_that_is_not_s3(serve: Serve) -> None:
     def hello(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
         request.end_headers()
@@ -485,7 +488,7 @@ def test_what_is_no_s3_at_all(serve: Serve) -> None:
         S3Source("s3://models", client=client_for(serve(hello))).newest("yolo")
 
 
-def test_a_file_that_is_far_too_long_is_not_read_to_its_end(serve: Serve) -> None:
+def test_a_file_that_is_far_too_long_is_not_read_completely(serve: Serve) -> None:
     sent = 0
 
     def endless(request: BaseHTTPRequestHandler) -> None:
@@ -505,7 +508,7 @@ def test_a_file_that_is_far_too_long_is_not_read_to_its_end(serve: Serve) -> Non
     assert sent < 10**8
 
 
-def test_half_a_latest_model_is_not_taken_for_all(serve: Serve) -> None:
+def test_an_incomplete_latest_model_is_not_used(serve: Serve) -> None:
     def cut(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
         request.send_header("Content-Length", "1000")

@@ -1,4 +1,4 @@
-"""SyncRequests that lead to what a test says."""
+"""A fake of SyncRequests whose syncs end with chosen outcomes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from loguru import logger
 
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.model_store.generation import Trigger
-from model_sync.syncing.requests import Outcome, Verdict
+from model_sync.syncing.requests import Outcome, SyncStatus
 
 
 class FakePendingSync:
-    """A look at all models that ends when `end` is called: in `status` for the first one, in `unchanged` for the others."""
+    """A sync of all models that ends when `end` is called: with `status` for the first model, `unchanged` for the others."""
 
-    def __init__(self, status: Verdict) -> None:
+    def __init__(self, status: SyncStatus) -> None:
         self._outcomes = {model: Outcome(model, status if model == MODELS[0] else "unchanged") for model in MODELS}
         self._ended = threading.Event()
 
@@ -29,34 +29,34 @@ class FakePendingSync:
 
 
 class FakeSyncRequests:
-    """Ends its looks in `statuses`, one after the other, then in `unchanged`: at once, or when told to if `hold`."""
+    """Its syncs end with `statuses`, in this order, then with `unchanged`; at once, or with `hold` when the test ends them."""
 
-    def __init__(self, *statuses: Verdict, hold: bool = False) -> None:
+    def __init__(self, *statuses: SyncStatus, hold: bool = False) -> None:
         self._statuses = iter(statuses)
         self._hold = hold
-        self.asked: list[FakePendingSync] = []
+        self.pending: list[FakePendingSync] = []
         self.calls: list[tuple[Trigger, Collection[str] | None, bool]] = []
 
     def request(self, by: Trigger, models: Collection[str] | None = None, *, force: bool = False) -> FakePendingSync:
-        asked = FakePendingSync(next(self._statuses, "unchanged"))
+        pending = FakePendingSync(next(self._statuses, "unchanged"))
         if not self._hold:
-            asked.end()
+            pending.end()
         self.calls.append((by, models, force))
-        self.asked.append(asked)
-        return asked
+        self.pending.append(pending)
+        return pending
 
 
-def eventually(true: Callable[[], object], seconds: float = 10) -> None:
-    """Wait until `true` is, for `seconds` at most."""
+def eventually(condition: Callable[[], object], seconds: float = 10) -> None:
+    """Wait until `condition` is true, for at most `seconds`."""
     until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, f"it did not come true in {seconds:g} s"
+    while not condition():
+        assert time.monotonic() < until, f"the condition was not true within {seconds:g} s"
         time.sleep(0.01)
 
 
 @contextmanager
 def running(run: Callable[[], None], stop: threading.Event) -> Iterator[threading.Thread]:
-    """`run` in a thread, which has to end within two seconds of `stop`."""
+    """Runs `run` in a thread, which must end within two seconds of `stop`."""
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
@@ -69,7 +69,7 @@ def running(run: Callable[[], None], stop: threading.Event) -> Iterator[threadin
 
 @contextmanager
 def logged(level: str = "INFO") -> Iterator[list[str]]:
-    """The lines that are logged meanwhile."""
+    """The lines that are logged within the context."""
     lines: list[str] = []
     sink = logger.add(lines.append, format="{level} {message}", level=level)
     try:

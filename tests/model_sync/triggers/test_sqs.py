@@ -1,4 +1,4 @@
-"""The queue is moto's emulation of SQS: its answers are SQS' in form, but it checks no signatures and no permissions."""
+"""The queue is moto's emulation of SQS: its responses have the form of SQS, but it checks no signatures and no permissions."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 REGION = "ap-northeast-2"
 BUCKET, KEY = "bunriwiki", "kcbert/latest_model.yaml"
-# Polls that do not wait, and messages that are visible again at once.
-FAST = Timing(receive=0, drain=0.3, again=0, poison=0, first_pause=0.01, longest_pause=0.02)
+# Polls return at once, and messages are visible again at once.
+FAST = Timing(poll=0, drain=0.3, retry=0, poison_retry=0, first_pause=0.01, max_pause=0.02)
 
 
 @contextmanager
 def emulator(port: int = 0) -> Iterator[str]:
-    """A server whose queues are those of every other one in this process; gives its address."""
+    """A server that shares its queues with the other emulators of this process; yields its address."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -44,7 +44,7 @@ def emulator(port: int = 0) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch, emulator() as address:
-        # moto asks its clock some thirty times for each message of the queue in each call, and it is a slow one.
+        # moto reads its clock, which is slow, about thirty times per message in each call.
         patch.setattr("moto.sqs.models.unix_time_millis", lambda: time.time() * 1000)
         yield address
 
@@ -72,7 +72,7 @@ def dead_letters(client: SQSClient, request: pytest.FixtureRequest) -> Iterator[
 
 @pytest.fixture
 def queue(client: SQSClient, dead_letters: str) -> Iterator[str]:
-    """A queue whose messages go to `dead_letters` after two receives."""
+    """A queue whose messages move to `dead_letters` after two receives."""
     arn = client.get_queue_attributes(QueueUrl=dead_letters, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 2})
     url = client.create_queue(QueueName="events", Attributes={"RedrivePolicy": policy})["QueueUrl"]
@@ -98,7 +98,7 @@ def concerns(bucket: str, key: str) -> bool:
 
 
 def s3_event(*keys: str, bucket: str = BUCKET) -> str:
-    """As in Amazon's documentation, the keys encoded already."""
+    """An event as in the documentation of S3; `keys` are already encoded."""
     records = [
         {
             "eventVersion": "2.1",
@@ -131,7 +131,7 @@ POISON = "no JSON at all: " + "毒" * 300
 
 
 def count(client: SQSClient, url: str) -> int:
-    """The messages in a queue, those that were received included."""
+    """The messages in a queue, including those in flight."""
     attributes = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     return int(attributes["ApproximateNumberOfMessages"]) + int(attributes["ApproximateNumberOfMessagesNotVisible"])
 
@@ -149,7 +149,7 @@ def count(client: SQSClient, url: str) -> int:
         (in_sns(S3_TEST), []),
     ],
 )
-def test_a_message_tells_of_places(body: str, places: list[tuple[str, str]]) -> None:
+def test_the_places_of_a_message(body: str, places: list[tuple[str, str]]) -> None:
     assert changed_places(body) == places
 
 
@@ -161,13 +161,13 @@ def test_a_message_tells_of_places(body: str, places: list[tuple[str, str]]) -> 
         "[" * 100_000, '{"Type": "SubscriptionConfirmation", "Message": "{}"}',
     ],
 )  # fmt: skip
-def test_anything_else_is_in_no_known_form(body: str) -> None:
+def test_any_other_message_has_an_unknown_format(body: str) -> None:
     with pytest.raises(ValueError, match="validation error"):
         changed_places(body)
 
 
 @pytest.mark.parametrize("body", [s3_event("other", "kcbert%2Flatest_model.yaml"), in_sns(s3_event(KEY)), event_bridge(KEY)])
-def test_a_message_about_us_leads_to_a_look_and_is_deleted(
+def test_a_relevant_message_requests_a_sync_and_is_deleted(
     client: SQSClient, queue: str, stop: threading.Event, body: str
 ) -> None:
     client.send_message(QueueUrl=queue, MessageBody=body)
@@ -177,7 +177,7 @@ def test_a_message_about_us_leads_to_a_look_and_is_deleted(
     assert syncs.calls == [("sqs", ("yolo", "kcbert"), False)]
 
 
-def test_a_message_about_others_is_deleted_without_a_look(client: SQSClient, queue: str, stop: threading.Event) -> None:
+def test_an_irrelevant_message_is_deleted_without_a_sync(client: SQSClient, queue: str, stop: threading.Event) -> None:
     for body in (S3_TEST, s3_event("readme.txt"), s3_event(KEY, bucket="another"), s3_event()):
         client.send_message(QueueUrl=queue, MessageBody=body)
     syncs = FakeSyncRequests()
@@ -186,7 +186,7 @@ def test_a_message_about_others_is_deleted_without_a_look(client: SQSClient, que
     assert syncs.calls == []
 
 
-def test_a_thousand_messages_lead_to_few_looks(client: SQSClient, queue: str, stop: threading.Event) -> None:
+def test_a_thousand_messages_share_few_syncs(client: SQSClient, queue: str, stop: threading.Event) -> None:
     bodies = [s3_event(KEY), in_sns(s3_event(KEY)), event_bridge(KEY), s3_event("readme.txt"), s3_event(KEY)]
     for first in range(0, 1000, 10):
         client.send_message_batch(
@@ -195,38 +195,38 @@ def test_a_thousand_messages_lead_to_few_looks(client: SQSClient, queue: str, st
         )
     syncs = FakeSyncRequests()
     with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=replace(FAST, drain=2)).run, stop):
-        eventually(lambda: count(client, queue) == 0, seconds=60)  # each of the emulator's calls goes through the whole queue
+        eventually(lambda: count(client, queue) == 0, seconds=60)  # each call of the emulator scans the whole queue
     assert 1 <= len(syncs.calls) <= 10
 
 
-def test_a_message_stays_until_a_look_was_good(client: SQSClient, queue: str, stop: threading.Event) -> None:
+def test_a_message_stays_after_a_retryable_outcome(client: SQSClient, queue: str, stop: threading.Event) -> None:
     client.send_message(QueueUrl=queue, MessageBody=s3_event(KEY))
     syncs = FakeSyncRequests("unreachable", hold=True)
     with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=FAST).run, stop):
-        eventually(lambda: syncs.asked)
-        syncs.asked[0].end()
-        eventually(lambda: len(syncs.asked) == 2)
+        eventually(lambda: syncs.pending)
+        syncs.pending[0].end()
+        eventually(lambda: len(syncs.pending) == 2)
         assert count(client, queue) == 1
-        syncs.asked[1].end()
+        syncs.pending[1].end()
         eventually(lambda: count(client, queue) == 0)
 
 
-def test_nobody_else_gets_a_message_during_a_long_look(client: SQSClient, queue: str, stop: threading.Event) -> None:
+def test_a_message_stays_hidden_during_a_long_sync(client: SQSClient, queue: str, stop: threading.Event) -> None:
     client.send_message(QueueUrl=queue, MessageBody=s3_event(KEY))
     syncs = FakeSyncRequests(hold=True)
-    timing = replace(FAST, hidden=2, extend=0.5)
+    timing = replace(FAST, visibility=2, extend=0.5)
     with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=timing).run, stop):
-        eventually(lambda: syncs.asked)
+        eventually(lambda: syncs.pending)
         until = time.monotonic() + 3
         while time.monotonic() < until:
             assert "Messages" not in client.receive_message(QueueUrl=queue, WaitTimeSeconds=0)
             time.sleep(0.1)
-        syncs.asked[0].end()
+        syncs.pending[0].end()
         eventually(lambda: count(client, queue) == 0)
-    assert len(syncs.asked) == 1
+    assert len(syncs.pending) == 1
 
 
-def test_with_a_redrive_policy_poison_goes_to_the_dead_letters(
+def test_with_a_redrive_policy_a_poison_message_moves_to_the_dead_letters(
     client: SQSClient, queue: str, dead_letters: str, stop: threading.Event
 ) -> None:
     for body in (POISON, s3_event(KEY)):
@@ -237,13 +237,13 @@ def test_with_a_redrive_policy_poison_goes_to_the_dead_letters(
         eventually(lambda: count(client, dead_letters) == 1)
     assert len(syncs.calls) == 1
     assert [line.split(":")[0] for line in lines] == [
-        f"WARNING A message that is no event of S3 is left in the queue, receive {number}" for number in (1, 2)
+        f"WARNING A message that is not an S3 event stays in the queue, receive {number}" for number in (1, 2)
     ]
     assert repr(POISON[:200]) in lines[0]
     assert POISON[:201] not in lines[0]
 
 
-def test_without_one_poison_is_deleted_at_the_fifth_receive_and_its_body_logged(
+def test_without_a_redrive_policy_a_poison_message_is_deleted_and_logged_at_the_fifth_receive(
     client: SQSClient, bare_queue: str, stop: threading.Event
 ) -> None:
     client.send_message(QueueUrl=bare_queue, MessageBody=POISON)
@@ -251,13 +251,13 @@ def test_without_one_poison_is_deleted_at_the_fifth_receive_and_its_body_logged(
         eventually(lambda: count(client, bare_queue) == 0)
     assert lines[0].startswith("WARNING")
     assert "has no RedrivePolicy" in lines[0]
-    assert sum("is left in the queue" in line for line in lines) == 4
+    assert sum("stays in the queue" in line for line in lines) == 4
     assert lines[-1].startswith("ERROR")
     assert repr(POISON) in lines[-1]
 
 
 def reject(client: SQSClient, monkeypatch: pytest.MonkeyPatch, method: str, code: str) -> list[int]:
-    """Have `method` of `client` raise; gives a list that grows with each call."""
+    """Make `method` of `client` raise; returns a list that grows with each call."""
     calls: list[int] = []
 
     def raising(**_: object) -> None:
@@ -268,7 +268,7 @@ def reject(client: SQSClient, monkeypatch: pytest.MonkeyPatch, method: str, code
     return calls
 
 
-def test_where_the_redrive_policy_may_not_be_read_poison_is_left(
+def test_a_poison_message_stays_if_the_redrive_policy_may_not_be_read(
     client: SQSClient, bare_queue: str, stop: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.send_message(QueueUrl=bare_queue, MessageBody=POISON)
@@ -276,14 +276,14 @@ def test_where_the_redrive_policy_may_not_be_read_poison_is_left(
     reject(trigger_client, monkeypatch, "get_queue_attributes", "AccessDenied")
     trigger = SqsTrigger(FakeSyncRequests(), bare_queue, concerns, stop, trigger_client, timing=FAST)
     with logged() as lines, running(trigger.run, stop):
-        eventually(lambda: sum("is left in the queue" in line for line in lines) > 6)
+        eventually(lambda: sum("stays in the queue" in line for line in lines) > 6)
     assert "Allow sqs:GetQueueAttributes" in lines[0]
     assert trigger.problem is None
     assert count(client, bare_queue) == 1
     trigger_client.close()
 
 
-def test_a_problem_is_logged_once_and_says_what_to_mend(
+def test_a_problem_is_logged_once_and_says_what_to_do(
     client: SQSClient, queue: str, stop: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = reject(client, monkeypatch, "receive_message", "AccessDenied")
@@ -293,23 +293,23 @@ def test_a_problem_is_logged_once_and_says_what_to_mend(
     [line] = lines
     assert trigger.problem is not None
     assert line == f"ERROR {trigger.problem}\n"
-    assert "Allow this service sqs:ReceiveMessage" in line
+    assert "Allow sqs:ReceiveMessage" in line
 
 
-def test_a_queue_that_does_not_exist_is_a_problem(client: SQSClient, bare_queue: str, stop: threading.Event) -> None:
+def test_a_missing_queue_is_a_problem(client: SQSClient, bare_queue: str, stop: threading.Event) -> None:
     trigger = SqsTrigger(FakeSyncRequests(), f"{bare_queue}-no", concerns, stop, client, timing=FAST)
     with running(trigger.run, stop):
         eventually(lambda: trigger.problem)
     assert "Check the queue's URL" in str(trigger.problem)
 
 
-def test_when_sqs_is_back_the_messages_are_taken(client: SQSClient, queue: str, stop: threading.Event) -> None:
+def test_messages_are_processed_when_sqs_is_available_again(client: SQSClient, queue: str, stop: threading.Event) -> None:
     client.send_message(QueueUrl=queue, MessageBody=s3_event(KEY))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    away = connect(f"http://127.0.0.1:{port}")
+    unreachable = connect(f"http://127.0.0.1:{port}")
     syncs = FakeSyncRequests()
-    trigger = SqsTrigger(syncs, queue, concerns, stop, away, timing=FAST)
+    trigger = SqsTrigger(syncs, queue, concerns, stop, unreachable, timing=FAST)
     with logged() as lines, running(trigger.run, stop) as thread:
         eventually(lambda: trigger.problem)
         assert "Could not connect" in str(trigger.problem)
@@ -317,10 +317,10 @@ def test_when_sqs_is_back_the_messages_are_taken(client: SQSClient, queue: str, 
             eventually(lambda: count(client, queue) == 0)
             eventually(lambda: trigger.problem is None)
             stop.set()
-            thread.join(2)  # a poll that the server leaves would be the next problem
+            thread.join(2)  # a poll during the shutdown of the server would be the next problem
     assert len(syncs.calls) == 1
     assert lines[-1] == f"INFO The queue {queue} can be used again\n"
-    away.close()
+    unreachable.close()
 
 
 def test_the_pauses_after_errors_double(client: SQSClient, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,22 +340,22 @@ def test_the_pauses_after_errors_double(client: SQSClient, queue: str, monkeypat
 
 def test_a_bug_does_not_end_the_thread(client: SQSClient, bare_queue: str, stop: threading.Event) -> None:
     client.send_message(QueueUrl=bare_queue, MessageBody=s3_event("first"))
-    asked: list[str] = []
+    keys: list[str] = []
 
     def faulty(_: str, key: str) -> bool:
-        asked.append(key)
-        if len(asked) == 1:
+        keys.append(key)
+        if len(keys) == 1:
             raise ZeroDivisionError
         return False
 
-    trigger = SqsTrigger(FakeSyncRequests(), bare_queue, faulty, stop, client, timing=replace(FAST, hidden=1))
+    trigger = SqsTrigger(FakeSyncRequests(), bare_queue, faulty, stop, client, timing=replace(FAST, visibility=1))
     with logged() as lines, running(trigger.run, stop):
         eventually(lambda: count(client, bare_queue) == 0)
-    assert any("Traceback" in line and "which is a bug: ZeroDivisionError()" in line for line in lines)
+    assert any("Traceback" in line and "because of a bug: ZeroDivisionError()" in line for line in lines)
 
 
 @pytest.mark.parametrize(("rejections", "left"), [(1, 0), (2, 1)], ids=["once", "twice"])
-def test_a_message_that_sqs_does_not_delete_is_deleted_at_the_second_try_or_logged(
+def test_a_failed_deletion_is_retried_once_and_then_logged(
     client: SQSClient, bare_queue: str, stop: threading.Event, monkeypatch: pytest.MonkeyPatch, rejections: int, left: int
 ) -> None:
     for _ in range(3):
@@ -364,7 +364,7 @@ def test_a_message_that_sqs_does_not_delete_is_deleted_at_the_second_try_or_logg
     tried: list[int] = []
 
     def failing(*, QueueUrl: str, Entries: list[dict[str, str]]) -> Any:  # noqa: N803 (boto3's names)
-        """All but the last one at first."""
+        """Fails for the first message of the first calls."""
         tried.append(len(Entries))
         if len(tried) > rejections:
             return delete(QueueUrl=QueueUrl, Entries=Entries)
@@ -376,22 +376,22 @@ def test_a_message_that_sqs_does_not_delete_is_deleted_at_the_second_try_or_logg
     with logged() as lines, running(SqsTrigger(syncs, bare_queue, concerns, stop, client, timing=FAST).run, stop):
         eventually(lambda: len(tried) == 2 and count(client, bare_queue) == left)
     assert tried == [3, 1]
-    assert sum("could not be deleted and come again" in line for line in lines) == left
+    assert sum("could not be deleted and will be received again" in line for line in lines) == left
 
 
-def test_when_it_stops_during_a_look_the_message_stays(client: SQSClient, queue: str, stop: threading.Event) -> None:
+def test_a_message_stays_if_the_trigger_stops_during_the_sync(client: SQSClient, queue: str, stop: threading.Event) -> None:
     client.send_message(QueueUrl=queue, MessageBody=s3_event(KEY))
     syncs = FakeSyncRequests(hold=True)
     with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=FAST).run, stop):
-        eventually(lambda: syncs.asked)
-    syncs.asked[0].end()
+        eventually(lambda: syncs.pending)
+    syncs.pending[0].end()
     assert count(client, queue) == 1
 
 
-def test_what_a_poll_brings_after_the_stop_is_left(client: SQSClient, queue: str, stop: threading.Event) -> None:
+def test_messages_of_the_last_poll_stay_after_the_stop(client: SQSClient, queue: str, stop: threading.Event) -> None:
     syncs = FakeSyncRequests()
-    with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=replace(FAST, receive=1)).run, stop) as thread:
-        time.sleep(0.2)  # now it polls
+    with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=replace(FAST, poll=1)).run, stop) as thread:
+        time.sleep(0.2)  # until it polls
         stop.set()
         client.send_message(QueueUrl=queue, MessageBody=s3_event(KEY))
         thread.join(2)
@@ -410,7 +410,7 @@ def no_aws_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_aws_settings")
-def test_the_region_is_boto3s_or_else_the_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_region_is_that_of_boto3_or_else_of_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     client = queue_client(URL)
     assert client.meta.region_name == "ap-northeast-2"
     assert client.meta.endpoint_url == "https://sqs.ap-northeast-2.amazonaws.com"
@@ -422,6 +422,6 @@ def test_the_region_is_boto3s_or_else_the_queues(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("no_aws_settings")
-def test_a_queue_with_no_region_at_all_is_told_so() -> None:
+def test_an_unknown_region_is_an_error() -> None:
     with pytest.raises(ValueError, match="Set AWS_DEFAULT_REGION"):
         queue_client("http://127.0.0.1:9324/queue/events")

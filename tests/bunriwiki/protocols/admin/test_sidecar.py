@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from bunriwiki.protocols.admin.sidecar import Sidecar
-from bunriwiki.protocols.admin.tokens import AdminGate
-from bunriwiki.protocols.handlers.errors import RequestError
+from bunriwiki.web.problems import RequestError
+from bunriwiki.web.tokens import TokenGate
 
 RIGHT = "Bearer secret"
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 def sidecar(answer: Callable[[httpx.Request], httpx.Response]) -> Sidecar:
-    return Sidecar("http://sidecar/", AdminGate(["secret"]), 7, httpx.MockTransport(answer))
+    return Sidecar("http://sidecar/", TokenGate(["secret"]), 7, httpx.MockTransport(answer))
 
 
 def rejecting(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
@@ -26,30 +26,30 @@ def rejecting(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
     return answer
 
 
-def looking(status: str) -> Callable[[httpx.Request], httpx.Response]:
+def syncing(status: str) -> Callable[[httpx.Request], httpx.Response]:
     outcome = {"model": "yolo", "status": status, "version": "v2", "reason": "it is slow"}
     return lambda _: httpx.Response(200, json={"sync_requested": True, "outcomes": {"yolo": outcome}})
 
 
-async def test_a_reload_is_a_look_that_is_waited_for_unless_said_otherwise() -> None:
-    asked: list[httpx.Request] = []
+async def test_a_reload_is_a_sync_that_is_waited_for_by_default() -> None:
+    requests: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+        requests.append(request)
         return httpx.Response(202, json={"sync_requested": True})
 
-    one = sidecar(answer)
-    passed = await one.reload(RIGHT, b"")
-    await one.reload(RIGHT, b'{"models": ["yolo"], "wait": false}')
-    await one.close()
-    assert (passed.status, json.loads(passed.body)) == (202, {"sync_requested": True})
-    assert [str(request.url) for request in asked] == ["http://sidecar/sync"] * 2
-    assert asked[0].headers["authorization"] == RIGHT
-    assert json.loads(asked[0].content) == {"wait": True, "timeout": 7}
-    assert json.loads(asked[1].content) == {"models": ["yolo"], "wait": False, "timeout": 7}
+    client = sidecar(answer)
+    response = await client.reload(RIGHT, b"")
+    await client.reload(RIGHT, b'{"models": ["yolo"], "wait": false}')
+    await client.close()
+    assert (response.status, json.loads(response.body)) == (202, {"sync_requested": True})
+    assert [str(request.url) for request in requests] == ["http://sidecar/sync"] * 2
+    assert requests[0].headers["authorization"] == RIGHT
+    assert json.loads(requests[0].content) == {"wait": True, "timeout": 7}
+    assert json.loads(requests[1].content) == {"models": ["yolo"], "wait": False, "timeout": 7}
 
 
-async def test_a_command_and_its_answer_pass_as_they_are() -> None:
+async def test_a_command_and_its_response_are_forwarded_unchanged() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         problem = httpx.Response(409, json={"detail": "There is no earlier version."})
         return (
@@ -58,13 +58,13 @@ async def test_a_command_and_its_answer_pass_as_they_are() -> None:
             else httpx.Response(500)
         )
 
-    passed = await sidecar(answer).command(RIGHT, "yolo", "rollback", b'{"version": "v1"}')
-    assert (passed.status, json.loads(passed.body)) == (409, {"detail": "There is no earlier version."})
+    response = await sidecar(answer).command(RIGHT, "yolo", "rollback", b'{"version": "v1"}')
+    assert (response.status, json.loads(response.body)) == (409, {"detail": "There is no earlier version."})
 
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(httpx.ConnectError("rejected"), 503), (httpx.ReadError("gone"), 503), (httpx.ReadTimeout("late"), 504)],
+    [(httpx.ConnectError("refused"), 503), (httpx.ReadError("gone"), 503), (httpx.ReadTimeout("late"), 504)],
 )
 async def test_a_sidecar_that_does_not_answer(error: Exception, status: int) -> None:
     with pytest.raises(RequestError) as rejected:
@@ -73,7 +73,7 @@ async def test_a_sidecar_that_does_not_answer(error: Exception, status: int) -> 
 
 
 @pytest.mark.parametrize(("body", "status"), [(b"{", 400), (b"[]", 422)])
-async def test_a_body_that_is_no_object_is_not_passed_on(body: bytes, status: int) -> None:
+async def test_a_body_that_is_no_object_is_not_forwarded(body: bytes, status: int) -> None:
     with pytest.raises(RequestError) as rejected:
         await sidecar(rejecting(AssertionError())).reload(RIGHT, body)
     assert rejected.value.status == status
@@ -81,14 +81,14 @@ async def test_a_body_that_is_no_object_is_not_passed_on(body: bytes, status: in
 
 @pytest.mark.parametrize("status", ["promoted", "unchanged"])
 async def test_a_model_is_loaded_when_its_newest_version_serves(status: str) -> None:
-    await sidecar(looking(status)).load(RIGHT, "yolo")
+    await sidecar(syncing(status)).load(RIGHT, "yolo")
 
 
 async def test_a_version_that_was_rejected_is_not_loaded() -> None:
     with pytest.raises(RequestError, match=r"yolo was not loaded\. rejected: it is slow\."):
-        await sidecar(looking("rejected")).load(RIGHT, "yolo")
-    late = httpx.Response(504, json={"detail": "The look goes on."})
-    with pytest.raises(RequestError, match="The look goes on"):
+        await sidecar(syncing("rejected")).load(RIGHT, "yolo")
+    late = httpx.Response(504, json={"detail": "The sync goes on."})
+    with pytest.raises(RequestError, match="The sync goes on"):
         await sidecar(lambda _: late).load(RIGHT, "yolo")
 
 
@@ -97,14 +97,14 @@ async def test_no_model_is_unloaded() -> None:
         await sidecar(rejecting(AssertionError())).unload(RIGHT, "yolo")
 
 
-async def test_nothing_is_passed_on_without_the_right_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bunriwiki.protocols.admin.tokens.DELAY", 0)
-    one = sidecar(rejecting(AssertionError()))
+async def test_nothing_is_forwarded_without_the_right_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bunriwiki.web.tokens.DELAY_SECONDS", 0)
+    client = sidecar(rejecting(AssertionError()))
     for call in (
-        one.reload("Bearer x", b""),
-        one.command(None, "yolo", "pin", b""),
-        one.load("", "yolo"),
-        one.unload("", "yolo"),
+        client.reload("Bearer x", b""),
+        client.command(None, "yolo", "pin", b""),
+        client.load("", "yolo"),
+        client.unload("", "yolo"),
     ):
         with pytest.raises(RequestError) as rejected:
             await call

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.messages import read_request
-from bunriwiki.protocols.handlers.errors import RequestError
-from bunriwiki.protocols.inference.models import read_inputs
+from bunriwiki.protocols.inference.models import MODEL_TENSORS
+from bunriwiki.web.problems import RequestError
 
+TENSORS = {tensors.spec.name: tensors for tensors in MODEL_TENSORS}
 NAMES = st.sampled_from(["text", "image", "", "x" * 100])
 
 
@@ -33,7 +34,7 @@ def requests(draw: st.DrawFn) -> pb.ModelInferRequest:
 def test_whatever_comes_is_read_or_rejected(request: pb.ModelInferRequest, model: str) -> None:
     try:
         call = read_request(request)
-        inputs: list[Any] = list(read_inputs(model, call.inputs, call.parameters))
+        inputs: list[Any] = TENSORS[model].read_request(call.inputs, call.parameters)
     except RequestError as error:
         assert error.status in (400, 413)
         assert error.detail

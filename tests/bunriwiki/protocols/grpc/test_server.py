@@ -13,15 +13,15 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from benchmarks.load import free_port
-from bunriwiki.protocols.grpc import door
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
+from bunriwiki.protocols.grpc import server
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from bunriwiki.protocols.grpc.port import reserve
 from bunriwiki.protocols.grpc.server import GrpcServer
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.inference.handlers import EXTENSIONS
 from bunriwiki.protocols.inference.tensors import join_bytes
+from bunriwiki.testing.ports import free_port
 from tests.bunriwiki.protocols.fakes import FakeService
 
 pytestmark = pytest.mark.anyio
@@ -30,10 +30,10 @@ SECONDS = 10
 
 
 @dataclass
-class Open:
-    """An open door, what stands behind it, and a client in front of it."""
+class Serving:
+    """A server that serves `service`, and a client of it."""
 
-    door: GrpcServer
+    server: GrpcServer
     service: FakeService
     channel: Any
     stub: Any
@@ -49,13 +49,13 @@ class Open:
 
 
 @pytest.fixture
-async def there(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Open]:
-    monkeypatch.setattr(door, "POLL_SECONDS", 0.02)
+async def there(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serving]:
+    monkeypatch.setattr(server, "POLL_SECONDS", 0.02)
     service, port = FakeService("fallback-2"), free_port()
     opened = GrpcServer(service.handlers, Memory())
     await opened.open("127.0.0.1", port)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Open(opened, service, channel, GRPCInferenceServiceStub(channel))
+        yield Serving(opened, service, channel, GRPCInferenceServiceStub(channel))
     await opened.close(0)
 
 
@@ -77,19 +77,19 @@ async def code_of(work: Any) -> str:
     return str(caught.value.code().name)
 
 
-async def test_what_the_server_says_of_itself(there: Open) -> None:
+async def test_health_and_metadata(there: Serving) -> None:
     assert (await there.stub.ServerLive(pb.ServerLiveRequest())).live
     assert (await there.stub.ServerReady(pb.ServerReadyRequest())).ready
     assert (await there.stub.ModelReady(pb.ModelReadyRequest(name="kcbert", version="v6"))).ready
     assert not (await there.stub.ModelReady(pb.ModelReadyRequest(name="kcbert", version="v8"))).ready
     assert list((await there.stub.ServerMetadata(pb.ServerMetadataRequest())).extensions) == list(EXTENSIONS)
     yolo = await there.stub.ModelMetadata(pb.ModelMetadataRequest(name="yolo"))
-    assert [(one.name, one.datatype, list(one.shape)) for one in yolo.inputs] == [("image", "BYTES", [-1])]
+    assert [(spec.name, spec.datatype, list(spec.shape)) for spec in yolo.inputs] == [("image", "BYTES", [-1])]
     index = await there.stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True))
-    assert {one.state for one in index.models} == {"READY"}
+    assert {entry.state for entry in index.models} == {"READY"}
 
 
-async def test_texts_typed_and_raw(there: Open) -> None:
+async def test_texts_typed_and_raw(there: Serving) -> None:
     texts = ("가".encode(), "나".encode())
     typed = await there.stub.ModelInfer(call("kcbert", *texts))
     assert (typed.model_name, typed.model_version, typed.id) == ("kcbert", "fallback-2", "7")
@@ -102,14 +102,14 @@ async def test_texts_typed_and_raw(there: Open) -> None:
     assert (stats.version, stats.inference_count, stats.execution_count) == ("fallback-2", 4, 2)
 
 
-async def test_photos(there: Open, bottle: bytes) -> None:
+async def test_photos(there: Serving, bottle: bytes) -> None:
     answer = await there.stub.ModelInfer(call("yolo", bottle))
-    found = {one.name: one.contents for one in answer.outputs}
+    found = {output.name: output.contents for output in answer.outputs}
     assert list(found["labels"].bytes_contents) == [b"plastic", b"plastic"]
     assert list(found["num_detections"].int_contents) == [2]
 
 
-async def test_a_stream_answers_one_by_one_and_survives_errors(there: Open) -> None:
+async def test_a_stream_answers_each_request_and_survives_errors(there: Serving) -> None:
     there.service.runners["sentiment"].failures = [RuntimeError("secret")]
 
     async def requests() -> AsyncIterator[pb.ModelInferRequest]:
@@ -123,7 +123,7 @@ async def test_a_stream_answers_one_by_one_and_survives_errors(there: Open) -> N
     assert all(answer.infer_response.id == "7" for answer in answers)
 
 
-async def test_errors_have_their_codes(there: Open) -> None:
+async def test_errors_have_their_codes(there: Serving) -> None:
     stub, runner = there.stub, there.service.runners["kcbert"]
     assert await code_of(stub.ModelInfer(call("nobody"))) == "NOT_FOUND"
     assert await code_of(stub.ModelInfer(call("kcbert", b"\xff"))) == "INVALID_ARGUMENT"
@@ -141,7 +141,7 @@ async def test_errors_have_their_codes(there: Open) -> None:
     assert await code_of(stream(iter([b"\xff"])).read()) == "INVALID_ARGUMENT"
 
 
-async def test_control_needs_a_token_and_a_sidecar(there: Open) -> None:
+async def test_control_needs_a_token_and_a_sidecar(there: Serving) -> None:
     for work, request, code in (
         (there.stub.RepositoryModelLoad, pb.RepositoryModelLoadRequest(model_name="yolo"), "UNAVAILABLE"),
         (there.stub.RepositoryModelUnload, pb.RepositoryModelUnloadRequest(model_name="yolo"), "INVALID_ARGUMENT"),
@@ -150,7 +150,7 @@ async def test_control_needs_a_token_and_a_sidecar(there: Open) -> None:
         assert await code_of(work(request, metadata=(("authorization", "Bearer secret"),))) == code
 
 
-async def test_health_follows_readiness(there: Open) -> None:
+async def test_health_follows_readiness(there: Serving) -> None:
     serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
     await there.until_health_is(serving)
     there.service.runners["yolo"].warm = False
@@ -163,34 +163,34 @@ async def test_health_follows_readiness(there: Open) -> None:
     await there.until_health_is(not_serving)
 
 
-async def test_closing_answers_what_is_in_flight_and_waits_for_nothing_else(there: Open) -> None:
-    watch = health_pb2_grpc.HealthStub(there.channel).RolloutMonitor(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
+async def test_closing_answers_what_is_in_flight_and_waits_for_nothing_else(there: Serving) -> None:
+    watch = health_pb2_grpc.HealthStub(there.channel).Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
     await watch.read()
     there.service.runners["kcbert"].seconds = 0.3
     busy = asyncio.ensure_future(there.stub.ModelInfer(call()))
     await asyncio.sleep(0.1)
     async with asyncio.timeout(SECONDS):
-        await there.door.close(60)
+        await there.server.close(60)
     assert (await busy).id == "7"
     assert await code_of(there.stub.ServerLive(pb.ServerLiveRequest())) == "UNAVAILABLE"
 
 
 @pytest.fixture
-def held() -> Iterator[tuple[socket.socket, int]]:
+def reserved() -> Iterator[tuple[socket.socket, int]]:
     port = free_port()
-    holder = reserve("127.0.0.1", port)
-    yield holder, port
+    held = reserve("127.0.0.1", port)
+    yield held, port
     with contextlib.suppress(OSError):
-        holder.close()
+        held.close()
 
 
-def test_a_port_is_taken_once(held: tuple[socket.socket, int]) -> None:
-    holder, port = held
-    with pytest.raises(SystemExit, match=f"Port {port} for gRPC cannot be had"):
+def test_a_port_belongs_to_one_service(reserved: tuple[socket.socket, int]) -> None:
+    held, port = reserved
+    with pytest.raises(SystemExit, match=f"Port {port} for gRPC is not available"):
         reserve("127.0.0.1", port)
     with socket.socket() as worker:  # a worker of the service joins
         worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         worker.bind(("127.0.0.1", port))
-    holder.close()
+    held.close()
     reserve("127.0.0.1", port).close()
     reserve("::1", port).close()

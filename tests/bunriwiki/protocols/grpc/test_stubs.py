@@ -1,4 +1,4 @@
-"""The generated files are current, and their messages are those of everybody else."""
+"""The generated files are current, and their messages are compatible with those of other implementations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
-from tests.conftest import ROOT
+from bunriwiki.testing.paths import ROOT
 
 CLIENTS = ROOT / ".venv-clients" / "lib" / "python3.11" / "site-packages"
 
@@ -21,8 +21,10 @@ def test_they_are_current(tmp_path: Path) -> None:
     proto = "bunriwiki/protocols/grpc/open_inference.proto"
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--python_out={tmp_path}", f"--pyi_out={tmp_path}"]
     subprocess.run([*command, f"--grpc_python_out={tmp_path}", proto], cwd=ROOT, check=True)
-    for made in sorted((tmp_path / "protocols" / "grpc").iterdir()):
-        assert made.read_text() == (ROOT / "protocols" / "grpc" / made.name).read_text(), f"{made.name}: run `make stubs`"
+    for made in sorted((tmp_path / "bunriwiki" / "protocols" / "grpc").iterdir()):
+        assert made.read_text() == (ROOT / "bunriwiki" / "protocols" / "grpc" / made.name).read_text(), (
+            f"{made.name}: run `make stubs`"
+        )
     assert importlib.metadata.version("grpcio") == importlib.metadata.version("grpcio-tools")
 
 

@@ -11,13 +11,13 @@ from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.protocols.handlers import routing
 from bunriwiki.protocols.handlers.routing import Route
-from tests.conftest import MODELS
+from bunriwiki.testing.paths import MODELS
 
 pytestmark = pytest.mark.anyio
 
 
 class Store:
-    """A store that one route follows, and a clock."""
+    """A store, a route by its generation file, and a clock."""
 
     def __init__(self, root: Path) -> None:
         self.layout = Layout(root)
@@ -31,7 +31,7 @@ class Store:
         Generations.read(self.layout.generation).activate("yolo", target).write(self.layout.generation)
 
     def start_canary(self, canary: Canary | None) -> None:
-        """Prepare v2, and try it."""
+        """Prepare v2, and make it a canary."""
         target = Target(version="v2", since=datetime.now(UTC), source="a test", by="operator")
         now = Generations.read(self.layout.generation).prepare("yolo", target)
         now.start_canary("yolo", canary).write(self.layout.generation)
@@ -48,31 +48,31 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return store
 
 
-async def test_a_gateway_that_is_behind_looks_again(store: Store) -> None:
+async def test_a_gateway_that_lags_behind_reads_the_file_again(store: Store) -> None:
     assert store.route.version() == "fallback-2"
     store.activate("v1")
     assert await store.route.instead("v1") == "v1"
     assert store.route.version() == "v1"
 
 
-async def test_a_batch_waits_for_its_version_and_then_takes_another(store: Store) -> None:
+async def test_a_batch_waits_for_its_version_and_then_accepts_another(store: Store) -> None:
     store.activate("v1")
     for _ in range(3):
         assert await store.route.instead("fallback-2") == "v1"
-        store.now += routing.PATIENCE / 3
+        store.now += routing.PATIENCE_SECONDS / 3
     assert await store.route.instead("fallback-2") == "fallback-2"
     store.route.answered("fallback-2")
-    # The next batch asks for what it should again, and does not wait for it again.
+    # The next batch tries the serving version again, without waiting for it again.
     assert store.route.version() == "v1"
     assert await store.route.instead("fallback-2") == "fallback-2"
     store.route.answered("v1")
     assert await store.route.instead("fallback-2") == "v1"
 
 
-async def test_a_runner_with_nothing_to_offer_is_waited_for(store: Store) -> None:
+async def test_a_batch_waits_for_a_runner_that_offers_no_version(store: Store) -> None:
     store.activate("v1")
     await store.route.instead("")
-    store.now += 10 * routing.PATIENCE
+    store.now += 10 * routing.PATIENCE_SECONDS
     assert await store.route.instead("") == "v1"
 
 
@@ -93,7 +93,7 @@ async def test_a_shadow_gets_its_share_of_copies_and_no_batch(store: Store) -> N
     assert {store.route.draw() for _ in range(100)} == {"v1"}
 
 
-async def test_what_is_only_prepared_gets_nothing(store: Store) -> None:
+async def test_a_version_that_is_only_prepared_gets_no_batches(store: Store) -> None:
     store.activate("v1")
     store.start_canary(None)
     assert {store.route.draw() for _ in range(100)} == {"v1"}
@@ -110,6 +110,6 @@ async def test_no_batch_waits_for_a_canary(store: Store) -> None:
 async def test_each_version_has_its_own_patience(store: Store) -> None:
     store.activate("v1")
     await store.route.instead("fallback-2")
-    store.now += 10 * routing.PATIENCE
+    store.now += 10 * routing.PATIENCE_SECONDS
     store.activate("v2")
     assert await store.route.instead("fallback-2") == "v2"

@@ -26,7 +26,7 @@ def failure(kind: Any = "internal") -> Failure:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "differs"),
+    ("answer", "other", "differs"),
     [
         (classified("a"), classified("a"), False),
         (classified("a"), classified("b"), True),
@@ -38,22 +38,22 @@ def failure(kind: Any = "internal") -> Failure:
         (failure(), found(), True),
     ],
 )
-def test_answers_differ_in_what_they_say(one: Any, other: Any, differs: bool) -> None:
-    assert differing([one, one], [other, one]) == int(differs)
+def test_answers_differ_in_their_classes(answer: Any, other: Any, differs: bool) -> None:
+    assert differing([answer, answer], [other, answer]) == int(differs)
 
 
 class Copied:
-    """A model whose copies `answer` answers."""
+    """A model whose copies get `answer`."""
 
     def __init__(self, answer: Answers[Any] | Exception, seconds: float = 0, deadline: float = 5) -> None:
-        self.asked: list[tuple[list[str], str]] = []
+        self.calls: list[tuple[list[str], str]] = []
         self.comparisons = Comparisons()
         self.answer = answer
         self.seconds = seconds
-        self.shadow = Shadow[str]("kcbert", self.ask, self.comparisons, deadline)
+        self.shadow = Shadow[str]("kcbert", self.predict, self.comparisons, deadline)
 
-    async def ask(self, batch: list[str], version: str) -> Answers[Any]:
-        self.asked.append((batch, version))
+    async def predict(self, batch: list[str], version: str) -> Answers[Any]:
+        self.calls.append((batch, version))
         await asyncio.sleep(self.seconds)
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -64,8 +64,8 @@ class Copied:
         self.shadow.copy(list(texts), answers, "v2")
         await asyncio.sleep(0)
 
-    async def until_all_is_done(self) -> Shadowed | None:
-        await asyncio.sleep(shadowing.LATER + 2 * self.seconds + 0.02)
+    async def finished(self) -> Shadowed | None:
+        await asyncio.sleep(shadowing.DELAY_SECONDS + 2 * self.seconds + 0.02)
         return self.comparisons.figures()["shadowed"].get("kcbert:v2")
 
 
@@ -74,43 +74,43 @@ def answers(*labels: str, version: str = "v2") -> Answers[Any]:
 
 
 async def test_comparisons_add_up() -> None:
-    one = Copied(answers("a", "b"))
+    copied = Copied(answers("a", "b"))
     for _ in range(2):
-        await one.copy("가", "나")
-        await one.until_all_is_done()
-    assert await one.until_all_is_done() == Shadowed(inputs=4, differing=2)
+        await copied.copy("가", "나")
+        await copied.finished()
+    assert await copied.finished() == Shadowed(inputs=4, differing=2)
 
 
 async def test_one_copy_at_a_time() -> None:
-    one = Copied(answers("a"), seconds=0.05)
+    copied = Copied(answers("a"), seconds=0.05)
     for text in "가나다":
-        await one.copy(text)
-    assert await one.until_all_is_done() == Shadowed(inputs=1, differing=0)
-    assert one.asked == [(["가"], "v2")]
-    await one.copy("라")
-    await one.until_all_is_done()
-    assert len(one.asked) == 2
+        await copied.copy(text)
+    assert await copied.finished() == Shadowed(inputs=1, differing=0)
+    assert copied.calls == [(["가"], "v2")]
+    await copied.copy("라")
+    await copied.finished()
+    assert len(copied.calls) == 2
 
 
 @pytest.mark.parametrize("answer", [OSError("closed"), answers(version="v1")])
 async def test_a_copy_that_is_not_answered_is_not_compared(answer: Any) -> None:
-    one = Copied(answer)
-    await one.copy("가")
-    assert await one.until_all_is_done() is None
-    assert len(one.asked) == 1
+    copied = Copied(answer)
+    await copied.copy("가")
+    assert await copied.finished() is None
+    assert len(copied.calls) == 1
 
 
-async def test_a_copy_that_is_stuck_is_given_up() -> None:
-    one = Copied(answers("a"), seconds=5, deadline=0.01)
-    await one.copy("가")
+async def test_a_copy_that_is_stuck_is_cancelled() -> None:
+    copied = Copied(answers("a"), seconds=5, deadline=0.01)
+    await copied.copy("가")
     await asyncio.sleep(0.1)
-    assert one.comparisons.figures() == {"shadowed": {}}
-    await one.copy("나")
+    assert copied.comparisons.figures() == {"shadowed": {}}
+    await copied.copy("나")
     await asyncio.sleep(0.02)
-    assert len(one.asked) == 2
+    assert len(copied.calls) == 2
 
 
-def test_versions_of_long_ago_are_forgotten() -> None:
+def test_old_versions_are_removed() -> None:
     comparisons = Comparisons()
     for number in range(Comparisons.MAX + 2):
         comparisons.add("kcbert", f"v{number}", 1, 0)

@@ -14,8 +14,8 @@ from bunriwiki.model_store.heartbeats import Heartbeat, Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.sync_state import ModelSync, SyncState
 from bunriwiki.protocols.handlers.startup import FirstSync
-from bunriwiki.protocols.handlers.status import ModelState, Status
-from tests.conftest import MODELS as SHIPPED
+from bunriwiki.protocols.handlers.status import ServiceModelStatus, Status
+from bunriwiki.testing.paths import MODELS as BUNDLED
 
 SINCE = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -30,53 +30,67 @@ def layout(tmp_path: Path) -> Layout:
 def status(layout: Layout, *, expected: bool = False) -> Status:
     first_sync = FirstSync(layout.sync, 60, expected=expected, started=0)
     return Status(
-        layout, GenerationWatcher(layout, {model: SHIPPED / model for model in MODELS}), workers=1, first_sync=first_sync
+        layout, GenerationWatcher(layout, {model: BUNDLED / model for model in MODELS}), workers=1, first_sync=first_sync
     )
 
 
 def beat(layout: Layout, worker: str, **fields: Any) -> None:
     parent = fields.pop("parent", os.getppid())
-    told = {"state": "ready", "serving": "v2", "loaded": {"v2": "available"}, **fields}
-    Heartbeats(layout.run).write(Heartbeat(worker=worker, pid=7, parent=parent, role="yolo", **told))
+    given = {"state": "ready", "serving": "v2", "loaded": {"v2": "available"}, **fields}
+    Heartbeats(layout.run).write(Heartbeat(worker=worker, pid=7, parent=parent, role="yolo", **given))
 
 
 def activate(layout: Layout, *versions: str) -> None:
     now = Generations()
     for version in versions:
-        now = now.activate("yolo", Target(version=version, since=SINCE, source="s3://bucket", by="sqs"))
+        now = now.activate("yolo", target(version))
     now.write(layout.generation)
 
 
-def yolo(layout: Layout) -> ModelState:
-    [one] = [one for one in status(layout).models().models if one.name == "yolo"]
-    return one
+def target(version: str) -> Target:
+    return Target(version=version, since=SINCE, source="s3://bucket", by="sqs")
 
 
-def test_what_serves_and_what_served(layout: Layout) -> None:
+def yolo(layout: Layout) -> ServiceModelStatus:
+    [model] = [model for model in status(layout).models().models if model.name == "yolo"]
+    return model
+
+
+def test_the_serving_and_the_previous_version(layout: Layout) -> None:
     activate(layout, "v1", "v2")
-    beat(layout, "one", generation=2, rss=5)
-    one = yolo(layout)
-    assert (one.serving, one.previous, one.generation, one.source, one.by, one.since) == (
-        "v2", "v1", 2, "s3://bucket", "sqs", SINCE,
+    beat(layout, "one", generation=2, rss_bytes=5)
+    model = yolo(layout)
+    assert (model.serving, model.previous, model.generation) == (target("v2"), target("v1"), 2)
+    assert (model.serving_version, model.fallback) == ("v2", "fallback-2")
+    assert (model.degraded, model.reasons) == (False, ())
+    [worker] = model.workers
+    assert (worker.name, worker.serving, worker.generation, worker.rss_bytes) == ("one", "v2", 2, 5)
+    assert worker.heartbeat_age_seconds < 5
+
+
+def test_the_workers_of_this_service_and_of_others(layout: Layout) -> None:
+    beat(layout, "elsewhere", parent=1)
+    beat(layout, "here")
+    assert [(worker.name, worker.here) for worker in yolo(layout).workers] == [("elsewhere", False), ("here", True)]
+
+
+def test_the_fallback_version_serves_until_a_version_is_promoted(layout: Layout) -> None:
+    model = yolo(layout)
+    assert (model.serving, model.serving_version) == (None, "fallback-2")
+
+
+def test_reasons_for_being_degraded(layout: Layout) -> None:
+    assert yolo(layout).reasons == (
+        "fallback: no version from the store serves, so the bundled fallback model does", "0 of 1 workers are ready",
     )  # fmt: skip
-    assert (one.degraded, one.reasons) == (False, [])
-    [worker] = one.workers
-    assert (worker.name, worker.serving, worker.generation, worker.rss) == ("one", "v2", 2, 5)
-    assert worker.seconds_since_heard < 5
-
-
-def test_why_it_is_degraded(layout: Layout) -> None:
-    assert yolo(layout).reasons == [
-        "fallback: no version of the store serves, the one that the repository ships does", "0 of 1 workers are ready",
-    ]  # fmt: skip
     activate(layout, "v2")
     beat(layout, "one", serving="v1", errors={"v2": "no space left"}, loaded={"v1": "available"})
-    assert yolo(layout).reasons == ["one answers with v1", "one could not load v2: no space left"]
+    assert yolo(layout).reasons == ("one answers with v1", "one could not load v2: no space left")
     beat(layout, "one", state="starting", serving=None)
     assert yolo(layout).degraded
 
 
-def test_one_for_what_serves_and_zero_for_what_does_not(layout: Layout) -> None:
+def test_the_versions_that_this_service_answers_with(layout: Layout) -> None:
     activate(layout, "v1", "v2")
     layout.version("yolo", "v0").mkdir(parents=True)
     assert status(layout).serving()["yolo"] == {"fallback-2": False, "v0": False, "v1": False, "v2": True}
@@ -86,35 +100,35 @@ def test_one_for_what_serves_and_zero_for_what_does_not(layout: Layout) -> None:
     assert status(layout).serving()["kcbert"] == {"fallback-2": True}
 
 
-def test_a_registry_that_cannot_be_reached_is_a_reason(layout: Layout) -> None:
+def test_an_unreachable_registry_is_a_reason(layout: Layout) -> None:
     activate(layout, "v1")
     beat(layout, "one", serving="v1", loaded={"v1": "available"})
-    sync = ModelSync(source="s3://bucket", looked=SINCE, status="unreachable", reason="it cannot be reached")
+    sync = ModelSync(source="s3://bucket", synced_at=SINCE, status="unreachable", reason="it cannot be reached")
     SyncState(since=SINCE, models={"yolo": sync}, problems=["SQS: denied"]).write(layout.sync)
-    one = yolo(layout)
-    assert (one.reasons, one.sync) == (["s3://bucket: it cannot be reached"], sync)
-    assert status(layout).models().sync_problems == ["SQS: denied"]
+    model = yolo(layout)
+    assert (model.reasons, model.sync) == (("s3://bucket: it cannot be reached",), sync)
+    assert status(layout).models().problems == ("SQS: denied",)
 
 
-def test_a_version_that_was_rejected_is_told_and_does_not_degrade(layout: Layout) -> None:
+def test_a_rejected_version_is_shown_and_does_not_degrade(layout: Layout) -> None:
     activate(layout, "v1")
     beat(layout, "one", serving="v1", loaded={"v1": "available"})
-    sync = ModelSync(source="s3://bucket", looked=SINCE, status="rejected", version="v2", reason="it is slow")
+    sync = ModelSync(source="s3://bucket", synced_at=SINCE, status="rejected", version="v2", reason="it is slow")
     SyncState(since=SINCE, models={"yolo": sync}).write(layout.sync)
     assert (yolo(layout).degraded, yolo(layout).sync) == (False, sync)
 
 
-def test_a_sidecar_that_should_be_there_and_is_not_is_told(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    says = ["no sidecar runs: no new version comes. Its log says why"]
-    assert status(layout, expected=True).models().sync_problems == says
+def test_a_missing_sidecar_is_a_problem_if_it_is_expected(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = ("the sidecar does not run, so no new version will be served; its log says why",)
+    assert status(layout, expected=True).models().problems == problems
     SyncState(since=SINCE, models={}).write(layout.sync)
-    assert status(layout, expected=True).models().sync_problems == []
+    assert status(layout, expected=True).models().problems == ()
     monkeypatch.setattr("bunriwiki.model_store.sync_state.ALIVE", -1.0)
-    assert status(layout, expected=True).models().sync_problems == says
+    assert status(layout, expected=True).models().problems == problems
 
 
-def test_a_sidecar_that_was_here_once_is_no_matter(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    sync = ModelSync(source="s3://bucket", looked=SINCE, status="unreachable", reason="it cannot be reached")
+def test_a_sidecar_that_is_no_longer_configured_is_ignored(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = ModelSync(source="s3://bucket", synced_at=SINCE, status="unreachable", reason="it cannot be reached")
     SyncState(since=SINCE, models={"yolo": sync}, problems=["SQS: denied"]).write(layout.sync)
     monkeypatch.setattr("bunriwiki.model_store.sync_state.ALIVE", -1.0)
-    assert (yolo(layout).sync, status(layout).models().sync_problems) == (None, [])
+    assert (yolo(layout).sync, status(layout).models().problems) == (None, ())

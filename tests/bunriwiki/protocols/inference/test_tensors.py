@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bunriwiki.protocols.handlers.errors import RequestError
 from bunriwiki.protocols.inference.tensors import elements, join_bytes, split_bytes
+from bunriwiki.web.problems import RequestError
 
 
 @given(st.lists(st.binary(max_size=50), max_size=10))
-def test_bytes_go_and_come_back(items: list[bytes]) -> None:
+def test_bytes_round_trip(items: list[bytes]) -> None:
     assert split_bytes("text", join_bytes(items), len(items)) == items
 
 
 @given(st.binary(max_size=100), st.integers(0, 5))
-def test_whatever_comes_is_read_whole_or_rejected(raw: bytes, count: int) -> None:
+def test_any_bytes_are_read_to_the_end_or_rejected(raw: bytes, count: int) -> None:
     try:
         items = split_bytes("text", raw, count)
     except RequestError as error:

@@ -5,11 +5,25 @@ import pytest
 from starlette.datastructures import Headers
 
 from bunriwiki.protocols.admin.sidecar import Sidecar
-from bunriwiki.protocols.admin.tokens import AdminGate
-from bunriwiki.protocols.handlers.errors import RequestError
 from bunriwiki.protocols.rest.commands import CommandRoutes
+from bunriwiki.protocols.rest.requests import Request
+from bunriwiki.protocols.rest.responses import Response
+from bunriwiki.protocols.rest.routing import Router
+from bunriwiki.web.problems import RequestError
+from bunriwiki.web.tokens import TokenGate
 
-TOKEN = Headers({"authorization": "Bearer secret"})
+
+class Commands:
+    """The endpoints, over a sidecar that answers with the path of the request that it got."""
+
+    def __init__(self) -> None:
+        echo = httpx.MockTransport(lambda request: httpx.Response(202, text=request.url.path))
+        self.router = Router(CommandRoutes(Sidecar("http://sidecar", TokenGate(["secret"]), 1, echo)).routes())
+
+    async def post(self, path: str) -> Response:
+        match = self.router.match(path)
+        assert match
+        return await match.route.endpoint(Request(Headers({"authorization": "Bearer secret"}), b"{}", b"", match.path_params))
 
 
 @pytest.mark.parametrize(
@@ -25,28 +39,28 @@ TOKEN = Headers({"authorization": "Bearer secret"})
         ("/reload_model/", None),
     ],
 )
-def test_what_is_a_command(path: str, template: str | None) -> None:
-    assert CommandRoutes.template(path) == template
+def test_the_paths_of_commands(path: str, template: str | None) -> None:
+    match = Commands().router.match(path)
+    assert (match.route.path if match else None) == template
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("path", "there"),
+    ("path", "forwarded_to"),
     [
         ("/reload_model", "/sync"),
         ("/v1/models/yolo/rollback", "/models/yolo/rollback"),
         ("/v1/models/yolo/pin", "/models/yolo/pin"),
     ],
 )
-async def test_where_a_command_goes(path: str, there: str) -> None:
-    echo = httpx.MockTransport(lambda request: httpx.Response(200, text=request.url.path))
-    routes = CommandRoutes(Sidecar("http://sidecar", AdminGate(["secret"]), 1, echo))
-    assert (await routes.answer(path, TOKEN, b"{}")).body == there.encode()
+async def test_a_command_is_forwarded_and_its_response_returned(path: str, forwarded_to: str) -> None:
+    response = await Commands().post(path)
+    assert (response.status, response.body) == (202, forwarded_to.encode())
+    assert response.media_type == "text/plain; charset=utf-8"
 
 
 @pytest.mark.anyio
-async def test_a_model_that_is_not_there_is_not_passed_on() -> None:
-    routes = CommandRoutes(Sidecar("http://127.0.0.1:9", AdminGate(["secret"]), 1))
+async def test_a_command_for_an_unknown_model_is_not_forwarded() -> None:
     with pytest.raises(RequestError) as rejected:
-        await routes.answer("/v1/models/bert/pin", TOKEN, b"")
+        await Commands().post("/v1/models/bert/pin")
     assert rejected.value.status == 404

@@ -11,13 +11,17 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.datastructures import Headers
 
-from bunriwiki.protocols.handlers.errors import RequestError
 from bunriwiki.protocols.inference.handlers import EXTENSIONS, VERSION
 from bunriwiki.protocols.inference.tensors import join_bytes, split_bytes
-from bunriwiki.protocols.rest.open_inference import Answer, Call, OpenInferenceRoutes
+from bunriwiki.protocols.rest.open_inference import JSON_LENGTH, OpenInferenceRoutes
+from bunriwiki.protocols.rest.requests import Request
+from bunriwiki.protocols.rest.responses import Response
+from bunriwiki.protocols.rest.routing import Router
+from bunriwiki.testing.paths import MODELS as SHIPPED
+from bunriwiki.web.problems import RequestError
 from tests.bunriwiki.protocols.fakes import FakeService
-from tests.conftest import MODELS as SHIPPED
 
 JSONS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -27,24 +31,26 @@ JSONS = st.recursive(
 
 
 class Service(FakeService):
-    """The routes over it."""
+    """The routes over the handlers."""
 
     def __init__(self, serving: str = "v7") -> None:
         super().__init__(serving)
-        self.routes = OpenInferenceRoutes(self.handlers)
+        self.router = Router(OpenInferenceRoutes(self.handlers).routes())
 
-    def get(self, path: str) -> Answer:
-        return self.ask("GET", path)
+    def get(self, path: str) -> Response:
+        return self.request("GET", path)
 
-    def ask(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
-        async def ask() -> Answer:
-            handler, names = self.routes.find(method, path)
-            return await handler(Call(names, headers or {}, body))
+    def request(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Response:
+        async def answer() -> Response:
+            match = self.router.match(path)
+            assert match
+            assert match.route.allows(method)
+            return await match.route.endpoint(Request(Headers(headers), body, path_params=match.path_params))
 
-        return anyio.run(ask)
+        return anyio.run(answer)
 
-    def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Answer:
-        return self.ask("POST", path, body, headers)
+    def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Response:
+        return self.request("POST", path, body, headers)
 
     def infer(self, name: str, content: Any, path: str = "") -> dict[str, Any]:
         answer = self.post(f"/v2/models/{name}{path}/infer", json.dumps(content).encode())
@@ -60,7 +66,7 @@ def test_many_texts_are_one_batch() -> None:
     answer = service.infer("kcbert", {"inputs": [tensor("text", "가", "나")], "id": "7"})
     assert service.runners["kcbert"].batches == [["가", "나"]]
     assert (answer["model_name"], answer["model_version"], answer["id"]) == ("kcbert", "v7", "7")
-    assert [(one["name"], one["datatype"], one["shape"]) for one in answer["outputs"]] == [
+    assert [(output["name"], output["datatype"], output["shape"]) for output in answer["outputs"]] == [
         ("label", "BYTES", [2]), ("score", "FP32", [2]), ("scores", "FP32", [2, 2]),
     ]  # fmt: skip
     assert answer["outputs"][2]["data"] == [0.75, 0.25, 0.75, 0.25]
@@ -73,8 +79,8 @@ def test_photos_and_their_thresholds(bottle: bytes) -> None:
     image = tensor("image", photo, photo, parameters={"content_type": "base64"})
     answer = service.infer("yolo", {"inputs": [image], "parameters": {"confidence": 0.5}})
     [batch] = service.runners["yolo"].batches
-    assert [(one.data, one.confidence, one.iou) for one in batch] == [(bottle, 0.5, 0.5)] * 2
-    outputs = {one["name"]: one for one in answer["outputs"]}
+    assert [(photo.data, photo.confidence, photo.iou) for photo in batch] == [(bottle, 0.5, 0.5)] * 2
+    outputs = {output["name"]: output for output in answer["outputs"]}
     assert outputs["num_detections"]["data"] == [2, 2]
     assert outputs["boxes"]["shape"] == [4, 4]
     assert outputs["labels"]["data"] == ["plastic"] * 4
@@ -85,11 +91,12 @@ def test_raw_tensors_both_ways(bottle: bytes) -> None:
     image = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(raw)}}
     head = json.dumps({"inputs": [image], "parameters": {"binary_data_output": True}}).encode()
     answer = Service().post("/v2/models/yolo/infer", head + raw, {"inference-header-content-length": str(len(head))})
-    assert answer.json_length
-    content, behind = json.loads(answer.body[: answer.json_length]), answer.body[answer.json_length :]
-    sizes = {one["name"]: one["parameters"]["binary_data_size"] for one in content["outputs"]}
+    length = int(answer.headers[JSON_LENGTH])
+    content, raw_outputs = json.loads(answer.body[:length]), answer.body[length:]
+    assert answer.media_type == "application/octet-stream"
+    sizes = {output["name"]: output["parameters"]["binary_data_size"] for output in content["outputs"]}
     assert sizes == {"boxes": 32, "scores": 8, "labels": 22, "num_detections": 4}
-    assert split_bytes("labels", behind[40:62], 2) == [b"plastic", b"plastic"]
+    assert split_bytes("labels", raw_outputs[40:62], 2) == [b"plastic", b"plastic"]
 
 
 def test_a_version_in_memory_answers_and_another_does_not() -> None:
@@ -136,7 +143,7 @@ def test_one_bad_input_fails_the_call() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "says"),
+    ("path", "expected"),
     [
         ("/v2", {"name": "bunriwiki", "version": VERSION, "extensions": list(EXTENSIONS)}),
         ("/v2/health/live", {"live": True}),
@@ -146,17 +153,17 @@ def test_one_bad_input_fails_the_call() -> None:
         ("/v2/models/kcbert/versions/v8/ready", {"name": "kcbert", "ready": False}),
     ],
 )
-def test_what_the_server_says_of_itself(path: str, says: dict[str, Any]) -> None:
+def test_health_and_metadata_of_the_server(path: str, expected: dict[str, Any]) -> None:
     answer = Service("fallback-2").get(path)
-    assert json.loads(answer.body) == says
-    assert answer.status == (503 if says.get("ready") is False else 200)
+    assert json.loads(answer.body) == expected
+    assert answer.status == (503 if expected.get("ready") is False else 200)
 
 
 def test_metadata() -> None:
     service = Service("fallback-2")
     yolo = json.loads(service.get("/v2/models/yolo").body)
     assert (yolo["versions"], yolo["platform"]) == (["fallback-2", "v6"], "onnxruntime_onnx")
-    assert [one["name"] for one in yolo["outputs"]] == ["boxes", "scores", "labels", "num_detections"]
+    assert [output["name"] for output in yolo["outputs"]] == ["boxes", "scores", "labels", "num_detections"]
     sentiment = json.loads(service.get("/v2/models/sentiment/versions/fallback-2").body)
     assert sentiment["platform"] == "mlflow_pyfunc"
     assert sentiment["outputs"][2]["shape"] == [-1, 3]
@@ -173,26 +180,41 @@ def test_metadata() -> None:
 def test_the_index_and_the_statistics() -> None:
     service = Service("fallback-2")
     found = json.loads(service.post("/v2/repository/index", b"").body)
-    assert {(one["version"], one["state"]) for one in found if one["name"] == "yolo"} == {
+    assert {(entry["version"], entry["state"]) for entry in found if entry["name"] == "yolo"} == {
         ("fallback-2", "READY"), ("v6", "READY"), ("v8", "LOADING"),
     }  # fmt: skip
     ready = json.loads(service.post("/v2/repository/index", b'{"ready": true}').body)
-    assert {one["state"] for one in ready} == {"READY"}
+    assert {entry["state"] for entry in ready} == {"READY"}
     service.infer("kcbert", {"inputs": [tensor("text", "가", "나")]})
-    [one] = json.loads(service.get("/v2/models/kcbert/stats").body)["model_stats"]
-    assert (one["version"], one["inference_count"], one["execution_count"]) == ("fallback-2", 2, 1)
-    assert one["inference_stats"]["success"]["count"] == 1
-    assert {one["name"] for one in json.loads(service.get("/v2/models/stats").body)["model_stats"]} == set(service.runners)
+    [stats] = json.loads(service.get("/v2/models/kcbert/stats").body)["model_stats"]
+    assert (stats["version"], stats["inference_count"], stats["execution_count"]) == ("fallback-2", 2, 1)
+    assert stats["inference_stats"]["success"]["count"] == 1
+    assert {stats["name"] for stats in json.loads(service.get("/v2/models/stats").body)["model_stats"]} == set(service.runners)
     with pytest.raises(RequestError) as caught:
         service.get("/v2/models/kcbert/versions/v9/stats")
     assert caught.value.status == 404
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v2/nowhere", 404), ("POST", "/v2/models/yolo", 405)])
-def test_routes_that_are_not_there(method: str, path: str, status: int) -> None:
-    with pytest.raises(RequestError) as caught:
-        Service().ask(method, path)
-    assert caught.value.status == status
+@pytest.mark.parametrize(
+    ("path", "template", "params"),
+    [
+        ("/v2", "/v2", {}),
+        ("/v2/", "/v2", {}),
+        ("/v2/models/stats", "/v2/models/stats", {}),
+        ("/v2/models/yolo", "/v2/models/{model}", {"model": "yolo"}),
+        ("/v2/models/yolo/versions/v1", "/v2/models/{model}", {"model": "yolo", "version": "v1"}),
+        ("/v2/models/yolo/versions/v1/infer", "/v2/models/{model}/infer", {"model": "yolo", "version": "v1"}),
+        ("/v2/repository/models/yolo/load", "/v2/repository/models/{model}/load", {"model": "yolo"}),
+        ("/v2/models/yolo/versions", None, {}),
+        ("/v2/models/yolo/nothing", None, {}),
+        ("/v2/nowhere", None, {}),
+        ("/v2/models/yolo/infer\n", None, {}),
+    ],
+)
+def test_routes(path: str, template: str | None, params: dict[str, str]) -> None:
+    match = Service().router.match(path)
+    assert (match and match.route.path) == template
+    assert dict(match.path_params if match else {}) == params
 
 
 def test_control_needs_a_token_and_a_sidecar() -> None:
@@ -220,8 +242,8 @@ TENSORS = st.fixed_dictionaries({"name": st.just("text"), "datatype": st.just("B
     st.lists(JSONS, max_size=2),
 )
 def test_nearly_right_json_is_answered_or_rejected(content: dict[str, Any], data: list[Any]) -> None:
-    for one in content["inputs"]:
-        one["data"] = data
+    for given_input in content["inputs"]:
+        given_input["data"] = data
     try:
         answer = Service().infer("kcbert", content)
     except RequestError as error:
@@ -240,4 +262,4 @@ def test_any_bytes_are_answered_or_rejected(body: bytes, stated: int, size: int)
         except RequestError as error:
             assert error.status in (400, 413, 422)
         else:
-            assert answer.served == ("kcbert", "v7")
+            assert (answer.headers["X-Model-Name"], answer.headers["X-Model-Version"]) == ("kcbert", "v7")

@@ -18,9 +18,13 @@ from starlette.types import Message
 
 from bunriwiki.artifacts.answers import Detections
 from bunriwiki.disposal.advice import Guide
+from bunriwiki.protocols.admin.sidecar import Sidecar
 from bunriwiki.protocols.handlers import memory
+from bunriwiki.protocols.handlers.dataplane import DataPlane
+from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.server import RestServer
-from tests.bunriwiki.protocols.fakes import BOX, DETECTIONS, FOUND, FakeRunner, classified, plane
+from bunriwiki.web.tokens import TokenGate
+from tests.bunriwiki.protocols.fakes import BOX, DETECTIONS, FOUND, FakeRunner, FakeService, classified, plane
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +33,7 @@ TEXT = {"text": "정말 재미있어요"}
 JSON = {"Content-Type": "application/json"}
 
 
-async def behind(request: Request) -> PlainTextResponse:
+async def alive(request: Request) -> PlainTextResponse:
     return PlainTextResponse("alive")
 
 
@@ -37,7 +41,7 @@ async def raising(request: Request) -> PlainTextResponse:
     raise ValueError("secret")
 
 
-async def missing(request: Request) -> PlainTextResponse:
+async def unavailable(request: Request) -> PlainTextResponse:
     raise HTTPException(503, "secret")
 
 
@@ -45,17 +49,29 @@ async def broken(request: Request) -> PlainTextResponse:
     return PlainTextResponse("Traceback: secret", status_code=500)
 
 
-@pytest.fixture
-def door() -> RestServer:
-    door = RestServer(guide=GUIDE, log_requests=True, read_seconds=0.5)
-    door.dataplane = plane()
-    return door
+def server(dataplane: DataPlane) -> RestServer:
+    return RestServer(
+        dataplane=dataplane,
+        open_inference=FakeService().handlers,
+        sidecar=Sidecar("http://127.0.0.1:9", TokenGate(["secret"]), 1),
+        guide=GUIDE,
+        memory=memory.Memory(),
+        read_seconds=0.5,
+        log_requests=True,
+    )
 
 
 @pytest.fixture
-async def client(door: RestServer) -> AsyncIterator[httpx.AsyncClient]:
-    endpoints = {"/livez": behind, "/schema.json": broken, "/": raising, "/healthz": missing}
-    app = door.application(Router([Route(path, endpoint) for path, endpoint in endpoints.items()]))
+def rest() -> RestApp:
+    app = RestApp()
+    app.server = server(plane())
+    return app
+
+
+@pytest.fixture
+async def client(rest: RestApp) -> AsyncIterator[httpx.AsyncClient]:
+    endpoints = {"/livez": alive, "/schema.json": broken, "/": raising, "/healthz": unavailable}
+    app = rest.wrap(Router([Route(path, endpoint) for path, endpoint in endpoints.items()]))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client
 
@@ -81,9 +97,9 @@ async def test_a_raw_photo(client: httpx.AsyncClient, bottle: bytes, media_type:
     assert response.json() == json.loads(msgspec.json.encode(DETECTIONS))
 
 
-async def test_a_photo_in_a_form_and_its_thresholds(client: httpx.AsyncClient, door: RestServer, bottle: bytes) -> None:
+async def test_a_photo_in_a_form_and_its_thresholds(client: httpx.AsyncClient, rest: RestApp, bottle: bytes) -> None:
     runner = FakeRunner(DETECTIONS)
-    door.dataplane = plane(yolo=runner)
+    rest.server = server(plane(yolo=runner))
     url = "/yolo/prediction?confidence=0.5"
     response = await client.post(url, files={"image": ("a.jpg", bottle)}, data={"iou": "0.25"})
     assert response.status_code == 200
@@ -91,9 +107,9 @@ async def test_a_photo_in_a_form_and_its_thresholds(client: httpx.AsyncClient, d
     assert (photo.data, photo.confidence, photo.iou) == (bottle, 0.5, 0.25)
 
 
-async def test_advice_comes_once_for_each_class_found(client: httpx.AsyncClient, door: RestServer, bottle: bytes) -> None:
+async def test_advice_comes_once_for_each_class_found(client: httpx.AsyncClient, rest: RestApp, bottle: bytes) -> None:
     boxes = (*FOUND.detections, replace(BOX, label="battery"), replace(BOX, label="glass"))
-    door.dataplane = plane(yolo=FakeRunner(Detections(detections=boxes, image=FOUND.image)))
+    rest.server = server(plane(yolo=FakeRunner(Detections(detections=boxes, image=FOUND.image))))
     headers = {"Content-Type": "image/jpeg"}
     plain = await client.post("/yolo/prediction", content=bottle, headers=headers)
     advised = await client.post("/yolo/prediction?advice=true", content=bottle, headers=headers)
@@ -116,9 +132,9 @@ async def test_a_photo_with_nothing_in_it_gets_no_advice(client: httpx.AsyncClie
 
 @pytest.mark.parametrize("query", ["", "?advice=false"])
 async def test_without_advice_the_answer_is_the_runners(
-    client: httpx.AsyncClient, door: RestServer, bottle: bytes, query: str
+    client: httpx.AsyncClient, rest: RestApp, bottle: bytes, query: str
 ) -> None:
-    door.dataplane = plane(yolo=FakeRunner(FOUND))
+    rest.server = server(plane(yolo=FakeRunner(FOUND)))
     response = await client.post(f"/yolo/prediction{query}", content=bottle, headers={"Content-Type": "image/jpeg"})
     assert response.content == msgspec.json.encode(FOUND)
 
@@ -126,10 +142,10 @@ async def test_without_advice_the_answer_is_the_runners(
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
-        (b"", 400, "no valid JSON"),
-        (b"{", 400, "no valid JSON"),
-        (b'{"text": "\xff"}', 400, "no valid JSON"),
-        (b'{"text": "\\ud800"}', 400, "no valid JSON"),
+        (b"", 400, "not valid JSON"),
+        (b"{", 400, "not valid JSON"),
+        (b'{"text": "\xff"}', 400, "not valid JSON"),
+        (b'{"text": "\\ud800"}', 400, "not valid JSON"),
         (b"{}", 422, "`text` is missing"),
         (b"[]", 422, "JSON object"),
         (b"null", 422, "JSON object"),
@@ -138,7 +154,7 @@ async def test_without_advice_the_answer_is_the_runners(
         (b'{"text": 3}', 422, "must be a string"),
         (b'{"text": null}', 422, "must be a string"),
         (b'{"text": ["a"]}', 422, "must be a string"),
-        (b'{"text": "a", "more": 1}', 422, "'more' is not known"),
+        (b'{"text": "a", "more": 1}', 422, "'more' is unknown"),
         (json.dumps({"text": "a" * 10_001}).encode(), 413, "10000 characters"),
     ],
 )
@@ -158,7 +174,7 @@ async def test_bad_texts(client: httpx.AsyncClient, body: bytes, status: int, wo
         ("confidence=-0", "number from 0 to 1"),
         ("confidence=", "number from 0 to 1"),
         ("iou=x", "number from 0 to 1"),
-        ("confidense=0.5", "not known"),
+        ("confidense=0.5", "unknown"),
         ("iou=0.5&iou=0.6", "more than once"),
         ("advice=maybe", "true or false"),
         ("advice=True", "true or false"),
@@ -176,7 +192,7 @@ async def test_bad_queries(client: httpx.AsyncClient, bottle: bytes, query: str,
 @pytest.mark.parametrize("path", ["/predict", "/kcbert/prediction"])
 @pytest.mark.parametrize("query", ["confidence=0.5", "advice=true"])
 async def test_text_calls_take_no_query(client: httpx.AsyncClient, path: str, query: str) -> None:
-    assert_problem(await client.post(f"{path}?{query}", json=TEXT), 422, "not known")
+    assert_problem(await client.post(f"{path}?{query}", json=TEXT), 422, "unknown")
 
 
 @pytest.mark.parametrize(
@@ -186,9 +202,9 @@ async def test_text_calls_take_no_query(client: httpx.AsyncClient, path: str, qu
         ({"files": [("image", ("a.jpg", b"x")), ("image", ("b.jpg", b"y"))]}, 422, "exactly one"),
         ({"files": {"other": ("", b"x")}, "data": {"image": "http://127.0.0.1:1/a.jpg"}}, 422, "never fetched"),
         ({"files": {"image": ("a.jpg", b"")}}, 422, "image is empty"),
-        ({"files": {"image": ("a.jpg", b"x")}, "data": {"size": "3"}}, 422, "'size' is not known"),
+        ({"files": {"image": ("a.jpg", b"x")}, "data": {"size": "3"}}, 422, "'size' is unknown"),
         ({"files": {"image": ("a.jpg", b"x")}, "data": {"advice": "maybe"}}, 422, "field 'advice' must be true or false"),
-        ({"files": {"image": ("a.jpg", b"plain text")}}, 415, "no JPEG, PNG or WebP"),
+        ({"files": {"image": ("a.jpg", b"plain text")}}, 415, "not a JPEG, PNG or WebP"),
     ],
 )
 async def test_bad_forms(client: httpx.AsyncClient, form: dict[str, Any], status: int, words: str) -> None:
@@ -211,7 +227,7 @@ async def test_bad_photo_bodies(client: httpx.AsyncClient, headers: dict[str, st
     assert_problem(await client.post("/yolo/prediction", content=body, headers=headers), status)
 
 
-async def test_json_is_asked_for(client: httpx.AsyncClient) -> None:
+async def test_a_text_has_to_be_json(client: httpx.AsyncClient) -> None:
     assert_problem(await client.post("/predict", data={"text": "a"}), 415, "Content-Type: application/json")
 
 
@@ -240,7 +256,7 @@ async def test_a_text_body_is_rejected_before_it_costs_anything(client: httpx.As
     assert (await client.post("/predict", content=longest, headers=JSON)).status_code == 200
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(client: httpx.AsyncClient) -> None:
+async def test_a_slow_body_is_rejected(client: httpx.AsyncClient) -> None:
     async def slow() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.sleep(30)
@@ -249,10 +265,10 @@ async def test_a_body_that_does_not_come_is_not_waited_for(client: httpx.AsyncCl
 
 
 async def test_bodies_have_a_bounded_share_of_memory(
-    client: httpx.AsyncClient, door: RestServer, bottle: bytes, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, rest: RestApp, bottle: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "MAX_HELD_BYTES", 2 * len(bottle) + 10)
-    door.dataplane = plane(yolo=FakeRunner(DETECTIONS, seconds=0.05))
+    rest.server = server(plane(yolo=FakeRunner(DETECTIONS, seconds=0.05)))
     headers = {"Content-Type": "image/jpeg"}
     posts = (client.post("/yolo/prediction", content=bottle, headers=headers) for _ in range(3))
     responses = await asyncio.gather(*posts)
@@ -261,11 +277,11 @@ async def test_bodies_have_a_bounded_share_of_memory(
 
 
 @pytest.mark.parametrize("path", ["/predict%0A", "/yolo/prediction%0A", "/predict/", "/schema.json", "/", "/nowhere"])
-async def test_nothing_behind_the_door_is_written_to(client: httpx.AsyncClient, path: str) -> None:
+async def test_bentomls_own_handlers_cannot_be_reached(client: httpx.AsyncClient, path: str) -> None:
     assert_problem(await client.post(path, data={"image": "http://127.0.0.1:1/a.jpg"}), 404)
 
 
-async def test_what_is_not_ours_is_passed_on(client: httpx.AsyncClient) -> None:
+async def test_other_paths_are_forwarded_to_bentoml(client: httpx.AsyncClient) -> None:
     assert (await client.get("/livez")).text == "alive"
     assert_problem(await client.get("/nothing"), 404, "/nothing")
     for path, status in (("/schema.json", 500), ("/", 500), ("/healthz", 503), ("/metrics", 404)):
@@ -274,23 +290,63 @@ async def test_what_is_not_ours_is_passed_on(client: httpx.AsyncClient) -> None:
         assert "secret" not in response.text
 
 
-async def test_before_the_start_nothing_is_ready(client: httpx.AsyncClient, door: RestServer) -> None:
-    door.dataplane = None
+async def test_before_the_start_nothing_is_ready(client: httpx.AsyncClient, rest: RestApp) -> None:
+    rest.server = None
     assert_problem(await client.get("/readyz"), 503, "starting")
     assert_problem(await client.post("/predict", json=TEXT), 503, "starting")
+    response = await client.get("/v2/health/ready")
+    assert response.status_code == 503
+    assert response.json() == {"error": "The service is starting. Try again in a moment."}
 
 
-async def test_readiness(client: httpx.AsyncClient, door: RestServer) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "status", "words"),
+    [
+        ("GET", "/v2/nowhere", 404, "nothing at /v2/nowhere"),
+        ("POST", "/v2/models/yolo", 405, "Use GET, HEAD"),
+        ("GET", "/v2/models/yolo/infer", 405, "Use POST"),
+        ("GET", "/v2/models/nobody", 404, "no model"),
+        ("POST", "/v2/models/kcbert/infer", 400, "not valid JSON"),
+    ],
+)
+async def test_errors_of_open_inference_have_its_form(
+    client: httpx.AsyncClient, method: str, path: str, status: int, words: str
+) -> None:
+    response = await client.request(method, path)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-request-id"]
+    assert response.json().keys() == {"error"}
+    assert words in response.json()["error"]
+
+
+async def test_head_is_answered_where_get_is(client: httpx.AsyncClient) -> None:
+    for path in ("/readyz", "/v2/health/live", "/livez"):
+        assert (await client.head(path)).status_code == 200
+
+
+async def test_a_command_without_a_sidecar(client: httpx.AsyncClient) -> None:
+    headers = {"Authorization": "Bearer secret"}
+    assert_problem(await client.post("/v1/models/yolo/pin", headers=headers), 503, "No sidecar answers")
+    assert_problem(await client.post("/v1/models/bert/pin", headers=headers), 404, "no model")
+    rejected = await client.get("/v1/models/yolo/pin", headers=headers)
+    assert_problem(rejected, 405)
+    assert rejected.headers["allow"] == "POST"
+
+
+async def test_readiness(client: httpx.AsyncClient, rest: RestApp) -> None:
+    dataplane = plane()
+    rest.server = server(dataplane)
     assert (await client.get("/readyz")).status_code == 200
-    assert door.dataplane is not None
-    door.dataplane.draining = True
+    dataplane.draining = True
     assert_problem(await client.get("/readyz"), 503, "shutting down")
 
 
-async def test_while_draining_requests_are_answered_and_connections_closed(client: httpx.AsyncClient, door: RestServer) -> None:
-    assert door.dataplane is not None
+async def test_while_draining_requests_are_answered_and_connections_closed(client: httpx.AsyncClient, rest: RestApp) -> None:
+    dataplane = plane()
+    rest.server = server(dataplane)
     assert "connection" not in (await client.post("/predict", json=TEXT)).headers
-    door.dataplane.draining = True
+    dataplane.draining = True
     response = await client.post("/predict", json=TEXT)
     assert (response.status_code, response.headers["connection"]) == (200, "close")
 
@@ -303,9 +359,9 @@ async def test_request_ids(client: httpx.AsyncClient, given: str, kept: bool) ->
     assert problem.headers["x-request-id"] == problem.json()["request_id"]
 
 
-async def test_an_unforeseen_error_shows_nothing_of_itself(client: httpx.AsyncClient, door: RestServer) -> None:
+async def test_the_text_of_an_unexpected_error_is_not_shown(client: httpx.AsyncClient, rest: RestApp) -> None:
     runner = FakeRunner(classified(), failures=[RuntimeError("secret")])
-    door.dataplane = plane(sentiment=runner)
+    rest.server = server(plane(sentiment=runner))
     response = await client.post("/predict", json=TEXT)
     assert_problem(response, 500)
     assert "secret" not in response.text
@@ -322,20 +378,20 @@ async def test_a_request_is_logged_without_its_payload(client: httpx.AsyncClient
     assert TEXT["text"] not in line
 
 
-async def test_a_client_that_leaves_costs_no_forward_pass(door: RestServer) -> None:
+async def test_a_client_that_disconnects_costs_no_forward_pass(rest: RestApp) -> None:
     runner = FakeRunner(classified(), seconds=0.05)
-    door.dataplane = plane(sentiment=runner)
+    rest.server = server(plane(sentiment=runner))
     sent: list[Message] = []
-    app = door.application(Router())
+    app = rest.wrap(Router())
     scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
 
-    async def call(*, leaves: bool) -> None:
+    async def call(*, disconnects: bool) -> None:
         messages = [{"type": "http.request", "body": json.dumps(TEXT).encode()}]
 
         async def receive() -> Message:
             if messages:
                 return messages.pop()
-            await asyncio.sleep(0 if leaves else 60)
+            await asyncio.sleep(0 if disconnects else 60)
             return {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
@@ -343,9 +399,9 @@ async def test_a_client_that_leaves_costs_no_forward_pass(door: RestServer) -> N
 
         await app(scope, receive, send)
 
-    await asyncio.gather(call(leaves=False), call(leaves=True), call(leaves=True))
+    await asyncio.gather(call(disconnects=False), call(disconnects=True), call(disconnects=True))
     assert [len(batch) for batch in runner.batches] == [1]
-    # Those who left are answered too: that is what the metrics count.
+    # Those that disconnected are answered too: the metrics count these answers.
     assert sorted(message["status"] for message in sent if message["type"] == "http.response.start") == [200, 499, 499]
 
 

@@ -1,4 +1,4 @@
-"""What data scientists publish, small and with random weights."""
+"""Artifacts as data scientists publish them: small, and with random weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from model_sync.importing.compilers import torchvision_ops  # noqa: F401  (first: transformers and ultralytics need what it declares)
+from model_sync.importing.compilers import torchvision_ops  # noqa: F401  (before transformers and ultralytics)
 
 # isort: split
 
@@ -27,7 +27,7 @@ from ultralytics.utils import ROOT as ULTRALYTICS
 
 from bunriwiki.artifacts.reference import PHOTOS as REFERENCE_PHOTOS
 from bunriwiki.artifacts.reference import ReferenceObject, ReferencePhoto, ReferenceText, write_reference
-from tests.conftest import MODELS, PHOTOS
+from bunriwiki.testing.paths import MODELS, PHOTOS
 
 CLASSES = [f"class{number}" for number in range(5)]
 SIZE = 160
@@ -50,7 +50,7 @@ mlflow.models.set_model(Model())
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """What libraries warn of while a test prepares something is no matter of the test."""
+    """Ignore warnings of libraries while a test prepares something."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -68,7 +68,7 @@ def tiny_architecture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_yolo(tiny_architecture: Path) -> Path:
-    """The smallest YOLOv8, untrained, saved as ultralytics saves what it trained: it finds much."""
+    """The smallest YOLOv8, untrained, saved as ultralytics saves a trained one; it finds many objects."""
     torch.manual_seed(1)
     file = tiny_architecture.with_name("best.pt")
     with quiet():
@@ -85,7 +85,7 @@ def tiny_yolo(tiny_architecture: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Hugging Face folder with the tokenizer of the shipped classifier."""
+    """A Hugging Face folder with the tokenizer of the bundled classifier."""
     torch.manual_seed(1)
     config = BertConfig(
         vocab_size=30_000, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
@@ -120,7 +120,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class MakePyfunc(Protocol):
-    """Saves a pyfunc whose `predict` has the lines `body`, with `texts` as a list, as MLflow does; gives its folder."""
+    """Saves a pyfunc as MLflow does, and returns its folder. Its `predict` runs `body`, where `texts` is a list."""
 
     def __call__(self, body: str, inputs: Schema | None = NAMED) -> Path: ...
 
@@ -141,7 +141,7 @@ def tiny_pyfunc(tmp_path: Path) -> MakePyfunc:
 
 @pytest.fixture(scope="session")
 def exported(tiny_yolo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
-    """The detector as ultralytics exports it, by `dynamic`."""
+    """The detector as ultralytics exports it, with `dynamic` and without."""
     files = {}
     for dynamic in (True, False):
         folder = tmp_path_factory.mktemp("exported")
@@ -152,7 +152,7 @@ def exported(tiny_yolo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 class Exported(torch.nn.Module):
-    """A classifier as others export it: with `token_type_ids`, as far as it goes, and logits."""
+    """A classifier as other tools export it: with `token_type_ids`, and logits as its output."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ def exported_bert(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
             Exported(network),
-            tuple(torch.ones(2, 9, dtype=torch.int64) for _ in names),  # the same one would become one input
+            tuple(torch.ones(2, 9, dtype=torch.int64) for _ in names),  # a shared tensor would become one input
             input_names=names,
             output_names=["logits"],
             dynamic_shapes=(free,) * 3,

@@ -1,4 +1,4 @@
-"""Small models with random weights, compiled and served: the original and the served form must agree."""
+"""Compiles and serves small models with random weights: the original and the compiled model must agree."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest, NgramsI
 from bunriwiki.artifacts.ngrams import NgramCounter
 from bunriwiki.artifacts.reference import read_reference_texts
 from bunriwiki.artifacts.text import TextEncoder
-from model_sync.importing.compilers.kcbert import compile_kcbert, longest
+from bunriwiki.testing.paths import MODELS, PHOTOS
+from model_sync.importing.compilers.kcbert import compile_kcbert, max_tokens
 from model_sync.importing.compilers.ngrams import write_ngrams
-from model_sync.importing.compilers.onnx_files import forget_origin, store_in_half
+from model_sync.importing.compilers.onnx_files import remove_debug_info, store_in_half
 from model_sync.importing.compilers.sentiment import package_sentiment
 from model_sync.importing.compilers.yolo import compile_yolo
 from runners.kcbert import KcBert
 from runners.sentiment import Sentiment
 from runners.yolo import Yolo
-from tests.conftest import MODELS, PHOTOS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning"),  # torch's own use of itself
@@ -36,7 +36,7 @@ pytestmark = [
 ]
 
 
-def test_a_detector(tiny_yolo: Path, tmp_path: Path) -> None:
+def test_a_detector_is_compiled_and_served(tiny_yolo: Path, tmp_path: Path) -> None:
     output = tmp_path / "yolo"
     golden = sorted(PHOTOS.glob("*.jpg"))
     manifest = compile_yolo(tiny_yolo, output, version="v1", source="a test", size=160, golden=golden)
@@ -47,7 +47,7 @@ def test_a_detector(tiny_yolo: Path, tmp_path: Path) -> None:
     assert Yolo(output).predict([Photo(data=golden[0].read_bytes())]).version == "v1"
 
 
-def test_a_classifier(tiny_bert: Path, tmp_path: Path) -> None:
+def test_a_classifier_is_compiled_and_served(tiny_bert: Path, tmp_path: Path) -> None:
     output = tmp_path / "kcbert"
     compile_kcbert(tiny_bert, output, version="v1", source="a test", golden=["좋아요", "그냥 그래요 " * 40])
     short, long = KcBert(output).predict(["좋아요", "그냥 그래요 " * 40]).results
@@ -56,8 +56,7 @@ def test_a_classifier(tiny_bert: Path, tmp_path: Path) -> None:
     assert (short.truncated, long.truncated) == (False, True)
 
 
-def test_a_classifier_with_a_linear_member(tiny_bert: Path, tmp_path: Path) -> None:
-    """The graph gives what the members' formulas give, whatever else is in the batch."""
+def test_an_ensemble_matches_the_formulas_of_its_members(tiny_bert: Path, tmp_path: Path) -> None:
     tiny_bert = shutil.copytree(tiny_bert, tmp_path / "bert")
     spec = NgramsInput(shortest=1, longest=3, buckets=512, characters=20)
     rng = np.random.default_rng(1)
@@ -79,17 +78,17 @@ def test_a_classifier_with_a_linear_member(tiny_bert: Path, tmp_path: Path) -> N
         assert isinstance(answer, Classification)
         [encoded] = TextEncoder(output / "tokenizer.json", manifest.input).encode([text])
         with torch.no_grad():
-            read = (network(torch.tensor([encoded.ids])).logits[0] / 1.3).softmax(0).numpy()
+            bert = (network(torch.tensor([encoded.ids])).logits[0] / 1.3).softmax(0).numpy()
         counts = NgramCounter(spec).count([text])
         values = np.where(counts[1][0] > 0, 1 + np.log(np.maximum(counts[1][0], 1)), 0) * arrays["idf"][counts[0][0]]
         logits = values @ arrays["coef"][counts[0][0]] / max(np.sqrt((values**2).sum()), 1e-9) + arrays["bias"]
-        spelt = np.exp(logits / 0.7) / np.exp(logits / 0.7).sum()
-        expected = (0.4 * read + 0.6 * spelt) ** (1 / 0.8)
+        ngrams = np.exp(logits / 0.7) / np.exp(logits / 0.7).sum()
+        expected = (0.4 * bert + 0.6 * ngrams) ** (1 / 0.8)
         assert np.allclose(list(answer.details.values()), expected / expected.sum(), atol=2e-3)
         assert answer.truncated == (len(text) > 20)
 
 
-def test_the_reference_set_is_taken_over(tiny_bert: Path, tmp_path: Path) -> None:
+def test_the_reference_set_is_copied(tiny_bert: Path, tmp_path: Path) -> None:
     output = tmp_path / "kcbert"
     compile_kcbert(tiny_bert, output, version="v1", source="a test", golden=[], reference=MODELS / "kcbert")
     assert read_reference_texts(output) == read_reference_texts(MODELS / "kcbert")
@@ -99,7 +98,7 @@ def test_the_reference_set_is_taken_over(tiny_bert: Path, tmp_path: Path) -> Non
 def test_a_classifier_without_a_tokenizer_is_rejected(tiny_bert: Path, tmp_path: Path) -> None:
     tiny_bert = shutil.copytree(tiny_bert, tmp_path / "bert")
     (tiny_bert / "tokenizer.json").unlink()
-    with pytest.raises(DamagedArtifactError, match="every text would look the same"):
+    with pytest.raises(DamagedArtifactError, match="has no tokenizer"):
         compile_kcbert(tiny_bert, tmp_path / "kcbert", version="v1", source="a test", golden=[])
 
 
@@ -107,8 +106,8 @@ def test_a_classifier_without_a_tokenizer_is_rejected(tiny_bert: Path, tmp_path:
     ("config", "expected"),
     [(BertConfig(max_position_embeddings=300), 300), (RobertaConfig(max_position_embeddings=514, pad_token_id=1), 512)],
 )
-def test_the_longest_text_has_a_position_for_every_token(config: PretrainedConfig, expected: int) -> None:
-    assert longest(config) == expected
+def test_max_tokens_leaves_a_position_for_every_token(config: PretrainedConfig, expected: int) -> None:
+    assert max_tokens(config) == expected
 
 
 def linear(weights: np.ndarray) -> onnx.ModelProto:
@@ -120,7 +119,7 @@ def linear(weights: np.ndarray) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-def test_weights_are_stored_in_half(tmp_path: Path) -> None:
+def test_weights_are_stored_in_half_precision() -> None:
     weights = np.random.default_rng(1).normal(size=(64, 64)).astype(np.float32)
     full, half = linear(weights), store_in_half(linear(weights))
     assert half.ByteSize() < 0.6 * full.ByteSize()
@@ -130,19 +129,19 @@ def test_weights_are_stored_in_half(tmp_path: Path) -> None:
     assert rounded.dtype == np.float32
 
 
-def test_weights_that_half_precision_cannot_hold_stay(tmp_path: Path) -> None:
+def test_weights_beyond_half_precision_are_not_changed() -> None:
     model = store_in_half(linear(np.full((64, 64), 1e6, dtype=np.float32)))
     assert model.graph.initializer[0].data_type == TensorProto.FLOAT
 
 
-def test_nothing_of_the_machine_stays() -> None:
+def test_debug_info_is_removed() -> None:
     model = linear(np.ones((64, 64), dtype=np.float32))
     entry = model.graph.node[0].metadata_props.add()
     entry.key, entry.value = "stack_trace", "/home/somebody/train.py"
-    assert b"somebody" not in forget_origin(model).SerializeToString()
+    assert b"somebody" not in remove_debug_info(model).SerializeToString()
 
 
-def test_an_ensemble(tmp_path: Path) -> None:
+def test_a_pyfunc_is_packaged_and_served(tmp_path: Path) -> None:
     output = tmp_path / "sentiment"
     source = MODELS / "sentiment" / "pyfunc"
     manifest = package_sentiment(source, output, version="v1", source="a test", golden=["정말 재미있어요", "돈이 아깝다"])

@@ -1,4 +1,4 @@
-"""Everything that may be published is compiled in the sandbox, where there are no sockets, no processes and no `chmod`."""
+"""Every kind of artifact compiles in the sandbox, where there are no sockets, no processes and no `chmod`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from bunriwiki.artifacts.manifest import Manifest
+from bunriwiki.testing.paths import MODELS
 from model_sync.importing.compilers.checkpoints import load_detector
 from model_sync.sandbox.run import MB, Limits, run_sandboxed
-from tests.conftest import MODELS
 
 LIMITS = Limits(4096 * MB, 600, 1)
 
@@ -78,21 +78,21 @@ def compiled(folder: Path, given: pytest.FixtureRequest) -> None:
         ("sentiment", pyfunc),
     ],
 )
-def test_it_is_compiled(
+def test_an_artifact_compiles_in_the_sandbox(
     model: str, publish: Callable[[Path, pytest.FixtureRequest], None], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    published, made = tmp_path / "published", tmp_path / "made"
+    published, output = tmp_path / "published", tmp_path / "output"
     published.mkdir()
-    made.mkdir()
+    output.mkdir()
     publish(published, request)
     reference: Path = request.getfixturevalue("photos" if model == "yolo" else "texts")
-    job: list[Any] = [sys.executable, "-m", "model_sync.importing.compilers.job", model, published, made / "version"]
-    told = run_sandboxed(
+    job: list[Any] = [sys.executable, "-m", "model_sync.importing.compilers.job", model, published, output / "version"]
+    messages = run_sandboxed(
         [*job, "--version", "v1", "--source", "a test", "--reference", reference],
-        writable=made,
+        writable=output,
         readable=[published, reference],
         limits=LIMITS,
         stopping=threading.Event(),
     )
-    assert told[-1] == {"done": True}
-    Manifest.read(made / "version").verify(made / "version")
+    assert messages[-1] == {"done": True}
+    Manifest.read(output / "version").verify(output / "version")

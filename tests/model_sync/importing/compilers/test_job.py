@@ -1,4 +1,4 @@
-"""From a published folder to a version folder, once for each kind; what is made is opened as the data plane does."""
+"""Compiles each kind of artifact to a version folder, and opens the result as the data plane does."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 from bunriwiki.artifacts.golden import read_golden_photos, read_golden_texts
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.manifest import DamagedArtifactError, ImageInput, Manifest, TokensInput
+from bunriwiki.testing.paths import MODELS, ROOT
 from model_sync.errors import RejectedError
 from model_sync.importing.compilers.job import make_version
 from model_sync.importing.compilers.phases import unreported
 from model_sync.importing.compilers.yolo import compile_yolo
 from runners.kcbert import KcBert
 from runners.yolo import Yolo
-from tests.conftest import MODELS, ROOT
 from tests.model_sync.importing.compilers.conftest import CLASSES, SIZE
 
 pytestmark = [
@@ -49,7 +49,7 @@ def make(model: str, folder: Path, reference: Path, phase: Any = unreported) -> 
     return manifest
 
 
-def hold_to_golden_photos(folder: Path) -> None:
+def require_golden_photos(folder: Path) -> None:
     served = Yolo(folder)
     samples = read_golden_photos(folder)
     assert sum(len(sample.detections) for sample in samples) > 10
@@ -58,7 +58,7 @@ def hold_to_golden_photos(folder: Path) -> None:
         assert sample.differs(answer) is None  # type: ignore[arg-type]
 
 
-def hold_to_golden_texts(folder: Path, count: int) -> None:
+def require_golden_texts(folder: Path, count: int) -> None:
     samples = read_golden_texts(folder)
     assert len(samples) == count
     answers = KcBert(folder).predict([sample.text for sample in samples]).results
@@ -73,29 +73,29 @@ def published(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_checkpoint(tiny_yolo: Path, published: Path, photos: Path) -> None:
+def test_a_checkpoint_is_compiled(tiny_yolo: Path, published: Path, photos: Path) -> None:
     phases: list[str] = []
 
-    def noting(name: str) -> AbstractContextManager[None]:
+    def recording(name: str) -> AbstractContextManager[None]:
         phases.append(name)
         return unreported(name)
 
     shutil.copy(tiny_yolo, published)
-    manifest = make("yolo", published, photos, noting)
+    manifest = make("yolo", published, photos, recording)
     assert phases == ["import", "load", "record", "compile"]
     assert manifest.input == ImageInput(size=SIZE)
     assert [label.name for label in manifest.labels] == CLASSES
-    hold_to_golden_photos(published.parent / "version")
+    require_golden_photos(published.parent / "version")
 
 
-def test_a_detector_in_onnx_finds_what_its_checkpoint_finds(
+def test_a_detector_in_onnx_agrees_with_its_checkpoint(
     exported: dict[bool, Path], tiny_yolo: Path, published: Path, photos: Path, tmp_path: Path
 ) -> None:
     shutil.copy(exported[True], published)
     manifest = make("yolo", published, photos)
     assert manifest.input == ImageInput(size=SIZE)
     assert [label.name for label in manifest.labels] == CLASSES
-    hold_to_golden_photos(tmp_path / "version")
+    require_golden_photos(tmp_path / "version")
 
     golden = [tmp_path / "version" / sample.image for sample in read_golden_photos(tmp_path / "version")]
     compile_yolo(tiny_yolo, tmp_path / "of the checkpoint", version="v1", source="a test", golden=golden)
@@ -107,25 +107,25 @@ def test_a_detector_in_onnx_finds_what_its_checkpoint_finds(
 
 def edited(file: Path, folder: Path, **metadata: str | None) -> None:
     model = onnx.load(file)
-    said = {entry.key: entry.value for entry in model.metadata_props} | metadata
+    changed = {entry.key: entry.value for entry in model.metadata_props} | metadata
     del model.metadata_props[:]
-    helper.set_model_props(model, {key: value for key, value in said.items() if value is not None})
+    helper.set_model_props(model, {key: value for key, value in changed.items() if value is not None})
     onnx.save(model, folder / "best.onnx")
 
 
 @pytest.mark.parametrize(
     ("metadata", "reason"),
     [
-        ({"names": None}, "does not say that it is a detector"),
-        ({"task": "segment"}, "does not say that it is a detector"),
+        ({"names": None}, "lacks the metadata of a detector"),
+        ({"task": "segment"}, "lacks the metadata of a detector"),
         ({"end2end": "True"}, "end2end=False"),
         ({"args": "{'nms': True}"}, "nms=False"),
         ({"names": "{0: 'one'}"}, "it has 5 classes"),
-        ({"names": "open('x')"}, "cannot be understood"),
+        ({"names": "open('x')"}, "not a Python literal"),
         ({"imgsz": "[100, 100]"}, "multiple of 32"),
     ],
 )
-def test_a_detector_in_onnx_that_says_something_else_is_rejected(
+def test_a_detector_in_onnx_with_other_metadata_is_rejected(
     metadata: dict[str, str | None], reason: str, exported: dict[bool, Path], published: Path, photos: Path
 ) -> None:
     edited(exported[True], published, **metadata)
@@ -133,7 +133,7 @@ def test_a_detector_in_onnx_that_says_something_else_is_rejected(
         make("yolo", published, photos)
 
 
-def test_a_detector_in_onnx_for_one_photo_at_a_time_is_rejected(
+def test_a_detector_in_onnx_with_a_fixed_batch_size_is_rejected(
     exported: dict[bool, Path], published: Path, photos: Path
 ) -> None:
     shutil.copy(exported[False], published)
@@ -141,13 +141,13 @@ def test_a_detector_in_onnx_for_one_photo_at_a_time_is_rejected(
         make("yolo", published, photos)
 
 
-def test_what_is_no_onnx_is_rejected(published: Path, photos: Path) -> None:
+def test_a_file_that_is_no_onnx_is_rejected(published: Path, photos: Path) -> None:
     (published / "best.onnx").write_bytes(b"no graph")
-    with pytest.raises(RejectedError, match=r"best\.onnx is no ONNX model"):
+    with pytest.raises(RejectedError, match=r"best\.onnx is not an ONNX model"):
         make("yolo", published, photos)
 
 
-def test_a_classifier_of_mlflow(tiny_bert: Path, published: Path, texts: Path) -> None:
+def test_a_classifier_logged_to_mlflow_is_compiled(tiny_bert: Path, published: Path, texts: Path) -> None:
     (published / "MLmodel").touch()
     shutil.copytree(tiny_bert, published / "model")
     (published / "components" / "tokenizer").mkdir(parents=True)
@@ -155,14 +155,14 @@ def test_a_classifier_of_mlflow(tiny_bert: Path, published: Path, texts: Path) -
     manifest = make("kcbert", published, texts)
     assert manifest.input == TokensInput(max_tokens=64, vocabulary=30_000)
     assert [label.name for label in manifest.labels] == ["none", "offensive", "hate"]
-    hold_to_golden_texts(published.parent / "version", 4)
+    require_golden_texts(published.parent / "version", 4)
 
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "좋아", "##요", "그냥", "그래", "아", "진짜", "A", "a"]
 
 
 @pytest.mark.parametrize("lower", [False, True])
-def test_a_classifier_with_its_weights_in_a_bin_and_its_vocabulary_as_text(lower: bool, published: Path, texts: Path) -> None:
+def test_a_classifier_with_a_bin_and_a_vocab_txt_is_compiled(lower: bool, published: Path, texts: Path) -> None:
     config = BertConfig(
         vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
         max_position_embeddings=64, num_labels=2,
@@ -173,7 +173,7 @@ def test_a_classifier_with_its_weights_in_a_bin_and_its_vocabulary_as_text(lower
     (published / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
     (published / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}), encoding="utf-8")
     make("kcbert", published, texts)
-    hold_to_golden_texts(published.parent / "version", 4)
+    require_golden_texts(published.parent / "version", 4)
     theirs = BertTokenizerFast.from_pretrained(published)
     ours = Tokenizer.from_file(str(published.parent / "version" / "tokenizer.json"))
     assert ours.encode("A 좋아요").ids == theirs("A 좋아요")["input_ids"]
@@ -181,21 +181,23 @@ def test_a_classifier_with_its_weights_in_a_bin_and_its_vocabulary_as_text(lower
 
 
 def test_a_network_that_was_never_a_classifier_is_rejected(tiny_bert: Path, published: Path, texts: Path) -> None:
-    """transformers would make one of it, with random numbers."""
+    """transformers would add a classifier with random weights."""
     BertForMaskedLM(BertConfig.from_pretrained(tiny_bert)).save_pretrained(published)
     shutil.copy(tiny_bert / "tokenizer.json", published)
-    with pytest.raises(RejectedError, match=r"classifier.bias, classifier.weight.*: it was not trained as a classifier"):
+    with pytest.raises(
+        RejectedError, match=r"classifier.bias, classifier.weight.*: the network was not trained as a classifier"
+    ):
         make("kcbert", published, texts)
 
 
-def test_a_classifier_whose_classes_do_not_exclude_each_other_is_rejected(
+def test_a_classifier_whose_classes_are_not_mutually_exclusive_is_rejected(
     tiny_bert: Path, published: Path, texts: Path
 ) -> None:
     shutil.copytree(tiny_bert, published, dirs_exist_ok=True)
     config = json.loads((published / "config.json").read_text(encoding="utf-8"))
     changed = config | {"problem_type": "multi_label_classification"}
     (published / "config.json").write_text(json.dumps(changed), encoding="utf-8")
-    with pytest.raises(RejectedError, match="one of which a text is"):
+    with pytest.raises(RejectedError, match="mutually exclusive"):
         make("kcbert", published, texts)
 
 
@@ -212,14 +214,14 @@ def test_a_pickle_in_a_bin_is_rejected_and_nothing_is_called(tiny_bert: Path, pu
     assert not (published / "trace").exists()
 
 
-def test_a_classifier_in_onnx_answers_as_its_original(
+def test_a_classifier_in_onnx_agrees_with_its_original(
     exported_bert: Path, tiny_bert: Path, published: Path, texts: Path
 ) -> None:
     shutil.copytree(exported_bert, published, dirs_exist_ok=True)
     manifest = make("kcbert", published, texts)
     assert manifest.input == TokensInput(max_tokens=64, vocabulary=30_000)
     version = published.parent / "version"
-    hold_to_golden_texts(version, 4)
+    require_golden_texts(version, 4)
     network = BertForSequenceClassification.from_pretrained(tiny_bert).eval()
     tokenizer = Tokenizer.from_file(str(tiny_bert / "tokenizer.json"))
     for sample in read_golden_texts(version):
@@ -237,12 +239,14 @@ def renamed(model: onnx.ModelProto, old: str, new: str) -> None:
             names[:] = [new if name == old else name for name in names]
 
 
-def test_a_classifier_in_onnx_whose_scores_are_no_shares_is_rejected(exported_bert: Path, published: Path, texts: Path) -> None:
+def test_a_classifier_in_onnx_whose_scores_are_no_probabilities_is_rejected(
+    exported_bert: Path, published: Path, texts: Path
+) -> None:
     shutil.copytree(exported_bert, published, dirs_exist_ok=True)
     model = onnx.load(published / "model.onnx")
     renamed(model, "logits", "scores")
     onnx.save(model, published / "model.onnx")
-    with pytest.raises(RejectedError, match="for the classes none, offensive, hate: a share of 1 each is meant"):
+    with pytest.raises(RejectedError, match="for the classes none, offensive, hate: probabilities are required"):
         make("kcbert", published, texts)
 
 
@@ -251,11 +255,11 @@ def test_a_classifier_in_onnx_whose_scores_are_no_shares_is_rejected(exported_be
     [
         (lambda model: renamed(model, "attention_mask", "position_ids"), "takes input_ids, position_ids, token_type_ids"),
         (lambda model: renamed(model, "logits", "last_hidden_state"), "gives last_hidden_state first"),
-        (lambda model: setattr(model.graph.input[0].type.tensor_type, "elem_type", TensorProto.INT32), "no int64|no ONNX"),
+        (lambda model: setattr(model.graph.input[0].type.tensor_type, "elem_type", TensorProto.INT32), "not int64|not an ONNX"),
         (lambda model: setattr(model.graph.input[0].type.tensor_type.shape.dim[1], "dim_value", 9), "dynamic axes"),
     ],
 )
-def test_a_classifier_in_onnx_of_another_shape_is_rejected(
+def test_a_classifier_in_onnx_with_other_inputs_or_outputs_is_rejected(
     change: Any, reason: str, exported_bert: Path, published: Path, texts: Path
 ) -> None:
     shutil.copytree(exported_bert, published, dirs_exist_ok=True)
@@ -282,38 +286,38 @@ def run(*arguments: str | Path) -> tuple[int, list[dict[str, Any]], str]:
     return done.returncode, lines, done.stderr
 
 
-def test_a_reference_set_that_cannot_be_read_is_not_the_versions_fault(published: Path, tmp_path: Path) -> None:
+def test_an_unreadable_reference_set_is_an_environment_error(published: Path, tmp_path: Path) -> None:
     options = ("--version", "v1", "--source", "s3://here", "--reference", tmp_path)
     code, [line], _ = run("kcbert", published, published.parent / "version", *options)
     assert code == 4
-    assert "reference.jsonl holds no samples" in line["environment_error"]
+    assert "reference.jsonl has no valid samples" in line["environment_error"]
 
 
-def test_the_job_says_what_it_did(tmp_path: Path) -> None:
-    shipped = MODELS / "kcbert"
+def test_the_job_reports_its_phases(tmp_path: Path) -> None:
+    bundled = MODELS / "kcbert"
     code, lines, errors = run(
-        "kcbert", shipped, tmp_path / "version", "--version", "v1", "--source", "s3://here", "--reference", shipped
+        "kcbert", bundled, tmp_path / "version", "--version", "v1", "--source", "s3://here", "--reference", bundled
     )
     assert (code, errors) == (0, "")
     [phase, last] = lines
-    assert phase["phase"] == "take over"
+    assert phase["phase"] == "import precompiled"
     assert 0 <= phase["seconds"] < 60
     assert last == {"done": True}
     assert Manifest.read(tmp_path / "version").version == "v1"
     assert [path.name for path in tmp_path.iterdir()] == ["version"]
 
 
-def test_the_job_rejects_what_is_nothing_it_knows(published: Path, texts: Path) -> None:
+def test_the_job_rejects_a_folder_without_an_artifact(published: Path, texts: Path) -> None:
     code, lines, _ = run(
         "kcbert", published, published.parent / "version", "--version", "v1", "--source", "s3://here", "--reference", texts
     )
     assert code == 3
     [line] = lines
-    assert line["rejected"].startswith("nothing in it is a version of kcbert: that is a Hugging Face folder")
+    assert line["rejected"].startswith("the folder holds no version of kcbert; expected a Hugging Face folder")
 
 
-def test_the_job_rejects_what_fails_and_leaves_nothing(tiny_pyfunc: Any, tmp_path: Path, texts: Path) -> None:
-    """Here a pyfunc that writes to standard output and ends the process."""
+def test_the_job_rejects_an_artifact_that_fails_and_leaves_nothing(tiny_pyfunc: Any, tmp_path: Path, texts: Path) -> None:
+    """A pyfunc that writes to standard output and exits."""
     folder = tiny_pyfunc("print('hello'); raise SystemExit('goodbye')")
     code, lines, errors = run(
         "sentiment", folder, tmp_path / "version", "--version", "v1", "--source", "s3://here", "--reference", texts

@@ -6,26 +6,26 @@ from pathlib import Path
 import pytest
 
 from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest, describe_files
+from bunriwiki.testing.paths import MODELS
 from model_sync.errors import RejectedError
 from model_sync.importing.compilers.precompiled import import_precompiled
-from tests.conftest import MODELS
 
-SHIPPED = MODELS / "kcbert"
+BUNDLED = MODELS / "kcbert"
 
 
-def test_a_version_is_taken_over_under_its_new_name(tmp_path: Path) -> None:
+def test_a_version_is_imported_under_its_new_name(tmp_path: Path) -> None:
     output = tmp_path / "output"
-    manifest = import_precompiled(SHIPPED, output, model="kcbert", version="v7", source="s3://models/kcbert")
+    manifest = import_precompiled(BUNDLED, output, model="kcbert", version="v7", source="s3://models/kcbert")
     manifest.verify(output)
     assert Manifest.read(output) == manifest
     assert (manifest.version, manifest.source) == ("v7", "s3://models/kcbert")
-    assert manifest.files == Manifest.read(SHIPPED).files
+    assert manifest.files == Manifest.read(BUNDLED).files
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The shipped classifier, to be damaged."""
-    return shutil.copytree(SHIPPED, tmp_path / "published")
+    """A copy of the bundled classifier, to be damaged."""
+    return shutil.copytree(BUNDLED, tmp_path / "published")
 
 
 def rejected(folder: Path, output: Path, reason: str, *, model: str = "kcbert") -> None:
@@ -40,7 +40,7 @@ def describe(folder: Path, **changes: object) -> None:
 
 
 def test_a_version_of_another_model_is_rejected(tmp_path: Path) -> None:
-    rejected(SHIPPED, tmp_path / "output", "a version of kcbert, not of yolo", model="yolo")
+    rejected(BUNDLED, tmp_path / "output", "a version of kcbert, not of yolo", model="yolo")
 
 
 def test_a_changed_file_is_rejected(copy: Path, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_changed_file_is_rejected(copy: Path, tmp_path: Path) -> None:
     rejected(copy, tmp_path / "output", "tokenizer.json has 2 bytes")
 
 
-def test_no_golden_samples_are_rejected(copy: Path, tmp_path: Path) -> None:
+def test_a_version_without_golden_samples_is_rejected(copy: Path, tmp_path: Path) -> None:
     (copy / "golden.jsonl").unlink()
     describe(copy)
     rejected(copy, tmp_path / "output", "no golden samples")
@@ -57,6 +57,6 @@ def test_no_golden_samples_are_rejected(copy: Path, tmp_path: Path) -> None:
     rejected(copy, tmp_path / "output", "is empty")
 
 
-def test_code_where_a_graph_is_meant_is_rejected(copy: Path, tmp_path: Path) -> None:
+def test_a_pyfunc_where_a_graph_is_required_is_rejected(copy: Path, tmp_path: Path) -> None:
     describe(copy, engine="pyfunc")
     rejected(copy, tmp_path / "output", "which runs code")

@@ -1,0 +1,46 @@
+"""The paths that BentoML's own routes answer, without BentoML's middlewares."""
+
+from __future__ import annotations
+
+from loguru import logger
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+PATHS = ("/", "/livez", "/healthz", "/metrics", "/schema.json")
+ASSETS = "/static_content/"  # the files that BentoML's page at / loads
+
+
+def template(path: str) -> str | None:
+    """The label of a path in the metrics; None for a path that BentoML does not answer here."""
+    if path in PATHS:
+        return path
+    return ASSETS + "{file}" if path.startswith(ASSETS) else None
+
+
+async def forward(bentoml: ASGIApp, scope: Scope, receive: Receive, send: Send) -> int | None:
+    """Have BentoML's routes answer a request.
+
+    Returns None once it is answered, or the status of an error, of which nothing was sent. Raises an error that comes after the
+    beginning of the response.
+    """
+    failed: int | None = None
+    started = False
+
+    async def send_unless_failed(message: Message) -> None:
+        nonlocal failed, started
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            failed = message["status"]
+        if failed is None:
+            started = True
+            await send(message)
+
+    try:
+        await bentoml(scope, receive, send_unless_failed)
+    except HTTPException as error:
+        failed = error.status_code
+    except Exception:
+        if started:
+            raise
+        logger.exception("{} {} failed", scope["method"], scope["path"])
+        failed = 500
+    return failed

@@ -1,0 +1,61 @@
+"""A request as the endpoints see it, and what belongs to its connection."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(slots=True)
+class Request:
+    """A request whose body was read. `path_params` are the parts of the path that the template of its route names."""
+
+    headers: Headers
+    body: bytes = b""
+    query: bytes = b""
+    path_params: Mapping[str, str] = field(default_factory=dict)
+
+
+def request_id_of(headers: Headers) -> str:
+    """The client's own id where it is harmless in a log, otherwise a new id."""
+    given = headers.get("x-request-id", "")
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+async def unless_disconnected(work: Awaitable[ResultT], receive: Receive) -> ResultT:
+    """The result of `work`, which is cancelled when the client closes the connection first. The body must have been read.
+
+    Raises ClientDisconnect if the client closed the connection.
+    """
+    task = asyncio.current_task()
+    disconnected = False
+
+    def cancel(_: object) -> None:
+        nonlocal disconnected
+        disconnected = True
+        if task is not None:
+            task.cancel()
+
+    disconnect = asyncio.ensure_future(receive())  # after the body, the only message that can come is `http.disconnect`
+    disconnect.add_done_callback(cancel)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if disconnected and task is not None and task.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
+    finally:
+        disconnect.remove_done_callback(cancel)
+        disconnect.cancel()

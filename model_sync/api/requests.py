@@ -1,0 +1,50 @@
+"""What the sidecar's endpoints need of a request: its authorization, its body, and its client."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from bunriwiki.web import problems
+from bunriwiki.web.bodies import read_body
+from bunriwiki.web.tokens import TokenGate
+
+MAX_BODY_BYTES = 1_000_000
+READ_SECONDS = 10.0  # in which a body has to arrive
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+
+async def authorize(request: Request, gate: TokenGate) -> None:
+    """Raises RequestError unless the request has an admin token."""
+    description = f"{request.method} {request.url.path!r} from {client_of(request)}"
+    await gate.check(request.headers.get("authorization"), description)
+
+
+async def read(request: Request) -> bytes:
+    """The body. Raises RequestError if it is too large or too slow, and ClientDisconnect."""
+    return await read_body(request.headers, request.receive, max_bytes=MAX_BODY_BYTES, seconds=READ_SECONDS)
+
+
+def parse(body: bytes, kind: type[BodyT], example: str) -> BodyT:
+    """The body, parsed; an empty body counts as an empty object. Raises RequestError, with `example` if it is not JSON."""
+    try:
+        return kind.model_validate_json(body if body.strip() else b"{}")
+    except ValidationError as error:
+        if error.errors(include_url=False)[0]["type"] == "json_invalid":
+            raise problems.broken(f"The body is not valid JSON. Send an object like {example}.") from None
+        raise invalid(error, "the body") from None
+
+
+def invalid(error: ValidationError, whole: str) -> problems.RequestError:
+    """The error for the first mistake that pydantic found; `whole` names what was validated."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])[:60] or whole
+    return problems.invalid(f"{place}: {first['msg']}.")
+
+
+def client_of(request: Request) -> str:
+    """The client's address, for the log."""
+    return request.client.host if request.client else "an unknown address"

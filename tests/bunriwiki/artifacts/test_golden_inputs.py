@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from bunriwiki.artifacts.golden_inputs import COUNT, golden_photos, golden_texts
+from bunriwiki.artifacts.reference import ReferenceText, write_reference
+
+
+def test_every_label_is_included_however_rare(tmp_path: Path) -> None:
+    often = [ReferenceText(text=f"often {number}", label="often") for number in range(200)]
+    rare = [ReferenceText(text=f"rare {number}", label="rare") for number in range(3)]
+    write_reference(tmp_path, [*often, *rare])
+    chosen = golden_texts(tmp_path)
+    assert len(chosen) == COUNT
+    assert chosen[:7] == ["often 0", "rare 0", "often 1", "rare 1", "often 2", "rare 2", "often 3"]
+    assert chosen[-1] == "often 60"
+
+
+def test_a_small_set_is_chosen_completely(photos: Path) -> None:
+    assert sorted(golden_photos(photos)) == sorted(photos.glob("reference/*.jpg"))

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
+
+from bunriwiki.web.bodies import read_body
+from bunriwiki.web.problems import RequestError
+
+pytestmark = pytest.mark.anyio
+
+
+def receiving(*chunks: bytes, seconds: float = 0) -> Receive:
+    """An ASGI `receive` that gives the chunks of a body, each after `seconds`, and then a disconnect."""
+    left = list(chunks)
+
+    async def receive() -> Message:
+        await asyncio.sleep(seconds)
+        if not left:
+            return {"type": "http.disconnect"}
+        chunk = left.pop(0)
+        return {"type": "http.request", "body": chunk, "more_body": bool(left)}
+
+    return receive
+
+
+async def read(*chunks: bytes, seconds: float = 0, **headers: str) -> bytes:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await read_body(named, receiving(*chunks, seconds=seconds), max_bytes=4, seconds=0.05)
+
+
+@pytest.mark.parametrize("chunks", [(b"",), (b"abcd",), (b"ab", b"", b"cd")])
+async def test_a_body_is_read_whole(chunks: Sequence[bytes]) -> None:
+    assert await read(*chunks) == b"".join(chunks)
+    assert await read(*chunks, content_length="4") == b"".join(chunks)
+
+
+async def test_a_large_body_is_rejected_before_its_end() -> None:
+    receive = receiving(b"abc", b"de", b"f")
+    with pytest.raises(RequestError, match="more than 4 bytes") as rejected:
+        await read_body({}, receive, max_bytes=4, seconds=1)
+    assert (rejected.value.status, rejected.value.headers) == (413, {"Connection": "close"})
+    assert (await receive())["body"] == b"f"
+
+
+async def test_a_large_body_that_is_announced_is_not_read() -> None:
+    receive = receiving(b"abcde")
+    with pytest.raises(RequestError, match="more than 4 bytes"):
+        await read_body({"content-length": "5"}, receive, max_bytes=4, seconds=1)
+    assert (await receive())["body"] == b"abcde"
+
+
+@pytest.mark.parametrize(("max_bytes", "words"), [(10 * 2**20, "10 MB"), (2**17, "128 KB"), (1_000_000, "1000000 bytes")])
+async def test_the_limit_is_stated(max_bytes: int, words: str) -> None:
+    with pytest.raises(RequestError, match=f"more than {words}"):
+        await read_body({"content-length": str(10**9)}, receiving(), max_bytes=max_bytes, seconds=1)
+
+
+async def test_a_slow_body_is_rejected() -> None:
+    with pytest.raises(RequestError, match=r"within 0\.05 s") as rejected:
+        await read(b"a", b"b", b"c", seconds=0.03)
+    assert (rejected.value.status, rejected.value.headers) == (408, {"Connection": "close"})
+
+
+async def test_a_body_that_is_cut_off() -> None:
+    with pytest.raises(ClientDisconnect):
+        await read()
+
+
+async def test_each_chunk_is_reserved_before_it_is_kept() -> None:
+    reserved: list[int] = []
+
+    def reserve(size: int) -> None:
+        if sum(reserved) + size > 3:
+            raise MemoryError
+        reserved.append(size)
+
+    assert await read_body({}, receiving(b"ab", b"c"), max_bytes=10, seconds=1, reserve=reserve) == b"abc"
+    with pytest.raises(MemoryError):
+        await read_body({}, receiving(b"d"), max_bytes=10, seconds=1, reserve=reserve)
+    assert reserved == [2, 1]
