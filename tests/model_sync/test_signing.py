@@ -101,6 +101,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
         yield server
 
 
+@pytest.mark.slow
 def test_a_version_in_mlflow(server: MlflowServer, signer: Signer, model: Path) -> None:
     registrar = Registrar(server.url, "signed")
     version = registrar.register(model, "champion")
@@ -113,6 +114,7 @@ def test_a_version_in_mlflow(server: MlflowServer, signer: Signer, model: Path) 
     signer.required.verify(offer, describe(model))
 
 
+@pytest.mark.slow
 def test_a_logged_model_is_signed_as_it_is_downloaded(
     server: MlflowServer, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

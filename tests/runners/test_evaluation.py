@@ -21,6 +21,8 @@ from bunriwiki.ipc.frames import PROBE, AnswersDecoder, batch_frame, receive
 from bunriwiki.testing.paths import MODELS, ROOT
 from bunriwiki.testing.tiny import tiny
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 120
 
 

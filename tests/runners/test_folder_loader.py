@@ -15,6 +15,8 @@ from runners.kcbert import KcBert
 from runners.sentiment import Sentiment
 from runners.yolo import Yolo
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("name", "model"), [("yolo", Yolo), ("kcbert", KcBert), ("sentiment", Sentiment)])
 def test_an_unloaded_model_gives_its_memory_back(name: str, model: Callable[[Path], Yolo | KcBert | Sentiment]) -> None:

@@ -19,6 +19,8 @@ from runners.kcbert import KcBert
 from runners.sentiment import Sentiment
 from runners.yolo import Yolo
 
+pytestmark = pytest.mark.slow
+
 MIN_GOLDEN = 64
 
 

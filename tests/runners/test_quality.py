@@ -19,6 +19,8 @@ from training.judge_photos import boxes_of
 from training.metrics import Boxes, average_precision
 from training.photos import CLASSES
 
+pytestmark = pytest.mark.slow
+
 
 def labels(classifier: TextClassifier, texts: Sequence[str]) -> list[str]:
     answers = classifier.predict(texts).results

@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 
 from training.bert import Texts, fit, logits, shorten
 
-pytestmark = [pytest.mark.filterwarnings("ignore")]  # of transformers, torch and tensorboard
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of transformers, torch and tensorboard
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "좋아", "나빠", "정말", "영화"]
 GOOD, BAD = ["정말 좋아", "영화 좋아", "좋아 좋아 정말"], ["정말 나빠", "영화 나빠", "나빠 나빠 정말"]

@@ -13,7 +13,7 @@ from tests.training.test_texts import write_comments
 from training import cards, evaluate, judge_photos
 from training.photos import CLASSES
 
-pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # of ultralytics
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # of ultralytics
 
 
 @pytest.fixture

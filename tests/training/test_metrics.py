@@ -52,6 +52,7 @@ def test_calibration_error() -> None:
     assert calibration_error(np.ones(4), np.ones(4, dtype=bool)) == pytest.approx(0)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_value() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 300)

@@ -12,7 +12,7 @@ from bunriwiki.testing.paths import PHOTOS
 from training import yolo
 from training.photos import CLASSES, load_photos
 
-pytestmark = [pytest.mark.filterwarnings("ignore")]  # of ultralytics, torch and tensorboard
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of ultralytics, torch and tensorboard
 
 
 @pytest.fixture

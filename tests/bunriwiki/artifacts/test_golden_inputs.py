@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bunriwiki.artifacts.golden_inputs import COUNT, golden_photos, golden_texts
-from bunriwiki.artifacts.reference import ReferenceText, write_reference
+from bunriwiki.artifacts.reference import PHOTOS, ReferenceObject, ReferencePhoto, ReferenceText, write_reference
 
 
 def test_every_label_is_included_however_rare(tmp_path: Path) -> None:
@@ -16,5 +16,13 @@ def test_every_label_is_included_however_rare(tmp_path: Path) -> None:
     assert chosen[-1] == "often 60"
 
 
-def test_a_small_set_is_chosen_completely(photos: Path) -> None:
-    assert sorted(golden_photos(photos)) == sorted(photos.glob("reference/*.jpg"))
+def test_a_small_set_is_chosen_completely(tmp_path: Path, bottle: bytes) -> None:
+    (tmp_path / PHOTOS).mkdir()
+    samples = []
+    for number in range(5):
+        name = f"{PHOTOS}/{number}.jpg"
+        (tmp_path / name).write_bytes(bottle)
+        found = ReferenceObject(label="bottle" if number % 2 else "can", box=(0, 0, 10, 10))
+        samples.append(ReferencePhoto(image=name, objects=(found,)))
+    write_reference(tmp_path, samples)
+    assert sorted(golden_photos(tmp_path)) == sorted(tmp_path.glob(f"{PHOTOS}/*.jpg"))

@@ -18,7 +18,7 @@ from model_sync.errors import ImportCrashedError, ImportEnvironmentError
 from model_sync.sandbox.run import MB, Limits, run_sandboxed
 from tests.bunriwiki.sandbox.attempts import INSIDE
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason="; ".join(missing()))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason="; ".join(missing()))]
 
 
 class Bomb(NamedTuple):

@@ -139,6 +139,7 @@ def test_a_socket_file_of_a_dead_process_is_replaced(home: Path) -> None:
     run(policy(home, listen=str(left)), "import os, socket; socket.socket(fileno=int(os.environ['BUNRIWIKI_IPC_FD'])).listen()")
 
 
+@pytest.mark.slow
 def test_the_libraries_of_runners_and_compilers_work(home: Path) -> None:
     environment = {"HOME": str(home), "PROMETHEUS_MULTIPROC_DIR": str(home), "PATH": os.environ["PATH"], "TMPDIR": str(home)}
     assert run(policy(home, memory=2**32), LIBRARIES, env=environment) == "fine"

@@ -38,6 +38,8 @@ from model_sync.signing import read_key
 from model_sync.sources.mlflow_registry import MlflowSource
 from tests.model_sync.fakes import offer
 
+pytestmark = pytest.mark.slow
+
 Usage = namedtuple("Usage", "total used free")
 
 

@@ -213,6 +213,7 @@ def test_a_sidecar_that_hangs_is_reported_with_the_holder_of_the_lock(
     assert (code, "written to by a test" in result["error"]["message"]) == (Exit.UNREACHABLE, True)
 
 
+@pytest.mark.slow
 def test_without_a_sidecar_this_process_syncs(capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     compiled("kcbert", tmp_path / "registry" / "v1")
     monkeypatch.setenv("BUNRIWIKI_SOURCES", f"kcbert=local:{tmp_path / 'registry'}")

@@ -28,6 +28,8 @@ from model_sync.evaluation.answering import (
 )
 from model_sync.sandbox.run import Limits
 
+pytestmark = pytest.mark.slow
+
 LIMITS = Limits(memory=2**31, seconds=120, threads=1)
 with_landlock = pytest.mark.skipif(not landlockpy.supported(), reason="this kernel has no Landlock")
 

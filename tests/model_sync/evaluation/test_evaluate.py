@@ -28,6 +28,8 @@ from model_sync.evaluation.reference_set import ReferenceSet
 from model_sync.evaluation.report import Answer, EvaluationReport
 from model_sync.sandbox.run import Limits
 
+pytestmark = pytest.mark.slow
+
 LIMITS = Limits(memory=2**31, seconds=300, threads=1)
 THRESHOLDS = Thresholds(agreement=1, quality=2, batch=1e-3, latency=2, labels="same")
 

@@ -29,6 +29,8 @@ from model_sync.signatures import Signatures, SignedFile
 from model_sync.signing import read_key
 from model_sync.sources.s3 import S3Source
 
+pytestmark = pytest.mark.slow
+
 MakeVersion = Callable[..., Path]
 
 

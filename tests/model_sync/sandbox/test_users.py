@@ -7,6 +7,8 @@ import pytest
 from bunriwiki.sandbox.user import FIRST, LAST, can_change
 from model_sync.sandbox.users import reserve_user
 
+pytestmark = pytest.mark.slow
+
 with_users = pytest.mark.skipif(not can_change(), reason="the tests may not change users")
 
 

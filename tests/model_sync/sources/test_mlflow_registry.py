@@ -22,6 +22,8 @@ from model_sync.errors import RejectedError, SourceError
 from model_sync.sources import Offer, RemoteFile
 from model_sync.sources.mlflow_registry import MlflowSource
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:

@@ -28,6 +28,8 @@ from model_sync.sources import s3 as s3_module
 from model_sync.sources.latest_model import FullEntry
 from model_sync.sources.s3 import S3Source
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = b"0123456789" * 100
 
 

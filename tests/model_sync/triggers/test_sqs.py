@@ -23,6 +23,8 @@ from tests.model_sync.triggers.fakes import FakeSyncRequests, eventually, logged
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
 
+pytestmark = pytest.mark.slow
+
 REGION = "ap-northeast-2"
 BUCKET, KEY = "bunriwiki", "kcbert/latest_model.yaml"
 # Polls return at once, and messages are visible again at once.

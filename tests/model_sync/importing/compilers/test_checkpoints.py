@@ -19,6 +19,8 @@ from model_sync.errors import RejectedError
 from model_sync.importing.compilers.checkpoints import load_detector
 from tests.model_sync.importing.compilers.conftest import CLASSES, SIZE, quiet
 
+pytestmark = pytest.mark.slow
+
 
 class Call:
     """Pickles as a call of `function`."""

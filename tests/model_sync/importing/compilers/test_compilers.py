@@ -30,6 +30,7 @@ from runners.sentiment import Sentiment
 from runners.yolo import Yolo
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning"),  # torch's own use of itself
     pytest.mark.filterwarnings("ignore:The tensor attributes:UserWarning"),  # ultralytics' anchors
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of the exporters' libraries

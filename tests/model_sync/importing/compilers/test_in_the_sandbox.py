@@ -19,6 +19,8 @@ from bunriwiki.testing.paths import MODELS
 from model_sync.importing.compilers.checkpoints import load_detector
 from model_sync.sandbox.run import MB, Limits, run_sandboxed
 
+pytestmark = pytest.mark.slow
+
 LIMITS = Limits(4096 * MB, 600, 1)
 
 

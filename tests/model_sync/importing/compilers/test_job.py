@@ -33,6 +33,7 @@ from runners.yolo import Yolo
 from tests.model_sync.importing.compilers.conftest import CLASSES, SIZE
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning"),  # torch's own use of itself
     pytest.mark.filterwarnings("ignore:The tensor attributes:UserWarning"),  # ultralytics' anchors
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of the exporters' libraries

@@ -12,7 +12,7 @@ from model_sync.importing.compilers.sentiment import LABELS, package_sentiment
 from runners.sentiment import Sentiment
 from tests.model_sync.importing.compilers.conftest import NAMED, MakePyfunc
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of mlflow's own code
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # of mlflow's own code
 
 TEXTS = ["정말 재미있어요", "돈이 아깝다", "그냥"]
 SCORES = "return pd.DataFrame([{'중립/복합': 0.1, '긍정': 0.7, 'label': text, '부정': 0.2} for text in texts])"
