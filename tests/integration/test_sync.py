@@ -195,3 +195,10 @@ def test_the_status_has_the_findings_of_the_sidecar(deployment: Deployment) -> N
     assert state["sync"]["status"] in ("promoted", "unchanged")
     assert any(finding.startswith("quality: macro F1") for finding in state["sync"]["findings"])
     assert not state["degraded"]
+
+
+def test_the_sidecar_itself_has_loaded_no_model_library(deployment: Deployment) -> None:
+    """After imports of every kind: third-party files are opened in sandboxed processes only."""
+    assert deployment.sidecar.process
+    maps = Path(f"/proc/{deployment.sidecar.process.pid}/maps").read_text()
+    assert not [library for library in ("/torch/", "/onnxruntime/", "/torchvision/") if library in maps]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from loguru import logger
 
-from bunriwiki.artifacts.answers import Answers, Classification, Detections, Failure
-from bunriwiki.artifacts.inputs import Photo
-from bunriwiki.artifacts.models import KCBERT, SENTIMENT, YOLO, ModelSpec
+from bunriwiki.artifacts.answers import Answers, Failure
+from bunriwiki.artifacts.models import ModelSpec
 from bunriwiki.batching.batcher import Batcher, DeadlineExceededError, OverloadedError
 from bunriwiki.ipc.client import ConnectionLostError
 from bunriwiki.ipc.frames import BatchError, BrokenFrameError
@@ -261,18 +260,6 @@ class DataPlane:
         """The answers of the model `spec` (see `Model.infer`). Raises RequestError."""
         model: Model[InputT, AnswerT] = self._models[spec.name]
         return await model.infer(inputs, version, seconds)
-
-    def detect(self, *photos: Photo) -> Coroutine[Any, Any, list[Served[Detections]]]:
-        """The recyclables in each photo. Raises RequestError."""
-        return self.infer(YOLO, photos)
-
-    def classify_comment(self, *texts: str) -> Coroutine[Any, Any, list[Served[Classification]]]:
-        """Hate speech or not, for each text. Raises RequestError."""
-        return self.infer(KCBERT, texts)
-
-    def classify_sentiment(self, *texts: str) -> Coroutine[Any, Any, list[Served[Classification]]]:
-        """The sentiment of each text. Raises RequestError."""
-        return self.infer(SENTIMENT, texts)
 
     def model(self, name: str) -> Model[Any, Any]:
         """A model by its name. Raises RequestError."""

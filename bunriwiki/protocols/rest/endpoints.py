@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from bunriwiki.artifacts.models import KCBERT, SENTIMENT, YOLO
 from bunriwiki.disposal.advice import Guide
 from bunriwiki.protocols.handlers.dataplane import DataPlane, Served
 from bunriwiki.protocols.rest import parsing
@@ -37,19 +38,19 @@ class Endpoints:
     async def _yolo(self, request: Request) -> Response:
         wanted = await parsing.parse_photo(request.headers, request.query, request.body)
         request.body = b""  # the photo of a form is a copy: the form's bytes are freed before the request waits for its batch
-        [served] = await self._dataplane.detect(wanted.photo)
+        [served] = await self._dataplane.infer(YOLO, [wanted.photo])
         if wanted.advice:
             return _served(served, Recyclables.of(served.answer, self._guide).model_dump_json().encode())
         return _served(served, msgspec.json.encode(served.answer))
 
     async def _kcbert(self, request: Request) -> Response:
         parsing.parse_query(request.query)
-        [served] = await self._dataplane.classify_comment(parsing.parse_text(request.headers, request.body))
+        [served] = await self._dataplane.infer(KCBERT, [parsing.parse_text(request.headers, request.body)])
         return _served(served, msgspec.json.encode(served.answer))
 
     async def _sentiment(self, request: Request) -> Response:
         parsing.parse_query(request.query)
-        [served] = await self._dataplane.classify_sentiment(parsing.parse_text(request.headers, request.body))
+        [served] = await self._dataplane.infer(SENTIMENT, [parsing.parse_text(request.headers, request.body)])
         answer = served.answer
         return _served(
             served, msgspec.json.encode({"sentiment": answer.label, "score": answer.score, "details": answer.details})

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bunriwiki.artifacts.inputs import MAX_CHARACTERS, Photo
+from bunriwiki.artifacts.models import KCBERT, SENTIMENT, YOLO
 from bunriwiki.ipc.client import ConnectionLostError
 from bunriwiki.ipc.frames import BatchError, BrokenFrameError
 from bunriwiki.model_store.heartbeats import Shadowed
@@ -26,33 +27,33 @@ async def status_of(work: Any) -> int:
 
 
 async def test_an_answer_names_what_gave_it(bottle: bytes) -> None:
-    [served] = await plane().detect(Photo(data=bottle))
+    [served] = await plane().infer(YOLO, [Photo(data=bottle)])
     assert (served.model, served.version, served.answer) == ("fake", "v7", DETECTIONS)
 
 
 async def test_texts_reach_their_own_model() -> None:
     kcbert, sentiment = FakeRunner(classified()), FakeRunner(classified("긍정"))
     one = plane(kcbert=kcbert, sentiment=sentiment)
-    assert (await one.classify_comment("가"))[0].answer.label == "none"
-    assert (await one.classify_sentiment("나"))[0].answer.label == "긍정"
+    assert (await one.infer(KCBERT, ["가"]))[0].answer.label == "none"
+    assert (await one.infer(SENTIMENT, ["나"]))[0].answer.label == "긍정"
     assert (kcbert.batches, sentiment.batches) == ([["가"]], [["나"]])
 
 
 @pytest.mark.parametrize(("text", "status"), [("", 422), (" \n", 422), ("가" * (MAX_CHARACTERS + 1), 413)])
 async def test_a_bad_text_costs_no_call(text: str, status: int) -> None:
     runner = FakeRunner(classified())
-    assert await status_of(plane(kcbert=runner).classify_comment(text)) == status
+    assert await status_of(plane(kcbert=runner).infer(KCBERT, [text])) == status
     assert runner.batches == []
 
 
 async def test_the_longest_text_is_accepted() -> None:
-    assert await plane().classify_comment("가" * MAX_CHARACTERS)
+    assert await plane().infer(KCBERT, ["가" * MAX_CHARACTERS])
 
 
 @pytest.mark.parametrize(("data", "status"), [(b"no image", 415), (b"\x89PNG", 400)])
 async def test_a_bad_image_costs_no_call(data: bytes, status: int) -> None:
     runner = FakeRunner(DETECTIONS)
-    assert await status_of(plane(yolo=runner).detect(Photo(data=data))) == status
+    assert await status_of(plane(yolo=runner).infer(YOLO, [Photo(data=data)])) == status
     assert runner.batches == []
 
 
@@ -62,7 +63,7 @@ async def test_while_many_inputs_are_checked_other_requests_get_their_turn(
     async def turns(seconds: float) -> int:
         monkeypatch.setattr(dataplane, "CHECK_SECONDS", seconds)
         runner, count = FakeRunner(DETECTIONS), 0
-        many = asyncio.create_task(plane(yolo=runner).detect(*[Photo(data=bottle)] * 4))
+        many = asyncio.create_task(plane(yolo=runner).infer(YOLO, [Photo(data=bottle)] * 4))
         while not runner.batches:
             await asyncio.sleep(0)
             count += 1
