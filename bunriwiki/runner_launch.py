@@ -15,7 +15,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 
 from bunriwiki.ipc.client import SOCKET
 from bunriwiki.model_store.layout import Layout
-from bunriwiki.sandbox.policy import Policy
+from bunriwiki.sandbox.policy import Policy, interpreter_folders
 from bunriwiki.settings import PREFIX, Settings
 from bunriwiki.telemetry.logs import ADDRESS
 
@@ -47,7 +47,7 @@ def policy(model: str, settings: Settings, *, sockets: Path, writable: list[Path
     """What a worker of `model` may do. Its socket is created in `sockets`; it may also write to the folders `writable`."""
     layout = Layout(settings.model_store)
     bentos = Path(str(BentoMLContainer.bentoml_home.get())) / "bentos"
-    readable = (*_code(), bentos, *_homes(Path(sys.executable)), settings.models, layout.root)
+    readable = (*_code(), bentos, *interpreter_folders(Path(sys.executable)), settings.models, layout.root)
     return Policy(
         readable=tuple(map(str, readable)),
         writable=tuple(str(path) for path in (layout.run, sockets, *writable) if path.is_dir()),
@@ -62,8 +62,3 @@ def _code() -> list[Path]:
     if (CODE.parent / "bento.yaml").is_file():
         return [CODE.parent]
     return [path for path in CODE.iterdir() if not path.name.startswith(".")]
-
-
-def _homes(python: Path) -> list[Path]:
-    """The folder of an interpreter's environment, and of the interpreter that the environment was created with."""
-    return [python.absolute().parent.parent, python.resolve().parent.parent]

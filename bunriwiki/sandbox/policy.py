@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -48,3 +49,8 @@ class Policy:
         fields: dict[str, Any] = json.loads(text)
         given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
         return cls(**given)
+
+
+def interpreter_folders(python: Path) -> list[Path]:
+    """What an interpreter has to read: its virtual environment, and the installation that the environment was created from."""
+    return [python.absolute().parent.parent, python.resolve().parent.parent]

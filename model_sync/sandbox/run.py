@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bunriwiki.artifacts.programs import ENVIRONMENT_ERROR, REJECTED
-from bunriwiki.sandbox.policy import Policy
+from bunriwiki.sandbox.policy import Policy, interpreter_folders
 from model_sync.errors import (
     ImportCrashedError,
     ImportEnvironmentError,
@@ -171,7 +171,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 def _policy(command: Sequence[str | Path], writable: Path, readable: Sequence[Path], limits: Limits) -> Policy:
     code = [ROOT / name for name in CODE]
-    allowed = [*code, *_environments(Path(command[0])), *_environments(Path(sys.executable)), *readable]
+    allowed = [*code, *interpreter_folders(Path(command[0])), *interpreter_folders(Path(sys.executable)), *readable]
     return Policy(
         readable=tuple(map(str, allowed)),
         writable=(str(writable),),
@@ -192,8 +192,3 @@ def _environment(writable: Path, threads: int) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _environments(python: Path) -> list[Path]:
-    """The virtual environment of an interpreter, and the installation that it was created from."""
-    return [python.absolute().parent.parent, python.resolve().parent.parent]
