@@ -19,8 +19,9 @@ sync: serve-env sync-env ## the sidecar alone: docs/sync.md
 demo: dev-env serve-env ## promotions, a rejection and a rollback under load, in a terminal screen
 	@exec $(DEV)/python -m demo
 
-test-unit: dev-env serve-env ## the tests that are fast and start no server
-	@$(DEV)/python -m pytest -q -m "not integration and not slow"
+test-unit: dev-env serve-env ## the fast tests, which start no server
+	@$(DEV)/python -m pytest -q -m "not integration and not slow" $(addprefix --ignore=tests/,integration training \
+		model_sync/importing/compilers)
 
 test: dev-env serve-env clients-env ## all tests, with coverage; every proof in its short form
 	@$(DEV)/python -m pytest --cov --cov-report=term

@@ -87,7 +87,7 @@ class Bunriwiki:
             expected=settings().syncs,
             started=psutil.Process(os.getppid()).create_time(),
         )
-        self.status = Status(layout, self.generation_watcher, settings().runner_workers, first_sync)
+        self.status = Status(layout, self.generation_watcher, settings().runner_workers, first_sync, settings().choices)
         self.grpc_server: GrpcServer | None = None
         self.comparisons = Comparisons()
         self.vitals = Vitals(GATEWAY_ROLE, Heartbeats(layout.run), settings().vital_limits, self.comparisons.figures)
@@ -105,7 +105,7 @@ class Bunriwiki:
             for name, spec in SPECS.items()
         ]
         self.dataplane = DataPlane(models, self.status)
-        self.sidecar = Sidecar(settings().sync_url, TokenGate(settings().admin_tokens), settings().deadline_seconds)
+        self.sidecar = Sidecar(settings().sidecar_url, TokenGate(settings().admin_tokens), settings().deadline_seconds)
         handlers = OpenInference(self.dataplane, self.generation_watcher, self.sidecar)
         memory = Memory()
         rest_app.server = RestServer(

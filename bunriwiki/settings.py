@@ -78,9 +78,22 @@ class CommonSettings(BaseSettings):
         default="ensemble-sentiment-model", description="The registered model, where `BUNRIWIKI_SOURCES` names none."
     )
     admin_token: str = Field(default="", description="Tokens for the administration routes, separated by commas.")
+    sync_port: int = Field(default=3002, ge=0, le=65535, description="Port of the sidecar; 0: none.")
+    sync_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^/]+.*)?$",
+        description="URL of the sidecar, for the service and the command line; default: `BUNRIWIKI_SYNC_PORT` on this machine.",
+    )
     log_level: str = Field(
         default="INFO", pattern="^(TRACE|DEBUG|INFO|WARNING|ERROR)$", description="Lowest level that is logged."
     )
+
+    @property
+    def sidecar_url(self) -> str | None:
+        """The URL of the sidecar; None if it has neither a port nor a URL."""
+        if self.sync_url:
+            return self.sync_url.rstrip("/")
+        return f"http://127.0.0.1:{self.sync_port}" if self.sync_port else None
 
     @property
     def admin_tokens(self) -> list[str]:
@@ -144,7 +157,6 @@ class Settings(CommonSettings):
     grpc_clients: FilePath | None = Field(
         default=None, description="PEM file with the certificate authorities of accepted clients, for mutual TLS."
     )
-    sync_url: str = Field(default="http://127.0.0.1:3002", pattern="^https?://.+$", description="URL of the sidecar's API.")
     start_wait_seconds: float = Field(
         default=60, ge=0, description="Seconds that the start waits at most for the first sync with the registries."
     )

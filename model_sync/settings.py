@@ -38,7 +38,6 @@ class SyncSettings(CommonSettings):
     sqs_queue_url: str = Field(default="", description="SQS queue with the bucket's event notifications.")
     webhook_secret: str = Field(default="", description="Secret of the MLflow webhook; if empty, webhooks are rejected.")
     sync_host: str = Field(default="127.0.0.1", description="Address that the sidecar listens on.")
-    sync_port: int = Field(default=3002, ge=0, le=65535, description="Port of the sidecar; 0: none.")
     serve_python: Path = Field(
         default=ROOT / ".venv" / "bin" / "python",
         description="Python interpreter of the data plane, which runs new versions for their evaluation.",

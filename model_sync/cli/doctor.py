@@ -137,7 +137,7 @@ class Doctor:
         if held_by is None:
             yield self._finding("lock", "ok", "free")
             return
-        answers = settings.url is not None and _probe(settings.url, self._words) == "sidecar"
+        answers = settings.sidecar_url is not None and _probe(settings.sidecar_url, self._words) == "sidecar"
         yield self._finding("lock", "ok" if answers else "warn", "held" if answers else "no_answer", holder=held_by)
 
     def _generation(self, layout: Layout) -> Iterator[Finding]:

@@ -113,7 +113,7 @@ def operator(settings: CliSettings, words: Words, *, creates: bool = False) -> I
             with open_writer(store, "the command line") as writer:
                 yield Local(writer)
         except StoreLockedError as error:
-            raise CliError(Exit.UNREACHABLE, words("store.locked", error=error, url=settings.url or "-")) from error
+            raise CliError(Exit.UNREACHABLE, words("store.locked", error=error, url=settings.sidecar_url or "-")) from error
         except (GenerationError, OSError) as error:
             raise CliError(Exit.FAILED, words("store.broken", error=error)) from error
 
@@ -121,7 +121,7 @@ def operator(settings: CliSettings, words: Words, *, creates: bool = False) -> I
 @contextmanager
 def _sidecar(settings: CliSettings, words: Words) -> Iterator[Remote | None]:
     """The sidecar; None if nothing answers on this machine. Raises CliError in any other case."""
-    url = settings.url
+    url = settings.sidecar_url
     if url is None:
         yield None
         return

@@ -1,4 +1,4 @@
-"""The settings of the command line: the addresses of the sidecar and the store."""
+"""The settings of the command line, and where the sidecar is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field
 from pydantic_settings import BaseSettings
 
 from bunriwiki.settings import CommonSettings, read
@@ -16,21 +15,7 @@ SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 
 class CliSettings(CommonSettings):
-    """The settings that the command line shares with the sidecar, and its own."""
-
-    sync_url: str = Field(
-        default="",
-        pattern=r"^(https?://[^/]+.*)?$",
-        description="URL of the sidecar for the command line; default: this machine.",
-    )
-    sync_port: int = Field(default=3002, ge=0, le=65535, description="Port of the sidecar; 0: none.")
-
-    @property
-    def url(self) -> str | None:
-        """The URL of the sidecar; None if it has no port."""
-        if self.sync_url:
-            return self.sync_url.rstrip("/")
-        return f"http://127.0.0.1:{self.sync_port}" if self.sync_port else None
+    """The settings that the command line shares with the service and the sidecar."""
 
 
 def read_settings(kind: type[SettingsT]) -> SettingsT:

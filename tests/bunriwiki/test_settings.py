@@ -41,3 +41,21 @@ def test_a_wrong_value_stops_the_start_and_names_the_variable(monkeypatch: pytes
     monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit, match=f"Wrong setting. {name}='{value}'"):
         settings()
+
+
+@pytest.mark.parametrize(
+    ("port", "url", "found"),
+    [
+        ("", "", "http://127.0.0.1:3002"),
+        ("4002", "", "http://127.0.0.1:4002"),
+        ("4002", "http://sync.example/", "http://sync.example"),
+        ("0", "", None),
+    ],
+)
+def test_the_url_of_the_sidecar_follows_its_port(
+    monkeypatch: pytest.MonkeyPatch, port: str, url: str, found: str | None
+) -> None:
+    for name, value in (("PORT", port), ("URL", url)):
+        if value:
+            monkeypatch.setenv(f"BUNRIWIKI_SYNC_{name}", value)
+    assert Settings().sidecar_url == found

@@ -44,7 +44,7 @@ def administered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Administe
     compiled("kcbert", registry / "v1")
     environment = {"BUNRIWIKI_SOURCES": f"kcbert=local:{registry}"}
     sidecar = Sidecar(root / "store", root / "sidecar.log", environment)
-    environment |= {"BUNRIWIKI_MODEL_STORE": str(root / "store"), "BUNRIWIKI_SYNC_URL": sidecar.url}
+    environment |= {"BUNRIWIKI_MODEL_STORE": str(root / "store"), "BUNRIWIKI_SYNC_PORT": str(sidecar.port)}
     server = Server(root / "server.log", environment={**environment, "BUNRIWIKI_ADMIN_TOKEN": f"old,{TOKEN}"})
     try:
         sidecar.start()

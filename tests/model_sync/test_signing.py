@@ -138,6 +138,7 @@ def test_a_logged_model_is_signed_as_it_is_downloaded(
     assert tag(sign_path("sentiment", folder, version, signer.key), server.url, "logged").uri == uri
 
 
+@pytest.mark.slow
 def test_a_version_in_mlflow_with_other_files_is_not_tagged(server: MlflowServer, signer: Signer, model: Path) -> None:
     registrar = Registrar(server.url, "other")
     version = registrar.register(model)
@@ -152,6 +153,7 @@ def test_a_version_in_mlflow_with_other_files_is_not_tagged(server: MlflowServer
     assert registrar.client.get_model_version("other", version).tags == {}
 
 
+@pytest.mark.slow
 def test_a_version_in_mlflow_that_is_missing_or_empty(
     server: MlflowServer, signer: Signer, model: Path, tmp_path: Path
 ) -> None:

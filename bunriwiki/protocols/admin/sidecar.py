@@ -25,14 +25,16 @@ class SidecarResponse:
 
 
 class Sidecar:
-    """The sidecar at `url`. Only requests that `gate` lets pass are forwarded; a command may take `seconds`.
+    """The sidecar at `url`, if there is one. Only requests that `gate` lets pass are forwarded; a command may take `seconds`.
 
     `authorization` is the value of the request's header of that name. All methods but `close` raise RequestError: for a wrong
     token, with status 503 when no sidecar answers, and with 504 when it does not answer in time.
     """
 
-    def __init__(self, url: str, gate: TokenGate, seconds: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._url = url.rstrip("/")
+    def __init__(
+        self, url: str | None, gate: TokenGate, seconds: float, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._url = url
         self._gate = gate
         self._seconds = seconds
         self._transport = transport
@@ -73,6 +75,8 @@ class Sidecar:
             await self._client.aclose()
 
     async def _post(self, path: str, body: bytes, authorization: str | None) -> SidecarResponse:
+        if self._url is None:
+            raise problems.unavailable("This service has no sidecar: set BUNRIWIKI_SYNC_PORT or BUNRIWIKI_SYNC_URL.", 60)
         if self._client is None:
             timeout = httpx.Timeout(self._seconds + GRACE_SECONDS, connect=CONNECT_SECONDS)
             self._client = httpx.AsyncClient(base_url=self._url, timeout=timeout, transport=self._transport, trust_env=False)

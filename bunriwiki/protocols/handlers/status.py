@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -46,9 +46,21 @@ class ServiceStatus(BaseModel):
 
 
 class Status:
-    """Reads the store; blocks on its files. This service should have `workers` workers of each model."""
+    """Reads the store; blocks on its files.
 
-    def __init__(self, layout: Layout, generation_watcher: GenerationWatcher, workers: int, first_sync: FirstSync) -> None:
+    This service should have `workers` workers of each model. A registry feeds the models in `registered`; the other models are
+    meant to serve their bundled versions.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        generation_watcher: GenerationWatcher,
+        workers: int,
+        first_sync: FirstSync,
+        registered: Collection[str],
+    ) -> None:
+        self._registered = frozenset(registered)
         self._workers = workers
         self._first_sync = first_sync
         self._layout = layout
@@ -108,7 +120,7 @@ class Status:
 
     def _reasons(self, model: str, workers: Sequence[Heartbeat]) -> list[str]:
         reasons = []
-        if self._generation_watcher.generations.of(model).serving is None:
+        if model in self._registered and self._generation_watcher.generations.of(model).serving is None:
             reasons.append("fallback: no version from the store serves, so the bundled fallback model does")
         serving = self._generation_watcher.aspired(model).serving.version
         for worker in workers:

@@ -97,9 +97,34 @@ async def test_a_full_queue_rejects_items() -> None:
     await asyncio.sleep(0)
     with pytest.raises(OverloadedError) as caught:
         await submit(queue, 9, 5)
-    assert caught.value.retry_after >= 1
+    assert caught.value.retry_after == 1
     call.gate.set()
     assert await asyncio.gather(*tasks) == [0, 2, 4]
+
+
+async def test_the_time_until_the_queue_has_room_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, gate, latencies = asyncio.get_running_loop(), asyncio.Event(), [100.0, 60.0]
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+
+    async def call(batch: list[int]) -> list[int]:
+        nonlocal now
+        if latencies:
+            now += latencies.pop(0)
+        else:
+            await gate.wait()
+        return batch
+
+    queue = batcher(call, max_batch_size=2, max_queue_size=4, parallel=2)
+    await queue.submit([1, 2], 1000)  # 50 s per item: the average, which was 0 s, becomes 10 s
+    await queue.submit([1, 2], 1000)  # 30 s per item: it becomes 14 s
+    tasks = [asyncio.create_task(queue.submit([1, 2], 1000)) for _ in range(4)]
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError) as caught:
+        await submit(queue, 9, 1000)
+    assert caught.value.retry_after == 28  # four items wait, for two calls at once
+    gate.set()
+    await asyncio.gather(*tasks)
 
 
 async def test_cancelled_items_make_room_in_the_queue() -> None:

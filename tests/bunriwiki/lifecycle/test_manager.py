@@ -4,11 +4,12 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from bunriwiki.lifecycle.manager import Manager, NotAvailableError
-from bunriwiki.lifecycle.servable import ServableState, State
+from bunriwiki.lifecycle.servable import ServableId, ServableState, State
 from tests.bunriwiki.lifecycle.fakes import FailingModel, FakeLoader, LeakyModel, Servable, SlowModel, plain
 
 SECONDS = 10  # that everything here may take at most, on a busy machine
@@ -67,6 +68,7 @@ def test_a_version_is_loaded_and_unloaded(make_manager: MakeManager, events: lis
     assert manager.wait(state("1", State.END), SECONDS)
     assert calls == ["load", "warm_up", "unload"]
     assert [event.state for event in events] == [State.LOADING, State.AVAILABLE, State.UNLOADING, State.END]
+    assert {event.id for event in events} == {ServableId("m", "1")}
     assert manager.serving is None
     for version in (None, "1"):
         with pytest.raises(NotAvailableError):
@@ -163,6 +165,51 @@ def test_a_version_that_is_no_longer_aspired_is_not_tried_again(make_manager: Ma
     assert calls == ["load"]
 
 
+def test_a_version_aspired_again_during_its_last_try_is_tried_again(make_manager: MakeManager) -> None:
+    manager = make_manager()
+    may_load = threading.Event()
+    failures: list[Exception] = [OSError("disk")]
+
+    def make_loader() -> FakeLoader:
+        assert may_load.wait(SECONDS)
+        return FailingModel("1", [], failures)
+
+    manager.aspire({"1": make_loader})
+    manager.aspire({})  # ends the tries
+    manager.aspire({"1": make_loader})
+    may_load.set()
+    assert manager.wait(state("1", State.AVAILABLE), SECONDS)
+
+
+def test_a_version_whose_unload_was_reported_cannot_serve() -> None:
+    refused: list[str] = []
+
+    def serve_it(event: ServableState) -> None:
+        if event.state is State.UNLOADING:
+            with pytest.raises(NotAvailableError) as caught:
+                manager.serve("1")
+            refused.append(str(caught.value))
+
+    manager: Manager[Servable] = Manager("m", listener=serve_it)
+    serving(manager, "1")
+    assert manager.stop(SECONDS)
+    assert refused == ["m:1 is being unloaded"]
+
+
+def test_a_version_is_not_unloaded_before_it_was_reported_as_available() -> None:
+    seen: list[State] = []
+
+    def withdraw(event: ServableState) -> None:
+        if event.state is State.AVAILABLE:
+            manager.aspire({})
+            seen.append(manager.states()["1"].state)
+
+    manager: Manager[Servable] = Manager("m", listener=withdraw)
+    manager.aspire({"1": plain("1")})
+    assert manager.wait(lambda it: not it.states(), SECONDS)
+    assert seen == [State.AVAILABLE]
+
+
 def test_a_version_aspired_again_while_it_is_unloaded_is_loaded_again(make_manager: MakeManager) -> None:
     manager = make_manager()
     serving(manager, "1")
@@ -202,6 +249,38 @@ def test_loads_are_limited_and_in_order(make_manager: MakeManager) -> None:
         assert all(manager.states()[version].state is State.START for version in waiting)
         gates[loading].set()
         assert manager.wait(state(loading, State.AVAILABLE), SECONDS)
+
+
+def test_as_many_versions_as_allowed_are_loaded_in_parallel(make_manager: MakeManager) -> None:
+    manager = make_manager(parallel_loads=2)
+    may_load = threading.Event()
+    manager.aspire({version: lambda v=version: SlowModel(v, [], may_load) for version in "123"})  # type: ignore[misc]
+    assert [found.state for found in manager.states().values()] == [State.LOADING, State.LOADING, State.START]
+    may_load.set()
+
+
+def test_a_change_is_noticed_while_loads_wait(make_manager: MakeManager) -> None:
+    manager = make_manager(parallel_loads=1)
+    may_load, waits = threading.Event(), threading.Event()
+
+    def is_loading(it: Manager[Servable]) -> bool:
+        waits.set()  # the lock is held until it waits
+        return state("1", State.LOADING)(it)
+
+    with ThreadPoolExecutor() as pool:
+        noticed = pool.submit(manager.wait, is_loading, 2 * SECONDS)
+        assert waits.wait(SECONDS)
+        manager.aspire({version: lambda v=version: SlowModel(v, [], may_load) for version in "12"})  # type: ignore[misc]
+        assert noticed.result(SECONDS)
+    may_load.set()
+
+
+def test_waiting_ends_after_the_given_time(make_manager: MakeManager) -> None:
+    manager = make_manager()
+    serving(manager, "1")
+    with manager.handle():
+        assert not manager.wait(lambda _: False, 0.01)
+        assert not manager.stop(0.01)
 
 
 def test_an_unloaded_version_leaves_no_references(make_manager: MakeManager) -> None:

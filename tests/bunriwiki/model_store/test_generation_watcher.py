@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from watchfiles import Change, watch
 
 from bunriwiki.model_store import generation_watcher
 from bunriwiki.model_store.generation import Generations, Target
@@ -54,7 +57,7 @@ def test_every_replacement_of_the_file_is_noticed(
         assert changes.get(timeout=5) == version
 
 
-def test_without_events_the_file_is_polled(
+def test_a_folder_that_cannot_be_watched_is_polled(
     layout: Layout, start: Callable[[], Changes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_watches(*_: object, **__: object) -> None:
@@ -64,6 +67,55 @@ def test_without_events_the_file_is_polled(
     changes = start()
     activated("v1").write(layout.generation)
     assert changes.get(timeout=5) == "v1"
+
+
+def test_without_events_the_file_is_polled(
+    layout: Layout, start: Callable[[], Changes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_events(*folders: Path, **options: Any) -> Iterator[object]:
+        return watch(*folders, **{**options, "watch_filter": lambda *_: False})
+
+    monkeypatch.setattr(generation_watcher, "watch", without_events)
+    monkeypatch.setattr(generation_watcher, "POLL", 0.05)
+    changes = start()
+    activated("v1").write(layout.generation)
+    assert changes.get(timeout=3) == "v1"
+
+
+def test_only_the_file_is_watched(layout: Layout, start: Callable[[], Changes], monkeypatch: pytest.MonkeyPatch) -> None:
+    watched: queue.Queue[tuple[Path, dict[str, Any]]] = queue.Queue()
+
+    def note(folder: Path, **options: Any) -> list[object]:
+        watched.put((folder, options))
+        options["stop_event"].wait()
+        return []
+
+    monkeypatch.setattr(generation_watcher, "watch", note)
+    start()
+    folder, options = watched.get(timeout=5)
+    assert folder == layout.root
+    assert not options["recursive"]  # the heartbeats are in run/
+    seen = [path.name for path in (layout.generation, layout.sync) if options["watch_filter"](Change.modified, str(path))]
+    assert seen == ["generation.yaml"]
+
+
+def test_stopping_ends_the_thread(layout: Layout) -> None:
+    before = set(threading.enumerate())
+    watcher = GenerationWatcher(layout, {"yolo": MODELS / "yolo"})
+    watcher.start(lambda: None)
+    [thread] = set(threading.enumerate()) - before
+    watcher.stop()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_versions_and_their_folders(layout: Layout) -> None:
+    layout.version("yolo", "v1").mkdir(parents=True)
+    layout.version("kcbert", "v2").mkdir(parents=True)
+    watcher = GenerationWatcher(layout, {"yolo": MODELS / "yolo"})
+    assert watcher.published("yolo") == ["v1"]
+    assert watcher.folder("yolo", "v1") == layout.version("yolo", "v1")
+    assert watcher.folder("yolo", "fallback-2") == MODELS / "yolo"
 
 
 def test_an_invalid_or_missing_file_changes_nothing(layout: Layout) -> None:

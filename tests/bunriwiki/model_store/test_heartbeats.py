@@ -57,3 +57,19 @@ def test_prepared_and_failed() -> None:
 
 def test_names_are_unique() -> None:
     assert worker_name("yolo") != worker_name("yolo")
+
+
+def test_a_heartbeat_is_not_flushed_to_the_disk(heartbeats: Heartbeats, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flushed(_: int) -> None:
+        pytest.fail("it is written every second, and waits for the disk")
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    heartbeats.write(heartbeat("one"))
+    assert [beat.worker for beat in heartbeats.alive()] == ["one"]
+
+
+def test_a_worker_may_start_before_the_store_exists_and_end_without_a_heartbeat(tmp_path: Path) -> None:
+    heartbeats = Heartbeats(tmp_path / "store" / "run")
+    heartbeats.forget("one")
+    heartbeats.write(heartbeat("two"))
+    assert [beat.worker for beat in heartbeats.alive()] == ["two"]

@@ -14,7 +14,7 @@ from bunriwiki.model_store import promotion
 from bunriwiki.model_store.generation import Canary, Target
 from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.heartbeats import Heartbeat
-from bunriwiki.model_store.promotion import BadVersionError, PromotionError, promote
+from bunriwiki.model_store.promotion import BadVersionError, CannotLoadError, PromotionError, promote
 from bunriwiki.model_store.writer import StoreWriter, SupersededError
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.waiting import wait_until
@@ -53,6 +53,14 @@ def test_a_serving_version_is_not_promoted_again(writer: StoreWriter) -> None:
     assert (now.generation, now.previous.version) == (2, "v1")
 
 
+def test_the_workers_that_have_a_serving_version_are_counted(writer: StoreWriter) -> None:
+    promote(writer, "yolo", "v1", "a test", "operator")
+    for name, role, version in (("one", "yolo", "v1"), ("two", "yolo", "v2"), ("three", "kcbert", "v1")):
+        beat = Heartbeat(worker=name, pid=1, parent=1, role=role, state="ready", loaded={version: "available"})
+        writer.heartbeats.write(beat)
+    assert promote(writer, "yolo", "v1", "a test", "operator") == 1
+
+
 def test_promoting_the_serving_version_ends_another_promotion(writer: StoreWriter) -> None:
     promote(writer, "yolo", "v1", "a test", "operator")
     with worker(writer, "one", loading), ThreadPoolExecutor() as pool:
@@ -86,6 +94,8 @@ def test_a_promotion_waits_for_every_live_worker(writer: StoreWriter) -> None:
         done.set()
         assert promoted.result(5) == 2
     assert steps == ["preparing", "prepared", "activated"]
+    *_, event = writer.history.read()
+    assert (event.kind, event.workers) == ("activated", 2)
 
 
 def test_a_slow_worker_is_left_behind_at_the_deadline(writer: StoreWriter) -> None:
@@ -101,6 +111,36 @@ def test_a_dead_worker_is_not_waited_for(writer: StoreWriter) -> None:
                 promoted.result(0.3)
         writer.heartbeats.forget("two")
         assert promoted.result(5) == 1
+
+
+def test_a_worker_that_is_ending_is_not_waited_for(writer: StoreWriter) -> None:
+    writer.heartbeats.write(Heartbeat(worker="one", pid=1, parent=1, role="yolo", state="ending"))
+    assert promote(writer, "yolo", "v1", "a test", "operator", deadline=0) == 0
+
+
+@pytest.mark.parametrize(
+    ("others", "error", "message"),
+    [
+        ({}, CannotLoadError, "one cannot load yolo:v1: disk"),
+        ({"two": "loading"}, CannotLoadError, "one cannot load yolo:v1: disk"),
+        ({"two": "available", "three": "available"}, PromotionError, "one cannot load yolo:v1: disk; 2 others can"),
+    ],
+    ids=["alone", "another is loading", "others can"],
+)
+def test_a_version_that_other_workers_have_prepared_is_not_at_fault(
+    writer: StoreWriter, others: dict[str, str], error: type[Exception], message: str
+) -> None:
+    def report(_: str) -> None:
+        preparing = writer.generations().of("yolo").preparing
+        assert preparing
+        beat = Heartbeat(worker="one", pid=1, parent=1, role="yolo", state="ready", preparing=preparing.since)
+        writer.heartbeats.write(beat.model_copy(update={"errors": {"v1": "disk"}}))
+        for name, loaded in others.items():
+            writer.heartbeats.write(beat.model_copy(update={"worker": name, "loaded": {"v1": loaded}}))
+
+    with pytest.raises(PromotionError) as caught:
+        promote(writer, "yolo", "v1", "a test", "operator", progress=report)
+    assert (type(caught.value), str(caught.value)) == (error, message)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +210,17 @@ def test_what_comes_before_the_activation_may_reject_the_version(writer: StoreWr
     assert (now.generation, now.preparing, now.canary) == (0, None, None)
 
 
+def test_a_promotion_that_is_interrupted_is_abandoned(writer: StoreWriter) -> None:
+    def interrupt(_: Target) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        promote(writer, "yolo", "v1", "a test", "operator", before_activation=interrupt)
+    assert writer.generations().of("yolo").preparing is None
+    *_, event = writer.history.read()
+    assert (event.kind, event.reason) == ("abandoned", "KeyboardInterrupt")
+
+
 def test_a_version_is_promoted_only_instead_of_the_given_one(writer: StoreWriter) -> None:
     promote(writer, "yolo", "v1", "a test", "operator")
     with pytest.raises(PromotionError, match="yolo:v3 does not serve any more"):
@@ -182,7 +233,7 @@ def test_a_version_is_promoted_only_instead_of_the_given_one(writer: StoreWriter
 
 def test_only_the_version_that_is_prepared_can_be_a_canary(writer: StoreWriter) -> None:
     target = Target(version="v1", since=datetime.now(UTC), source="a test", by="poll")
-    with pytest.raises(SupersededError):
+    with pytest.raises(SupersededError, match="yolo:v1 is no longer wanted"):
         writer.start_canary("yolo", target, Canary(share=0.1))
     writer.prepare("yolo", target)
     writer.start_canary("yolo", target, Canary(share=0.1))

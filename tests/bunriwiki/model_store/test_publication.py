@@ -13,7 +13,7 @@ from bentoml._internal.models import ModelStore
 
 from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest
 from bunriwiki.model_store.layout import Layout
-from bunriwiki.model_store.publication import VersionExistsError, publish
+from bunriwiki.model_store.publication import VersionExistsError, forced_past, publish, registry_digest
 
 MakeVersion = Callable[..., Path]
 
@@ -53,6 +53,14 @@ def test_bentoml_lists_published_versions(layout: Layout, make_version: MakeVers
     )
     assert '"yolo:v1"' in shown.stdout
     assert '"yolo:v2"' in shown.stdout
+
+
+def test_the_digest_of_the_registry_is_kept(layout: Layout, make_version: MakeVersion) -> None:
+    for version, digest in (("v1", "sha256:abc"), ("v2", None)):
+        publish(layout, make_version("yolo", version), "a test", digest_there=digest)
+        folder = layout.version("yolo", version)
+        assert (registry_digest(folder), forced_past(folder)) == (digest, None)
+    assert registry_digest(layout.version("yolo", "v3")) is None
 
 
 def test_publishing_a_version_again_changes_nothing(layout: Layout, make_version: MakeVersion) -> None:

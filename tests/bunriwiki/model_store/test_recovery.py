@@ -54,7 +54,11 @@ def test_what_a_dead_writer_left_is_deleted_or_recorded(tmp_path: Path, make_ver
         assert list(layout.staging.iterdir()) == []
         assert not (layout.models / "kcbert").exists()
         assert [path.name for path in root.glob(".*")] == [".yatai.yaml"]
-        assert kinds(writer) == ["published", "activated", "abandoned"]
+        assert [(event.kind, event.version, event.reason) for event in writer.history.read()] == [
+            ("published", "v1", "found in the store"),
+            ("activated", "v1", "found in generation.yaml"),
+            ("abandoned", "v9", "its writer ended before it was prepared"),
+        ]
         assert writer.generations().of("yolo").preparing is None
     with open_writer(root, "the third") as writer:
         assert kinds(writer) == ["published", "activated", "abandoned"]
@@ -68,3 +72,18 @@ def test_an_unfinished_rollback_holds_nothing(tmp_path: Path, make_version: Make
         writer.change(lambda old: old.hold("yolo", "v0", "v2"))
     with open_writer(tmp_path / "store", "the second") as writer:
         assert writer.generations().of("yolo").held == ("v0",)
+
+
+def test_an_activation_without_any_other_record_is_recorded(tmp_path: Path) -> None:
+    with open_writer(tmp_path / "store", "the first") as writer:
+        writer.change(lambda old: old.activate("yolo", target("v1")).pin("kcbert", pinned=True))
+    with open_writer(tmp_path / "store", "the second") as writer:
+        assert [(event.kind, event.model, event.generation) for event in writer.history.read()] == [("activated", "yolo", 1)]
+
+
+def test_the_activations_of_another_model_do_not_count(tmp_path: Path) -> None:
+    with open_writer(tmp_path / "store", "the first") as writer:
+        writer.record_activation("yolo", writer.change(lambda old: old.activate("yolo", target("v1"))).of("yolo"))
+        writer.change(lambda old: old.activate("kcbert", target("v1")))
+    with open_writer(tmp_path / "store", "the second") as writer:
+        assert [(event.kind, event.model) for event in writer.history.read()][1:] == [("activated", "kcbert")]

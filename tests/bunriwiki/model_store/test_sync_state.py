@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
+
+import pytest
 
 from bunriwiki.model_store.sync_state import ModelSync, SyncState
 
@@ -30,3 +33,12 @@ def test_a_rejected_version_is_no_trouble() -> None:
     assert ModelSync(source="S3", status="unreachable", reason="no route").trouble == "S3: no route"
     assert ModelSync(source="S3", status="failed", reason="the disk is full").trouble == "S3: the disk is full"
     assert ModelSync(source="S3", status="rejected", reason="it is slow").trouble is None
+
+
+def test_the_state_is_not_flushed_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flushed(_: int) -> None:
+        pytest.fail("it is written every two seconds, and waits for the disk")
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    SyncState(since=NOW, models={}).write(tmp_path / "sync.json")
+    assert SyncState.read(tmp_path / "sync.json")

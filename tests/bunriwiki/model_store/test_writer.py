@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bunriwiki.model_store.generation import Target
+from bunriwiki.model_store.generation import Target, Trigger
 from bunriwiki.model_store.heartbeats import Heartbeat
 from bunriwiki.model_store.lock import StoreLockedError
+from bunriwiki.model_store.publication import forced_past, registry_digest
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.writer import NotPublishedError, StoreWriter, SupersededError, open_writer
 
@@ -16,8 +17,8 @@ MakeVersion = Callable[..., Path]
 NOW = datetime.now(UTC)
 
 
-def target(version: str) -> Target:
-    return Target(version=version, since=NOW, source="a test", by="operator")
+def target(version: str, by: Trigger = "operator") -> Target:
+    return Target(version=version, since=NOW, source="a test", by=by)
 
 
 def serve(writer: StoreWriter, version: str) -> None:
@@ -41,8 +42,36 @@ def test_changes_are_recorded_in_the_history(writer: StoreWriter, make_version: 
     assert kinds(writer) == [
         "published", "activated", "published", "activated", "quarantined", "released",
     ]  # fmt: skip
-    last = [event for event in writer.history.read("yolo") if event.kind == "activated"][-1]
-    assert (last.version, last.previous, last.generation, last.workers, last.by) == ("v2", "v1", 2, 2, "operator")
+    *_, activated, quarantined, released = writer.history.read("yolo")
+    assert (activated.version, activated.previous, activated.generation, activated.workers) == ("v2", "v1", 2, 2)
+    assert (activated.source, activated.by) == ("a test", "operator")
+    assert (quarantined.version, quarantined.reason, quarantined.by) == ("v3", "too slow", "poll")
+    assert (released.version, released.by) == ("v3", "operator")
+
+
+def test_a_publication_is_described_in_the_store_and_in_the_history(writer: StoreWriter, make_version: MakeVersion) -> None:
+    steps: list[str] = []
+    writer.publish(
+        make_version("yolo", "v1"),
+        "s3://bucket",
+        "sqs",
+        steps.append,
+        digest_there="sha256:abc",
+        forced_past="quality",
+        seconds={"fetch": 1.5},
+    )
+    assert (steps[0], steps[-1]) == ("copied", "recorded")
+    folder = writer.layout.version("yolo", "v1")
+    assert (registry_digest(folder), forced_past(folder)) == ("sha256:abc", "quality")
+    [event] = writer.history.read()
+    assert (event.kind, event.version, event.source, event.by) == ("published", "v1", "s3://bucket", "sqs")
+    assert (event.forced, event.reason, event.seconds) == (True, "quality", {"fetch": 1.5})
+
+
+def test_a_publication_is_recorded_once(writer: StoreWriter, make_version: MakeVersion) -> None:
+    for model in ("yolo", "kcbert", "yolo"):
+        writer.publish(make_version(model, "v1"), "a test", "poll")
+    assert [(event.kind, event.model) for event in writer.history.read()] == [("published", "yolo"), ("published", "kcbert")]
 
 
 def test_a_second_writer_is_rejected(writer: StoreWriter) -> None:
@@ -79,10 +108,37 @@ def test_only_the_version_that_is_prepared_is_activated(writer: StoreWriter, mak
     for version in ("v1", "v2"):
         writer.publish(make_version("yolo", version), "a test", "poll")
         writer.prepare("yolo", target(version))
-    with pytest.raises(SupersededError):
+    with pytest.raises(SupersededError, match="yolo:v1 is no longer wanted"):
         writer.activate("yolo", target("v1"), workers=0)
-    writer.abandon("yolo", target("v1"), "superseded")
+    writer.abandon("yolo", target("v1", "poll"), "superseded")
     assert writer.generations().of("yolo").preparing == target("v2")
+    *_, event = writer.history.read("yolo")
+    assert (event.kind, event.version, event.source, event.by, event.reason) == (
+        "abandoned", "v1", "a test", "poll", "superseded",
+    )  # fmt: skip
+
+
+def test_a_version_serves_since_its_activation(writer: StoreWriter, make_version: MakeVersion) -> None:
+    writer.publish(make_version("yolo", "v1"), "a test", "poll")
+    before = datetime.now(UTC)
+    serve(writer, "v1")
+    serving = writer.generations().of("yolo").serving
+    assert serving
+    assert serving.since >= before > NOW
+
+
+def test_a_version_that_the_monitor_replaces_does_not_become_the_previous_version(
+    writer: StoreWriter, make_version: MakeVersion
+) -> None:
+    for version in ("v1", "v2", "v3"):
+        writer.publish(make_version("yolo", version), "a test", "poll")
+    serve(writer, "v1")
+    serve(writer, "v2")
+    writer.prepare("yolo", target("v3", "monitor"))
+    writer.activate("yolo", target("v3", "monitor"), workers=2)
+    previous = writer.generations().of("yolo").previous
+    assert previous
+    assert previous.version == "v1"
 
 
 def test_a_version_in_quarantine_does_not_become_the_previous_version(writer: StoreWriter, make_version: MakeVersion) -> None:

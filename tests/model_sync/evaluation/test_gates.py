@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from bunriwiki.artifacts.answers import Classification, Detection, Detections, ImageSize
+from bunriwiki.artifacts.inputs import DEFAULT_CONFIDENCE
 from bunriwiki.artifacts.reference import ReferenceObject, ReferencePhoto, ReferenceText
-from model_sync.evaluation.gates import Finding, Thresholds, Truth, judge_evaluation, judge_labels, quality
+from model_sync.evaluation.gates import MIN_OVERLAP, Finding, Thresholds, Truth, judge_evaluation, judge_labels, quality
 from model_sync.evaluation.report import Answer, EvaluationReport
 
 THRESHOLDS = Thresholds(agreement=1, quality=2, batch=1e-3, latency=2, labels="same")
@@ -50,11 +51,23 @@ def test_a_version_like_the_serving_one_passes_every_gate() -> None:
     assert all(finding.passed for finding in found.values())
 
 
+@pytest.mark.parametrize(
+    ("answer", "truth"),
+    [(classified("a"), texts("a")), (detected(("a", 0.9, BOX)), [photo("a")])],
+    ids=["a text", "a photo"],
+)
+def test_a_version_at_every_threshold_passes(answer: Answer, truth: Truth) -> None:
+    strict = Thresholds(agreement=1, quality=0, batch=0, latency=1, labels="same")
+    assert all(finding.passed for finding in findings(report([answer]), [answer], truth, strict).values())
+
+
 def test_golden_samples_that_differ_fail_unless_their_share_is_allowed() -> None:
     differing = report([classified("a")], golden=(None, "a 0.5 instead of 0.9"))
     found = findings(differing, [classified("a")], texts("a"))["agreement"]
     assert not found.passed
-    assert found.says.endswith("100% are required; the first difference: a 0.5 instead of 0.9")
+    assert found.says == (
+        "1 of 2 golden samples answered as the original does; 100% are required; the first difference: a 0.5 instead of 0.9"
+    )
     half = Thresholds(agreement=0.5, quality=2, batch=1e-3, latency=2, labels="same")
     assert findings(differing, [classified("a")], texts("a"), half)["agreement"].passed
 
@@ -82,20 +95,40 @@ def test_the_quality_of_texts_is_the_mean_f1_of_the_classes() -> None:
     assert quality([classified("a"), classified("b"), classified("b")], texts("a", "a", "b")) == pytest.approx(100 * 2 / 3)
 
 
+def test_every_answer_needs_its_sample() -> None:
+    with pytest.raises(ValueError, match="longer"):
+        quality([classified("a")], texts("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth"), [(detected(("a", 0.9, BOX)), texts("a")), (classified("a"), [photo("a")])], ids=["a text", "a photo"]
+)
+def test_an_answer_of_another_type_is_wrong(answer: Answer, truth: Truth) -> None:
+    assert quality([answer], truth) == 0
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
         (detected(("a", 0.9, BOX)), 100),
+        (detected(("a", DEFAULT_CONFIDENCE, BOX)), 100),
+        (detected(("a", 0.9, (0.0, 0.0, 10.0, 10 * MIN_OVERLAP))), 100),
         (detected(("b", 0.9, BOX)), 0),
         (detected(("a", 0.9, (8.0, 8.0, 20.0, 20.0))), 0),
         (detected(("a", 0.2, BOX)), 0),
         (detected(("a", 0.9, BOX), ("a", 0.8, BOX)), 100 * 2 / 3),  # the second is a false positive
         (detected(), 0),
     ],
-    ids=["right", "another class", "elsewhere", "unsure", "twice", "nothing"],
+    ids=["right", "just sure", "just there", "another class", "elsewhere", "unsure", "twice", "nothing"],
 )
 def test_the_quality_of_photos(answer: Detections, expected: float) -> None:
     assert quality([answer], [photo("a")]) == pytest.approx(expected)
+
+
+def test_the_quality_of_photos_is_the_mean_f1_of_the_classes() -> None:
+    # a: one of two found, no false positive: 2/3. b: found: 1.
+    answers = [detected(("a", 0.9, BOX), ("b", 0.9, BOX)), detected()]
+    assert quality(answers, [photo("a", "b"), photo("a")]) == pytest.approx(100 * (2 / 3 + 1) / 2)
 
 
 def test_a_box_in_an_empty_photo_is_a_false_positive() -> None:
@@ -103,10 +136,27 @@ def test_a_box_in_an_empty_photo_is_a_false_positive() -> None:
     assert quality([right, right], [photo("a"), photo()]) == pytest.approx(100 * 2 / 3)
 
 
-@pytest.mark.parametrize("alone", [classified("a", 0.905), classified("b", 0.9)], ids=["the score", "the label"])
-def test_an_answer_that_differs_in_a_batch_fails(alone: Classification) -> None:
-    found = findings(report([classified("a", 0.9)], alone=(alone,)), [classified("a")], texts("a"))["batches"]
+@pytest.mark.parametrize(
+    ("alone", "batched", "difference"),
+    [
+        (classified("a", 0.905), classified("a"), "a alone, a in a batch, scores 0.0050 apart"),
+        (classified("b"), classified("a"), "b alone, a in a batch"),
+        (classified("a"), detected(), "the answers are of different types"),
+        (detected(), classified("a"), "the answers are of different types"),
+    ],
+    ids=["the score", "the label", "the type in a batch", "the type alone"],
+)
+def test_an_answer_that_differs_in_a_batch_fails(alone: Answer, batched: Answer, difference: str) -> None:
+    found = findings(report([batched], alone=(alone,)), [classified("a")], texts("a"))["batches"]
     assert not found.passed
+    start = "1 inputs answered alone and in a batch: 1 differ by more than 0.001; the first: "
+    assert found.says.startswith(start + difference)
+
+
+def test_every_answer_in_a_batch_needs_one_alone() -> None:
+    answers = [classified("a"), classified("b")]
+    with pytest.raises(ValueError, match="longer"):
+        findings(report(answers, alone=answers[:1]), answers, texts("a", "b"))
 
 
 def test_boxes_that_differ_in_a_batch_fail_except_next_to_the_threshold() -> None:
@@ -137,8 +187,10 @@ def test_other_load_on_the_machine_does_not_fail_a_version() -> None:
 
 
 def test_classes_must_be_the_same_in_any_order() -> None:
-    assert judge_labels(["b", "a"], ["a", "b"], THRESHOLDS).passed
-    found = judge_labels(["a", "c"], ["a", "b"], THRESHOLDS)
-    assert not found.passed
-    assert found.says.startswith("the classes ['b'] are missing, ['c'] are new")
+    assert judge_labels(["b", "a"], ["a", "b"], THRESHOLDS) == Finding("labels", True, "the same 2 classes")
+    assert judge_labels(["a", "c"], ["a", "b"], THRESHOLDS) == Finding(
+        "labels", False, "the classes ['b'] are missing, ['c'] are new; BUNRIWIKI_GATE_LABELS is same"
+    )
+    assert not judge_labels(["a"], ["a", "b"], THRESHOLDS).passed
+    assert not judge_labels(["a", "b"], ["a"], THRESHOLDS).passed
     assert judge_labels(["a", "c"], ["a", "b"], Thresholds(1, 2, 1e-3, 2, "any")).passed

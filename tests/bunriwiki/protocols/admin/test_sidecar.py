@@ -31,6 +31,12 @@ def syncing(status: str) -> Callable[[httpx.Request], httpx.Response]:
     return lambda _: httpx.Response(200, json={"sync_requested": True, "outcomes": {"yolo": outcome}})
 
 
+async def test_without_a_sidecar_the_answer_says_so() -> None:
+    with pytest.raises(RequestError, match="has no sidecar: set BUNRIWIKI_SYNC_PORT") as caught:
+        await Sidecar(None, TokenGate(["secret"]), 7).reload(RIGHT, b"")
+    assert caught.value.status == 503
+
+
 async def test_a_reload_is_a_sync_that_is_waited_for_by_default() -> None:
     requests: list[httpx.Request] = []
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,10 @@ def layout(tmp_path: Path) -> Layout:
     return layout
 
 
-def status(layout: Layout, *, expected: bool = False) -> Status:
+def status(layout: Layout, *, expected: bool = False, registered: Collection[str] = MODELS) -> Status:
     first_sync = FirstSync(layout.sync, 60, expected=expected, started=0)
-    return Status(
-        layout, GenerationWatcher(layout, {model: BUNDLED / model for model in MODELS}), workers=1, first_sync=first_sync
-    )
+    watcher = GenerationWatcher(layout, {model: BUNDLED / model for model in MODELS})
+    return Status(layout, watcher, workers=1, first_sync=first_sync, registered=registered)
 
 
 def beat(layout: Layout, worker: str, **fields: Any) -> None:
@@ -88,6 +88,12 @@ def test_reasons_for_being_degraded(layout: Layout) -> None:
     assert yolo(layout).reasons == ("one answers with v1", "one could not load v2: no space left")
     beat(layout, "one", state="starting", serving=None)
     assert yolo(layout).degraded
+
+
+def test_a_model_without_a_registry_is_meant_to_serve_its_bundled_version(layout: Layout) -> None:
+    beat(layout, "one", serving="fallback-2", loaded={"fallback-2": "available"})
+    [model] = [model for model in status(layout, registered=["kcbert"]).models().models if model.name == "yolo"]
+    assert (model.serving, model.fallback, model.degraded) == (None, "fallback-2", False)
 
 
 def test_the_versions_that_this_service_answers_with(layout: Layout) -> None:
