@@ -182,18 +182,18 @@ def test_a_version_aspired_again_during_its_last_try_is_tried_again(make_manager
 
 
 def test_a_version_whose_unload_was_reported_cannot_serve() -> None:
-    refused: list[str] = []
+    rejections: list[str] = []
 
     def serve_it(event: ServableState) -> None:
         if event.state is State.UNLOADING:
             with pytest.raises(NotAvailableError) as caught:
                 manager.serve("1")
-            refused.append(str(caught.value))
+            rejections.append(str(caught.value))
 
     manager: Manager[Servable] = Manager("m", listener=serve_it)
     serving(manager, "1")
     assert manager.stop(SECONDS)
-    assert refused == ["m:1 is being unloaded"]
+    assert rejections == ["m:1 is being unloaded"]
 
 
 def test_a_version_is_not_unloaded_before_it_was_reported_as_available() -> None:

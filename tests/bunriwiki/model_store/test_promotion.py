@@ -55,10 +55,10 @@ def test_a_serving_version_is_not_promoted_again(writer: StoreWriter) -> None:
 
 def test_the_workers_that_have_a_serving_version_are_counted(writer: StoreWriter) -> None:
     promote(writer, "yolo", "v1", "a test", "operator")
-    for name, role, version in (("one", "yolo", "v1"), ("two", "yolo", "v2"), ("three", "kcbert", "v1")):
-        beat = Heartbeat(worker=name, pid=1, parent=1, role=role, state="ready", loaded={version: "available"})
+    for number, (role, version) in enumerate([("yolo", "v1"), ("yolo", "v1"), ("yolo", "v2"), ("kcbert", "v1")]):
+        beat = Heartbeat(worker=f"w{number}", pid=1, parent=1, role=role, state="ready", loaded={version: "available"})
         writer.heartbeats.write(beat)
-    assert promote(writer, "yolo", "v1", "a test", "operator") == 1
+    assert promote(writer, "yolo", "v1", "a test", "operator") == 2
 
 
 def test_promoting_the_serving_version_ends_another_promotion(writer: StoreWriter) -> None:

@@ -18,6 +18,6 @@ def test_entries_are_added_and_replaced(tmp_path: Path) -> None:
     assert quarantine.all() == [rejected("v1"), rejected("v2", "wrong")]
 
 
-def test_an_entry_can_be_read_by_people(tmp_path: Path) -> None:
+def test_the_file_of_an_entry_is_readable(tmp_path: Path) -> None:
     Quarantine(tmp_path / "quarantine").add(rejected("v1", "너무 느려요"))
     assert "reason: 너무 느려요\n" in (tmp_path / "quarantine" / "yolo" / "v1.yaml").read_text(encoding="utf-8")

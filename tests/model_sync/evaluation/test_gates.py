@@ -153,7 +153,7 @@ def test_an_answer_that_differs_in_a_batch_fails(alone: Answer, batched: Answer,
     assert found.says.startswith(start + difference)
 
 
-def test_every_answer_in_a_batch_needs_one_alone() -> None:
+def test_every_single_answer_needs_an_answer_in_a_batch() -> None:
     answers = [classified("a"), classified("b")]
     with pytest.raises(ValueError, match="longer"):
         findings(report(answers, alone=answers[:1]), answers, texts("a", "b"))
