@@ -168,12 +168,13 @@ class Manager(Generic[ServableT]):
         self._changed.notify_all()
 
     def _snapshots(self) -> list[Snapshot]:
-        ordered = sorted(self._managed.values(), key=lambda managed: managed.id.version not in self._aspired)
+        place = {version: number for number, version in enumerate(self._aspired)}
+        ordered = sorted(self._managed.values(), key=lambda managed: place.get(managed.id.version, len(place)))
         return [
             Snapshot(
                 managed.id.version,
                 _reported_state(managed),
-                aspired=managed.id.version in self._aspired,
+                aspired=managed.id.version in place,
                 serves=managed is self._serving,
             )
             for managed in ordered

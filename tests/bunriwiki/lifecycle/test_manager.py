@@ -251,6 +251,19 @@ def test_loads_are_limited_and_in_order(make_manager: MakeManager) -> None:
         assert manager.wait(state(loading, State.AVAILABLE), SECONDS)
 
 
+def test_the_versions_that_wait_are_loaded_in_the_order_that_was_aspired_last(make_manager: MakeManager) -> None:
+    manager = make_manager(parallel_loads=1)
+    gates = {version: threading.Event() for version in "123"}
+    makers = {version: lambda v=version, gate=gate: SlowModel(v, [], gate) for version, gate in gates.items()}
+    manager.aspire({version: makers[version] for version in "12"})
+    manager.aspire({version: makers[version] for version in "132"})
+    gates["1"].set()
+    assert manager.wait(state("3", State.LOADING), SECONDS)
+    assert manager.states()["2"].state is State.START
+    gates["2"].set()
+    gates["3"].set()
+
+
 def test_as_many_versions_as_allowed_are_loaded_in_parallel(make_manager: MakeManager) -> None:
     manager = make_manager(parallel_loads=2)
     may_load = threading.Event()
