@@ -290,6 +290,12 @@ async def test_other_paths_are_forwarded_to_bentoml(client: httpx.AsyncClient) -
         assert "secret" not in response.text
 
 
+async def test_a_page_of_bentoml_loads_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
+    policy = (await client.get("/livez")).headers["content-security-policy"]
+    assert policy.startswith("default-src 'self'; ")
+    assert "script-src" not in policy  # so that inline scripts do not run, either
+
+
 async def test_before_the_start_nothing_is_ready(client: httpx.AsyncClient, rest: RestApp) -> None:
     rest.server = None
     assert_problem(await client.get("/readyz"), 503, "starting")
