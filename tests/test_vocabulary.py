@@ -77,7 +77,9 @@ OLD = re.compile(
 def files() -> Iterator[Path]:
     yield from (path for path in ROOT.iterdir() if path.suffix in SUFFIXES)
     for package in PACKAGES:
-        yield from (path for path in (ROOT / package).rglob("*") if path.suffix in SUFFIXES and "_pb2" not in path.name)
+        for path in (ROOT / package).rglob("*"):
+            if path.suffix in SUFFIXES and "_pb2" not in path.name and "node_modules" not in path.parts:
+                yield path
 
 
 @pytest.mark.parametrize("old", ["RestDoor", "MOST_BYTES", "BUNRIWIKI_DRAIN", "the door", "before_flip", "test_it_is_refused"])
