@@ -15,6 +15,7 @@ import re
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import cast
 
 import uvloop
@@ -144,7 +145,7 @@ async def run(port: int, *, clients: int, seconds: float, requests: int = 0) -> 
     ended: list[asyncio.Future[None]] = [loop.create_future() for _ in range(clients)]
     began = time.perf_counter()
     for future in ended:
-        await loop.create_connection(lambda future=future: _Connection(statistics, future), "127.0.0.1", port)  # type: ignore[misc]
+        await loop.create_connection(partial(_Connection, statistics, future), "127.0.0.1", port)
     own_stall, last = 0.0, time.perf_counter()
     while not all(future.done() for future in ended):
         if last - began >= seconds and statistics.latencies.count >= requests:

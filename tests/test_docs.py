@@ -7,7 +7,6 @@ from pathlib import Path
 
 from bunriwiki.settings import PREFIX, Settings
 from bunriwiki.testing.paths import ROOT
-from model_sync.cli.settings import CliSettings
 from model_sync.settings import SyncSettings
 
 
@@ -20,7 +19,7 @@ def rows(document: str) -> list[list[str]]:
 
 def test_every_setting_is_in_the_table_with_its_default_and_meaning() -> None:
     table = {row[0].strip("`"): row[1:] for row in rows("settings.md")}
-    for name, field in {**Settings.model_fields, **SyncSettings.model_fields, **CliSettings.model_fields}.items():
+    for name, field in {**Settings.model_fields, **SyncSettings.model_fields}.items():
         default, meaning = table.pop(str(field.validation_alias or PREFIX + name.upper()))
         assert meaning == field.description
         stated = "" if field.default is None else str(field.default).replace(f"{ROOT}/", "").replace(str(Path.home()), "~")

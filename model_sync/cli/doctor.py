@@ -26,10 +26,10 @@ from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.lock import holder
 from bunriwiki.model_store.sync_state import SyncState
 from bunriwiki.sandbox.support import missing
-from bunriwiki.settings import Settings
+from bunriwiki.settings import CommonSettings, Settings
 from model_sync.cli.exits import CliError
 from model_sync.cli.remote import Remote
-from model_sync.cli.settings import CliSettings, read_settings
+from model_sync.cli.settings import read_settings
 from model_sync.cli.words import Words
 from model_sync.errors import RejectedError, SignatureError, SourceError
 from model_sync.registries import open_sources
@@ -69,7 +69,7 @@ class Doctor:
     def examine(self) -> Iterator[Finding]:
         """Run every check, except those that need invalid settings."""
         try:
-            basics = read_settings(CliSettings)
+            basics = read_settings(CommonSettings)
         except CliError as error:
             yield self._finding("settings", "fail", "invalid", error=error)
             return
@@ -132,7 +132,7 @@ class Doctor:
         level: Level = "fail" if free < MIN_FREE else "warn" if free < LOW_FREE else "ok"
         yield self._finding("disk", level, "fine" if level == "ok" else "low", free=f"{free / GB:.1f}")
 
-    def _lock(self, layout: Layout, settings: CliSettings) -> Iterator[Finding]:
+    def _lock(self, layout: Layout, settings: CommonSettings) -> Iterator[Finding]:
         held_by = holder(layout.lock)
         if held_by is None:
             yield self._finding("lock", "ok", "free")

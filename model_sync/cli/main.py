@@ -18,12 +18,13 @@ from typing import Protocol
 from pydantic import BaseModel
 
 from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.settings import CommonSettings
 from model_sync.api.routes import HistoryAnswer
 from model_sync.cli.arguments import make_parser
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.operators import Operator, Reader, operator, reader
 from model_sync.cli.screen import STYLES, Screen, megabytes
-from model_sync.cli.settings import CliSettings, read_settings
+from model_sync.cli.settings import read_settings
 from model_sync.cli.show import show_history, show_outcomes, show_quarantine, show_status
 from model_sync.cli.words import Words, language
 from model_sync.errors import CommandError, PublishError
@@ -39,9 +40,11 @@ PUBLISH_ERROR_EXITS = {
 class Backends(Protocol):
     """How a command gets its reader or operator (see `operators`)."""
 
-    def reader(self, settings: CliSettings, words: Words) -> AbstractContextManager[Reader]: ...
+    def reader(self, settings: CommonSettings, words: Words) -> AbstractContextManager[Reader]: ...
 
-    def operator(self, settings: CliSettings, words: Words, *, creates: bool = False) -> AbstractContextManager[Operator]: ...
+    def operator(
+        self, settings: CommonSettings, words: Words, *, creates: bool = False
+    ) -> AbstractContextManager[Operator]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,10 @@ class Call:
         return self.screen.words
 
     def reader(self) -> AbstractContextManager[Reader]:
-        return self.backends.reader(read_settings(CliSettings), self.words)
+        return self.backends.reader(read_settings(CommonSettings), self.words)
 
     def operator(self, *, creates: bool = False) -> AbstractContextManager[Operator]:
-        return self.backends.operator(read_settings(CliSettings), self.words, creates=creates)
+        return self.backends.operator(read_settings(CommonSettings), self.words, creates=creates)
 
     def show(self, result: BaseModel, show_text: Callable[[], None]) -> Exit:
         """Write `result` as JSON, or call `show_text` if the output is for people."""
@@ -137,7 +140,7 @@ def _publish(call: Call) -> Exit:
     from model_sync.signing import read_key
 
     arguments = call.arguments
-    settings = read_settings(CliSettings)
+    settings = read_settings(CommonSettings)
     try:
         key = read_key(arguments.sign) if arguments.sign else None
         with call.screen.transfer_progress() as progress:
@@ -153,7 +156,7 @@ def _sign(call: Call) -> Exit:
     from model_sync.signing import read_key, sign_path
 
     arguments = call.arguments
-    settings = read_settings(CliSettings)
+    settings = read_settings(CommonSettings)
     try:
         signed = sign_path(arguments.model, arguments.path, arguments.version, read_key(arguments.key))
         if arguments.mlflow is None:
@@ -169,7 +172,7 @@ def _sign(call: Call) -> Exit:
     return call.say(signed, "sign.tagged", uri=signed.uri, model=signed.model)
 
 
-def _registered_model(settings: CliSettings, model: str) -> str:
+def _registered_model(settings: CommonSettings, model: str) -> str:
     choice = settings.choices.get(model)
     return choice.place if choice and choice.kind == "mlflow" else settings.mlflow_model
 

@@ -15,11 +15,12 @@ from bunriwiki.model_store.lock import StoreLockedError
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.status import StoreStatus
 from bunriwiki.model_store.writer import open_writer
+from bunriwiki.settings import CommonSettings
 from model_sync.admin.commands import Collected, Commands, Pinned, RolledBack, Unpinned
 from model_sync.admin.status import SHOWN, StoreReader
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.remote import Remote, SyncProgress
-from model_sync.cli.settings import CliSettings, is_here, read_settings
+from model_sync.cli.settings import is_here, read_settings
 from model_sync.cli.waiting import run_with_progress
 from model_sync.cli.words import Words
 from model_sync.syncing.requests import Outcome
@@ -90,14 +91,14 @@ class Local(Commands):
 
 
 @contextmanager
-def reader(settings: CliSettings, words: Words) -> Iterator[Reader]:
+def reader(settings: CommonSettings, words: Words) -> Iterator[Reader]:
     """A reader: the sidecar, or else the store itself, which can be read without the lock."""
     with _sidecar(settings, words) as remote:
         yield remote or StoreReader(Layout(settings.model_store))
 
 
 @contextmanager
-def operator(settings: CliSettings, words: Words, *, creates: bool = False) -> Iterator[Operator]:
+def operator(settings: CommonSettings, words: Words, *, creates: bool = False) -> Iterator[Operator]:
     """An operator: the sidecar, or else this process. With `creates`, a missing store is created.
 
     Raises CliError if no sidecar answers and this process cannot lock or use the store.
@@ -119,7 +120,7 @@ def operator(settings: CliSettings, words: Words, *, creates: bool = False) -> I
 
 
 @contextmanager
-def _sidecar(settings: CliSettings, words: Words) -> Iterator[Remote | None]:
+def _sidecar(settings: CommonSettings, words: Words) -> Iterator[Remote | None]:
     """The sidecar; None if nothing answers on this machine. Raises CliError in any other case."""
     url = settings.sidecar_url
     if url is None:

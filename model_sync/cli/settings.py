@@ -1,4 +1,4 @@
-"""The settings of the command line, and where the sidecar is."""
+"""Settings, read so that an invalid one ends a command with its exit code, and whether a URL is on this machine."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from urllib.parse import urlsplit
 
 from pydantic_settings import BaseSettings
 
-from bunriwiki.settings import CommonSettings, read
+from bunriwiki.settings import read
 from model_sync.cli.exits import CliError, Exit
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
-
-
-class CliSettings(CommonSettings):
-    """The settings that the command line shares with the service and the sidecar."""
 
 
 def read_settings(kind: type[SettingsT]) -> SettingsT:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Self
 
 from bunriwiki.model_store.generation_watcher import GenerationWatcher
@@ -82,13 +81,3 @@ class LiveWorker:
         key = f"kcbert:{version}"
         shadowed = self._shadowed.get(key, Shadowed())
         self._shadowed[key] = Shadowed(inputs=shadowed.inputs + 10, differing=shadowed.differing + self._differing)
-
-
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait until `condition` is true."""
-    waiting = threading.Event()
-    for _ in range(int(seconds / 0.01)):
-        if condition():
-            return
-        waiting.wait(0.01)
-    raise AssertionError(f"the condition was not true within {seconds} s")

@@ -23,6 +23,7 @@ from bunriwiki.model_store.layout import Layout
 from bunriwiki.settings import VitalLimits
 from bunriwiki.telemetry.vitals import Vitals
 from bunriwiki.testing.paths import MODELS
+from bunriwiki.testing.waiting import wait_until
 from runners import versions
 from runners.throttle import Pause
 from runners.versions import NoVersionError, Versions
@@ -93,10 +94,7 @@ class Worker:
             return handle.servable.word
 
     def until(self, condition: Callable[[Heartbeat], bool]) -> None:
-        end = time.monotonic() + SECONDS
-        while not condition(self.vitals.latest):
-            assert time.monotonic() < end, self.vitals.latest
-            time.sleep(0.01)
+        wait_until(lambda: condition(self.vitals.latest), SECONDS, lambda: self.vitals.latest)
 
     def follow(self, steps: int = 1) -> None:
         """Let the worker's thread go through so many whole steps from now on."""

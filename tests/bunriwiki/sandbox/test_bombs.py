@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pytest
 
 from bunriwiki.sandbox.support import missing
+from bunriwiki.testing.waiting import wait_until
 from model_sync.errors import ImportCrashedError, ImportEnvironmentError
 from model_sync.sandbox.run import MB, Limits, run_sandboxed
 from tests.bunriwiki.sandbox.attempts import INSIDE
@@ -131,13 +133,8 @@ def test_it_ends_with_the_process_that_started_it(scratch: Path) -> None:
             run(code, scratch, limits("neither", seconds=60))
         finally:
             os._exit(1)
-    deadline = time.monotonic() + 20
-    while not (scratch / "pid").exists() or not (scratch / "pid").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: (scratch / "pid").exists() and (scratch / "pid").read_text(), 20)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     pid = int((scratch / "pid").read_text())
-    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 20)

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from bunriwiki.sandbox.policy import Policy
 from bunriwiki.sandbox.user import can_change
 from bunriwiki.testing.paths import ROOT
+from bunriwiki.testing.processes import wait_while_running
 
 ENVIRONMENT = [str(Path(sys.prefix)), str(Path(sys.executable).resolve().parent.parent), *map(str, ROOT.glob("*/"))]
 SERVER = """
@@ -97,11 +97,7 @@ def serving(home: Path, code: str, **others: object) -> Iterator[str]:
     process = subprocess.Popen(command(listen, code), cwd=ROOT)
     path = home.parent / f"{process.pid}.sock"
     try:
-        deadline = time.monotonic() + 30
-        while not path.exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_while_running(process, path.exists, 30, log=str)
         yield str(path)
     finally:
         process.kill()

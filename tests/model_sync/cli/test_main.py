@@ -18,13 +18,13 @@ from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.status import SidecarStatus, StoredModelStatus, StoredVersion, StoreStatus, WorkerStatus
 from bunriwiki.model_store.sync_state import ModelSync
+from bunriwiki.settings import CommonSettings
 from bunriwiki.testing.keys import make_keys
 from model_sync.admin.commands import Collected, Pinned, Removed, RolledBack, Unpinned
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.main import main
 from model_sync.cli.operators import Operator, Reader
 from model_sync.cli.remote import SyncProgress
-from model_sync.cli.settings import CliSettings
 from model_sync.cli.words import Words
 from model_sync.errors import CommandError, PublishError
 from model_sync.publishing.publisher import Published, Publisher
@@ -116,11 +116,11 @@ class Fake:
         return found if wait else None
 
     @contextmanager
-    def reader(self, settings: CliSettings, words: Words) -> Iterator[Reader]:
+    def reader(self, settings: CommonSettings, words: Words) -> Iterator[Reader]:
         yield self
 
     @contextmanager
-    def operator(self, settings: CliSettings, words: Words, *, creates: bool = False) -> Iterator[Operator]:
+    def operator(self, settings: CommonSettings, words: Words, *, creates: bool = False) -> Iterator[Operator]:
         self.creates = creates
         yield self
 

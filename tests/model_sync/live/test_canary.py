@@ -11,12 +11,13 @@ from bunriwiki.model_store.generation import Canary
 from bunriwiki.model_store.heartbeats import Served
 from bunriwiki.model_store.promotion import FailsLiveError, PromotionError, promote
 from bunriwiki.model_store.writer import StoreWriter
+from bunriwiki.testing.waiting import wait_until
 from model_sync.errors import SyncCancelledError
 from model_sync.live import canary
 from model_sync.live.analysis import LiveLimits
 from model_sync.live.canary import CanaryRollout
 from model_sync.syncing.report import Report
-from tests.model_sync.live_workers import FAILING, GOOD, SLOW, LiveWorker, until
+from tests.model_sync.live_workers import FAILING, GOOD, SLOW, LiveWorker
 
 LIMITS = LiveLimits(requests=50, errors=5, latency=2, stuck=30, differences=20)
 
@@ -113,7 +114,7 @@ def test_a_superseded_canary_is_aborted(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD}):
         thread = threading.Thread(target=first)
         thread.start()
-        until(lambda: setup.writer.generations().of("kcbert").canary)
+        wait_until(lambda: setup.writer.generations().of("kcbert").canary)
         promote(setup.writer, "kcbert", "v3", "a test", "operator")
         thread.join()
     assert str(errors[0]) == "kcbert:v2 is no longer wanted"

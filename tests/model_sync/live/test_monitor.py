@@ -13,11 +13,12 @@ from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.testing.paths import MODELS
+from bunriwiki.testing.waiting import wait_until
 from model_sync.live import monitor as monitor_module
 from model_sync.live.analysis import LiveLimits
 from model_sync.live.monitor import RolloutMonitor
 from model_sync.syncing.report import Report
-from tests.model_sync.live_workers import FAILING, GOOD, SLOW, LiveWorker, until
+from tests.model_sync.live_workers import FAILING, GOOD, SLOW, LiveWorker
 
 LIMITS = LiveLimits(requests=50, errors=5, latency=2, stuck=30, differences=20)
 
@@ -73,7 +74,7 @@ def setup(writer: StoreWriter, make_version: Callable[..., Path], monkeypatch: p
     setup = Setup(writer)
     yield setup
     setup.stopping.set()
-    until(lambda: not setup.monitored)
+    wait_until(lambda: not setup.monitored)
 
 
 @pytest.mark.parametrize(
@@ -82,10 +83,12 @@ def setup(writer: StoreWriter, make_version: Callable[..., Path], monkeypatch: p
 def test_a_version_that_fails_on_live_traffic_is_rolled_back_and_quarantined(setup: Setup, bad: Any, reason: str) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": bad}):
         setup.activate("v1", monitored=False)
-        until(lambda: any(beat.served["v1"].inputs > 50 for beat in setup.writer.heartbeats.alive() if "v1" in beat.served))
+        wait_until(
+            lambda: any(beat.served["v1"].inputs > 50 for beat in setup.writer.heartbeats.alive() if "v1" in beat.served)
+        )
         setup.activate("v2", by="sqs")
-        until(lambda: setup.serving == "v1")
-        until(lambda: not setup.monitored)
+        wait_until(lambda: setup.serving == "v1")
+        wait_until(lambda: not setup.monitored)
     [quarantined] = setup.events("quarantined", "monitor")
     assert quarantined.version == "v2"
     assert (quarantined.reason or "").startswith(reason)
@@ -107,8 +110,8 @@ def test_a_good_version_stays(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}):
         setup.activate("v1", monitored=False)
         setup.activate("v2")
-        until(lambda: "monitored for 0 s" in setup.reported)
-        until(lambda: not setup.monitored)
+        wait_until(lambda: "monitored for 0 s" in setup.reported)
+        wait_until(lambda: not setup.monitored)
     assert setup.serving == "v2"
     assert setup.reported.startswith("v2 was monitored for 0 s: ")
     assert "0 failed, 10.0 ms each" in setup.reported
@@ -125,7 +128,7 @@ def test_zero_seconds_disable_the_monitor(setup: Setup) -> None:
 def test_without_a_previous_version_a_bad_version_keeps_serving(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": FAILING}):
         setup.activate("v1")
-        until(lambda: not setup.monitored)
+        wait_until(lambda: not setup.monitored)
     assert setup.serving == "v1"
     assert setup.reported.startswith("v1 keeps serving because there is no version to roll back to: 50.0% of the inputs failed")
     assert setup.writer.quarantine.all() == []
@@ -135,20 +138,20 @@ def test_a_newer_version_ends_the_monitoring_of_the_older_one(setup: Setup) -> N
     with LiveWorker(setup.writer, {"v1": GOOD}) as worker:
         for version in ("v1", "v2", "v3"):
             setup.activate(version)
-        until(lambda: setup.monitored == 1)
-        until(lambda: setup.reported.startswith("v3"))
+        wait_until(lambda: setup.monitored == 1)
+        wait_until(lambda: setup.reported.startswith("v3"))
         worker.answers["v3"] = FAILING
-        until(lambda: setup.serving == "v2")
-        until(lambda: not setup.monitored)
+        wait_until(lambda: setup.serving == "v2")
+        wait_until(lambda: not setup.monitored)
 
 
 def test_pinning_ends_the_monitoring(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD}) as worker:
         setup.activate("v1", monitored=False)
         setup.activate("v2")
-        until(lambda: setup.reported)
+        wait_until(lambda: setup.reported)
         setup.writer.change(lambda old: old.pin("kcbert", pinned=True))
-        until(lambda: not setup.monitored)
+        wait_until(lambda: not setup.monitored)
         worker.answers["v2"] = FAILING
         assert setup.serving == "v2"
     assert "until it was replaced or pinned" in setup.reported
@@ -161,7 +164,7 @@ def test_a_version_that_is_not_activated_is_not_monitored(setup: Setup) -> None:
 
     with pytest.raises(RuntimeError):
         promote(setup.writer, "kcbert", "v1", "a test", "poll", before_activation=reject)
-    until(lambda: not setup.monitored)
+    wait_until(lambda: not setup.monitored)
     assert setup.reported == ""
 
 
@@ -184,13 +187,13 @@ def test_a_rollback_does_not_wait_for_a_version_that_is_being_prepared(setup: Se
         setup.activate("v2")
         thread = threading.Thread(target=newer)
         thread.start()
-        until(lambda: setup.writer.generations().of("kcbert").preparing)
+        wait_until(lambda: setup.writer.generations().of("kcbert").preparing)
         worker.answers["v2"] = FAILING
-        until(lambda: setup.serving == "v1")
+        wait_until(lambda: setup.serving == "v1")
         held.set()
         thread.join()
     assert "kcbert:v3 is no longer wanted" in str(errors[0])
-    until(lambda: setup.rollbacks == 1)
+    wait_until(lambda: setup.rollbacks == 1)
 
 
 def test_a_promotion_by_an_operator_is_not_undone(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,8 +206,8 @@ def test_a_promotion_by_an_operator_is_not_undone(setup: Setup, monkeypatch: pyt
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": FAILING}):
         setup.activate("v1", monitored=False)
         setup.activate("v2")
-        until(lambda: setup.serving == "v3")
-        until(lambda: not setup.monitored)
+        wait_until(lambda: setup.serving == "v3")
+        wait_until(lambda: not setup.monitored)
     assert setup.serving == "v3"
     assert setup.events("activated", "monitor") == []
 
@@ -214,7 +217,7 @@ def test_a_previous_version_that_can_no_longer_be_loaded(setup: Setup) -> None:
         setup.activate("v1", monitored=False)
         worker.broken = {"v1"}
         setup.activate("v2")
-        until(lambda: not setup.monitored)
+        wait_until(lambda: not setup.monitored)
     assert setup.serving == "v2"
     assert setup.reported.startswith("v2 keeps serving because v1 cannot be loaded: ")
 
@@ -227,7 +230,7 @@ def test_a_full_disk_does_not_prevent_a_rollback(setup: Setup, monkeypatch: pyte
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": FAILING}):
         setup.activate("v1", monitored=False)
         setup.activate("v2")
-        until(lambda: setup.serving == "v1")
+        wait_until(lambda: setup.serving == "v1")
 
 
 def test_an_unreadable_generation_file_does_not_end_the_monitoring(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,14 +245,14 @@ def test_an_unreadable_generation_file_does_not_end_the_monitoring(setup: Setup,
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}) as worker:
         setup.activate("v1", monitored=False)
         setup.activate("v2")
-        until(lambda: setup.reported)
+        wait_until(lambda: setup.reported)
         path = setup.writer.layout.generation
         kept = path.read_text()
         path.write_text("{")
-        until(lambda: reads.count(None) > 2)
+        wait_until(lambda: reads.count(None) > 2)
         path.write_text(kept)
         worker.answers["v2"] = FAILING
-        until(lambda: setup.serving == "v1")
+        wait_until(lambda: setup.serving == "v1")
 
 
 def test_monitoring_is_resumed_after_a_restart(setup: Setup) -> None:
@@ -258,8 +261,8 @@ def test_monitoring_is_resumed_after_a_restart(setup: Setup) -> None:
         setup.activate("v2", monitored=False)  # by a sidecar that died
         setup.monitor.resume()
         worker.answers["v2"] = FAILING
-        until(lambda: setup.serving == "v1")
-        until(lambda: not setup.monitored)
+        wait_until(lambda: setup.serving == "v1")
+        wait_until(lambda: not setup.monitored)
         setup.monitor.resume()  # v1 serves as the result of a rollback
         assert setup.monitored == 0
 
@@ -270,7 +273,7 @@ def test_a_rollback_is_resumed_after_a_restart(setup: Setup) -> None:
         setup.activate("v2", monitored=False)
         setup.monitor._put_in_quarantine("v2", "it fails")
         setup.monitor.resume()
-        until(lambda: setup.serving == "v1")
+        wait_until(lambda: setup.serving == "v1")
 
 
 def test_a_version_that_was_monitored_long_enough_is_not_monitored_again(setup: Setup) -> None:

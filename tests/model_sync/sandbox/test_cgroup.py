@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from bunriwiki.sandbox.policy import Policy
 from bunriwiki.testing.paths import ROOT
+from bunriwiki.testing.waiting import wait_until
 from model_sync.sandbox.cgroup import Cgroup, divisible_groups, open_cgroup
 
 V2 = "30 24 0:26 {root} {point} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
@@ -73,9 +73,6 @@ def test_limits_are_set_and_remaining_processes_are_killed() -> None:
         left = subprocess.Popen(
             [sys.executable, "-m", "bunriwiki.sandbox", policy.to_json(), sys.executable, "-c", SLEEP], cwd=ROOT
         )
-        deadline = time.monotonic() + 20
-        while not all(str(left.pid) in (folder / "cgroup.procs").read_text().split() for folder in group.folders):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: all(str(left.pid) in (folder / "cgroup.procs").read_text().split() for folder in group.folders), 20)
     assert left.wait(5) == -signal.SIGKILL
     assert not any(folder.exists() for folder in group.folders)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
@@ -44,14 +43,6 @@ class FakeSyncRequests:
         self.calls.append((by, models, force))
         self.pending.append(pending)
         return pending
-
-
-def eventually(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait until `condition` is true, for at most `seconds`."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"the condition was not true within {seconds:g} s"
-        time.sleep(0.01)
 
 
 @contextmanager

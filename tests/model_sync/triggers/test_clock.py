@@ -6,9 +6,10 @@ from itertools import repeat
 
 import pytest
 
+from bunriwiki.testing.waiting import wait_until
 from model_sync.syncing.requests import SyncStatus
 from model_sync.triggers.clock import Clock
-from tests.model_sync.triggers.fakes import FakeSyncRequests, eventually, running
+from tests.model_sync.triggers.fakes import FakeSyncRequests, running
 
 
 class Pauses(threading.Event):
@@ -74,18 +75,18 @@ def test_the_jitter_is_at_most_a_tenth() -> None:
 def test_the_interval_starts_at_the_end_of_a_sync() -> None:
     syncs, stop = FakeSyncRequests(hold=True), threading.Event()
     with running(Clock(syncs, 0.01, stop).run, stop):
-        eventually(lambda: syncs.pending)
+        wait_until(lambda: syncs.pending)
         stop.wait(0.1)  # ten intervals
         assert len(syncs.pending) == 1
         syncs.pending[0].end()
-        eventually(lambda: len(syncs.pending) == 2)
+        wait_until(lambda: len(syncs.pending) == 2)
 
 
 @pytest.mark.parametrize("interval", [0.01, 300], ids=["during a sync", "between syncs"])
 def test_it_stops(interval: float) -> None:
     syncs, stop = FakeSyncRequests(hold=True), threading.Event()
     with running(Clock(syncs, interval, stop).run, stop) as thread:
-        eventually(lambda: syncs.pending or interval == 300)
+        wait_until(lambda: syncs.pending or interval == 300)
         stop.set()
         thread.join(1)
         assert not thread.is_alive()

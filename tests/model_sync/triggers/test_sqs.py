@@ -17,8 +17,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
+from bunriwiki.testing.waiting import wait_until
 from model_sync.triggers.sqs import SqsTrigger, Timing, changed_places, queue_client
-from tests.model_sync.triggers.fakes import FakeSyncRequests, eventually, logged, running
+from tests.model_sync.triggers.fakes import FakeSyncRequests, logged, running
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
@@ -175,7 +176,7 @@ def test_a_relevant_message_requests_a_sync_and_is_deleted(
     client.send_message(QueueUrl=queue, MessageBody=body)
     syncs = FakeSyncRequests("promoted")
     with running(SqsTrigger(syncs, queue, concerns, stop, client, models=("yolo", "kcbert"), timing=FAST).run, stop):
-        eventually(lambda: count(client, queue) == 0)
+        wait_until(lambda: count(client, queue) == 0)
     assert syncs.calls == [("sqs", ("yolo", "kcbert"), False)]
 
 
@@ -184,7 +185,7 @@ def test_an_irrelevant_message_is_deleted_without_a_sync(client: SQSClient, queu
         client.send_message(QueueUrl=queue, MessageBody=body)
     syncs = FakeSyncRequests()
     with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=FAST).run, stop):
-        eventually(lambda: count(client, queue) == 0)
+        wait_until(lambda: count(client, queue) == 0)
     assert syncs.calls == []
 
 
@@ -197,7 +198,7 @@ def test_a_thousand_messages_share_few_syncs(client: SQSClient, queue: str, stop
         )
     syncs = FakeSyncRequests()
     with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=replace(FAST, drain=2)).run, stop):
-        eventually(lambda: count(client, queue) == 0, seconds=60)  # each call of the emulator scans the whole queue
+        wait_until(lambda: count(client, queue) == 0, seconds=60)  # each call of the emulator scans the whole queue
     assert 1 <= len(syncs.calls) <= 10
 
 
@@ -205,12 +206,12 @@ def test_a_message_stays_after_a_retryable_outcome(client: SQSClient, queue: str
     client.send_message(QueueUrl=queue, MessageBody=s3_event(KEY))
     syncs = FakeSyncRequests("unreachable", hold=True)
     with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=FAST).run, stop):
-        eventually(lambda: syncs.pending)
+        wait_until(lambda: syncs.pending)
         syncs.pending[0].end()
-        eventually(lambda: len(syncs.pending) == 2)
+        wait_until(lambda: len(syncs.pending) == 2)
         assert count(client, queue) == 1
         syncs.pending[1].end()
-        eventually(lambda: count(client, queue) == 0)
+        wait_until(lambda: count(client, queue) == 0)
 
 
 def test_a_message_stays_hidden_during_a_long_sync(client: SQSClient, queue: str, stop: threading.Event) -> None:
@@ -218,13 +219,13 @@ def test_a_message_stays_hidden_during_a_long_sync(client: SQSClient, queue: str
     syncs = FakeSyncRequests(hold=True)
     timing = replace(FAST, visibility=2, extend=0.5)
     with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=timing).run, stop):
-        eventually(lambda: syncs.pending)
+        wait_until(lambda: syncs.pending)
         until = time.monotonic() + 3
         while time.monotonic() < until:
             assert "Messages" not in client.receive_message(QueueUrl=queue, WaitTimeSeconds=0)
             time.sleep(0.1)
         syncs.pending[0].end()
-        eventually(lambda: count(client, queue) == 0)
+        wait_until(lambda: count(client, queue) == 0)
     assert len(syncs.pending) == 1
 
 
@@ -235,8 +236,8 @@ def test_with_a_redrive_policy_a_poison_message_moves_to_the_dead_letters(
         client.send_message(QueueUrl=queue, MessageBody=body)
     syncs = FakeSyncRequests()
     with logged() as lines, running(SqsTrigger(syncs, queue, concerns, stop, client, timing=FAST).run, stop):
-        eventually(lambda: count(client, queue) == 0)
-        eventually(lambda: count(client, dead_letters) == 1)
+        wait_until(lambda: count(client, queue) == 0)
+        wait_until(lambda: count(client, dead_letters) == 1)
     assert len(syncs.calls) == 1
     assert [line.split(":")[0] for line in lines] == [
         f"WARNING A message that is not an S3 event stays in the queue, receive {number}" for number in (1, 2)
@@ -250,7 +251,7 @@ def test_without_a_redrive_policy_a_poison_message_is_deleted_and_logged_at_the_
 ) -> None:
     client.send_message(QueueUrl=bare_queue, MessageBody=POISON)
     with logged() as lines, running(SqsTrigger(FakeSyncRequests(), bare_queue, concerns, stop, client, timing=FAST).run, stop):
-        eventually(lambda: count(client, bare_queue) == 0)
+        wait_until(lambda: count(client, bare_queue) == 0)
     assert lines[0].startswith("WARNING")
     assert "has no RedrivePolicy" in lines[0]
     assert sum("stays in the queue" in line for line in lines) == 4
@@ -278,7 +279,7 @@ def test_a_poison_message_stays_if_the_redrive_policy_may_not_be_read(
     reject(trigger_client, monkeypatch, "get_queue_attributes", "AccessDenied")
     trigger = SqsTrigger(FakeSyncRequests(), bare_queue, concerns, stop, trigger_client, timing=FAST)
     with logged() as lines, running(trigger.run, stop):
-        eventually(lambda: sum("stays in the queue" in line for line in lines) > 6)
+        wait_until(lambda: sum("stays in the queue" in line for line in lines) > 6)
     assert "Allow sqs:GetQueueAttributes" in lines[0]
     assert trigger.problem is None
     assert count(client, bare_queue) == 1
@@ -291,7 +292,7 @@ def test_a_problem_is_logged_once_and_says_what_to_do(
     calls = reject(client, monkeypatch, "receive_message", "AccessDenied")
     trigger = SqsTrigger(FakeSyncRequests(), queue, concerns, stop, client, timing=FAST)
     with logged() as lines, running(trigger.run, stop):
-        eventually(lambda: len(calls) > 3)
+        wait_until(lambda: len(calls) > 3)
     [line] = lines
     assert trigger.problem is not None
     assert line == f"ERROR {trigger.problem}\n"
@@ -301,7 +302,7 @@ def test_a_problem_is_logged_once_and_says_what_to_do(
 def test_a_missing_queue_is_a_problem(client: SQSClient, bare_queue: str, stop: threading.Event) -> None:
     trigger = SqsTrigger(FakeSyncRequests(), f"{bare_queue}-no", concerns, stop, client, timing=FAST)
     with running(trigger.run, stop):
-        eventually(lambda: trigger.problem)
+        wait_until(lambda: trigger.problem)
     assert "Check the queue's URL" in str(trigger.problem)
 
 
@@ -313,11 +314,11 @@ def test_messages_are_processed_when_sqs_is_available_again(client: SQSClient, q
     syncs = FakeSyncRequests()
     trigger = SqsTrigger(syncs, queue, concerns, stop, unreachable, timing=FAST)
     with logged() as lines, running(trigger.run, stop) as thread:
-        eventually(lambda: trigger.problem)
+        wait_until(lambda: trigger.problem)
         assert "Could not connect" in str(trigger.problem)
         with emulator(port):
-            eventually(lambda: count(client, queue) == 0)
-            eventually(lambda: trigger.problem is None)
+            wait_until(lambda: count(client, queue) == 0)
+            wait_until(lambda: trigger.problem is None)
             stop.set()
             thread.join(2)  # a poll during the shutdown of the server would be the next problem
     assert len(syncs.calls) == 1
@@ -352,7 +353,7 @@ def test_a_bug_does_not_end_the_thread(client: SQSClient, bare_queue: str, stop:
 
     trigger = SqsTrigger(FakeSyncRequests(), bare_queue, faulty, stop, client, timing=replace(FAST, visibility=1))
     with logged() as lines, running(trigger.run, stop):
-        eventually(lambda: count(client, bare_queue) == 0)
+        wait_until(lambda: count(client, bare_queue) == 0)
     assert any("Traceback" in line and "because of a bug: ZeroDivisionError()" in line for line in lines)
 
 
@@ -376,7 +377,7 @@ def test_a_failed_deletion_is_retried_once_and_then_logged(
     monkeypatch.setattr(client, "delete_message_batch", failing)
     syncs = FakeSyncRequests()
     with logged() as lines, running(SqsTrigger(syncs, bare_queue, concerns, stop, client, timing=FAST).run, stop):
-        eventually(lambda: len(tried) == 2 and count(client, bare_queue) == left)
+        wait_until(lambda: len(tried) == 2 and count(client, bare_queue) == left)
     assert tried == [3, 1]
     assert sum("could not be deleted and will be received again" in line for line in lines) == left
 
@@ -385,7 +386,7 @@ def test_a_message_stays_if_the_trigger_stops_during_the_sync(client: SQSClient,
     client.send_message(QueueUrl=queue, MessageBody=s3_event(KEY))
     syncs = FakeSyncRequests(hold=True)
     with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=FAST).run, stop):
-        eventually(lambda: syncs.pending)
+        wait_until(lambda: syncs.pending)
     syncs.pending[0].end()
     assert count(client, queue) == 1
 
