@@ -64,8 +64,8 @@ evaluate: require-data sync-env ## evaluate the bundled models on the folder DAT
 clean: ## remove the environments and everything built
 	@rm -rf .venv .venv-sync .venv-dev .venv-clients examples/node/node_modules build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-lock: dev-env ## lock the dependencies (requirements/*.in)
-	@scripts/lock $(DEV)/uv
+lock: dev-env ## lock the dependencies of pyproject.toml; UPGRADE=all or UPGRADE=NAME takes newer versions
+	@UPGRADE="$(UPGRADE)" scripts/lock $(DEV)/uv
 
 serve-env: ## .venv: the dependencies of serving
 	@scripts/make-env .venv serve
