@@ -1,6 +1,7 @@
-# A fresh machine needs Python 3.11 and make; each target makes the environments that it needs.
+# A fresh machine needs Python 3.11, 3.12 or 3.13, and make; each target makes the environments that it needs, with the newest
+# of these that is on the PATH. PYTHON names another one.
 
-PYTHON ?= python3.11
+PYTHON ?=
 DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
 
