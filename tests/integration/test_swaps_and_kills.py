@@ -17,7 +17,7 @@ from bunriwiki.testing.load import background_load
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.versions import replace_once
 from bunriwiki.testing.waiting import wait_until
-from tests.integration.conftest import FULL
+from tests.integration.conftest import FULL, PAUSE_SECONDS
 
 PHASES = ("preparing", "loading", "prepared", "activated")
 
@@ -42,7 +42,7 @@ def test_workers_over_the_memory_limit_are_replaced(
         )
         server.wait_for_all_workers()
         before = pids(server, "yolo")
-        with background_load(server.url) as outcome:
+        with background_load(server.url, pause=PAUSE_SECONDS) as outcome:
             promote(store, "yolo", "v1", "a test", "operator")
             wait_until(lambda: pids(server, "yolo") - before and "BUNRIWIKI_MAX_RSS_MB allows" in server.log(), 30, server.log)
             server.wait_until_serving("yolo", "v1")
@@ -82,7 +82,7 @@ class Killer:
 
 
 def test_a_worker_killed_in_each_phase_of_a_promotion(pair: Server, store: StoreWriter) -> None:
-    with background_load(pair.url) as outcome:
+    with background_load(pair.url, pause=PAUSE_SECONDS) as outcome:
         for model in ("kcbert", "yolo", "sentiment") if FULL else ("kcbert", "yolo"):
             for number, phase in enumerate(PHASES):
                 version = f"v{number % 2 + 1}"
@@ -124,7 +124,7 @@ def test_a_straggler_is_left_behind_and_comes_back_with_the_new_version(
     code = f"import os, time; os.path.exists({name}) and (os.remove({name}), time.sleep(3600))"
     store.publish(stuck_version(versions, tmp_path / "stuck", "v4", code), "a test", "operator")
     before = pids(pair, "sentiment")
-    with background_load(pair.url) as outcome:
+    with background_load(pair.url, pause=PAUSE_SECONDS) as outcome:
         assert promote(store, "sentiment", "v4", "a test", "operator", deadline=20) == 1
         pair.wait_until_serving("sentiment", "v4")
     assert len(before & pids(pair, "sentiment")) == 1
