@@ -1,7 +1,8 @@
-"""`make test`: all tests, in two steps, with their coverage together, and one line at the end for both.
+"""`make test`: all tests, in three steps, and one line at the end for all of them.
 
-First the tests that share the machine, in two workers, a file at a time; then those with the marker `alone`, one after the
-other.
+The unit tests and the integration tests run in two workers, a file at a time; the integration tests with the marker `alone`
+then run one after the other. Coverage is measured in the unit tests only: the integration tests start their servers from other
+environments, and measuring would slow down the clients that load them.
 """
 
 from __future__ import annotations
@@ -14,19 +15,11 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 REPORTS = Path("build/tests")
+IN_TWO_WORKERS = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 STEPS = {
-    "shared": [
-        "-m",
-        "not alone",
-        "-n",
-        "2",
-        "--dist",
-        "loadfile",
-        "--no-loadscope-reorder",
-        "--cov-report=",
-        "--cov-fail-under=0",
-    ],
-    "alone": ["-m", "alone", "--cov-append", "--cov-report=term"],
+    "unit": ["--ignore=tests/integration", *IN_TWO_WORKERS, "--cov", "--cov-report=term"],
+    "integration": ["tests/integration", "-m", "not alone", *IN_TWO_WORKERS],
+    "alone": ["tests/integration", "-m", "alone"],
 }
 RESULTS = ("failed", "passed", "skipped", "errors")
 
@@ -35,7 +28,7 @@ def run(step: str) -> tuple[int, Counter[str]]:
     """Run pytest; its exit code, and the number of tests by result."""
     report = REPORTS / f"{step}.xml"
     report.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "--cov", *STEPS[step], f"--junit-xml={report}"]
+    command = [sys.executable, "-m", "pytest", *STEPS[step], f"--junit-xml={report}"]
     code = subprocess.run(command, check=False).returncode
     return code, counts(report) if report.exists() else Counter()
 

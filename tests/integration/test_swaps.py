@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import httpx
+import pytest
 
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.model_store.promotion import promote
@@ -26,7 +27,9 @@ from bunriwiki.testing.versions import FALLBACK
 from bunriwiki.testing.waiting import wait_until
 from tests.integration.conftest import FULL, PAUSE_SECONDS, ROTATIONS
 
-SWAPS = 100 if FULL else 8  # of each model
+pytestmark = pytest.mark.alone
+
+SWAPS = 100 if FULL else 6  # of each model
 CLIENTS = 16
 AT_ONCE = 1 if FULL else len(MODELS)  # promotions; the full form measures them one by one
 STEADY = 30.0 if FULL else 2.0  # seconds without a promotion, at the beginning

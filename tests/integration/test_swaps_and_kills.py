@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
 from bunriwiki.artifacts.manifest import MODELS, Manifest, describe_files
 from bunriwiki.model_store.promotion import promote
@@ -18,6 +19,8 @@ from bunriwiki.testing.server import Server
 from bunriwiki.testing.versions import replace_once
 from bunriwiki.testing.waiting import wait_until
 from tests.integration.conftest import FULL, PAUSE_SECONDS
+
+pytestmark = pytest.mark.alone  # its deadlines are for a machine that does nothing else
 
 PHASES = ("preparing", "loading", "prepared", "activated")
 
