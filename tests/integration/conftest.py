@@ -13,6 +13,7 @@ import pytest
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.model_store.writer import StoreWriter, open_writer
 from bunriwiki.testing.paths import ROOT, SERVE_ENV
+from bunriwiki.testing.reference_sets import small_reference_sets
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.versions import make_version
 
@@ -80,6 +81,12 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for version, rotation in ROTATIONS.items():
             make_version(model, version, rotation, root / model / version)
     return root
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a sidecar in tests of the way that a version takes: small reference sets in the short form."""
+    return {} if FULL else {"BUNRIWIKI_REFERENCE": str(small_reference_sets(tmp_path_factory.mktemp("reference")))}
 
 
 @pytest.fixture(scope="module")
