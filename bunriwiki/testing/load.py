@@ -52,9 +52,13 @@ async def run_load(
     clients: int,
     seconds: float,
     keep_alive: bool = True,
+    pause: float = 0.0,
     until: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Send `calls` in turn from `clients` clients for `seconds`, or until `until` returns true."""
+    """Send `calls` in turn from `clients` clients for `seconds`, or until `until` returns true.
+
+    A client waits `pause` seconds between an answer and its next request.
+    """
     outcome = Outcome()
     started = time.perf_counter()
 
@@ -66,6 +70,7 @@ async def run_load(
         async with aiohttp.ClientSession(url, connector=connector, timeout=timeout) as session:
             while time.perf_counter() - started < seconds and not until():
                 await send(session, next(own_calls))
+                await asyncio.sleep(pause)
 
     async def send(session: aiohttp.ClientSession, call: Call) -> None:
         began = time.perf_counter()
@@ -88,13 +93,14 @@ async def run_load(
 
 
 @contextmanager
-def background_load(url: str, clients: int = 8) -> Iterator[Outcome]:
-    """Requests of all kinds as long as the block lasts. The outcome is complete when the block has ended."""
+def background_load(url: str, clients: int = 8, pause: float = 0.0) -> Iterator[Outcome]:
+    """`run_load` with requests of all kinds as long as the block lasts. The outcome is complete when the block has ended."""
     outcome = Outcome()
     over = threading.Event()
 
     def run() -> None:
-        found = asyncio.run(run_load(url, mixed_calls(), clients=clients, seconds=float("inf"), until=over.is_set))
+        load = run_load(url, mixed_calls(), clients=clients, seconds=float("inf"), pause=pause, until=over.is_set)
+        found = asyncio.run(load)
         outcome.counts.update(found.counts)
         outcome.latencies.extend(found.latencies)
         outcome.seconds = found.seconds

@@ -5,15 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from bunriwiki.artifacts.reference import PHOTOS, copy_reference, read_reference_photos, write_reference
+from bunriwiki.artifacts.reference import PHOTOS, read_reference_photos, read_reference_texts, write_reference
 from bunriwiki.testing.paths import MODELS
 
 
 def small_reference_sets(folder: Path, every: int = 4) -> Path:
-    """Write the bundled reference sets to `folder`, that of yolo with every n-th photo only."""
+    """Write every n-th sample of the bundled reference sets to `folder`."""
     for model in ("kcbert", "sentiment"):
         (folder / model).mkdir(parents=True)
-        copy_reference(MODELS / model, folder / model)
+        write_reference(folder / model, read_reference_texts(MODELS / model)[::every])
     samples = read_reference_photos(MODELS / "yolo")[::every]
     (folder / "yolo" / PHOTOS).mkdir(parents=True)
     for sample in samples:

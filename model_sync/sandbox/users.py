@@ -47,7 +47,7 @@ def _processes_of(user: int) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.uids().real == user:
+            if process.uids().real == user and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 

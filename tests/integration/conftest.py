@@ -13,10 +13,14 @@ import pytest
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.model_store.writer import StoreWriter, open_writer
 from bunriwiki.testing.paths import ROOT, SERVE_ENV
+from bunriwiki.testing.reference_sets import small_reference_sets
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.versions import make_version
 
 FULL = os.environ.get("BUNRIWIKI_PROOF") == "full"
+# Seconds between an answer and the client's next request, where a load shows that no request fails. In the short form it leaves
+# the cores to what happens under the load, which then takes a fraction of the time.
+PAUSE_SECONDS = 0.0 if FULL else 0.2
 ROTATIONS = {"v1": 1, "v2": 2, "v3": 3}  # of the names of the classes, by version
 
 
@@ -77,6 +81,12 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for version, rotation in ROTATIONS.items():
             make_version(model, version, rotation, root / model / version)
     return root
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a sidecar in tests of the way that a version takes: small reference sets in the short form."""
+    return {} if FULL else {"BUNRIWIKI_REFERENCE": str(small_reference_sets(tmp_path_factory.mktemp("reference")))}
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from bunriwiki.testing.calls import Call
 from bunriwiki.testing.load import run_load
 from bunriwiki.testing.paths import ROOT
 from bunriwiki.testing.server import Server
-from tests.integration.conftest import FULL
+from tests.integration.conftest import FULL, PAUSE_SECONDS
 
 TEXT = "정말 재미있어요".encode()
 CLIENTS = 32
@@ -149,8 +149,11 @@ def test_several_workers_reflection_and_limits(start: Callable[..., Server]) -> 
     server.stop()
 
 
-async def grpc_load(address: str, until: Callable[[], bool]) -> Counter[str]:
-    """The results of the calls that CLIENTS clients, each with a connection of its own, sent one after the other."""
+async def grpc_load(address: str, until: Callable[[], bool], pause: float = 0.0) -> Counter[str]:
+    """The results of the calls that CLIENTS clients, each with a connection of its own, sent one after the other.
+
+    A client waits `pause` seconds between two calls.
+    """
     counts: Counter[str] = Counter()
 
     async def client(number: int) -> None:
@@ -163,6 +166,7 @@ async def grpc_load(address: str, until: Callable[[], bool]) -> Counter[str]:
                     counts["OK"] += 1
                 except grpc.aio.AioRpcError as error:
                     counts[f"{error.code().name}: {error.details()}"] += 1
+                await asyncio.sleep(pause)
 
     await asyncio.gather(*(client(number) for number in range(CLIENTS)))
     return counts
@@ -178,7 +182,7 @@ def test_promotions_under_grpc_load(start: Callable[..., Server], store: StoreWr
     address = server.grpc_address
     over = False
     counts: Counter[str] = Counter()
-    load = threading.Thread(target=lambda: counts.update(asyncio.run(grpc_load(address, lambda: over))))
+    load = threading.Thread(target=lambda: counts.update(asyncio.run(grpc_load(address, lambda: over, PAUSE_SECONDS))))
     load.start()
     try:
         for version in ("v1", "v2", "v3") * (4 if FULL else 1):

@@ -10,7 +10,7 @@ import pytest
 from bunriwiki.testing.calls import mixed_calls
 from bunriwiki.testing.load import run_load
 from bunriwiki.testing.server import Server
-from tests.integration.conftest import FULL
+from tests.integration.conftest import FULL, PAUSE_SECONDS
 
 CLEAN = {"200", "503", "504", "closed", "refused"}
 RECOVERY_SECONDS = 15
@@ -29,7 +29,8 @@ VICTIMS = ["yolo", "bunriwiki", "kcbert", "sentiment"] * (3 if FULL else 1)
 async def test_killed_workers(start: Callable[..., Server], victims: list[str], environment: dict[str, str]) -> None:
     server = await asyncio.to_thread(start, environment=environment)
     over = False
-    load = asyncio.create_task(run_load(server.url, mixed_calls(), clients=16, seconds=600, until=lambda: over))
+    requests = run_load(server.url, mixed_calls(), clients=16, seconds=600, pause=PAUSE_SECONDS, until=lambda: over)
+    load = asyncio.create_task(requests)
     recoveries = []
     for victim in victims:
         await asyncio.sleep(2)

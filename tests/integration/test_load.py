@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from bunriwiki.testing.calls import mixed_calls
 from bunriwiki.testing.load import Outcome, run_load
 from bunriwiki.testing.server import Server
 from tests.integration.conftest import FULL
 
+pytestmark = pytest.mark.alone
+
 CLIENTS = 64
-SECONDS = 60 if FULL else 20
+SECONDS = 60 if FULL else 12
 GROWTH = 1.08  # of the workers' memory, from the end of the warm-up to the end
 
 

@@ -17,6 +17,7 @@ from bunriwiki.testing.calls import mixed_calls
 from bunriwiki.testing.load import Outcome, run_load
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.versions import FALLBACK
+from tests.integration.conftest import PAUSE_SECONDS
 
 TYPES = {
     "http_requests": "counter",
@@ -86,9 +87,8 @@ def test_unknown_paths_and_methods_are_no_labels(crowd: Server) -> None:
 def test_sums_are_exact_and_only_grow(crowd: Server, victim: str) -> None:
     before = posts(crowd)
     outcome = Outcome()
-    load = threading.Thread(
-        target=lambda: outcome.counts.update(asyncio.run(run_load(crowd.url, mixed_calls(), clients=8, seconds=8)).counts)
-    )
+    requests = run_load(crowd.url, mixed_calls(), clients=8, seconds=8, pause=PAUSE_SECONDS)
+    load = threading.Thread(target=lambda: outcome.counts.update(asyncio.run(requests).counts))
     load.start()
     last = scrape(crowd)
     killed = False

@@ -87,6 +87,7 @@ class Live:
     root: Path
     server: Server
     sidecar: Sidecar
+    reference: dict[str, str]
 
     def publish(self, version: str, predict: str = "") -> None:
         """Put a new version into the folder, atomically."""
@@ -109,7 +110,7 @@ class Live:
     def with_settings(self, **environment: str) -> None:
         """Start the sidecar again with these variables."""
         self.sidecar.stop()
-        self.sidecar = sidecar(self.root, **environment).start()
+        self.sidecar = sidecar(self.root, **self.reference, **environment).start()
         self.sidecar.wait(lambda: (state := self.sidecar.state("sentiment")) and state.synced_at)
 
     def sync(self, *, force: bool = False) -> tuple[str, str | None]:
@@ -145,7 +146,7 @@ def sidecar(root: Path, **environment: str) -> Sidecar:
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def live(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, str]) -> Iterator[Live]:
     """A service whose v1, which is good and has answered some requests, was synced from the folder by an earlier sidecar."""
     root = tmp_path_factory.mktemp("live")
     (root / "versions").mkdir()
@@ -160,7 +161,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     offer = LocalSource({"sentiment": root / "versions"}).newest("sentiment")
     serve_from_store(root / "store", make_version("sentiment", "v1", 0, root / "v1"), offer)
     server = Server(root / "server.log", environment=environment)
-    live = Live(root, server, sidecar(root))
+    live = Live(root, server, sidecar(root, **reference), reference)
     try:
         live.sidecar.start().wait_for_status("sentiment", "unchanged", "v1")
         server.wait_until_ready()

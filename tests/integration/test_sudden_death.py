@@ -24,7 +24,7 @@ from bunriwiki.testing.paths import MODELS as BUNDLED
 from bunriwiki.testing.versions import FALLBACK
 from tests.integration.conftest import FULL
 
-DEATHS = 200 if FULL else 50
+DEATHS = 200 if FULL else 30
 HITS = 5 if FULL else 1  # deaths after each step, at least
 STEPS = (
     "opened", "copied", "verified", "described", "synced", "renamed", "published", "recorded",

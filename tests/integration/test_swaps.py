@@ -9,11 +9,13 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import httpx
+import pytest
 
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.model_store.promotion import promote
@@ -23,10 +25,13 @@ from bunriwiki.testing.rotation import agree, rotated_answer
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.versions import FALLBACK
 from bunriwiki.testing.waiting import wait_until
-from tests.integration.conftest import FULL, ROTATIONS
+from tests.integration.conftest import FULL, PAUSE_SECONDS, ROTATIONS
 
-SWAPS = 100 if FULL else 8  # of each model
+pytestmark = pytest.mark.alone
+
+SWAPS = 100 if FULL else 6  # of each model
 CLIENTS = 16
+AT_ONCE = 1 if FULL else len(MODELS)  # promotions; the full form measures them one by one
 STEADY = 30.0 if FULL else 2.0  # seconds without a promotion, at the beginning
 COUNTERS = ("model_load_total", "model_load_success_total", "model_hot_swap_total")
 PATHS = {"/yolo/prediction": "yolo", "/kcbert/prediction": "kcbert", "/predict": "sentiment"}
@@ -45,7 +50,7 @@ class Seen:
 
 @dataclass
 class VerifyingLoad:
-    """Clients that send calls without a pause and check every answer against `expected`, by call and version."""
+    """Clients that send calls and check every answer against `expected`, by call and version."""
 
     url: str
     expected: dict[tuple[Call, str], dict[str, Any]]
@@ -81,6 +86,7 @@ class VerifyingLoad:
                 if not agree(json.loads(body), self.expected[call, version]):
                     self.wrong.append(f"{call.path} by {version}: {body.decode()} instead of {self.expected[call, version]}")
                 self.seen.append(Seen(number, PATHS[call.path], version, sent, time.time()))
+                await asyncio.sleep(PAUSE_SECONDS)
 
 
 def expectations(url: str) -> tuple[list[Call], dict[tuple[Call, str], dict[str, Any]]]:
@@ -130,6 +136,15 @@ def test_promotions_under_load(pair: Server, store: StoreWriter) -> None:
     thread.start()
     activations: dict[str, list[tuple[float, str]]] = defaultdict(list)
     memory: dict[int, int] = {}
+
+    def swap(model: str, version: str) -> None:
+        def note(step: str) -> None:
+            if step == "prepared":  # the activation follows immediately
+                activations[model].append((time.time(), version))
+
+        assert promote(store, model, version, "a test", "operator", progress=note) == 2
+        time.sleep(0.5)
+
     try:
         time.sleep(2)
         began = time.time()
@@ -137,14 +152,8 @@ def test_promotions_under_load(pair: Server, store: StoreWriter) -> None:
         steady = (began, time.time())
         for number in range(1, SWAPS + 1):
             version = f"v{(number - 1) % 3 + 1}"
-            for model in MODELS:
-
-                def note(step: str, model: str = model, version: str = version) -> None:
-                    if step == "prepared":  # the activation follows immediately
-                        activations[model].append((time.time(), version))
-
-                assert promote(store, model, version, "a test", "operator", progress=note) == 2
-                time.sleep(0.5)
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                list(pool.map(swap, MODELS, [version] * len(MODELS)))
             if FULL and number in (10, SWAPS):
                 time.sleep(4)  # for the old versions to be unloaded
                 memory[number] = runner_memory(server)

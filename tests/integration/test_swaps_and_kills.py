@@ -6,9 +6,11 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
+import pytest
 
 from bunriwiki.artifacts.manifest import MODELS, Manifest, describe_files
 from bunriwiki.model_store.promotion import promote
@@ -17,7 +19,9 @@ from bunriwiki.testing.load import background_load
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.versions import replace_once
 from bunriwiki.testing.waiting import wait_until
-from tests.integration.conftest import FULL
+from tests.integration.conftest import FULL, PAUSE_SECONDS
+
+pytestmark = pytest.mark.alone  # its deadlines are for a machine that does nothing else
 
 PHASES = ("preparing", "loading", "prepared", "activated")
 
@@ -42,7 +46,7 @@ def test_workers_over_the_memory_limit_are_replaced(
         )
         server.wait_for_all_workers()
         before = pids(server, "yolo")
-        with background_load(server.url) as outcome:
+        with background_load(server.url, pause=PAUSE_SECONDS) as outcome:
             promote(store, "yolo", "v1", "a test", "operator")
             wait_until(lambda: pids(server, "yolo") - before and "BUNRIWIKI_MAX_RSS_MB allows" in server.log(), 30, server.log)
             server.wait_until_serving("yolo", "v1")
@@ -82,22 +86,28 @@ class Killer:
 
 
 def test_a_worker_killed_in_each_phase_of_a_promotion(pair: Server, store: StoreWriter) -> None:
-    with background_load(pair.url) as outcome:
-        for model in ("kcbert", "yolo", "sentiment") if FULL else ("kcbert", "yolo"):
-            for number, phase in enumerate(PHASES):
-                version = f"v{number % 2 + 1}"
-                killer = Killer(pair, store, model, phase)
-                began = time.monotonic()
-                workers = promote(store, model, version, "a test", "operator", progress=killer.progress)
-                took = time.monotonic() - began
-                settled = pair.wait_until_serving(model, version)
-                print(
-                    f"{model} killed while {phase}: activated with {workers} workers after {took:.1f} s, "
-                    f"all workers ready {settled:.1f} s later"
-                )
-                assert len(killer.killed) == 1
-                assert took < 20
-                pair.wait_until_ready(20)
+    def promote_in_each_phase(model: str) -> None:
+        for number, phase in enumerate(PHASES):
+            version = f"v{number % 2 + 1}"
+            killer = Killer(pair, store, model, phase)
+            began = time.monotonic()
+            workers = promote(store, model, version, "a test", "operator", progress=killer.progress)
+            took = time.monotonic() - began
+            settled = pair.wait_until_serving(model, version)
+            print(
+                f"{model} killed while {phase}: activated with {workers} workers after {took:.1f} s, "
+                f"all workers ready {settled:.1f} s later"
+            )
+            assert len(killer.killed) == 1
+            assert took < 20
+            pair.wait_until_ready(20)
+
+    models = MODELS if FULL else ("kcbert", "yolo")
+    with (
+        background_load(pair.url, pause=PAUSE_SECONDS) as outcome,
+        ThreadPoolExecutor(1 if FULL else len(models)) as pool,  # the full form measures them one by one
+    ):
+        list(pool.map(promote_in_each_phase, models))
     print(outcome.counts)
     # A batch is lost with the killed worker; the gateway sends it to another worker, once.
     assert set(outcome.counts) <= {"200", "503"}
@@ -124,7 +134,7 @@ def test_a_straggler_is_left_behind_and_comes_back_with_the_new_version(
     code = f"import os, time; os.path.exists({name}) and (os.remove({name}), time.sleep(3600))"
     store.publish(stuck_version(versions, tmp_path / "stuck", "v4", code), "a test", "operator")
     before = pids(pair, "sentiment")
-    with background_load(pair.url) as outcome:
+    with background_load(pair.url, pause=PAUSE_SECONDS) as outcome:
         assert promote(store, "sentiment", "v4", "a test", "operator", deadline=20) == 1
         pair.wait_until_serving("sentiment", "v4")
     assert len(before & pids(pair, "sentiment")) == 1

@@ -16,7 +16,6 @@ from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.testing.probe import probing
 from bunriwiki.testing.publisher import notification
-from bunriwiki.testing.reference_sets import small_reference_sets
 from bunriwiki.testing.registries import Registries, running_registries
 from bunriwiki.testing.seaweedfs import SeaweedFS
 from bunriwiki.testing.server import Server
@@ -49,7 +48,7 @@ class Deployment:
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def deployment(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, str]) -> Iterator[Deployment]:
     root = tmp_path_factory.mktemp("sync")
     with running_registries(root) as registries:
         for model in ("yolo", "kcbert"):
@@ -57,11 +56,10 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         registries.mlflow.register(pyfunc(root / "sentiment"), "champion")
         environment = {
             **registries.environment,
+            **reference,
             "BUNRIWIKI_POLL_INTERVAL_SECONDS": "3600",  # only notifications trigger a sync
             "BUNRIWIKI_GATE_QUALITY_POINTS": "100",  # an untrained detector should pass, too
         }
-        if not FULL:
-            environment["BUNRIWIKI_REFERENCE"] = str(small_reference_sets(root / "reference"))
         sidecar = Sidecar(root / "store", root / "sidecar.log", environment)
         registries.mlflow.add_webhook(
             f"{sidecar.url}/webhooks/mlflow",

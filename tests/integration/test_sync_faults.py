@@ -42,7 +42,7 @@ class Deployment:
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def deployment(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, str]) -> Iterator[Deployment]:
     root = tmp_path_factory.mktemp("faults")
     with SeaweedFS(root / "s3") as s3, MlflowServer(root / "mlflow") as mlflow:
         publisher, registrar, proxy = Publisher(s3), Registrar(mlflow.url), FaultProxy(s3.port)
@@ -56,6 +56,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
             "BUNRIWIKI_POLL_INTERVAL_SECONDS": "1",
             "BUNRIWIKI_MIN_DOWNLOAD_KB_PER_SECOND": "64",
             "BUNRIWIKI_SOURCES": "kcbert=s3 sentiment=mlflow",
+            **reference,
         }
         sidecar = Sidecar(root / "store", root / "sidecar.log", registries)
         server = Server(root / "server.log", environment={"BUNRIWIKI_MODEL_STORE": str(root / "store"), **registries})

@@ -21,13 +21,14 @@ KILLS = 200 if FULL else 5
 MAX_SECONDS = 8.0  # of an import, with its compilation
 
 
-def test_kills_at_random_instants(tmp_path: Path) -> None:
+def test_kills_at_random_instants(tmp_path: Path, reference: dict[str, str]) -> None:
     chance = random.Random(5)
     phases: Counter[str] = Counter()
     with SeaweedFS(tmp_path / "s3") as s3:
         publisher = Publisher(s3)
         environment = {
             **s3_environment(s3),
+            **reference,
             "BUNRIWIKI_POLL_INTERVAL_SECONDS": "1",
             "BUNRIWIKI_SOURCES": "kcbert=s3",
             "BUNRIWIKI_GATE_QUALITY_POINTS": "100",  # untrained versions should pass, and the bundled version after a small one

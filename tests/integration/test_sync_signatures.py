@@ -41,7 +41,7 @@ class Signed:
 
 
 @pytest.fixture(scope="module")
-def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signed]:
+def signed(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, str]) -> Iterator[Signed]:
     root = tmp_path_factory.mktemp("signed")
     private, public = make_keys(root)
     (root / "kcbert").mkdir()
@@ -51,6 +51,7 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signed]:
             "BUNRIWIKI_SOURCES": f"sentiment=mlflow kcbert=local:{root / 'kcbert'}",
             "BUNRIWIKI_POLL_INTERVAL_SECONDS": "3600",
             "BUNRIWIKI_PUBLIC_KEY": str(public),
+            **reference,
         }
         registrar = Registrar(mlflow.url)
         sidecar = Sidecar(root / "store", root / "log", environment).start()

@@ -133,6 +133,10 @@ def test_no_signature(signature: str | None) -> None:
         " ", "?", "서명", "MEUCIQ", base64.b64encode(bytes(63)).decode(), base64.b64encode(bytes(65)).decode(),
         "A" * (MAX_SIGNATURE_CHARACTERS + 1), "A" * 10_000_000, sign(KEY, "yolo", "v3", FILES) + "AAAA", "\0", "\ud800",
     ],
+    ids=[
+        "blank", "no base64", "not ASCII", "not whole", "63 bytes", "65 bytes",
+        "too long", "huge", "one more", "zero", "surrogate",
+    ],
 )  # fmt: skip
 def test_a_malformed_signature(signature: str) -> None:
     with pytest.raises(SignatureError, match=r"^the signature of yolo v3 is malformed: it should be 64 bytes in base64"):

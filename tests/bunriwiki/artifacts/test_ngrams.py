@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
+from sklearn.feature_extraction.text import HashingVectorizer
 
 from bunriwiki.artifacts.manifest import NgramsInput
 from bunriwiki.artifacts.ngrams import NgramCounter
@@ -16,6 +19,25 @@ def test_each_ngram_is_counted() -> None:
     assert sorted(counts[0].tolist()) == [1, 1, 1, 2]
     assert buckets.dtype == np.int64
     assert counts.dtype == np.float32
+
+
+CHARACTERS = st.characters(exclude_categories=["Cs"]) | st.sampled_from(" \t\n\u3000가A")
+
+
+@given(
+    texts=st.lists(st.text(CHARACTERS, max_size=20), min_size=1),
+    lengths=st.tuples(st.integers(1, 4), st.integers(1, 4)).map(sorted),
+    buckets=st.sampled_from([7, 2**10, 2**18]),
+)
+def test_the_counts_are_those_of_scikit_learn(texts: list[str], lengths: list[int], buckets: int) -> None:
+    shortest, longest = lengths
+    vectorizer = HashingVectorizer(
+        analyzer="char", ngram_range=(shortest, longest), n_features=buckets, alternate_sign=False, norm=None
+    )
+    found, counts = NgramCounter(NgramsInput(shortest=shortest, longest=longest, buckets=buckets, characters=20)).count(texts)
+    dense = np.zeros((len(texts), buckets))
+    np.add.at(dense, (np.arange(len(texts))[:, None], found), counts)
+    assert np.array_equal(dense, vectorizer.transform(texts).toarray())
 
 
 def test_a_text_does_not_depend_on_its_neighbours() -> None:

@@ -123,6 +123,7 @@ async def test_the_time_until_the_queue_has_room_is_estimated(monkeypatch: pytes
     with pytest.raises(OverloadedError) as caught:
         await submit(queue, 9, 1000)
     assert caught.value.retry_after == 28  # four items wait, for two calls at once
+    assert str(caught.value) == "the queue is full; try again in 28 s"
     gate.set()
     await asyncio.gather(*tasks)
 

@@ -57,6 +57,14 @@ def answer(manager: Manager[Servable], version: str | None = None) -> str:
         return handle.servable.answer()
 
 
+def test_a_load_that_hangs_does_not_keep_the_process_from_ending(make_manager: MakeManager) -> None:
+    manager, may_load = make_manager(), threading.Event()
+    before = threading.enumerate()
+    manager.aspire({"1": lambda: SlowModel("1", [], may_load)})
+    assert [(thread.name, thread.daemon) for thread in threading.enumerate() if thread not in before] == [("_load m:1", True)]
+    may_load.set()
+
+
 def test_a_version_is_loaded_and_unloaded(make_manager: MakeManager, events: list[ServableState]) -> None:
     manager = make_manager()
     calls: list[str] = []

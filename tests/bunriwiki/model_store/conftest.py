@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bunriwiki.artifacts.manifest import Label, Manifest, TextInput, describe_files
+from bunriwiki.model_store import promotion
 from bunriwiki.model_store.writer import StoreWriter, open_writer
 
 MakeVersion = Callable[..., Path]
@@ -41,6 +43,9 @@ def make_version(tmp_path: Path) -> MakeVersion:
 
 
 @pytest.fixture
-def writer(tmp_path: Path) -> Iterator[StoreWriter]:
+def writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreWriter]:
+    """A writer that waits neither for the disk, as no test cuts the power, nor long for workers."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(promotion, "POLL_SECONDS", 0.01)
     with open_writer(tmp_path / "store", "a test") as writer:
         yield writer

@@ -57,6 +57,12 @@ def test_every_replacement_of_the_file_is_noticed(
         assert changes.get(timeout=5) == version
 
 
+def test_a_watcher_does_not_keep_its_process_from_ending(start: Callable[[], Changes]) -> None:
+    before = threading.enumerate()
+    start()
+    assert [thread.daemon for thread in threading.enumerate() if thread not in before] == [True]
+
+
 def test_a_folder_that_cannot_be_watched_is_polled(
     layout: Layout, start: Callable[[], Changes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,9 +40,12 @@ def test_encoding_is_reversible(name: str) -> None:
     assert Tag("model", version).version == version != "latest"
 
 
-@pytest.mark.parametrize("name", ["", "v" * (MAX_CHARACTERS + 1), "가" * 8])
-def test_an_empty_or_long_name_is_rejected(name: str) -> None:
-    with pytest.raises(ValueError, match="version"):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("", "^a version needs a name"), ("v" * (MAX_CHARACTERS + 1), "too long"), ("가" * 8, "it has 75 of 63 characters")],
+)
+def test_an_empty_or_long_name_is_rejected(name: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         to_store(name)
 
 

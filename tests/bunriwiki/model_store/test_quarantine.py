@@ -20,4 +20,6 @@ def test_entries_are_added_and_replaced(tmp_path: Path) -> None:
 
 def test_the_file_of_an_entry_is_readable(tmp_path: Path) -> None:
     Quarantine(tmp_path / "quarantine").add(rejected("v1", "너무 느려요"))
-    assert "reason: 너무 느려요\n" in (tmp_path / "quarantine" / "yolo" / "v1.yaml").read_text(encoding="utf-8")
+    text = (tmp_path / "quarantine" / "yolo" / "v1.yaml").read_text(encoding="utf-8")
+    assert text.startswith("model: yolo\nversion: v1\n")
+    assert "reason: 너무 느려요\n" in text

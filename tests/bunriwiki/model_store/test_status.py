@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bunriwiki.model_store.generation import GenerationError
+from bunriwiki.model_store.generation import GenerationError, Target
 from bunriwiki.model_store.heartbeats import Heartbeat
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.promotion import promote
@@ -64,6 +64,21 @@ def test_the_workers_of_each_model(layout: Layout, writer: StoreWriter) -> None:
     assert [(worker.name, worker.serving, worker.rss_bytes) for worker in yolo.workers] == [("one", "v2", 5)]
     assert [worker.name for worker in kcbert.workers] == ["two"]
     assert sentiment.workers == ()
+
+
+def test_a_subclass_adds_fields_to_the_status_of_a_worker() -> None:
+    class Local(WorkerStatus):
+        here: bool
+
+    assert Local.of(Heartbeat(worker="one", pid=1, parent=1, role="yolo", state="ready"), here=True).here
+
+
+def test_the_version_that_is_being_prepared(layout: Layout, writer: StoreWriter) -> None:
+    writer.prepare("yolo", Target(version="v1", since=NOW, source="s3://bucket", by="poll"))
+    yolo = read_status(layout).models[0]
+    assert yolo.serving
+    assert yolo.preparing
+    assert (yolo.serving.version, yolo.preparing.version) == ("v3", "v1")
 
 
 def test_the_age_of_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:

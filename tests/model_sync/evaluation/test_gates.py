@@ -116,10 +116,11 @@ def test_an_answer_of_another_type_is_wrong(answer: Answer, truth: Truth) -> Non
         (detected(("b", 0.9, BOX)), 0),
         (detected(("a", 0.9, (8.0, 8.0, 20.0, 20.0))), 0),
         (detected(("a", 0.2, BOX)), 0),
+        (detected(("a", 0.2, BOX), ("a", 0.9, BOX)), 100),
         (detected(("a", 0.9, BOX), ("a", 0.8, BOX)), 100 * 2 / 3),  # the second is a false positive
         (detected(), 0),
     ],
-    ids=["right", "just sure", "just there", "another class", "elsewhere", "unsure", "twice", "nothing"],
+    ids=["right", "just sure", "just there", "another class", "elsewhere", "unsure", "sure after unsure", "twice", "nothing"],
 )
 def test_the_quality_of_photos(answer: Detections, expected: float) -> None:
     assert quality([answer], [photo("a")]) == pytest.approx(expected)
@@ -141,10 +142,15 @@ def test_a_box_in_an_empty_photo_is_a_false_positive() -> None:
     [
         (classified("a", 0.905), classified("a"), "a alone, a in a batch, scores 0.0050 apart"),
         (classified("b"), classified("a"), "b alone, a in a batch"),
+        (
+            classified("a", 1.0),
+            Classification(label="a", score=1.0, details={"other": 0.0}),
+            "a alone, a in a batch, scores 2.0000 apart",
+        ),
         (classified("a"), detected(), "the answers are of different types"),
         (detected(), classified("a"), "the answers are of different types"),
     ],
-    ids=["the score", "the label", "the type in a batch", "the type alone"],
+    ids=["the score", "the label", "a class without a score", "the type in a batch", "the type alone"],
 )
 def test_an_answer_that_differs_in_a_batch_fails(alone: Answer, batched: Answer, difference: str) -> None:
     found = findings(report([batched], alone=(alone,)), [classified("a")], texts("a"))["batches"]

@@ -184,7 +184,11 @@ def test_other_classes_are_rejected_without_an_evaluation_unless_forced(setup: S
 
 
 @pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("signature", [None, "c2ln", sign(Ed25519PrivateKey.generate(), "kcbert", "v1", FILES)])
+@pytest.mark.parametrize(
+    "signature",
+    [None, "c2ln", sign(Ed25519PrivateKey.generate(), "kcbert", "v1", FILES)],
+    ids=["none", "malformed", "by another key"],
+)
 def test_without_a_valid_signature_nothing_is_opened(
     signing_key: Ed25519PrivateKey, setup: Setup, signature: str | None, force: bool
 ) -> None:

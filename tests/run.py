@@ -1,0 +1,60 @@
+"""`make test`: all tests, in three steps, and one line at the end for all of them.
+
+The unit tests and the integration tests run in two workers, a file at a time; the integration tests with the marker `alone`
+then run one after the other. Coverage is measured in the unit tests only: the integration tests start their servers from other
+environments, and measuring would slow down the clients that load them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+REPORTS = Path("build/tests")
+IN_TWO_WORKERS = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+STEPS = {
+    "unit": ["--ignore=tests/integration", *IN_TWO_WORKERS, "--cov", "--cov-report=term"],
+    "integration": ["tests/integration", "-m", "not alone", *IN_TWO_WORKERS],
+    "alone": ["tests/integration", "-m", "alone"],
+}
+RESULTS = ("failed", "passed", "skipped", "errors")
+
+
+def run(step: str) -> tuple[int, Counter[str]]:
+    """Run pytest; its exit code, and the number of tests by result."""
+    report = REPORTS / f"{step}.xml"
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", *STEPS[step], f"--junit-xml={report}"]
+    environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if step == "unit" else {})}  # torch's, in each of two workers
+    code = subprocess.run(command, env=environment, check=False).returncode
+    return code, counts(report) if report.exists() else Counter()
+
+
+def counts(report: Path) -> Counter[str]:
+    """The number of tests by result, of pytest's report in JUnit's format."""
+    found: Counter[str] = Counter()
+    for suite in ET.parse(report).iter("testsuite"):  # noqa: S314 (written by pytest)
+        failed, errors, skipped = (int(suite.attrib[name]) for name in ("failures", "errors", "skipped"))
+        passed = int(suite.attrib["tests"]) - failed - errors - skipped
+        found.update(failed=failed, passed=passed, skipped=skipped, errors=errors)
+    return found
+
+
+def main() -> int:
+    began = time.monotonic()
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    codes, found = zip(*(run(step) for step in STEPS), strict=True)
+    total = sum(found, Counter[str]())
+    numbers = ", ".join(f"{total[result]} {result}" for result in RESULTS if total[result])
+    minutes, seconds = divmod(round(time.monotonic() - began), 60)
+    print(f"all tests: {numbers or 'none ran'} in {minutes}:{seconds:02}")
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
