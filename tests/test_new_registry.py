@@ -20,6 +20,7 @@ from bunriwiki.settings import SOURCE_FORMS, SourceChoice, read
 from bunriwiki.testing.paths import MODELS, ROOT
 from model_sync import registries
 from model_sync.errors import SourceError
+from model_sync.importing.cancellation import Cancellation
 from model_sync.importing.fetch import fetch
 from model_sync.importing.importer import Imported, Importer
 from model_sync.reconciler import Reconciler
@@ -27,6 +28,7 @@ from model_sync.registries import REGISTRIES, describe, open_sources
 from model_sync.settings import SyncSettings
 from model_sync.signatures import describe as signed_files
 from model_sync.sources import Offer, RemoteFile, Source
+from model_sync.stop_event import StopEvent
 from model_sync.syncing.report import Report
 from tests.bunriwiki.model_store.conftest import MakeVersion, make_version, writer
 
@@ -93,7 +95,7 @@ def sync(source: Source, writer: StoreWriter) -> Callable[[], tuple[str, str | N
     """Runs one sync of kcbert; returns its status, version and reason."""
     importer = cast("Importer", FetchingImporter(writer.layout.downloads))
     report = Report(writer.layout.sync, {"kcbert": "a test"})
-    reconciler = Reconciler("kcbert", source, writer, importer, report, MODELS / "kcbert")
+    reconciler = Reconciler("kcbert", source, writer, importer, report, MODELS / "kcbert", Cancellation(StopEvent()))
 
     def run() -> tuple[str, str | None, str | None]:
         outcome = reconciler.sync("poll", force=False)

@@ -41,7 +41,8 @@ def target(version: str) -> Target:
 
 BAD = Quarantined(model="yolo", version="v1", digest="d", reason=f"it is slow {ESCAPE}", at=AT)
 YOLO = StoredModelStatus(
-    name="yolo", generation=3, serving=target("v2"), previous=None, preparing=None, pinned=True, held=("v3",),
+    name="yolo", generation=3, serving=target("v2"), previous=None, preparing=None, canary=None, paused=None, pinned=True,
+    held=("v3",), cancelled=None,
     versions=(
         StoredVersion(version="v3", size_bytes=12_345_678, published_at=AT),
         StoredVersion(version="v2", size_bytes=5, published_at=AT),
