@@ -36,7 +36,8 @@ class Setup:
 
     def make(self, seconds: float, now: Callable[[], float] = time.time) -> RolloutMonitor:
         return RolloutMonitor(
-            "kcbert", self.writer, self.report, LIMITS, seconds=seconds, stopping=self.stopping, on_rollback=self.count, now=now,
+            "kcbert", self.writer, self.report, LIMITS,
+            seconds=seconds, stopping=self.stopping, on_rollback=self.count, now=now,
         )  # fmt: skip
 
     def count(self) -> None:
