@@ -66,8 +66,9 @@ class RolloutCommands(ExclusiveCommands):
             if now.preparing is None or now.preparing.by == "monitor":
                 raise CommandError("nothing", f"No promotion of {model} is under way. `rollback` leaves a version that serves.")
             version = now.preparing.version
+            others = [held for held in now.held if held != version]
             paused = None if now.paused == version else now.paused
-            return old.prepare(model, None).hold(model, *dict.fromkeys((*now.held, version))).pause(model, paused)
+            return old.prepare(model, None).hold(model, *others, version).pause(model, paused)
 
         with self._exclusively(model):
             version = self._writer.change(aborted).of(model).held[-1]

@@ -276,7 +276,12 @@ def test_the_fallback_is_promoted_when_every_worker_has_its_own_bundled_version(
             worker="two", pid=1, parent=1, role="yolo", state="ready", fallback="fallback-9",
             loaded={"fallback-9": "available"}, preparing=_since(writer),
         )  # fmt: skip
-        wait_until(lambda: writer.heartbeats.write(done) or promotion.done())
+
+        def done_reported() -> bool:  # again and again: the worker itself reports that it is still loading
+            writer.heartbeats.write(done)
+            return promotion.done()
+
+        wait_until(done_reported)
         assert promotion.result(10) == 2
     now = writer.generations().of("yolo")
     assert now.serving

@@ -85,13 +85,8 @@ def test_the_last_version_to_go_back_to_is_the_fallback(commands: Commands, writ
     assert (done.left, done.to, done.workers) == ("v1", FALLBACK, 1)
     state = now(writer)
     assert state.serving
-    assert (state.generation, state.serving.version, state.serving.source, state.serving.by) == (
-        6,
-        FALLBACK,
-        "bundled",
-        "operator",
-    )
-    assert (state.previous, state.held) == (None, ("v3", "v2", "v1"))
+    assert (state.serving.version, state.serving.source, state.serving.by) == (FALLBACK, "bundled", "operator")
+    assert (state.generation, state.previous, state.held) == (6, None, ("v3", "v2", "v1"))
     activated, held = last_events(writer, 2)
     assert (activated.kind, activated.version, activated.generation) == ("activated", FALLBACK, 6)
     assert (held.kind, held.version) == ("held", "v1")
@@ -426,7 +421,7 @@ def test_a_cancelled_import_is_recorded(writer: StoreWriter) -> None:
 
     with ThreadPoolExecutor() as pool:
         running = pool.submit(run)
-        assert wait_until(lambda: cancel_if_running(commands)).version == "v4"
+        wait_until(lambda: cancel_if_running(commands))
         with pytest.raises(ImportCancelledError):
             running.result(0)
     assert now(writer).cancelled == CancelledImport(version="v4", digest="d4")

@@ -39,7 +39,7 @@ def now(writer: StoreWriter) -> ModelGeneration:
 
 
 def kinds(writer: StoreWriter) -> list[str]:
-    return [event.kind for event in writer.history.read("yolo")][3:]  # after the fixture's own
+    return [str(event.kind) for event in writer.history.read("yolo")][3:]  # after the fixture's own
 
 
 @pytest.mark.parametrize("command", ["pause", "resume", "promote", "abort"])
@@ -98,7 +98,7 @@ def test_a_canary_that_ended_meanwhile_is_not_promoted(
     def failed(_: float) -> None:
         writer.change(lambda old: old.prepare("yolo", None))
 
-    monkeypatch.setattr(rollout_commands.time, "sleep", failed)
+    monkeypatch.setattr("model_sync.admin.rollout_commands.time.sleep", failed)
     with pytest.raises(CommandError, match="The canary of v2 had just ended") as rejected:
         commands.promote("yolo")
     assert (rejected.value.kind, kinds(writer)) == ("superseded", [])
@@ -106,9 +106,9 @@ def test_a_canary_that_ended_meanwhile_is_not_promoted(
 
 def test_a_promotion_without_a_canary_can_be_aborted(commands: Commands, writer: StoreWriter) -> None:
     prepare(writer, None)
-    writer.change(lambda old: old.hold("yolo", "v2"))
+    writer.change(lambda old: old.hold("yolo", "v2", "v3"))
     assert commands.abort("yolo").version == "v2"
-    assert (now(writer).held, now(writer).preparing, kinds(writer)) == (("v2",), None, ["held"])
+    assert (now(writer).held, now(writer).preparing, kinds(writer)) == (("v3", "v2"), None, ["held"])
 
 
 def test_the_rollback_of_the_monitor_is_not_aborted(commands: Commands, writer: StoreWriter) -> None:
