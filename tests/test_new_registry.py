@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -209,7 +210,7 @@ def test_a_download_resumes(source: Source, registry: Path, tmp_path: Path, done
     offer, part = newest(source), tmp_path / "part"
     assert {(file.path, file.size) for file in source.files(offer)} == {("file", 7), ("empty", 0)}
     part.write_bytes(done)
-    source.download(offer, RemoteFile("file", 7), part)
+    source.download(offer, RemoteFile("file", 7), part, threading.Event())
     assert part.read_bytes() == b"one two"
 
 

@@ -127,8 +127,8 @@ class Commands(RolloutCommands):
         """Cancel the import of `model` that is under way. The version is not put in quarantine.
 
         Syncs do not import it again until the registry offers other files, another version has served, or an operator requests
-        a sync. Returns when the import has ended, but after at most `CANCEL_SECONDS`: a file that MLflow sends is received to
-        its end, for example.
+        a sync. Returns when the import has ended, but after at most `CANCEL_SECONDS`: MLflow's client receives a file to its
+        end, for example.
         """
         with self._exclusively(model):
             cancellation = self._cancellations.get(model)
