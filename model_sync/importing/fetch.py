@@ -69,19 +69,19 @@ def fetch(
     for file in missing:
         if stop.is_set():
             raise SourceError(CANCELLED)
-        _fetch_file(retry, source, offer, file, folder, stop)
+        _fetch_file(lambda file, part: retry(source.download, offer, file, part, stop), offer, file, folder)
         done += file.size
         progress(done, total)
     _delete_strays(folder, files)
     return folder
 
 
-def _fetch_file(retry: Retrying, source: Source, offer: Offer, file: RemoteFile, folder: Path, stop: threading.Event) -> None:
+def _fetch_file(download: Callable[[RemoteFile, Path], None], offer: Offer, file: RemoteFile, folder: Path) -> None:
     part = _part(folder, file)
     part.parent.mkdir(parents=True, exist_ok=True)
     mismatch = None
     for _ in range(2):  # the second time from zero: the part may hold wrong bytes of an earlier process
-        retry(source.download, offer, file, part, stop)
+        download(file, part)
         mismatch = _mismatch(part, file)
         if mismatch is None:
             part.replace(folder / file.path)

@@ -95,8 +95,8 @@ class S3Source:
         """Download the bytes that `part` lacks; if the object has changed meanwhile, `part` is deleted.
 
         In the short form, every byte comes from the objects that were listed. In the full form, that holds only within this
-        process: the SHA-256 detects a `part` that an earlier process left of another object. Raises SourceError (also once `stop`
-        is set), OSError, and RejectedError if the object's size differs from that in `latest_model.yaml`.
+        process: the SHA-256 detects a `part` that an earlier process left of another object. Raises SourceError (also once
+        `stop` is set), OSError, and RejectedError if the object's size differs from that in `latest_model.yaml`.
         """
         offered = self._find(offer)
         key = f"{offered.folder}/{file.path}" if offered.folder else file.path
