@@ -7,7 +7,7 @@ import time
 
 from loguru import logger
 
-from bunriwiki.model_store.generation import Canary, Target
+from bunriwiki.model_store.generation import Canary, Generations, Target
 from bunriwiki.model_store.promotion import FailsLiveError
 from bunriwiki.model_store.writer import StoreWriter, SupersededError
 from model_sync.errors import SyncCancelledError
@@ -79,8 +79,20 @@ class CanaryRollout:
                 continue
             if enough(metrics, self._limits, shadow=self._canary.shadow):
                 logger.info("{} {}", self._model, progress)
-                return
+                if self._end(target):
+                    return
             if duration - paused_seconds > self._seconds:
                 logger.warning("{} {}. Too few requests for a decision: the version is activated anyway", self._model, progress)
-                return
+                if self._end(target):
+                    return
         raise SyncCancelledError
+
+    def _end(self, target: Target) -> bool:
+        """End the canary, so that no operator can pause it any more; returns whether it ended: it may just have been paused."""
+
+        def ended(old: Generations) -> Generations:
+            now = old.of(self._model)
+            is_paused = now.paused == target.version
+            return old if is_paused or now.preparing != target else old.start_canary(self._model, None)
+
+        return self._writer.change(ended).of(self._model).canary is None

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from bunriwiki.model_store.generation import Canary
+from bunriwiki.model_store.generation import Canary, Target
 from bunriwiki.model_store.heartbeats import Served
 from bunriwiki.model_store.promotion import FailsLiveError, PromotionError, promote
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.testing.waiting import wait_until
 from model_sync.admin.commands import Commands
-from model_sync.errors import SyncCancelledError
+from model_sync.errors import CommandError, SyncCancelledError
 from model_sync.live import canary
 from model_sync.live.analysis import LiveLimits
 from model_sync.live.canary import CanaryRollout
@@ -31,12 +31,25 @@ class Setup:
         self.report = Report(writer.layout.sync, {"kcbert": "here"})
         self.stopping = threading.Event()
 
-    def promote(self, version: str = "v2", *, seconds: float = 60, shadow: bool = False, deadline: float = 60) -> None:
+    def promote(
+        self,
+        version: str = "v2",
+        *,
+        seconds: float = 60,
+        shadow: bool = False,
+        deadline: float = 60,
+        then: Callable[[Target], None] = lambda _: None,
+    ) -> None:
         rollout = CanaryRollout(
             "kcbert", self.writer, self.report, LIMITS, canary=Canary(share=0.1, shadow=shadow), seconds=seconds,
             stopping=self.stopping,
         )  # fmt: skip
-        promote(self.writer, "kcbert", version, "a test", "poll", before_activation=rollout.start_canary, deadline=deadline)
+
+        def before_activation(target: Target) -> None:
+            rollout.start_canary(target)
+            then(target)
+
+        promote(self.writer, "kcbert", version, "a test", "poll", before_activation=before_activation, deadline=deadline)
 
     @property
     def serving(self) -> str:
@@ -239,3 +252,33 @@ def test_a_canary_that_begins_again_is_still_paused(setup: Setup) -> None:
         assert setup.serving == "v1"
         Commands(setup.writer).promote("kcbert")
         thread.join(10)
+
+
+def test_a_pause_in_the_moment_of_the_decision_counts(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = Commands(setup.writer)
+
+    def paused_meanwhile(*_: object, **__: object) -> bool:
+        monkeypatch.undo()
+        commands.pause("kcbert")
+        return True
+
+    with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}):
+        monkeypatch.setattr(canary, "enough", paused_meanwhile)
+        thread, _ = in_background(setup)
+        wait_until(lambda: ", paused: " in setup.reported)
+        assert setup.serving == "v1"
+        commands.promote("kcbert")
+        thread.join(10)
+
+
+def test_after_the_decision_a_canary_can_no_longer_be_paused(setup: Setup) -> None:
+    rejected: list[CommandError] = []
+
+    def pause(_: Target) -> None:
+        with pytest.raises(CommandError) as caught:
+            Commands(setup.writer).pause("kcbert")
+        rejected.append(caught.value)
+
+    with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}):
+        setup.promote(then=pause)
+    assert (setup.serving, rejected[0].kind) == ("v2", "nothing")
