@@ -5,6 +5,7 @@ import errno
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bunriwiki.model_store.generation import Target
 from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.names import FALLBACK
-from bunriwiki.model_store.promotion import CannotLoadError, FailsLiveError
+from bunriwiki.model_store.promotion import CannotLoadError, FailsLiveError, promote
+from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.waiting import wait_until
@@ -247,14 +249,25 @@ def test_another_version_of_a_held_name_is_promoted(setup: Setup) -> None:
     assert setup.sync() == ("promoted", "v2-abcdefgh", None)
 
 
-def test_after_a_rollback_to_the_fallback_it_is_the_baseline(setup: Setup) -> None:
+def test_after_the_monitor_went_back_to_the_fallback_it_is_the_baseline(setup: Setup) -> None:
+    setup.offers("v1")
+    setup.sync()
+    bad = Quarantined(model="kcbert", version="v1", digest="d1", reason="it fails", at=datetime.now(UTC))
+    setup.writer.put_in_quarantine(bad, "monitor")
+    promote(setup.writer, "kcbert", FALLBACK, "bundled", "monitor")
+    assert setup.sync() == ("rejected", "v1", "it fails")
+    setup.offers("v2", "d2")
+    assert setup.sync() == ("promoted", "v2", None)
+    assert setup.importer.brought[-1] == ("v2", MODELS / "kcbert")
+
+
+def test_a_newer_version_is_promoted_after_a_rollback_to_the_fallback(setup: Setup) -> None:
     setup.offers("v1")
     setup.sync()
     Commands(setup.writer).rollback("kcbert")
     assert (setup.serving, setup.sync()[0]) == (FALLBACK, "held")
     setup.offers("v2", "d2")
     assert setup.sync() == ("promoted", "v2", None)
-    assert setup.importer.brought[-1] == ("v2", MODELS / "kcbert")
     generation = setup.writer.generations().of("kcbert")
     assert generation.previous
     assert (generation.generation, generation.previous.version, generation.held) == (3, FALLBACK, ())
