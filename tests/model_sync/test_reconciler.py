@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +42,7 @@ class Setup:
         self.source = FakeSource()
         self.importer = FakeImporter({})
         self.cancellation = Cancellation(StopEvent())
+        self.operator: threading.Thread | None = None
         self.report = Report(writer.layout.sync, {"kcbert": URI})
         self.reconciler = Reconciler(
             "kcbert", self.source, writer, cast("Importer", self.importer), self.report, MODELS / "kcbert", self.cancellation
@@ -66,8 +67,11 @@ class Setup:
 
 
 @pytest.fixture
-def setup(writer: StoreWriter, make_version: MakeVersion) -> Setup:
-    return Setup(writer, make_version)
+def setup(writer: StoreWriter, make_version: MakeVersion) -> Iterator[Setup]:
+    setup = Setup(writer, make_version)
+    yield setup
+    if setup.operator:
+        setup.operator.join()
 
 
 def test_a_new_version_is_imported_and_serves(setup: Setup) -> None:
@@ -297,14 +301,13 @@ def cancelling(setup: Setup, monkeypatch: pytest.MonkeyPatch, then: Exception | 
     def cancelled(*args: Any, **options: Any) -> Any:
         monkeypatch.undo()
         commands = Commands(setup.writer, cancellations={"kcbert": setup.cancellation})
-        with ThreadPoolExecutor() as pool:  # an operator does not wait for the end of the import in its own thread
-            pool.submit(commands.cancel, "kcbert")
-            wait_until(setup.cancellation.stop.is_set)
-            setup.importer.raises = then
-            with bring(*args, **options) as imported:
-                return nullcontext(imported)
+        setup.operator = threading.Thread(target=commands.cancel, args=["kcbert"])  # it waits for the end of the import
+        setup.operator.start()
+        wait_until(setup.cancellation.stop.is_set)
+        setup.importer.raises = then
+        with bring(*args, **options) as imported:
+            return nullcontext(imported)
 
-    monkeypatch.setattr("model_sync.admin.commands.CANCEL_SECONDS", 0.0)
     monkeypatch.setattr(setup.importer, "bring", cancelled)
 
 
@@ -323,6 +326,8 @@ def test_a_cancelled_import_is_not_repeated(setup: Setup, monkeypatch: pytest.Mo
     setup.importer.raises = None
     assert [setup.sync(by=by) for by in ("poll", "start", "webhook", "sqs")] == [CANCELLED] * 4
     assert (setup.serving, setup.writer.quarantine.all(), len(setup.importer.brought)) == (None, [], 1)
+    assert setup.operator
+    setup.operator.join()
     assert [(event.version, event.by) for event in setup.events("cancelled")] == [("v1", "operator")]
 
 
