@@ -131,13 +131,12 @@ class Commands(RolloutCommands):
         end, for example.
         """
         with self._exclusively(model):
-            cancellation = self._cancellations.get(model)
-            cancelled = cancellation and cancellation.cancel(
-                lambda running: self._writer.change(lambda old: old.cancel(model, running)), CANCEL_SECONDS
-            )
-            if not cancelled:
+            imports = self._cancellations.get(model)
+            cancelled = imports and imports.cancel(lambda running: self._writer.change(lambda old: old.cancel(model, running)))
+            if not imports or not cancelled:
                 raise CommandError("nothing", f"No import of {model} is under way. `abort` gives up a promotion.")
             self._writer.record("cancelled", model, version=cancelled.version, by=by)
+            imports.wait(CANCEL_SECONDS)
         return Cancelled(model=model, version=cancelled.version)
 
     def gc(self) -> Collected:

@@ -39,11 +39,10 @@ class Cancellation:
             if self._is_cancelled:
                 raise ImportCancelledError
 
-    def cancel(self, decide: Callable[[CancelledImport], object], seconds: float) -> CancelledImport | None:
-        """Cancel the import that is under way, and return what it imports; None if there is none.
+    def cancel(self, decide: Callable[[CancelledImport], object]) -> CancelledImport | None:
+        """Cancel the import that is under way, and return what it imports; None if there is none. It ends soon.
 
-        `decide` makes the decision last; if it raises, nothing is cancelled. Returns when the import has ended, but after at
-        most so many seconds: a step that cannot be interrupted ends first.
+        `decide` makes the decision last; if it raises, nothing is cancelled.
         """
         with self._changed:
             running = self._running
@@ -52,5 +51,9 @@ class Cancellation:
             decide(running)
             self._is_cancelled = True
             self.stop.set()
-            self._changed.wait_for(lambda: self._running is not running, seconds)
             return running
+
+    def wait(self, seconds: float) -> None:
+        """Wait until no import is under way that was cancelled, for at most so many seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._running is None or not self._is_cancelled, seconds)

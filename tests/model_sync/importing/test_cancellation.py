@@ -26,17 +26,18 @@ def run(cancellation: Cancellation, until: Callable[[], object]) -> None:
 
 def test_without_an_import_there_is_nothing_to_cancel(cancellation: Cancellation) -> None:
     decisions: list[CancelledImport] = []
-    assert cancellation.cancel(decisions.append, 1) is None
+    assert cancellation.cancel(decisions.append) is None
     run(cancellation, lambda: None)
-    assert cancellation.cancel(decisions.append, 1) is None
+    assert cancellation.cancel(decisions.append) is None
     assert decisions == []
 
 
-def test_a_cancelled_import_ends_before_the_command_returns(cancellation: Cancellation) -> None:
+def test_a_cancelled_import_can_be_waited_for(cancellation: Cancellation) -> None:
     decisions: list[CancelledImport] = []
     with ThreadPoolExecutor() as pool:
         running: Future[None] = pool.submit(run, cancellation, lambda: cancellation.stop.wait(10))
-        wait_until(lambda: cancellation.cancel(decisions.append, 10))
+        wait_until(lambda: cancellation.cancel(decisions.append))
+        cancellation.wait(10)
         with pytest.raises(ImportCancelledError):
             running.result(0.5)
     assert decisions == [V1]
@@ -44,7 +45,7 @@ def test_a_cancelled_import_ends_before_the_command_returns(cancellation: Cancel
 
 def test_the_error_of_a_cancelled_import_does_not_matter(cancellation: Cancellation) -> None:
     def rejected() -> None:
-        cancellation.cancel(lambda _: None, 0)
+        cancellation.cancel(lambda _: None)
         raise RejectedError("it is slow")
 
     with pytest.raises(ImportCancelledError):
@@ -57,7 +58,7 @@ def test_a_decision_that_fails_cancels_nothing(cancellation: Cancellation) -> No
 
     def cancelled() -> None:
         with pytest.raises(OSError, match="No space left"):
-            cancellation.cancel(full, 0)
+            cancellation.cancel(full)
 
     run(cancellation, cancelled)
     assert not cancellation.stop.is_set()
@@ -65,8 +66,8 @@ def test_a_decision_that_fails_cancels_nothing(cancellation: Cancellation) -> No
 
 def test_the_next_import_is_not_cancelled(cancellation: Cancellation) -> None:
     with pytest.raises(ImportCancelledError):
-        run(cancellation, lambda: cancellation.cancel(lambda _: None, 0))
-    run(cancellation, lambda: None)
+        run(cancellation, lambda: cancellation.cancel(lambda _: None))
+    run(cancellation, lambda: cancellation.wait(10))  # it does not wait for an import that was not cancelled
     assert not cancellation.stop.is_set()
 
 
