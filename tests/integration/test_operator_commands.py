@@ -40,6 +40,7 @@ class Deployment:
     server: Server
     sidecar: Sidecar
     chance: random.Random
+    client: httpx.Client  # made once: to make one takes longer than most commands
 
     def now(self) -> ModelGeneration:
         return Generations.read(self.sidecar.layout.generation).of(MODEL)
@@ -49,8 +50,7 @@ class Deployment:
         return serving.version if serving else FALLBACK
 
     def command(self, name: str, **body: str) -> httpx.Response:
-        url = f"{self.sidecar.url}/models/{MODEL}/{name}"
-        return httpx.post(url, json=body or None, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
+        return self.client.post(f"{self.sidecar.url}/models/{MODEL}/{name}", json=body or None)
 
     def done(self, name: str, **body: str) -> None:
         answer = self.command(name, **body)
@@ -104,12 +104,14 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     environment = {"BUNRIWIKI_RUNNER_WORKERS": "2", "BUNRIWIKI_MODEL_STORE": str(root / "store"), "BUNRIWIKI_SYNC": "off"}
     server = Server(root / "server.log", environment=environment)
     running = sidecar(root, BUNRIWIKI_CANARY_SHARE="0.1", **ENDLESS)
-    deployment = Deployment(root, server, running, random.Random(14))
+    client = httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
+    deployment = Deployment(root, server, running, random.Random(14), client)
     try:
         server.wait_until_ready()
         server.wait_until_serving(MODEL, "v1")
         yield deployment
     finally:
+        client.close()
         deployment.sidecar.stop()
         server.stop()
 
@@ -140,10 +142,10 @@ def serves_v2(now: ModelGeneration) -> bool:
 @pytest.mark.parametrize(
     ("command", "paused", "seconds", "took_effect"),
     [
-        ("pause", False, 0.05, lambda now: now.paused == "v2"),
-        ("resume", True, 0.05, lambda now: now.paused is None),
+        ("pause", False, 0.04, lambda now: now.paused == "v2"),
+        ("resume", True, 0.04, lambda now: now.paused is None),
         ("promote", True, 0.8, serves_v2),
-        ("abort", True, 0.05, lambda now: now.held == ("v2",) and not now.paused and not now.preparing),
+        ("abort", True, 0.04, lambda now: now.held == ("v2",) and not now.paused and not now.preparing),
     ],
 )
 def test_a_command_about_a_canary_takes_effect_or_does_not(
@@ -203,7 +205,7 @@ def test_a_rollback_to_the_fallback_takes_effect_or_does_not(deployment: Deploym
             if deployment.serving() != "v2":
                 deployment.done("rollback", version="v2")
             assert (deployment.serving(), deployment.now().held) == ("v2", ())
-            answered = deployment.killed_around("rollback", 2, version=FALLBACK)
+            answered = deployment.killed_around("rollback", 0.6, version=FALLBACK)
             effective = deployment.serving() == FALLBACK
             assert effective or not answered
             seen[effective] += 1
@@ -227,7 +229,7 @@ def test_a_cancelled_import_stays_cancelled(deployment: Deployment) -> None:
             lambda: state.phase if (state := deployment.sidecar.state(MODEL)) and state.phase not in (None, "fetch") else None
         )
         time.sleep(deployment.chance.uniform(0, 2))
-        answered = deployment.killed_around("cancel", 1, may_be_late=True)
+        answered = deployment.killed_around("cancel", 0.3, may_be_late=True)
         cancelled = deployment.now().cancelled
         effective = cancelled is not None and cancelled.version == version
         seen[f"{phase}: {'effective' if effective else 'not effective'}"] += 1
