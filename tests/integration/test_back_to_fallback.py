@@ -1,12 +1,14 @@
 """The first version of a registry turns out bad: the fallback serves again, by itself and by hand, and stays.
 
-The real sidecar, and the real service with two workers per runner, with a folder of versions of the sentiment model.
+The real sidecar, and the real service with two workers per runner, with a folder of versions of the sentiment model. Service and
+sidecar bundle different fallback versions, as two releases may.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,20 +22,22 @@ import pytest
 from bunriwiki.model_store.generation import Generations, ModelGeneration
 from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.testing.load import background_load
-from bunriwiki.testing.paths import ROOT
+from bunriwiki.testing.paths import MODELS, ROOT
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.sidecar import TOKEN
-from bunriwiki.testing.versions import FALLBACK as BUNDLED
+from bunriwiki.testing.versions import make_version
 from model_sync.cli.exits import Exit
 from tests.integration.conftest import FULL
 from tests.integration.test_rollout import RAISES, Live, sidecar
 
+BUNDLED = "fallback-9"  # the version of sentiment that the service bundles
 MAX_SECONDS = 5.0 if FULL else 15.0  # from the command to the last worker; the short form may run on a busy machine
 
 
 def service(root: Path) -> Server:
     environment = {
         "BUNRIWIKI_RUNNER_WORKERS": "2",
+        "BUNRIWIKI_MODELS": str(root / "bundled"),
         "BUNRIWIKI_MODEL_STORE": str(root / "store"),
         "BUNRIWIKI_SOURCES": f"sentiment=local:{root / 'versions'}",
         "BUNRIWIKI_LOG_REQUESTS": "false",
@@ -48,6 +52,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A service whose registry has no version yet."""
     root = tmp_path_factory.mktemp("first")
     (root / "versions").mkdir()
+    for model in ("yolo", "kcbert"):
+        shutil.copytree(MODELS / model, root / "bundled" / model)
+    make_version("sentiment", BUNDLED, 0, root / "bundled" / "sentiment")
     running = sidecar(root, BUNRIWIKI_GATE_LATENCY_RATIO="100").start()  # only a busy machine could reject these models
     live = Live(root, service(root), running)
     try:
