@@ -1,7 +1,7 @@
 """The first version of a registry turns out bad: the fallback serves again, by itself and by hand, and stays.
 
-The real sidecar, and the real service with two workers per runner, with a folder of versions of the sentiment model. Service and
-sidecar bundle different fallback versions, as two releases may.
+The real sidecar, and the real service with two workers per runner, with a folder of versions of the sentiment model. Service
+and sidecar bundle different fallback versions, as two releases may.
 """
 
 from __future__ import annotations
