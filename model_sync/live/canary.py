@@ -45,13 +45,15 @@ class CanaryRollout:
 
         It may also be activated if there were too few requests for a decision, or if an operator ends the canary. While an
         operator has paused it, it keeps its share of the traffic, its time stands still, and it is judged all the same. The
-        canary is skipped if nothing was ever promoted or no worker is alive: there is nothing to compare with. Raises
-        FailsLiveError if the version exceeds a limit, SupersededError and SyncCancelledError.
+        canary is skipped if nothing was ever promoted, or if no worker is alive and it is not paused: there is nothing to
+        compare with. Raises FailsLiveError if the version exceeds a limit, SupersededError and SyncCancelledError.
         """
-        serving = self._writer.generations().of(self._model).serving
-        if serving is None or not any(worker.role == self._model for worker in self._writer.heartbeats.alive()):
+        current = self._writer.generations().of(self._model)
+        has_workers = any(worker.role == self._model for worker in self._writer.heartbeats.alive())
+        if current.serving is None or not (has_workers or current.paused == target.version):
             return
-        window = MetricsWindow(self._writer.heartbeats, self._model, target.version, serving.version, self._limits.stuck)
+        before = current.serving.version
+        window = MetricsWindow(self._writer.heartbeats, self._model, target.version, before, self._limits.stuck)
         self._writer.start_canary(self._model, target, self._canary)
         self._monitor(target, window)
 

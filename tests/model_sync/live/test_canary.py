@@ -254,6 +254,16 @@ def test_a_canary_that_begins_again_is_still_paused(setup: Setup) -> None:
         thread.join(10)
 
 
+def test_a_paused_version_is_not_activated_when_the_workers_are_down(setup: Setup) -> None:
+    setup.writer.change(lambda old: old.pause("kcbert", "v2"))
+    thread, errors = in_background(setup, seconds=0.1)
+    wait_until(lambda: ", paused: " in setup.reported)
+    assert setup.serving == "v1"
+    Commands(setup.writer).resume("kcbert")
+    thread.join(10)
+    assert (setup.serving, errors) == ("v2", [])
+
+
 def test_a_pause_in_the_moment_of_the_decision_counts(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = Commands(setup.writer)
 
