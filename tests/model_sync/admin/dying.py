@@ -103,10 +103,10 @@ def die_at(step: int) -> None:
     """Die instead of taking this step, counted from now."""
     steps, sync = itertools.count(), os.fsync
 
-    def counted(descriptor: FileDescriptorLike) -> None:
+    def counted(fd: FileDescriptorLike) -> None:
         if next(steps) == step:
             os._exit(DIED)
-        sync(descriptor)
+        sync(fd)
 
     os.fsync = counted
 
