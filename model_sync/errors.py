@@ -40,10 +40,14 @@ class SyncCancelledError(Exception):
     """The sidecar is shutting down; nothing is known about the version."""
 
 
+class ImportCancelledError(Exception):
+    """An operator cancelled the import; nothing is known about the version."""
+
+
 CommandErrorKind = Literal[
     "invalid", "unknown", "nothing", "quarantined", "serving", "cannot_load", "busy", "superseded", "failed"
 ]
-"""`invalid`: not a valid name. `unknown`: nothing here has that name. `nothing`: there is no version to go back to.
+"""`invalid`: not a valid name. `unknown`: nothing here has that name. `nothing`: there is nothing that the command concerns.
 `quarantined`: the version is in quarantine. `serving`: it serves. `cannot_load`: workers cannot load it, or did not in time.
 `busy`: another command for the model is running. `superseded`: another version began to serve meanwhile. `failed`: something
 on this machine is in the way (a full disk, for example)."""

@@ -10,13 +10,14 @@ from pathlib import Path
 from loguru import logger
 
 from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest
-from bunriwiki.model_store.generation import GenerationError, ModelGeneration, Target, Trigger
-from bunriwiki.model_store.names import MAX_CHARACTERS, to_store
+from bunriwiki.model_store.generation import GenerationError, Target, Trigger
+from bunriwiki.model_store.names import FALLBACK, MAX_CHARACTERS, to_store
 from bunriwiki.model_store.promotion import BadVersionError, PromotionError, promote
 from bunriwiki.model_store.publication import VersionExistsError, registry_digest
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.writer import StoreWriter
-from model_sync.errors import ImportEnvironmentError, RejectedError, SignatureError, SourceError
+from model_sync.errors import ImportCancelledError, ImportEnvironmentError, RejectedError, SignatureError, SourceError
+from model_sync.importing.cancellation import Cancellation
 from model_sync.importing.importer import Importer
 from model_sync.signatures import Signatures
 from model_sync.sources import Offer, Source
@@ -31,7 +32,8 @@ class Reconciler:
     """Makes the version that the registry names serve. Not safe to use from several threads.
 
     `fallback` is the folder of the version that serves while no version of the store does. `before_activation` is called when
-    every worker has loaded the new version, before it serves. `signatures` are those that the importer requires.
+    every worker has loaded the new version, before it serves. An operator can stop an import through `cancellation`.
+    `signatures` are those that the importer requires.
     """
 
     model: str
@@ -40,6 +42,7 @@ class Reconciler:
     importer: Importer
     report: Report
     fallback: Path
+    cancellation: Cancellation
     before_activation: Callable[[Target], None] = lambda _: None
     signatures: Signatures = NO_SIGNATURES
 
@@ -65,12 +68,16 @@ class Reconciler:
         except RejectedError as error:
             self._put_in_quarantine(offer, version, error, by)
             return self._outcome("rejected", version, str(error))
+        except ImportCancelledError:
+            return self._cancelled(version)
 
     def _reconcile(self, offer: Offer, version: str, by: Trigger, *, force: bool) -> Outcome:
         generation = self.writer.generations().of(self.model)
         if generation.serving and generation.serving.version == version:
             return self._outcome("unchanged", version)
-        if blocked := self._blocked(generation, version):
+        if generation.cancelled and by == "operator":
+            self.writer.change(lambda old: old.cancel(self.model, None))
+        if blocked := self._blocked(offer, version):
             return blocked
         quarantined = self.writer.quarantine.find(self.model, version)
         if quarantined and self._applies_to(quarantined, offer) and not force:
@@ -78,29 +85,35 @@ class Reconciler:
         if quarantined:
             self.writer.release(self.model, version, by)
         if not self.writer.layout.version(self.model, version).is_dir():
-            self._import(offer, version, by, force=force)
+            with self.cancellation.importing(version, offer.digest):
+                self._import(offer, version, by, force=force)
             # An import takes long: an operator may have pinned the model or rolled it back meanwhile.
-            if blocked := self._blocked(self.writer.generations().of(self.model), version):
+            if blocked := self._blocked(offer, version):
                 return blocked
-        self._promote(offer, version, by)
-        if self.writer.generations().of(self.model).held:
-            self.writer.change(lambda old: old.hold(self.model))
-        return self._outcome("promoted", version)
+        return self._promote(offer, version, by)
 
     def _applies_to(self, quarantined: Quarantined, offer: Offer) -> bool:
         """Whether the reason applies to this offer: other files, or another signature where that was the reason, void it."""
         same_signature = quarantined.signature in {None, self.signatures.identity(offer)}
         return quarantined.digest == offer.digest and same_signature
 
-    def _blocked(self, generation: ModelGeneration, version: str) -> Outcome | None:
-        """The outcome if a pin or a hold keeps `version` from serving, else None."""
+    def _blocked(self, offer: Offer, version: str) -> Outcome | None:
+        """The outcome if an operator keeps `version` from serving, else None."""
+        generation = self.writer.generations().of(self.model)
         if generation.pinned:
-            serving = generation.serving.version if generation.serving else "the fallback version"
-            return self._outcome("pinned", version, f"an operator pinned {self.model} to {serving}")
+            serving = generation.serving.version if generation.serving else FALLBACK
+            at = "the fallback version" if serving == FALLBACK else serving
+            return self._outcome("pinned", version, f"an operator pinned {self.model} to {at}")
         if version in generation.held:
-            reason = f"{version} is held since a rollback; `unpin` or a newer version lifts the hold"
+            reason = f"{version} is held, because an operator left it; `unpin` or a newer version lifts the hold"
             return self._outcome("held", version, reason)
+        if generation.cancelled and generation.cancelled.digest == offer.digest:
+            return self._cancelled(version)
         return None
+
+    def _cancelled(self, version: str) -> Outcome:
+        reason = f"an operator cancelled the import of {version}; `sync {self.model}` imports it"
+        return self._outcome("cancelled", version, reason)
 
     def _store_name(self, offer: Offer) -> str:
         """The name of the offer's version in the store. Raises ValueError if the registry's name cannot be used there.
@@ -117,7 +130,9 @@ class Reconciler:
     def _import(self, offer: Offer, version: str, by: Trigger, *, force: bool) -> None:
         logger.info("importing {} {} from {}", self.model, version, offer.uri)
         serving = self.writer.generations().of(self.model).serving
-        baseline = self.writer.layout.version(self.model, serving.version) if serving else self.fallback
+        baseline = self.fallback
+        if serving and serving.version != FALLBACK:
+            baseline = self.writer.layout.version(self.model, serving.version)
         try:
             self._import_and_publish(offer, version, by, baseline, force=force)
         except (DamagedArtifactError, VersionExistsError) as error:  # the files changed after the evaluation
@@ -137,12 +152,20 @@ class Reconciler:
                 forced_past=imported.forced_past,
             )
 
-    def _promote(self, offer: Offer, version: str, by: Trigger) -> None:
+    def _promote(self, offer: Offer, version: str, by: Trigger) -> Outcome:
         with self.report.phase(self.model, "promote"):
             try:
-                promote(self.writer, self.model, version, offer.uri, by, before_activation=self.before_activation)
+                promote(
+                    self.writer, self.model, version, offer.uri, by,
+                    before_activation=self.before_activation, lifts_holds=True,
+                )  # fmt: skip
             except BadVersionError as error:
                 raise RejectedError(str(error)) from error
+            except PromotionError:
+                if blocked := self._blocked(offer, version):  # which is why the promotion was given up
+                    return blocked
+                raise
+        return self._outcome("promoted", version)
 
     def _put_in_quarantine(self, offer: Offer, version: str, error: RejectedError, by: Trigger) -> None:
         quarantined = Quarantined(
@@ -154,6 +177,8 @@ class Reconciler:
             at=datetime.now(UTC),
         )
         try:
+            if self.writer.generations().of(self.model).paused == version:
+                self.writer.change(lambda old: old.pause(self.model, None))
             self.writer.put_in_quarantine(quarantined, by)
         except OSError as failure:  # a full disk, for example: the version does not serve, and the next sync tries it again
             logger.error("{} {} cannot be put into quarantine: {}", self.model, version, failure)

@@ -22,7 +22,8 @@ from bunriwiki.model_store.writer import StoreWriter, open_writer
 from bunriwiki.sandbox.support import missing
 from model_sync.admin.commands import Commands
 from model_sync.api.app import make_app
-from model_sync.importing.importer import Importer
+from model_sync.importing.cancellation import Cancellation
+from model_sync.importing.importer import MAX_IMPORTS, Importer
 from model_sync.live.canary import CanaryRollout
 from model_sync.live.monitor import RolloutMonitor
 from model_sync.reconciler import Reconciler
@@ -30,6 +31,7 @@ from model_sync.registries import describe, open_sources
 from model_sync.s3_client import S3Location
 from model_sync.settings import SyncSettings
 from model_sync.sources.latest_model import LATEST_MODEL
+from model_sync.stop_event import StopEvent
 from model_sync.syncing.queue import SyncQueue, SyncQueues
 from model_sync.syncing.report import Report
 from model_sync.triggers.clock import Clock
@@ -41,7 +43,7 @@ STOP_SECONDS = 5.0  # for the threads to end
 
 def run(settings: SyncSettings) -> None:
     """Keep the store in sync with the registries until SIGTERM or SIGINT. Exits with a message if it cannot start."""
-    stopping = threading.Event()
+    stopping = StopEvent()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     if not settings.choices:
@@ -57,7 +59,7 @@ def run(settings: SyncSettings) -> None:
         sys.exit(f"The sidecar cannot start: {error}")
 
 
-def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket | None, stopping: threading.Event) -> None:
+def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket | None, stopping: StopEvent) -> None:
     choices = settings.choices
     places = {model: describe(choice, settings) for model, choice in choices.items()}
     report = Report(writer.layout.sync, places)
@@ -65,7 +67,9 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
     if lacks := missing():
         report.add_problem_source("imports", lambda: "; ".join(lacks))
     queues = []
+    cancellations = {}
     for reconciler in reconcilers(settings, writer, report, stopping):
+        cancellations[reconciler.model] = reconciler.cancellation
         before_activation, monitor = _rollout(reconciler.model, settings, writer, report, stopping)
         queues.append(SyncQueue(reconciler.model, replace(reconciler, before_activation=before_activation).sync, report))
         monitor.on_rollback = partial(queues[-1].request, "poll", force=False)  # a newer version may be waiting
@@ -84,7 +88,8 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
         report.add_problem_source("SQS", lambda: sqs.problem)
         inputs["sqs"] = sqs.run
     if listening:
-        server = uvicorn.Server(uvicorn.Config(_app(settings, syncs, report, writer), log_config=None, lifespan="off"))
+        app = _app(settings, syncs, report, Commands(writer, syncs, cancellations))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         inputs["api"] = partial(server.run, sockets=[listening])
     for thread in (*work, *_threads(inputs)):
         thread.start()
@@ -115,10 +120,8 @@ def _rollout(
     model: str, settings: SyncSettings, writer: StoreWriter, report: Report, stopping: threading.Event
 ) -> tuple[Callable[[Target], None], RolloutMonitor]:
     """What to call before a version is activated (it runs the canary, and starts the monitor), and the monitor."""
-    limits, fallback = settings.live_limits, settings.models / model
-    monitor = RolloutMonitor(
-        model, writer, report, limits, seconds=settings.monitor_seconds, fallback=fallback, stopping=stopping
-    )
+    limits = settings.live_limits
+    monitor = RolloutMonitor(model, writer, report, limits, seconds=settings.monitor_seconds, stopping=stopping)
     if settings.canary_choice is None:
         return monitor.begin, monitor
     canary = CanaryRollout(
@@ -132,13 +135,18 @@ def _rollout(
     return before_activation, monitor
 
 
-def reconcilers(settings: SyncSettings, writer: StoreWriter, report: Report, stopping: threading.Event) -> list[Reconciler]:
+def reconcilers(settings: SyncSettings, writer: StoreWriter, report: Report, stopping: StopEvent) -> list[Reconciler]:
     """A reconciler for each model with a registry. `stopping` cancels their imports. Raises OSError and ValueError."""
-    importer = Importer(settings, writer.layout, report, stopping)
-    return [
-        Reconciler(model, source, writer, importer, report, settings.models / model, signatures=settings.signatures)
-        for model, source in open_sources(settings).items()
-    ]
+    slots = threading.Semaphore(MAX_IMPORTS)
+    made = []
+    for model, source in open_sources(settings).items():
+        cancellation = Cancellation(stopping)
+        importer = Importer(settings, writer.layout, report, cancellation.stop, slots)
+        reconciler = Reconciler(
+            model, source, writer, importer, report, settings.models / model, cancellation, signatures=settings.signatures
+        )
+        made.append(reconciler)
+    return made
 
 
 def _sqs_trigger(settings: SyncSettings, syncs: SyncQueues, stopping: threading.Event) -> SqsTrigger:
@@ -153,14 +161,14 @@ def _sqs_trigger(settings: SyncSettings, syncs: SyncQueues, stopping: threading.
     )
 
 
-def _app(settings: SyncSettings, syncs: SyncQueues, report: Report, writer: StoreWriter) -> Starlette:
+def _app(settings: SyncSettings, syncs: SyncQueues, report: Report, commands: Commands) -> Starlette:
     return make_app(
         syncs,
         report.state,
         admin_tokens=settings.admin_tokens,
         verifier=WebhookVerifier(settings.webhook_secret) if settings.webhook_secret else None,
         webhook_names=[choice.place for choice in settings.choices.values() if choice.kind == "mlflow"],
-        commands=Commands(writer, syncs),
+        commands=commands,
     )
 
 

@@ -128,6 +128,7 @@ class Versions(Generic[ServableT]):
             generation=aspired.generation,
             preparing=aspired.preparing_since,
             serving=self._manager.serving,
+            fallback=self._generation_watcher.fallback_version(self._model),
             loaded={version: str(found.state) for version, found in states.items() if found.state is not State.END},
             errors={version: found.error for version, found in states.items() if found.error},
         )

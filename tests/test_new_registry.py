@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from bunriwiki.settings import SOURCE_FORMS, SourceChoice, read
 from bunriwiki.testing.paths import MODELS, ROOT
 from model_sync import registries
 from model_sync.errors import SourceError
+from model_sync.importing.cancellation import Cancellation
 from model_sync.importing.fetch import fetch
 from model_sync.importing.importer import Imported, Importer
 from model_sync.reconciler import Reconciler
@@ -27,6 +29,7 @@ from model_sync.registries import REGISTRIES, describe, open_sources
 from model_sync.settings import SyncSettings
 from model_sync.signatures import describe as signed_files
 from model_sync.sources import Offer, RemoteFile, Source
+from model_sync.stop_event import StopEvent
 from model_sync.syncing.report import Report
 from tests.bunriwiki.model_store.conftest import MakeVersion, make_version, writer
 
@@ -93,7 +96,7 @@ def sync(source: Source, writer: StoreWriter) -> Callable[[], tuple[str, str | N
     """Runs one sync of kcbert; returns its status, version and reason."""
     importer = cast("Importer", FetchingImporter(writer.layout.downloads))
     report = Report(writer.layout.sync, {"kcbert": "a test"})
-    reconciler = Reconciler("kcbert", source, writer, importer, report, MODELS / "kcbert")
+    reconciler = Reconciler("kcbert", source, writer, importer, report, MODELS / "kcbert", Cancellation(StopEvent()))
 
     def run() -> tuple[str, str | None, str | None]:
         outcome = reconciler.sync("poll", force=False)
@@ -207,7 +210,7 @@ def test_a_download_resumes(source: Source, registry: Path, tmp_path: Path, done
     offer, part = newest(source), tmp_path / "part"
     assert {(file.path, file.size) for file in source.files(offer)} == {("file", 7), ("empty", 0)}
     part.write_bytes(done)
-    source.download(offer, RemoteFile("file", 7), part)
+    source.download(offer, RemoteFile("file", 7), part, threading.Event())
     assert part.read_bytes() == b"one two"
 
 

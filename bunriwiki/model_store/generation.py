@@ -26,7 +26,7 @@ class _Strict(BaseModel):
 
 
 class Target(_Strict):
-    """A version that should serve, and why."""
+    """A version that should serve, and why. The version `FALLBACK` is the bundled one."""
 
     version: Version
     since: AwareDatetime
@@ -45,13 +45,24 @@ class Canary(_Strict):
     shadow: bool = False
 
 
+class CancelledImport(_Strict):
+    """An import that an operator cancelled: the version's name in the store, and the digest of what the registry offered."""
+
+    version: Version
+    digest: str = Field(min_length=1)
+
+
 class ModelGeneration(_Strict):
     """The desired state of one model.
 
-    `generation` counts the changes of `serving`; at 0 no version from the store serves yet. `preparing` is loaded beside it,
-    and replaces it once every live worker has it in memory. `previous` is the last known good version that served before.
-    Syncs do not change a `pinned` model. The `held` versions were left by a rollback: they are not promoted again until a newer
-    version has served or an operator unpins the model. `canary` is set while `preparing` receives live traffic.
+    `generation` counts the changes of `serving`; at 0 the fallback version serves, because nothing else was ever promoted.
+    `preparing` is loaded beside the serving version, and replaces it once every live worker has it in memory. `previous` is the
+    last known good version that served before. `canary` is set while `preparing` receives live traffic.
+
+    Operators decide the rest. Syncs do not change a `pinned` model. The `held` versions were left by a rollback or by an
+    aborted promotion: they are not promoted again until a newer version has served or an operator unpins the model. A canary of
+    the version `paused` is not activated until an operator says so. An offer with the digest of `cancelled` is imported again
+    only when an operator requests a sync.
     """
 
     generation: int = Field(default=0, ge=0)
@@ -61,6 +72,8 @@ class ModelGeneration(_Strict):
     canary: Canary | None = None
     pinned: bool = False
     held: tuple[Version, ...] = ()
+    paused: Version | None = None
+    cancelled: CancelledImport | None = None
 
     @model_validator(mode="after")
     def _counts_what_serves(self) -> Self:
@@ -107,21 +120,28 @@ class Generations(_Strict):
         return self._with(model, self.of(model).model_copy(update={"preparing": target, "canary": None}))
 
     def start_canary(self, model: str, canary: Canary | None) -> Generations:
-        """A copy in which the version in `preparing` receives live traffic; None: it no longer does."""
+        """A copy in which the version in `preparing` receives live traffic; None: the canary is over, and may be activated."""
         return self._with(model, self.of(model).model_copy(update={"canary": canary}))
 
-    def activate(self, model: str, target: Target, *, outgoing_was_good: bool = True) -> Generations:
+    def activate(self, model: str, target: Target, *, outgoing_was_good: bool = True, lifts_holds: bool = False) -> Generations:
         """A copy in which `target` serves, in the next generation of `model`.
 
         The version that served becomes the previous version; without `outgoing_was_good` the old previous version stays.
-        `target` is no longer held.
+        `target` is no longer held or paused; with `lifts_holds` no version is held, paused or cancelled any more.
         """
         old = self.of(model)
         previous = old.serving if outgoing_was_good else old.previous
         if previous and previous.version == target.version:
             previous = None
-        held = tuple(version for version in old.held if version != target.version)
-        new = ModelGeneration(generation=old.generation + 1, serving=target, previous=previous, pinned=old.pinned, held=held)
+        new = ModelGeneration(
+            generation=old.generation + 1,
+            serving=target,
+            previous=previous,
+            pinned=old.pinned,
+            held=() if lifts_holds else tuple(version for version in old.held if version != target.version),
+            paused=None if lifts_holds or old.paused == target.version else old.paused,
+            cancelled=None if lifts_holds else old.cancelled,
+        )
         return self._with(model, new)
 
     def pin(self, model: str, *, pinned: bool) -> Generations:
@@ -131,6 +151,14 @@ class Generations(_Strict):
     def hold(self, model: str, *versions: str) -> Generations:
         """A copy in which exactly these versions of `model` are held."""
         return self._with(model, self.of(model).model_copy(update={"held": versions}))
+
+    def pause(self, model: str, version: str | None) -> Generations:
+        """A copy in which a canary of `version` is not activated; None: any canary may be."""
+        return self._with(model, self.of(model).model_copy(update={"paused": version}))
+
+    def cancel(self, model: str, cancelled: CancelledImport | None) -> Generations:
+        """A copy in which this import of `model` is cancelled; None: none is."""
+        return self._with(model, self.of(model).model_copy(update={"cancelled": cancelled}))
 
     def _with(self, model: str, new: ModelGeneration) -> Generations:
         return self.model_copy(update={"models": {**self.models, model: new}})

@@ -14,6 +14,7 @@ from watchfiles import Change, watch
 from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.model_store.generation import Canary, GenerationError, Generations
 from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.names import FALLBACK
 
 NOTHING = b""  # stands for the text of a file that never existed
 POLL = 1.0  # seconds between two reads without an event: inotify does not see changes that other hosts make
@@ -31,9 +32,9 @@ class Candidate:
 class Aspired:
     """The desired state of one model.
 
-    `serving` is the version that the file names, or the fallback version; `generation` counts its changes. `preparing` should
-    be loaded beside it, since `preparing_since`, and receives live traffic as `canary` says. If `serving` cannot be loaded,
-    the first of `instead` that can be loaded serves.
+    `serving` is the version that the file names, or the fallback version if it names none; `generation` counts its changes.
+    `preparing` should be loaded beside it, since `preparing_since`, and receives live traffic as `canary` says. If `serving`
+    cannot be loaded, the first of `instead` that can be loaded serves.
     """
 
     generation: int
@@ -122,7 +123,7 @@ class GenerationWatcher:
         fallback = self._fallbacks[model]
 
         def candidate(version: str) -> Candidate:
-            return Candidate(version, self._layout.version(model, version))
+            return fallback if version == FALLBACK else Candidate(version, self._layout.version(model, version))
 
         serving = candidate(generation.serving.version) if generation.serving else fallback
         previous = (candidate(generation.previous.version),) if generation.previous else ()
@@ -131,7 +132,7 @@ class GenerationWatcher:
             serving=serving,
             preparing=candidate(generation.preparing.version) if generation.preparing else None,
             preparing_since=generation.preparing.since if generation.preparing else None,
-            instead=tuple(other for other in (*previous, fallback) if other.version != serving.version),
+            instead=tuple(other for other in dict.fromkeys((*previous, fallback)) if other.version != serving.version),
             canary=generation.canary,
         )
 

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from bunriwiki.model_store.files import write_atomically
+from bunriwiki.model_store.names import FALLBACK
 
 EVERY = 1.0  # seconds between two heartbeats
 ALIVE = 5.0  # seconds without a heartbeat after which a worker counts as dead
@@ -54,7 +55,7 @@ class Heartbeat(BaseModel):
     `role` is the model that it runs, or `GATEWAY_ROLE`. `generation` is the generation of its model that it follows;
     `serving` is the version that it answers with; `loaded` has every version in its memory with its state; a version that is
     `available` there is *prepared*. `errors` says why a version could not be loaded: a version that is not in `loaded` is not
-    tried again.
+    tried again. `fallback` is the name of its bundled version, which the generation file calls `FALLBACK`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -68,6 +69,7 @@ class Heartbeat(BaseModel):
     generation: int = 0
     preparing: AwareDatetime | None = Field(default=None, description="`since` of the target that it prepares.")
     serving: str | None = None
+    fallback: str | None = None
     loaded: dict[str, str] = Field(default_factory=dict)
     errors: dict[str, str] = Field(default_factory=dict)
     served: dict[str, Served] = Field(default_factory=dict, description="By version; of a runner.")
@@ -87,12 +89,20 @@ class Heartbeat(BaseModel):
         return self.host, self.parent
 
     def prepared(self, version: str) -> bool:
-        """Whether it can answer with `version`."""
-        return self.loaded.get(version) == "available"
+        """Whether it can answer with `version`, a name of the generation file."""
+        return self.loaded.get(self._own_name(version)) == "available"
 
     def failed(self, version: str) -> str | None:
-        """Why it gave up loading `version`; None if it did not give up."""
-        return None if version in self.loaded else self.errors.get(version)
+        """Why it gave up loading `version`, a name of the generation file; None if it did not give up."""
+        name = self._own_name(version)
+        return None if name in self.loaded else self.errors.get(name)
+
+    def served_by(self, version: str) -> Served:
+        """What `version`, a name of the generation file, did in it."""
+        return self.served.get(self._own_name(version), Served())
+
+    def _own_name(self, version: str) -> str:
+        return self.fallback if version == FALLBACK and self.fallback else version
 
 
 def worker_name(role: str) -> str:

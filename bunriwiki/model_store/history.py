@@ -12,7 +12,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from bunriwiki.model_store.files import sync_folder
 from bunriwiki.model_store.generation import Trigger
 
-Kind = Literal["published", "activated", "abandoned", "quarantined", "released", "removed", "pinned", "unpinned", "held"]
+Kind = Literal[
+    "published", "activated", "abandoned", "quarantined", "released", "removed", "pinned", "unpinned", "held", "paused",
+    "resumed", "promoted", "cancelled",
+]  # fmt: skip
 
 
 class Event(BaseModel):
@@ -22,7 +25,8 @@ class Event(BaseModel):
     `reason` names the gates that it did not pass. `activated`: it serves from now on, in `generation`, instead of `previous`;
     so many `workers` had it prepared. `abandoned`: it was being prepared and does not serve, for `reason`. `quarantined`: it
     must not go live. `released`: it may again. `removed`: it was deleted by the garbage collection. `held`: a rollback left
-    it, and syncs do not promote it.
+    it, or an operator aborted its promotion, and syncs do not promote it. `paused`, `resumed`, `promoted`: an operator paused
+    its canary, resumed it, or had it activated before its end. `cancelled`: an operator cancelled its import.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bunriwiki.model_store.files import sync_folder
+from bunriwiki.model_store.names import FALLBACK
 
 MODEL_YAML = "model.yaml"  # BentoML recognises a model by it
 
@@ -40,6 +41,10 @@ class Layout:
     def version(self, model: str, version: str) -> Path:
         """The folder of a published version."""
         return self.models / model / version
+
+    def can_serve(self, model: str, version: str) -> bool:
+        """Whether a version is on disk: it is published, or it is `FALLBACK`, which every worker has."""
+        return version == FALLBACK or self.version(model, version).is_dir()
 
     def versions(self, model: str) -> list[str]:
         """The published versions of a model, in no particular order."""

@@ -38,6 +38,7 @@ def promote(
     *,
     deadline: float = DEADLINE,
     instead_of: str | None = None,
+    lifts_holds: bool = False,
     before_activation: Callable[[Target], None] = lambda _: None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> int:
@@ -49,7 +50,8 @@ def promote(
     thread.
 
     `before_activation` is called once the workers have the version in memory, and may take long. An exception from it stops the
-    promotion and is raised again. With `instead_of` the version is promoted only if that version serves.
+    promotion and is raised again. With `instead_of` the version is promoted only if that version serves. With `lifts_holds`, no
+    version is held, paused or cancelled any more once it serves.
 
     If `version` serves already, it stays, and a promotion that is under way is given up. Raises PromotionError if the version
     is not in the store or is in quarantine, if a worker cannot load it, if no worker had loaded it by the deadline, or if
@@ -66,7 +68,7 @@ def promote(
         prepared = _wait_for_workers(writer, model, target, deadline)
         progress("prepared")
         before_activation(target)
-        writer.activate(model, target, prepared)
+        writer.activate(model, target, prepared, lifts_holds=lifts_holds)
     except BaseException as error:
         writer.abandon(model, target, str(error) or type(error).__name__)
         if isinstance(error, NotPublishedError | SupersededError):

@@ -14,12 +14,13 @@ from bentoml._internal.tag import Tag
 from bunriwiki.artifacts.manifest import MANIFEST, Manifest, digest
 from bunriwiki.model_store.files import sync_folder, sync_tree
 from bunriwiki.model_store.layout import MODEL_YAML, Layout
+from bunriwiki.model_store.names import RESERVED
 
 Progress = Callable[[str], None]
 
 
 class VersionExistsError(Exception):
-    """The store has another version under this name."""
+    """The store has another version under this name, or the name is reserved."""
 
 
 def publish(
@@ -41,6 +42,8 @@ def publish(
     VersionExistsError, OSError.
     """
     manifest = Manifest.read(folder)
+    if manifest.version in RESERVED:
+        raise VersionExistsError(f"{manifest.version} is a reserved name; publish {manifest.model} under another one")
     place = layout.version(manifest.model, manifest.version)
     if place.exists():
         if digest(place / MANIFEST) != digest(folder / MANIFEST):

@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.model_store.generation import Generations, ModelGeneration, Target
+from bunriwiki.model_store.generation import Canary, CancelledImport, Generations, ModelGeneration, Target
 from bunriwiki.model_store.heartbeats import Heartbeat, Heartbeats, WorkerState
 from bunriwiki.model_store.layout import MODEL_YAML, Layout
 from bunriwiki.model_store.quarantine import Quarantine, Quarantined
@@ -58,12 +58,15 @@ class ModelStatus(_Frozen):
     """What should serve of a model, and what its workers do."""
 
     name: str
-    generation: int = Field(description="How often the serving version was changed; 0: the fallback version serves.")
-    serving: Target | None = Field(description="The version that should answer; null: the fallback version.")
+    generation: int = Field(description="How often the serving version was changed; 0: nothing was ever promoted.")
+    serving: Target | None = Field(description="The version that should answer; null: the fallback version, by default.")
     previous: Target | None = Field(description="The version that served before, for a rollback.")
     preparing: Target | None = Field(description="The version that the workers are loading.")
+    canary: Canary | None = Field(description="The share of the batches that the version in `preparing` gets; null: none.")
+    paused: str | None = Field(description="The version whose canary an operator paused.")
     pinned: bool = Field(description="Whether syncs leave the serving version as it is.")
-    held: tuple[str, ...] = Field(description="The versions that a rollback left: syncs do not promote them.")
+    held: tuple[str, ...] = Field(description="The versions that a rollback or an abort left: syncs do not promote them.")
+    cancelled: CancelledImport | None = Field(description="The import that an operator cancelled: syncs do not repeat it.")
     workers: tuple[WorkerStatus, ...]
     sync: ModelSync | None = Field(description="The last sync with the registry; null without a sidecar.")
 
@@ -78,8 +81,11 @@ class ModelStatus(_Frozen):
             serving=generation.serving,
             previous=generation.previous,
             preparing=generation.preparing,
+            canary=generation.canary,
+            paused=generation.paused,
             pinned=generation.pinned,
             held=generation.held,
+            cancelled=generation.cancelled,
             workers=tuple(workers),
             sync=sync,
             **more,

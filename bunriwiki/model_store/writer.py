@@ -89,7 +89,7 @@ class StoreWriter:
             serving = old.of(model).serving
             if instead_of and not (serving and serving.version == instead_of):
                 raise SupersededError(f"{model}:{instead_of} does not serve any more")
-            if not self.layout.version(model, target.version).is_dir():
+            if not self.layout.can_serve(model, target.version):
                 raise NotPublishedError(f"{model}:{target.version} is not in the store")
             if bad := self.quarantine.find(model, target.version):
                 raise NotPublishedError(f"{model}:{target.version} is in quarantine: {bad.reason}")
@@ -112,21 +112,23 @@ class StoreWriter:
         self.change(lambda old: old.prepare(model, None) if old.of(model).preparing == target else old)
         self.record("abandoned", model, version=target.version, source=target.source, by=target.by, reason=reason)
 
-    def activate(self, model: str, target: Target, workers: int) -> None:
+    def activate(self, model: str, target: Target, workers: int, *, lifts_holds: bool = False) -> None:
         """Have `target` serve from now on; so many `workers` have it prepared.
 
-        Raises SupersededError if it is not (any more) the version that is being prepared.
+        With `lifts_holds`, no version is held, paused or cancelled any more. Raises SupersededError if `target` is not (any
+        more) the version that is being prepared.
         """
 
-        def activated(old: Generations) -> Generations:
+        def changed(old: Generations) -> Generations:
             now = old.of(model)
             if now.preparing != target:
                 raise SupersededError(f"{model}:{target.version} is no longer wanted")
             left = now.serving.version if now.serving else ""
             good = target.by != "monitor" and left not in now.held and not (left and self.quarantine.find(model, left))
-            return old.activate(model, target.model_copy(update={"since": datetime.now(UTC)}), outgoing_was_good=good)
+            activated = target.model_copy(update={"since": datetime.now(UTC)})
+            return old.activate(model, activated, outgoing_was_good=good, lifts_holds=lifts_holds)
 
-        self.record_activation(model, self.change(activated).of(model), workers=workers)
+        self.record_activation(model, self.change(changed).of(model), workers=workers)
 
     def put_in_quarantine(self, entry: Quarantined, by: Trigger) -> None:
         """Keep a version from going live."""

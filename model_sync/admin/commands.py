@@ -2,88 +2,52 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from bunriwiki.artifacts.manifest import MANIFEST, MODELS, digest
-from bunriwiki.model_store.generation import GenerationError, Generations, ModelGeneration, Trigger
+from bunriwiki.artifacts.manifest import MANIFEST, digest
+from bunriwiki.model_store.generation import Generations, ModelGeneration, Trigger
+from bunriwiki.model_store.names import FALLBACK, FALLBACK_SOURCE
 from bunriwiki.model_store.promotion import CannotLoadError, PromotionError, promote
 from bunriwiki.model_store.publication import registry_digest
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.status import folder_size
 from bunriwiki.model_store.writer import StoreWriter, SupersededError
-from model_sync.admin.names import checked_model, checked_version
-from model_sync.admin.status import StoreReader
+from model_sync.admin.exclusive import since, store_errors
+from model_sync.admin.names import checked_version
+from model_sync.admin.results import Cancelled, Collected, Pinned, Removed, RolledBack, Unpinned
+from model_sync.admin.rollout_commands import RolloutCommands
 from model_sync.errors import CommandError
+from model_sync.importing.cancellation import Cancellation
 from model_sync.syncing.requests import SyncRequests
 
 TRIES = 3  # of a promotion, while syncs of the model prepare other versions
+CANCEL_SECONDS = 10.0  # that a cancelled import may take to end before the command returns
 
 
-class _Result(BaseModel):
-    model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
-
-
-class RolledBack(_Result):
-    """`to` serves instead of `left`; so many `workers` had it in memory at that moment."""
-
-    model: str
-    left: str = Field(alias="from")
-    to: str
-    workers: int
-    seconds: float
-
-
-class Pinned(_Result):
-    """The model stays at `version`; null: its fallback version."""
-
-    model: str
-    version: str | None
-    workers: int
-    seconds: float
-
-
-class Unpinned(_Result):
-    """The model follows its registry again. `released` are the versions that were held until now."""
-
-    model: str
-    was_pinned: bool
-    released: tuple[str, ...]
-
-
-class Removed(_Result):
-    """A version that was deleted."""
-
-    model: str
-    version: str
-    size_bytes: int
-
-
-class Collected(_Result):
-    """The versions that were deleted."""
-
-    removed: tuple[Removed, ...]
-
-
-class Commands(StoreReader):
+class Commands(RolloutCommands):
     """The commands, on the store's writer. Safe to use from many threads; one command per model runs at a time.
 
-    With `syncs`, `unpin` requests a sync of the model. Every method raises CommandError, and then nothing has changed.
+    With `syncs`, `unpin` requests a sync of the model. `cancellations` has the imports that can be cancelled, by model. Every
+    method raises CommandError, and then nothing has changed.
     """
 
-    def __init__(self, writer: StoreWriter, syncs: SyncRequests | None = None) -> None:
-        super().__init__(writer.layout)
-        self._writer = writer
+    def __init__(
+        self,
+        writer: StoreWriter,
+        syncs: SyncRequests | None = None,
+        cancellations: Mapping[str, Cancellation] | None = None,
+    ) -> None:
+        super().__init__(writer)
         self._syncs = syncs
-        self._locks = {model: threading.Lock() for model in MODELS}
+        self._cancellations = cancellations or {}
 
     def rollback(self, model: str, version: str | None = None, by: Trigger = "operator") -> RolledBack:
         """Have `version`, or the previous version, serve again. It is taken from the disk, so the registries are not needed.
+
+        If no earlier version may serve, that is the fallback version, which may also be named.
 
         The version that served is held: syncs do not promote it until a newer version has served or the model is unpinned, and
         it does not count as the last known good version. Returns when every live worker has the other version in memory and it
@@ -91,37 +55,37 @@ class Commands(StoreReader):
         """
         began = time.monotonic()
         with self._exclusively(model):
-            now = self._writer.generations().of(model)
-            if now.serving is None:
-                raise CommandError("nothing", f"{model} serves its fallback version: there is nothing to roll back from.")
-            left = now.serving.version
-            to = self._earlier(model, now) if version is None else self._other(model, version, left)
+            now = self._now(model)
+            left = _serving(now)
+            to = self._earlier(model, now) if version is None else self._other(model, self._named(model, version), left)
             with self._held(model, left):
                 workers = self._promote(model, to, by, leaving=left)
-            self._writer.record("held", model, version=left, by=by)
-        return RolledBack(model=model, left=left, to=to, workers=workers, seconds=_since(began))
+            if left != FALLBACK:
+                self._writer.record("held", model, version=left, by=by)
+        return RolledBack(model=model, left=left, to=to, workers=workers, seconds=since(began))
 
     def pin(self, model: str, version: str | None = None, by: Trigger = "operator") -> Pinned:
         """Keep `model` at the serving version, or at `version`, whatever the registry offers; ends a promotion under way."""
         began = time.monotonic()
         with self._exclusively(model):
-            now = self._writer.generations().of(model)
-            serving = now.serving.version if now.serving else None
-            to = serving if version in (None, serving) else self._other(model, version or "", serving)
+            now = self._now(model)
+            serving = _serving(now)
+            wanted = serving if version is None else self._named(model, version)
+            to = serving if wanted == serving else self._other(model, wanted, serving)
             with self._pinned(model, now):
-                if to is None:
+                if now.serving is None and to == FALLBACK:
                     self._writer.change(lambda old: old.prepare(model, None))
                     workers = sum(worker.role == model for worker in self._writer.heartbeats.alive())
                 else:
                     workers = self._promote(model, to, by)
             if not now.pinned:
                 self._writer.record("pinned", model, version=to, by=by)
-        return Pinned(model=model, version=to, workers=workers, seconds=_since(began))
+        return Pinned(model=model, version=to, workers=workers, seconds=since(began))
 
     def unpin(self, model: str, by: Trigger = "operator") -> Unpinned:
         """Have `model` follow its registry again, also to versions that a rollback left."""
         with self._exclusively(model):
-            now = self._writer.generations().of(model)
+            now = self._now(model)
             if now.pinned or now.held:
                 self._writer.change(lambda old: old.pin(model, pinned=False).hold(model))
                 self._writer.record("unpinned", model, by=by)
@@ -132,14 +96,17 @@ class Commands(StoreReader):
     def quarantine(self, model: str, version: str, reason: str, by: Trigger = "operator") -> Quarantined:
         """Keep a version that is on disk, and does not serve, from going live. If it is being promoted, that is given up."""
         with self._exclusively(model):
+            if version == FALLBACK:
+                raise CommandError("invalid", "The fallback version is never in quarantine: it is the last one to go back to.")
             self._require_on_disk(model, version)
 
             def given_up(old: Generations) -> Generations:
                 now = old.of(model)
                 if now.serving and now.serving.version == version:
                     raise CommandError("serving", f"{version} serves: roll {model} back first.")
+                new = old.pause(model, None) if now.paused == version else old
                 is_prepared = now.preparing is not None and now.preparing.version == version
-                return old.prepare(model, None) if is_prepared else old
+                return new.prepare(model, None) if is_prepared else new
 
             folder = self.layout.version(model, version)
             known = registry_digest(folder) or digest(folder / MANIFEST)
@@ -156,9 +123,25 @@ class Commands(StoreReader):
                     "unknown", f"{model} {version} is not in quarantine. The status shows the versions that are."
                 )
 
+    def cancel(self, model: str, by: Trigger = "operator") -> Cancelled:
+        """Cancel the import of `model` that is under way. The version is not put in quarantine.
+
+        Syncs do not import it again until the registry offers other files, another version has served, or an operator requests
+        a sync. Returns when the import has ended, but after at most `CANCEL_SECONDS`: MLflow's client receives a file to its
+        end, for example.
+        """
+        with self._exclusively(model):
+            imports = self._cancellations.get(model)
+            cancelled = imports and imports.cancel(lambda running: self._writer.change(lambda old: old.cancel(model, running)))
+            if not imports or not cancelled:
+                raise CommandError("nothing", f"No import of {model} is under way. `abort` gives up a promotion.")
+            self._writer.record("cancelled", model, version=cancelled.version, by=by)
+            imports.wait(CANCEL_SECONDS)
+        return Cancelled(model=model, version=cancelled.version)
+
     def gc(self) -> Collected:
         """Delete the versions that are no longer needed."""
-        with _store_errors():
+        with store_errors():
             sizes = {
                 (model, version): folder_size(self.layout.version(model, version))
                 for model, versions in self.layout.published().items()
@@ -172,20 +155,14 @@ class Commands(StoreReader):
         )
 
     @contextmanager
-    def _exclusively(self, model: str) -> Iterator[None]:
-        """Reject other commands for `model` meanwhile: a second rollback would go back one version too far."""
-        lock = self._locks[checked_model(model)]
-        if not lock.acquire(blocking=False):
-            raise CommandError("busy", f"Another command for {model} is under way: wait for it, then check the status.")
-        try:
-            with _store_errors():
-                yield
-        finally:
-            lock.release()
-
-    @contextmanager
     def _held(self, model: str, version: str) -> Iterator[None]:
-        """Hold `version`, which serves, so that no sync promotes it again; undone if the block fails and it still serves."""
+        """Hold `version`, which serves, so that no sync promotes it again; undone if the block fails and it still serves.
+
+        The fallback version is not held: no sync promotes it.
+        """
+        if version == FALLBACK:
+            yield
+            return
         before = self._writer.generations().of(model).held
 
         def undone(old: Generations) -> Generations:
@@ -210,23 +187,33 @@ class Commands(StoreReader):
             raise
 
     def _earlier(self, model: str, now: ModelGeneration) -> str:
-        """The last known good version; if it may not serve, the version that may and that served last. Raises CommandError."""
+        """The last known good version; if it may not serve, the version that may and that served last, or else the fallback.
+
+        Raises CommandError if the fallback serves.
+        """
+        if _serving(now) == FALLBACK:
+            raise CommandError(
+                "nothing", f"{model} serves its fallback version: there is nothing to go back to. Name a version of the status."
+            )
         served = [event.version for event in self._writer.history.read(model) if event.kind == "activated" and event.version]
         candidates = [now.previous.version] if now.previous else []
-        unwanted = {now.serving.version if now.serving else "", *now.held}
+        unwanted = {_serving(now), *now.held}
         for version in (*candidates, *reversed(served)):
-            on_disk = self.layout.version(model, version).is_dir()
+            on_disk = self.layout.can_serve(model, version)
             if on_disk and version not in unwanted and not self._writer.quarantine.find(model, version):
                 return version
-        raise CommandError(
-            "nothing",
-            f"There is nothing to go back to: every earlier version of {model} was deleted, is in quarantine, or was left by a "
-            "rollback itself. Name one of the versions that the status shows.",
-        )
+        return FALLBACK
 
-    def _other(self, model: str, version: str, serving: str | None) -> str:
+    def _named(self, model: str, version: str) -> str:
+        """`version` by its name in the store: workers know the fallback version by its own name, and so may operators."""
+        on_disk = self.layout.version(model, checked_version(version)).is_dir()
+        workers = [worker for worker in self._writer.heartbeats.alive() if worker.role == model]
+        return FALLBACK if not on_disk and any(worker.fallback == version for worker in workers) else version
+
+    def _other(self, model: str, version: str, serving: str) -> str:
         """`version`, if it is on disk, may serve, and does not serve yet. Raises CommandError."""
-        self._require_on_disk(model, version)
+        if version != FALLBACK:
+            self._require_on_disk(model, version)
         if version == serving:
             raise CommandError("serving", f"{version} of {model} serves already.")
         if bad := self._writer.quarantine.find(model, version):
@@ -235,7 +222,10 @@ class Commands(StoreReader):
 
     def _require_on_disk(self, model: str, version: str) -> None:
         if not self.layout.version(model, checked_version(version)).is_dir():
-            raise CommandError("unknown", f"{model} {version} is not on disk. The status shows the versions that are.")
+            raise CommandError(
+                "unknown",
+                f"{model} {version} is not on disk. The status shows the versions that are; `fallback` is the bundled one.",
+            )
 
     def _promote(self, model: str, version: str, by: Trigger, *, leaving: str | None = None) -> int:
         source = self._source(model, version)
@@ -256,18 +246,11 @@ class Commands(StoreReader):
 
     def _source(self, model: str, version: str) -> str:
         """The registry that a version came from, by the history."""
+        if version == FALLBACK:
+            return FALLBACK_SOURCE
         sources = [event.source for event in self._writer.history.read(model) if event.version == version and event.source]
         return sources[-1] if sources else "the store"
 
 
-@contextmanager
-def _store_errors() -> Iterator[None]:
-    """Raises errors of the store as CommandError."""
-    try:
-        yield
-    except (GenerationError, OSError) as error:
-        raise CommandError("failed", f"The store cannot be changed: {error}.") from error
-
-
-def _since(began: float) -> float:
-    return round(time.monotonic() - began, 2)
+def _serving(now: ModelGeneration) -> str:
+    return now.serving.version if now.serving else FALLBACK

@@ -71,7 +71,7 @@ class CommandRoutes:
             Route("/history", self.history),
             Route("/models/{model}/rollback", self.rollback, methods=["POST"]),
             Route("/models/{model}/pin", self.pin, methods=["POST"]),
-            Route("/models/{model}/unpin", self.unpin, methods=["POST"]),
+            *(self._about_a_model(name, command) for name, command in self._plain_commands().items()),
             Route("/quarantine", self.quarantine, methods=["POST"]),
             Route("/quarantine/{model}/{version}", self.release, methods=["DELETE"]),
             Route("/gc", self.gc, methods=["POST"]),
@@ -94,9 +94,24 @@ class CommandRoutes:
         wanted = parse(await read(request), VersionRequest, '{"version": "v1"}')
         return _json(await _do(self._commands.pin, request.path_params["model"], wanted.version))
 
-    async def unpin(self, request: Request) -> Response:
-        await authorize(request, self._gate)
-        return _json(await _do(self._commands.unpin, request.path_params["model"]))
+    def _plain_commands(self) -> dict[str, Callable[[str], BaseModel]]:
+        """The commands that take a model and nothing else."""
+        commands = self._commands
+        return {
+            "unpin": commands.unpin,
+            "pause": commands.pause,
+            "resume": commands.resume,
+            "promote": commands.promote,
+            "abort": commands.abort,
+            "cancel": commands.cancel,
+        }
+
+    def _about_a_model(self, name: str, command: Callable[[str], BaseModel]) -> Route:
+        async def endpoint(request: Request) -> Response:
+            await authorize(request, self._gate)
+            return _json(await _do(command, request.path_params["model"]))
+
+        return Route(f"/models/{{model}}/{name}", endpoint, methods=["POST"])
 
     async def quarantine(self, request: Request) -> Response:
         await authorize(request, self._gate)

@@ -80,7 +80,8 @@ def make_parser(words: Words) -> argparse.ArgumentParser:
     for name in ("rollback", "pin"):
         parsed = _with_json(_with_model(command(name), words), words)
         parsed.add_argument("--to", metavar="V", help=words(f"{name}.to"))
-    _with_json(_with_model(command("unpin"), words), words)
+    for name in ("unpin", "pause", "resume", "promote", "abort", "cancel"):
+        _with_json(_with_model(command(name), words), words)
     quarantine = _commands(command("quarantine"), words, "quarantine_command")
     _with_json(command("list", quarantine, "quarantine."), words)
     for name in ("add", "release"):

@@ -153,7 +153,7 @@ class Doctor:
         missing_versions = [
             f"{model}:{target.version}"
             for model, target in serving.items()
-            if target and not layout.version(model, target.version).is_dir()
+            if target and not layout.can_serve(model, target.version)
         ]
         if missing_versions:
             yield self._finding("generation", "fail", "missing_versions", versions=", ".join(missing_versions))

@@ -18,6 +18,7 @@ from typing import Protocol
 from pydantic import BaseModel
 
 from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.settings import CommonSettings
 from model_sync.api.routes import HistoryAnswer
 from model_sync.cli.arguments import make_parser
@@ -25,7 +26,7 @@ from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.operators import Operator, Reader, operator, reader
 from model_sync.cli.screen import STYLES, Screen, megabytes
 from model_sync.cli.settings import read_settings
-from model_sync.cli.show import show_history, show_outcomes, show_quarantine, show_status
+from model_sync.cli.show import show_history, show_outcomes, show_quarantine, show_status, shown
 from model_sync.cli.words import Words, language
 from model_sync.errors import CommandError, PublishError
 from model_sync.syncing.requests import Outcome, SyncStatus
@@ -195,21 +196,51 @@ def _history(call: Call) -> Exit:
 def _rollback(call: Call) -> Exit:
     with call.operator() as found:
         done = found.rollback(call.arguments.model, call.arguments.to)
-    return call.say(
-        done, "rollback.done", model=done.model, left=done.left, to=done.to, workers=done.workers, seconds=done.seconds
-    )
+    left, to = shown(done.left, call.words), shown(done.to, call.words)
+    sentence = "rollback.from_fallback" if done.left == FALLBACK else "rollback.done"
+    return call.say(done, sentence, model=done.model, left=left, to=to, workers=done.workers, seconds=done.seconds)
 
 
 def _pin(call: Call) -> Exit:
     with call.operator() as found:
         done = found.pin(call.arguments.model, call.arguments.to)
-    return call.say(done, "pin.done", model=done.model, version=done.version or call.words("status.fallback"))
+    return call.say(done, "pin.done", model=done.model, version=shown(done.version, call.words))
 
 
 def _unpin(call: Call) -> Exit:
     with call.operator() as found:
         done = found.unpin(call.arguments.model)
     return call.say(done, "unpin.done", model=done.model)
+
+
+def _pause(call: Call) -> Exit:
+    with call.operator() as found:
+        done = found.pause(call.arguments.model)
+    return call.say(done, "pause.done", model=done.model, version=done.version)
+
+
+def _resume(call: Call) -> Exit:
+    with call.operator() as found:
+        done = found.resume(call.arguments.model)
+    return call.say(done, "resume.done" if done.was_paused else "resume.running", model=done.model, version=done.version)
+
+
+def _promote(call: Call) -> Exit:
+    with call.operator() as found:
+        done = found.promote(call.arguments.model)
+    return call.say(done, "promote.done", model=done.model, version=done.version, workers=done.workers, seconds=done.seconds)
+
+
+def _abort(call: Call) -> Exit:
+    with call.operator() as found:
+        done = found.abort(call.arguments.model)
+    return call.say(done, "abort.done", model=done.model, version=done.version)
+
+
+def _cancel(call: Call) -> Exit:
+    with call.operator() as found:
+        done = found.cancel(call.arguments.model)
+    return call.say(done, "cancel.done", model=done.model, version=done.version)
 
 
 def _quarantine(call: Call) -> Exit:
@@ -272,5 +303,6 @@ def _doctor(call: Call) -> Exit:
 
 COMMANDS: dict[str, Callable[[Call], Exit]] = {
     "run": _run, "sync": _sync, "publish": _publish, "sign": _sign, "status": _status, "history": _history,
-    "rollback": _rollback, "pin": _pin, "unpin": _unpin, "quarantine": _quarantine, "gc": _gc, "doctor": _doctor,
+    "rollback": _rollback, "pin": _pin, "unpin": _unpin, "pause": _pause, "resume": _resume, "promote": _promote,
+    "abort": _abort, "cancel": _cancel, "quarantine": _quarantine, "gc": _gc, "doctor": _doctor,
 }  # fmt: skip

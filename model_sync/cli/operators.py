@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +15,18 @@ from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.status import StoreStatus
 from bunriwiki.model_store.writer import open_writer
 from bunriwiki.settings import CommonSettings
-from model_sync.admin.commands import Collected, Commands, Pinned, RolledBack, Unpinned
+from model_sync.admin.commands import Commands
+from model_sync.admin.results import (
+    Aborted,
+    Cancelled,
+    Collected,
+    Paused,
+    Pinned,
+    Promoted,
+    Resumed,
+    RolledBack,
+    Unpinned,
+)
 from model_sync.admin.status import SHOWN, StoreReader
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.remote import Remote, SyncProgress
@@ -42,6 +52,16 @@ class Operator(Reader, Protocol):
     def pin(self, model: str, version: str | None = None) -> Pinned: ...
 
     def unpin(self, model: str) -> Unpinned: ...
+
+    def pause(self, model: str) -> Paused: ...
+
+    def resume(self, model: str) -> Resumed: ...
+
+    def promote(self, model: str) -> Promoted: ...
+
+    def abort(self, model: str) -> Aborted: ...
+
+    def cancel(self, model: str) -> Cancelled: ...
 
     def quarantine(self, model: str, version: str, reason: str) -> Quarantined: ...
 
@@ -71,12 +91,13 @@ class Local(Commands):
         from model_sync.registries import describe  # noqa: PLC0415
         from model_sync.settings import SyncSettings  # noqa: PLC0415
         from model_sync.sidecar import reconcilers  # noqa: PLC0415
+        from model_sync.stop_event import StopEvent  # noqa: PLC0415
         from model_sync.syncing.report import Report  # noqa: PLC0415
 
         settings = read_settings(SyncSettings)
         places = {model: describe(choice, settings) for model, choice in settings.choices.items()}
         report = Report(self.layout.staging / "sync.json", places)  # the store's sync.json would look like a sidecar that ended
-        stopping = threading.Event()
+        stopping = StopEvent()
         try:
             found = reconcilers(settings, self._writer, report, stopping)
         except (OSError, ValueError) as error:

@@ -13,8 +13,18 @@ from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.status import StoreStatus
 from bunriwiki.model_store.sync_state import SyncState
-from model_sync.admin.commands import Collected, Pinned, RolledBack, Unpinned
 from model_sync.admin.names import checked_version
+from model_sync.admin.results import (
+    Aborted,
+    Cancelled,
+    Collected,
+    Paused,
+    Pinned,
+    Promoted,
+    Resumed,
+    RolledBack,
+    Unpinned,
+)
 from model_sync.admin.status import SHOWN
 from model_sync.api.routes import HistoryAnswer
 from model_sync.cli.exits import CliError, Exit
@@ -80,6 +90,21 @@ class Remote:
 
     def unpin(self, model: str) -> Unpinned:
         return self._call(Unpinned, "POST", f"/models/{model}/unpin")
+
+    def pause(self, model: str) -> Paused:
+        return self._call(Paused, "POST", f"/models/{model}/pause")
+
+    def resume(self, model: str) -> Resumed:
+        return self._call(Resumed, "POST", f"/models/{model}/resume")
+
+    def promote(self, model: str) -> Promoted:
+        return self._call(Promoted, "POST", f"/models/{model}/promote", timeout=COMMAND_SECONDS)
+
+    def abort(self, model: str) -> Aborted:
+        return self._call(Aborted, "POST", f"/models/{model}/abort")
+
+    def cancel(self, model: str) -> Cancelled:
+        return self._call(Cancelled, "POST", f"/models/{model}/cancel", timeout=COMMAND_SECONDS)
 
     def quarantine(self, model: str, version: str, reason: str) -> Quarantined:
         body = {"model": model, "version": version, "reason": reason}

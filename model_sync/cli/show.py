@@ -6,12 +6,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from bunriwiki.model_store.history import Event
+from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.status import StoredModelStatus, StoredVersion, StoreStatus
 from model_sync.cli.screen import Screen, details, local_time, megabytes
+from model_sync.cli.words import Words
 from model_sync.syncing.requests import Outcome
 
 IN_DETAILS = ("generation", "previous", "source", "workers", "forced", "reason")  # fields of an event without a column
+
+
+def shown(version: str, words: Words) -> str:
+    """A version's name for people: the fallback version is called so."""
+    return words("status.fallback") if version == FALLBACK else version
 
 
 def show_status(screen: Screen, status: StoreStatus) -> None:
@@ -81,15 +88,25 @@ def _model(model: StoredModelStatus, screen: Screen) -> tuple[str, ...]:
     sync = f"{model.sync.phase or model.sync.status or ''} {local_time(model.sync.synced_at)}".strip() if model.sync else ""
     return (
         model.name,
-        model.serving.version if model.serving else screen.words("status.fallback"),
+        shown(model.serving.version if model.serving else FALLBACK, screen.words),
         local_time(model.serving.since) if model.serving else "",
-        model.previous.version if model.previous else "",
-        model.preparing.version if model.preparing else "",
+        shown(model.previous.version, screen.words) if model.previous else "",
+        _preparing(model, screen.words),
         screen.words("status.yes") if model.pinned else "",
         ", ".join(model.held),
         ", ".join(f"{number} × {version}" for version, number in sorted(answering.items())),
         sync,
     )
+
+
+def _preparing(model: StoredModelStatus, words: Words) -> str:
+    """The version that is being prepared, with its share of the traffic, and whether it is paused."""
+    if model.preparing is None:
+        return words("status.paused", version=model.paused) if model.paused else ""
+    version = shown(model.preparing.version, words)
+    if model.canary:
+        version += f" {model.canary.share:.0%}"
+    return words("status.paused", version=version) if model.paused == model.preparing.version else version
 
 
 def _version(model: StoredModelStatus, stored: StoredVersion, screen: Screen) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from tenacity import (
 
 from bunriwiki.artifacts.manifest import digest
 from model_sync.errors import RejectedError, SourceError
-from model_sync.sources import Offer, RemoteFile, Source
+from model_sync.sources import CANCELLED, Offer, RemoteFile, Source
 
 DISK_FACTOR = 3  # times the missing bytes: the download, the compiled version, and its copy in the store
 MB = 1_000_000
@@ -44,7 +44,7 @@ def fetch(
     the bytes that are complete and the total bytes, at the start and after each file. Each file has `attempts`, with at most
     `max_wait` seconds between them.
 
-    Raises SourceError if they are used up, or between two files once `stop` is set; RejectedError if a file differs from what
+    Raises SourceError if they are used up, or soon after `stop` is set; RejectedError if a file differs from what
     the registry states even after a second download from zero, or has an invalid path; OSError, with ENOSPC before anything is
     fetched if too little disk space is free.
     """
@@ -68,20 +68,20 @@ def fetch(
     progress(done, total)
     for file in missing:
         if stop.is_set():
-            raise SourceError("the download was cancelled: the sidecar is shutting down")
-        _fetch_file(retry, source, offer, file, folder)
+            raise SourceError(CANCELLED)
+        _fetch_file(lambda file, part: retry(source.download, offer, file, part, stop), offer, file, folder)
         done += file.size
         progress(done, total)
     _delete_strays(folder, files)
     return folder
 
 
-def _fetch_file(retry: Retrying, source: Source, offer: Offer, file: RemoteFile, folder: Path) -> None:
+def _fetch_file(download: Callable[[RemoteFile, Path], None], offer: Offer, file: RemoteFile, folder: Path) -> None:
     part = _part(folder, file)
     part.parent.mkdir(parents=True, exist_ok=True)
     mismatch = None
     for _ in range(2):  # the second time from zero: the part may hold wrong bytes of an earlier process
-        retry(source.download, offer, file, part)
+        download(file, part)
         mismatch = _mismatch(part, file)
         if mismatch is None:
             part.replace(folder / file.path)

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from bunriwiki.artifacts.manifest import MANIFEST, DamagedArtifactError, Manifest, digest
 from bunriwiki.artifacts.reference import REFERENCE
 from bunriwiki.model_store.layout import Layout
-from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError
+from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError, SyncCancelledError
 from model_sync.evaluation.answering import SandboxSettings, VersionFolder
 from model_sync.evaluation.evaluate import evaluate
 from model_sync.evaluation.gates import Finding, judge_evaluation, judge_labels
@@ -34,6 +34,7 @@ from model_sync.sources import Offer, Source
 from model_sync.syncing.report import Report
 
 MAX_IMPORTS = 2  # at the same time: a precompiled version does not wait behind a long compilation
+SLOT_SECONDS = 0.2  # between two checks whether an import that waits for others was cancelled
 MAX_CRASHES = 3  # of the imports of an offer, after which it is rejected: a crash may be its fault, or this machine's
 
 
@@ -46,14 +47,24 @@ class Imported:
 
 
 class Importer:
-    """Imports offers, at most MAX_IMPORTS at the same time, which leaves CPU cores to the data plane. Thread-safe."""
+    """Imports offers until `stopping` is set. Thread-safe.
 
-    def __init__(self, settings: SyncSettings, layout: Layout, report: Report, stopping: threading.Event) -> None:
+    The importers that share `slots` import MAX_IMPORTS offers at the same time, which leaves CPU cores to the data plane.
+    """
+
+    def __init__(
+        self,
+        settings: SyncSettings,
+        layout: Layout,
+        report: Report,
+        stopping: threading.Event,
+        slots: threading.Semaphore | None = None,
+    ) -> None:
         self._settings = settings
         self._layout = layout
         self._report = report
         self._stopping = stopping
-        self._slots = threading.Semaphore(MAX_IMPORTS)
+        self._slots = slots or threading.Semaphore(MAX_IMPORTS)
         self._crashes = CrashCounter()
         self._answers = RememberedAnswers()
         self._signatures = settings.signatures
@@ -83,7 +94,7 @@ class Importer:
                 with self._report.phase(model, "signature"):
                     self._signatures.verify(offer, describe(fetched))
             with self._report.phase(model, "wait"):
-                self._slots.acquire()
+                self._wait_for_slot()
             try:
                 forced_past = self._verify(offer, fetched, version, serving, scratch, force=force)
             finally:
@@ -95,6 +106,11 @@ class Importer:
             raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+    def _wait_for_slot(self) -> None:
+        while not self._slots.acquire(timeout=SLOT_SECONDS):
+            if self._stopping.is_set():
+                raise SyncCancelledError
 
     def _verify(self, offer: Offer, fetched: Path, version: str, serving: Path, scratch: Path, *, force: bool) -> str | None:
         """Compile, evaluate and judge the version; returns the findings of the gates that it was forced past, if any.

@@ -15,8 +15,8 @@ class MetricsWindow:
     """The metrics since its creation. Call `read` often enough to get a late heartbeat of every worker.
 
     A worker's counts are cumulative: the window subtracts what a worker had counted before the window, and counts a worker that
-    started later from zero. `before` is the previous version. A batch that takes longer than `stuck` seconds counts as stuck.
-    `now` returns the seconds since the epoch.
+    started later from zero. `before` is the previous version, which may be `FALLBACK`. A batch that takes longer than `stuck`
+    seconds counts as stuck. `now` returns the seconds since the epoch.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class MetricsWindow:
 
     def served_before_window(self) -> Served:
         """What the previous version had done before the window began."""
-        return _total(heartbeat.served.get(self._before, Served()) for heartbeat in self._first.values())
+        return _total(heartbeat.served_by(self._before) for heartbeat in self._first.values())
 
     def read(self, served_before: Served | None = None) -> LiveMetrics:
         """The metrics so far. `served_before` replaces what the previous version did within the window."""
@@ -71,11 +71,10 @@ class MetricsWindow:
         return heartbeat.at - max(heartbeat.busy_since, self._began) > self._stuck
 
     def _since(self, version: str) -> Served:
-        nothing = Served()
         return _total(
-            _difference(last.served.get(version, nothing), self._first[name].served.get(version, nothing))
+            _difference(last.served_by(version), self._first[name].served_by(version))
             if name in self._first
-            else last.served.get(version, nothing)
+            else last.served_by(version)
             for name, last in self._last.items()
         )
 

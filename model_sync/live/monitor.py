@@ -6,12 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 from loguru import logger
 
-from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.model_store.generation import GenerationError, ModelGeneration, Target
+from bunriwiki.model_store.names import FALLBACK, FALLBACK_SOURCE
 from bunriwiki.model_store.promotion import CannotLoadError, PromotionError, promote
 from bunriwiki.model_store.publication import registry_digest
 from bunriwiki.model_store.quarantine import Quarantined
@@ -29,9 +28,9 @@ UNKNOWN = "unknown"  # the digest of a version that did not come from a registry
 class RolloutMonitor:
     """Monitors each new version of a model for `seconds`, in a thread per version; 0 disables it.
 
-    Monitoring ends early if another version replaces the version or an operator pins the model. `fallback` is the folder of the
-    version that serves if no version of the store does. `on_rollback` is called after a version was rolled back. `now` returns
-    the seconds since the epoch.
+    Monitoring ends early if another version replaces the version or an operator pins the model. A version that fails is rolled
+    back to the previous version, or to the fallback version if there is none or it cannot be loaded. `on_rollback` is called
+    after a version was rolled back. `now` returns the seconds since the epoch.
     """
 
     def __init__(
@@ -42,7 +41,6 @@ class RolloutMonitor:
         limits: LiveLimits,
         *,
         seconds: float,
-        fallback: Path,
         stopping: threading.Event,
         on_rollback: Callable[[], object] = lambda: None,
         now: Callable[[], float] = time.time,
@@ -52,7 +50,6 @@ class RolloutMonitor:
         self._report = report
         self._limits = limits
         self._seconds = seconds
-        self._fallback = fallback
         self._stopping = stopping
         self.on_rollback = on_rollback
         self._now = now
@@ -64,8 +61,7 @@ class RolloutMonitor:
     def resume(self) -> None:
         """Continue the monitoring that the end of another sidecar interrupted. Returns at once."""
         current = self._writer.generations().of(self._model)
-        # The result of a rollback, automatic or by an operator, is not monitored.
-        if current.serving is None or current.serving.by == "monitor" or current.held:
+        if current.serving is None or _is_result_of_rollback(current.serving, current):
             return
         left = self._seconds - (self._now() - current.serving.since.timestamp())
         if left > 0 or self._quarantine_reason(current.serving.version):
@@ -74,7 +70,7 @@ class RolloutMonitor:
     def _start(self, version: str, before: Target | None, seconds: float) -> None:
         if not self._seconds:
             return
-        previous = before.version if before else Manifest.read(self._fallback).version
+        previous = before.version if before else FALLBACK
         window = MetricsWindow(self._writer.heartbeats, self._model, version, previous, self._limits.stuck)
         name = f"monitor {self._model} {version}"
         threading.Thread(target=self._run, args=(version, window, seconds), name=name, daemon=True).start()
@@ -115,25 +111,24 @@ class RolloutMonitor:
                 self._report.rollout(self._model, f"{version} monitored for {duration:.0f} s: {metrics}")
 
     def _roll_back(self, version: str, reason: str) -> bool:
-        """Promote the previous version; whether `version` no longer serves."""
+        """Promote the previous version, or else the fallback version; whether `version` no longer serves."""
         current = self._read()
-        previous = current.previous if current and _serves(current, version) else None
-        if previous is None or not self._writer.layout.version(self._model, previous.version).is_dir():
-            logger.error("{} {} should not serve, but there is no version to roll back to: {}", self._model, version, reason)
-            self._report.rollout(self._model, f"{version} keeps serving because there is no version to roll back to: {reason}")
+        if current is None or not _serves(current, version):
             return False
-        logger.error("{} is rolled back from {} to {}: {}", self._model, version, previous.version, reason)
         self._report.rollout(self._model, f"{version} is being rolled back: {reason}")
         self._put_in_quarantine(version, reason)
+        earlier = self._earlier(current)
         while current and _serves(current, version):
+            to, source = earlier[0]
+            logger.error("{} is rolled back from {} to {}: {}", self._model, version, to, reason)
             try:
-                promote(self._writer, self._model, previous.version, previous.source, "monitor", instead_of=version)
+                promote(self._writer, self._model, to, source, "monitor", instead_of=version)
             except CannotLoadError as error:
-                logger.error("{} cannot be rolled back: {}", self._model, error)
-                self._report.rollout(
-                    self._model, f"{version} keeps serving because {previous.version} cannot be loaded: {reason}"
-                )
-                return False
+                logger.error("{} cannot be rolled back to {}: {}", self._model, to, error)
+                if to == FALLBACK:
+                    self._report.rollout(self._model, f"{version} keeps serving because {to} cannot be loaded: {reason}")
+                    return False
+                del earlier[0]
             except (PromotionError, OSError, GenerationError) as error:  # another version was wanted, or the disk is full
                 logger.error("{} is not rolled back yet: {}", self._model, error)
                 if self._stopping.wait(RETRY_SECONDS):
@@ -142,6 +137,17 @@ class RolloutMonitor:
         self._report.rollout(self._model, f"{version} was rolled back: {reason}")
         self.on_rollback()
         return True
+
+    def _earlier(self, current: ModelGeneration) -> list[tuple[str, str]]:
+        """The versions to go back to, the best one first, with their sources: the last one is the fallback version."""
+        previous = current.previous
+        fallback = (FALLBACK, FALLBACK_SOURCE)
+        if previous is None or previous.version == FALLBACK:
+            return [fallback]
+        on_disk = self._writer.layout.can_serve(self._model, previous.version)
+        if not on_disk or self._writer.quarantine.find(self._model, previous.version):
+            return [fallback]
+        return [(previous.version, previous.source), fallback]
 
     def _sum_up(self, version: str, reason: str, window: MetricsWindow) -> None:
         """Report all failures: the version answered requests until the rollback was complete."""
@@ -179,3 +185,9 @@ def _serves(current: ModelGeneration, version: str) -> bool:
 
 def _is_about_to_serve(current: ModelGeneration, version: str) -> bool:
     return current.preparing is not None and current.preparing.version == version and not _serves(current, version)
+
+
+def _is_result_of_rollback(serving: Target, current: ModelGeneration) -> bool:
+    """Whether the monitor or an operator went back to the serving version. It is not monitored."""
+    by_operator = serving.by == "operator" and bool(current.held)
+    return serving.version == FALLBACK or serving.by == "monitor" or by_operator

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 MLFLOW_SIGNATURE_TAG = "bunriwiki.signature"  # of a model version
+CHUNK = 1024 * 1024  # bytes of a download between two checks whether it is still wanted
+CANCELLED = "the download was cancelled"
 MAX_SIGNATURE_CHARACTERS = 1000  # that are read of a signature in a registry; a valid one has 88
 
 
@@ -46,8 +49,9 @@ class Source(Protocol):
     def files(self, offer: Offer) -> tuple[RemoteFile, ...]:
         """The files of `offer`, at least one. Raises SourceError and RejectedError."""
 
-    def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
+    def download(self, offer: Offer, file: RemoteFile, part: Path, stop: threading.Event) -> None:
         """Write all bytes of `file` to `part`, which may hold the first bytes from an interrupted attempt.
 
-        Raises SourceError, and OSError (a full disk, for example); then `part` may hold more bytes than before.
+        Raises SourceError, and OSError (a full disk, for example); then `part` may hold more bytes than before. Once `stop` is
+        set, the import is not wanted any more: then a download that can be interrupted raises SourceError.
         """

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 from model_sync.errors import SourceError
-from model_sync.sources import MAX_SIGNATURE_CHARACTERS, Offer, RemoteFile
+from model_sync.sources import CANCELLED, CHUNK, MAX_SIGNATURE_CHARACTERS, Offer, RemoteFile
 from model_sync.sources.digests import digest_of
 
 INCOMPLETE = ".incomplete"  # a version that contains a file of this name is still being copied
@@ -50,15 +50,18 @@ class LocalSource:
             raise SourceError(f"{folder} has changed since it was offered: the next sync imports the new content")
         return files
 
-    def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
-        """Copy the whole file. Raises SourceError if it cannot be opened, and OSError."""
+    def download(self, offer: Offer, file: RemoteFile, part: Path, stop: threading.Event) -> None:
+        """Copy the whole file. Raises SourceError if it cannot be opened or once `stop` is set, and OSError."""
         path = Path(offer.uri) / file.path
         try:
             stream = path.open("rb")
         except OSError as error:
             raise SourceError(f"{path} cannot be read: {error}") from error
         with stream, part.open("wb") as copy:
-            shutil.copyfileobj(stream, copy)
+            while chunk := stream.read(CHUNK):
+                if stop.is_set():
+                    raise SourceError(CANCELLED)
+                copy.write(chunk)
 
 
 def _files(folder: Path) -> tuple[RemoteFile, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,14 @@ class MlflowSource:
             raise RejectedError(f"{offer.uri} has no files: log a model to it")
         return files
 
-    def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
-        """Download the whole file and replace `part`: MLflow cannot resume within a file.
+    def download(
+        self,
+        offer: Offer,
+        file: RemoteFile,
+        part: Path,
+        stop: threading.Event,  # noqa: ARG002 (MLflow's client cannot be interrupted)
+    ) -> None:
+        """Download the whole file and replace `part`: MLflow can neither resume nor interrupt a download within a file.
 
         Raises SourceError and OSError.
         """

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from model_sync.s3_client import (
     describe_error,
     error_code,
 )
-from model_sync.sources import Offer, RemoteFile
+from model_sync.sources import CANCELLED, CHUNK, Offer, RemoteFile
 from model_sync.sources.digests import digest_of
 from model_sync.sources.latest_model import LATEST_MODEL, MAX_BYTES, FullEntry, LatestModel, ShortEntry
 
@@ -35,7 +36,6 @@ READ_TIMEOUT = 15  # seconds
 MAX_ATTEMPTS = 2  # per request: the next sync tries again anyway
 MIN_SPEED = 16 * 1024  # bytes per second
 SPEED_WINDOW = 10.0  # seconds over which the speed is measured
-CHUNK = 1024 * 1024  # bytes
 OBJECT_CHANGED = PRECONDITION_FAILED | {"InvalidRange", "416"}
 
 
@@ -91,12 +91,12 @@ class S3Source:
         """The files of the newest offer. Raises SourceError for an older offer."""
         return self._find(offer).files
 
-    def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
+    def download(self, offer: Offer, file: RemoteFile, part: Path, stop: threading.Event) -> None:
         """Download the bytes that `part` lacks; if the object has changed meanwhile, `part` is deleted.
 
         In the short form, every byte comes from the objects that were listed. In the full form, that holds only within this
-        process: the SHA-256 detects a `part` that an earlier process left of another object. Raises SourceError, OSError, and
-        RejectedError if the object's size differs from that in `latest_model.yaml`.
+        process: the SHA-256 detects a `part` that an earlier process left of another object. Raises SourceError (also once
+        `stop` is set), OSError, and RejectedError if the object's size differs from that in `latest_model.yaml`.
         """
         offered = self._find(offer)
         key = f"{offered.folder}/{file.path}" if offered.folder else file.path
@@ -114,8 +114,10 @@ class S3Source:
             message = f"{file.path} has {size} bytes in S3, {LATEST_MODEL} says {file.size}"
             raise RejectedError(message) if offered.entry else SourceError(message)  # the short form states no size
         offered.etags.setdefault(key, answer.get("ETag", ""))
-        with part.open("ab" if ranged else "wb") as stream:
-            for chunk in self._chunks(answer, key):
+        with part.open("ab" if ranged else "wb") as stream, closing(self._chunks(answer, key)) as chunks:
+            for chunk in chunks:
+                if stop.is_set():
+                    raise SourceError(CANCELLED)
                 stream.write(chunk)
 
     def _open(self, offered: _Offered, key: str, have: int, part: Path) -> GetObjectOutputTypeDef:
@@ -199,7 +201,7 @@ class S3Source:
             )
         return offered
 
-    def _chunks(self, answer: GetObjectOutputTypeDef, key: str) -> Iterator[bytes]:
+    def _chunks(self, answer: GetObjectOutputTypeDef, key: str) -> Generator[bytes]:
         """The body of an answer as it arrives. Raises SourceError if it arrives too slowly or ends too early."""
         body: Any = answer["Body"]
         stream = body._raw_stream  # botocore's read() returns whole chunks only: a very slow server would block it for hours

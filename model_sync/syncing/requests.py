@@ -8,10 +8,11 @@ from typing import Literal, Protocol
 
 from bunriwiki.model_store.generation import Trigger
 
-SyncStatus = Literal["unchanged", "promoted", "rejected", "pinned", "held", "unreachable", "failed"]
+SyncStatus = Literal["unchanged", "promoted", "rejected", "pinned", "held", "cancelled", "unreachable", "failed"]
 """`unchanged`: nothing new. `promoted`: another version serves. `rejected`: the version is in quarantine. `pinned`: an
-operator pinned the model to a version. `held`: the version is held since a rollback. `unreachable`: the registry could not be
-reached. `failed`: something on this machine is in the way (a full disk, for example)."""
+operator pinned the model to a version. `held`: an operator rolled the version back, or aborted its promotion. `cancelled`: an
+operator cancelled its import. `unreachable`: the registry could not be reached. `failed`: something on this machine is in the
+way (a full disk, for example)."""
 
 RETRYABLE: frozenset[SyncStatus] = frozenset({"unreachable", "failed"})  # a later sync may succeed
 

@@ -22,7 +22,11 @@ CALLS = [
     ("/reload_model", {"models": ["kcbert"]}, 200),
     ("/v1/models/kcbert/pin", {}, 200),
     ("/v1/models/kcbert/unpin", {}, 200),
-    ("/v1/models/kcbert/rollback", {}, 409),  # nothing served before
+    ("/v1/models/kcbert/rollback", {"version": "v1"}, 409),  # it serves already
+    ("/v1/models/kcbert/pause", {}, 409),  # there is no canary
+    ("/v1/models/kcbert/promote", {}, 409),
+    ("/v1/models/kcbert/abort", {}, 409),
+    ("/v1/models/kcbert/cancel", {}, 409),  # nothing is being imported
     ("/v2/repository/models/kcbert/load", {}, 200),
     ("/v2/repository/models/kcbert/unload", {}, 400),
 ]

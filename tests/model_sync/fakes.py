@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ class FakeSource:
     def files(self, offer: Offer) -> tuple[RemoteFile, ...]:
         raise NotImplementedError
 
-    def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
+    def download(self, offer: Offer, file: RemoteFile, part: Path, stop: threading.Event) -> None:
         raise NotImplementedError
 
 

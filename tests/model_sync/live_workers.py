@@ -58,6 +58,7 @@ class LiveWorker:
                 role="kcbert",
                 preparing=aspired.preparing_since,
                 serving=aspired.serving.version,
+                fallback=watcher.fallback_version("kcbert"),
                 loaded=dict.fromkeys(versions - self.broken, "available"),
                 errors=dict.fromkeys(versions & self.broken, "damaged"),
                 served=self._counted,

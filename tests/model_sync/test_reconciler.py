@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,14 +14,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bunriwiki.model_store.generation import Target
 from bunriwiki.model_store.history import Event
-from bunriwiki.model_store.promotion import CannotLoadError, FailsLiveError
+from bunriwiki.model_store.names import FALLBACK
+from bunriwiki.model_store.promotion import CannotLoadError, FailsLiveError, promote
+from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.testing.paths import MODELS
+from bunriwiki.testing.waiting import wait_until
 from model_sync.admin.commands import Commands
-from model_sync.errors import SignatureError, SourceError, SyncCancelledError
+from model_sync.errors import RejectedError, SignatureError, SourceError, SyncCancelledError
+from model_sync.importing.cancellation import Cancellation
 from model_sync.importing.importer import Importer
 from model_sync.reconciler import Reconciler
 from model_sync.signatures import Signatures
+from model_sync.stop_event import StopEvent
 from model_sync.syncing.report import Report
 from tests.model_sync.fakes import URI, FakeImporter, FakeSource, offer
 
@@ -33,9 +41,11 @@ class Setup:
         self.writer = writer
         self.source = FakeSource()
         self.importer = FakeImporter({})
+        self.cancellation = Cancellation(StopEvent())
+        self.operator: threading.Thread | None = None
         self.report = Report(writer.layout.sync, {"kcbert": URI})
         self.reconciler = Reconciler(
-            "kcbert", self.source, writer, cast("Importer", self.importer), self.report, MODELS / "kcbert"
+            "kcbert", self.source, writer, cast("Importer", self.importer), self.report, MODELS / "kcbert", self.cancellation
         )
 
     def offers(self, version: str, digest: str = "d1", *, stored: str | None = None) -> None:
@@ -57,8 +67,11 @@ class Setup:
 
 
 @pytest.fixture
-def setup(writer: StoreWriter, make_version: MakeVersion) -> Setup:
-    return Setup(writer, make_version)
+def setup(writer: StoreWriter, make_version: MakeVersion) -> Iterator[Setup]:
+    setup = Setup(writer, make_version)
+    yield setup
+    if setup.operator:
+        setup.operator.join()
 
 
 def test_a_new_version_is_imported_and_serves(setup: Setup) -> None:
@@ -217,7 +230,7 @@ def roll_back(setup: Setup) -> None:
 
 def test_a_version_is_held_after_a_rollback(setup: Setup) -> None:
     roll_back(setup)
-    reason = "v2 is held since a rollback; `unpin` or a newer version lifts the hold"
+    reason = "v2 is held, because an operator left it; `unpin` or a newer version lifts the hold"
     assert [setup.sync() for _ in range(10)] == [("held", "v2", reason)] * 10
     assert setup.sync(by="operator", force=True)[0] == "held"
     assert setup.serving == "v1"
@@ -238,6 +251,124 @@ def test_another_version_of_a_held_name_is_promoted(setup: Setup) -> None:
     roll_back(setup)
     setup.offers("v2", "abcdefghijk", stored="v2-abcdefgh")
     assert setup.sync() == ("promoted", "v2-abcdefgh", None)
+
+
+def test_after_the_monitor_went_back_to_the_fallback_it_is_the_baseline(setup: Setup) -> None:
+    setup.offers("v1")
+    setup.sync()
+    bad = Quarantined(model="kcbert", version="v1", digest="d1", reason="it fails", at=datetime.now(UTC))
+    setup.writer.put_in_quarantine(bad, "monitor")
+    promote(setup.writer, "kcbert", FALLBACK, "bundled", "monitor")
+    assert setup.sync() == ("rejected", "v1", "it fails")
+    setup.offers("v2", "d2")
+    assert setup.sync() == ("promoted", "v2", None)
+    assert setup.importer.brought[-1] == ("v2", MODELS / "kcbert")
+
+
+def test_a_newer_version_is_promoted_after_a_rollback_to_the_fallback(setup: Setup) -> None:
+    setup.offers("v1")
+    setup.sync()
+    Commands(setup.writer).rollback("kcbert")
+    assert (setup.serving, setup.sync()[0]) == (FALLBACK, "held")
+    setup.offers("v2", "d2")
+    assert setup.sync() == ("promoted", "v2", None)
+    generation = setup.writer.generations().of("kcbert")
+    assert generation.previous
+    assert (generation.generation, generation.previous.version, generation.held) == (3, FALLBACK, ())
+
+
+def test_a_rollback_during_the_last_moment_of_a_sync_is_not_forgotten(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup.offers("v1")
+    setup.sync()
+    record = setup.writer.record_activation
+
+    def rolled_back(*args: Any, **details: Any) -> None:
+        monkeypatch.undo()
+        record(*args, **details)
+        Commands(setup.writer).rollback("kcbert")
+
+    monkeypatch.setattr(setup.writer, "record_activation", rolled_back)
+    setup.offers("v2", "d2")
+    setup.sync()
+    assert (setup.serving, setup.writer.generations().of("kcbert").held) == ("v1", ("v2",))
+    assert setup.sync()[0] == "held"
+
+
+def cancelling(setup: Setup, monkeypatch: pytest.MonkeyPatch, then: Exception | None = None) -> None:
+    """Have an operator cancel the next import while it runs, which ends with the error `then`."""
+    bring = setup.importer.bring
+
+    def cancelled(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        commands = Commands(setup.writer, cancellations={"kcbert": setup.cancellation})
+        setup.operator = threading.Thread(target=commands.cancel, args=["kcbert"])  # it waits for the end of the import
+        setup.operator.start()
+        wait_until(setup.cancellation.stop.is_set)
+        setup.importer.raises = then
+        with bring(*args, **options) as imported:
+            return nullcontext(imported)
+
+    monkeypatch.setattr(setup.importer, "bring", cancelled)
+
+
+CANCELLED = ("cancelled", "v1", "an operator cancelled the import of v1; `sync kcbert` imports it")
+
+
+@pytest.mark.parametrize(
+    "then",
+    [None, SyncCancelledError(), SourceError("the download was cancelled"), RejectedError("it is slow")],
+    ids=["it was done", "it stopped", "it stopped fetching", "it was rejected"],
+)
+def test_a_cancelled_import_is_not_repeated(setup: Setup, monkeypatch: pytest.MonkeyPatch, then: Exception | None) -> None:
+    setup.offers("v1")
+    cancelling(setup, monkeypatch, then)
+    assert setup.sync() == CANCELLED
+    setup.importer.raises = None
+    assert [setup.sync(by=by) for by in ("poll", "start", "webhook", "sqs")] == [CANCELLED] * 4
+    assert (setup.serving, setup.writer.quarantine.all(), len(setup.importer.brought)) == (None, [], 1)
+    assert setup.operator
+    setup.operator.join()
+    assert [(event.version, event.by) for event in setup.events("cancelled")] == [("v1", "operator")]
+
+
+def test_an_operator_may_import_a_cancelled_version_after_all(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup.offers("v1")
+    cancelling(setup, monkeypatch, SyncCancelledError())
+    setup.sync()
+    setup.importer.raises = None
+    assert setup.sync(by="operator") == ("promoted", "v1", None)
+    assert setup.writer.generations().of("kcbert").cancelled is None
+
+
+def test_other_files_of_a_cancelled_version_are_imported(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup.offers("v1")
+    cancelling(setup, monkeypatch, SyncCancelledError())
+    setup.sync()
+    setup.importer.raises = None
+    setup.offers("v1", "d2")
+    assert setup.sync() == ("promoted", "v1", None)
+    assert setup.writer.generations().of("kcbert").cancelled is None
+
+
+def test_an_aborted_promotion_is_held_and_does_not_fail(setup: Setup) -> None:
+    def abort(_: Target) -> None:
+        Commands(setup.writer).abort("kcbert")
+
+    setup.reconciler = dataclasses.replace(setup.reconciler, before_activation=abort)
+    setup.offers("v1")
+    assert [setup.sync()[0] for _ in range(2)] == ["held", "held"]
+    assert (setup.serving, setup.writer.generations().of("kcbert").held) == (None, ("v1",))
+
+
+def test_a_paused_version_that_is_rejected_is_no_longer_paused(setup: Setup) -> None:
+    def fail(target: Target) -> None:
+        setup.writer.change(lambda old: old.pause("kcbert", target.version))
+        raise FailsLiveError("it fails")
+
+    setup.reconciler = dataclasses.replace(setup.reconciler, before_activation=fail)
+    setup.offers("v1")
+    assert setup.sync()[0] == "rejected"
+    assert setup.writer.generations().of("kcbert").paused is None
 
 
 def test_unpin_lifts_the_hold(setup: Setup) -> None:

@@ -20,6 +20,7 @@ from bunriwiki.model_store.generation import Generations, Target
 from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.heartbeats import Heartbeat, Heartbeats
 from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.settings import VitalLimits
 from bunriwiki.telemetry.vitals import Vitals
 from bunriwiki.testing.paths import MODELS
@@ -139,6 +140,28 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     yield worker
     Word.stuck.set()
     worker.versions.stop()
+
+
+def test_it_goes_back_to_the_fallback_like_to_any_version(worker: Worker) -> None:
+    worker.publish("v1")
+    worker.activate("v1")
+    worker.versions.start()
+    assert (worker.versions.serving, worker.has("fallback")) == ("v1", False)
+    worker.prepare(FALLBACK)
+    worker.until(lambda latest: latest.prepared(FALLBACK))
+    assert (worker.versions.serving, worker.vitals.latest.fallback) == ("v1", "fallback-2")
+    worker.activate(FALLBACK)
+    worker.until(lambda latest: latest.generation == 2 and latest.serving == "fallback-2")
+    assert worker.answer("fallback-2") == "fallback"
+
+
+def test_it_starts_with_the_fallback_that_was_decided(worker: Worker) -> None:
+    worker.publish("v1")
+    worker.activate("v1")
+    worker.activate(FALLBACK)
+    worker.versions.start()
+    latest = worker.vitals.latest
+    assert (latest.serving, latest.generation, latest.loaded) == ("fallback-2", 2, {"fallback-2": "available"})
 
 
 def test_it_starts_with_the_fallback(worker: Worker) -> None:

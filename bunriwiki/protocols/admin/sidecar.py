@@ -12,6 +12,7 @@ from bunriwiki.web import problems
 from bunriwiki.web.tokens import TokenGate
 
 CONNECT_SECONDS = 2.0
+MODEL_COMMANDS = ("rollback", "pin", "unpin", "pause", "resume", "promote", "abort", "cancel")
 GRACE_SECONDS = 5.0  # for the response to a sync that took as long as it may
 
 
@@ -50,7 +51,7 @@ class Sidecar:
         return await self._post("/sync", json.dumps(wanted).encode(), authorization)
 
     async def command(self, authorization: str | None, model: str, command: str, body: bytes) -> SidecarResponse:
-        """`command` is rollback, pin or unpin."""
+        """`command` is one of `MODEL_COMMANDS`."""
         await self._gate.check(authorization, f"a {command} of {model}")
         return await self._post(f"/models/{model}/{command}", body, authorization)
 

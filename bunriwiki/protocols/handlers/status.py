@@ -8,12 +8,16 @@ from collections.abc import Collection, Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.model_store.generation import ModelGeneration, Target
 from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.heartbeats import HOST, Heartbeat, Heartbeats
 from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.model_store.status import ModelStatus, WorkerStatus
 from bunriwiki.model_store.sync_state import ModelSync, SyncState
 from bunriwiki.protocols.handlers.startup import FirstSync
+
+DECIDED_BY = {"monitor": "the rollout monitor", "operator": "an operator"}
 
 
 class ServiceWorkerStatus(WorkerStatus):
@@ -23,10 +27,10 @@ class ServiceWorkerStatus(WorkerStatus):
 
 
 class ServiceModelStatus(ModelStatus):
-    """A model's status, and whether this service serves it as it should."""
+    """A model's status, and whether this service serves it as it should. The fallback version has its own name."""
 
     workers: tuple[ServiceWorkerStatus, ...]
-    fallback: str = Field(description="The bundled version, which answers where `serving` is null.")
+    fallback: str = Field(description="The bundled version, which answers if `serving` is null or names it.")
     degraded: bool
     reasons: tuple[str, ...] = Field(description="Why it is degraded, a phrase each.")
 
@@ -110,7 +114,7 @@ class Status:
             reasons.append(sync.trouble)
         return ServiceModelStatus.of(
             model,
-            self._generation_watcher.generations.of(model),
+            self._with_own_names(model, self._generation_watcher.generations.of(model)),
             (ServiceWorkerStatus.of(worker, here=_is_here(worker)) for worker in workers),
             sync,
             fallback=self._generation_watcher.fallback_version(model),
@@ -118,10 +122,23 @@ class Status:
             reasons=tuple(reasons),
         )
 
+    def _with_own_names(self, model: str, generation: ModelGeneration) -> ModelGeneration:
+        """With the name that this service's fallback version has in its answers."""
+        name = self._generation_watcher.fallback_version(model)
+
+        def named(target: Target | None) -> Target | None:
+            return target.model_copy(update={"version": name}) if target and target.version == FALLBACK else target
+
+        targets = {"serving": generation.serving, "previous": generation.previous, "preparing": generation.preparing}
+        return generation.model_copy(update={place: named(target) for place, target in targets.items()})
+
     def _reasons(self, model: str, workers: Sequence[Heartbeat]) -> list[str]:
         reasons = []
-        if model in self._registered and self._generation_watcher.generations.of(model).serving is None:
+        decided = self._generation_watcher.generations.of(model).serving
+        if model in self._registered and decided is None:
             reasons.append("fallback: no version from the store serves, so the bundled fallback model does")
+        if model in self._registered and decided and decided.version == FALLBACK:
+            reasons.append(f"fallback: {DECIDED_BY.get(decided.by, decided.by)} went back to the bundled fallback model")
         serving = self._generation_watcher.aspired(model).serving.version
         for worker in workers:
             if worker.serving and worker.serving != serving:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.protocols.admin.sidecar import Sidecar, SidecarResponse
+from bunriwiki.protocols.admin.sidecar import MODEL_COMMANDS, Sidecar, SidecarResponse
 from bunriwiki.protocols.rest.requests import Request
 from bunriwiki.protocols.rest.responses import Response
 from bunriwiki.protocols.rest.routing import Route
@@ -15,7 +15,7 @@ MAX_BODY_BYTES = 10_000
 
 
 class CommandRoutes:
-    """`POST /reload_model` and `POST /v1/models/{model}/rollback|pin|unpin`. All endpoints raise RequestError."""
+    """`POST /reload_model` and `POST /v1/models/{model}/<command>`. All endpoints raise RequestError."""
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
@@ -23,7 +23,7 @@ class CommandRoutes:
     def routes(self) -> list[Route]:
         commands = [
             Route("POST", f"/v1/models/{{model}}/{command}", partial(self._command, command), MAX_BODY_BYTES)
-            for command in ("rollback", "pin", "unpin")
+            for command in MODEL_COMMANDS
         ]
         return [Route("POST", "/reload_model", self._reload, MAX_BODY_BYTES), *commands]
 

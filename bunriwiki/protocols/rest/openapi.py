@@ -93,9 +93,16 @@ def document() -> bytes:
                 "/reload_model": _command(
                     "Sync with the registries now. Answers what changed of each model, or why nothing did.", RELOAD
                 ),
-                "/v1/models/{model}/rollback": _command("Go back to the previous version, or to the given version.", VERSION),
+                "/v1/models/{model}/rollback": _command(
+                    "Go back to the previous version, or to the given version. `fallback` is the bundled version.", VERSION
+                ),
                 "/v1/models/{model}/pin": _command("Pin a model to the version that serves, or to the given version.", VERSION),
                 "/v1/models/{model}/unpin": _command("Have a model follow its registry again.", {}),
+                "/v1/models/{model}/pause": _command("Keep the canary of a model from being activated.", {}),
+                "/v1/models/{model}/resume": _command("Let the canary of a model be activated again.", {}),
+                "/v1/models/{model}/promote": _command("Activate the canary of a model now.", {}),
+                "/v1/models/{model}/abort": _command("Give up the promotion of a model, and hold the version.", {}),
+                "/v1/models/{model}/cancel": _command("Cancel the import of a model.", {}),
             },
         },
         ensure_ascii=False,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bunriwiki.model_store.generation import GenerationError, Generations, Target
+from bunriwiki.model_store.generation import Canary, CancelledImport, GenerationError, Generations, Target
 
 SINCE = datetime(2026, 11, 22, 15, 0, 0, 123456, tzinfo=UTC)
 
@@ -62,3 +62,22 @@ def test_an_unreadable_file_does_not_count_as_missing(tmp_path: Path) -> None:
     (tmp_path / "generation.yaml").mkdir()
     with pytest.raises(GenerationError, match="cannot be read"):
         Generations.read(tmp_path / "generation.yaml")
+
+
+def test_the_decisions_of_operators_outlast_other_activations() -> None:
+    cancelled = CancelledImport(version="v4", digest="d4")
+    decided = Generations().activate("yolo", target("v1")).hold("yolo", "v2").pause("yolo", "v3").cancel("yolo", cancelled)
+    kept = decided.activate("yolo", target("v0")).of("yolo")
+    assert (kept.held, kept.paused, kept.cancelled) == (("v2",), "v3", cancelled)
+    promoted = decided.activate("yolo", target("v3")).of("yolo")
+    assert (promoted.held, promoted.paused) == (("v2",), None)
+    lifted = decided.activate("yolo", target("v5"), lifts_holds=True).of("yolo")
+    assert (lifted.held, lifted.paused, lifted.cancelled) == ((), None, None)
+
+
+def test_a_pause_outlasts_the_end_of_the_canary(tmp_path: Path) -> None:
+    began = Generations().activate("yolo", target("v1")).prepare("yolo", target("v2")).start_canary("yolo", Canary(share=0.1))
+    ended = began.pause("yolo", "v2").prepare("yolo", None)
+    ended.write(tmp_path / "generation.yaml")
+    again = Generations.read(tmp_path / "generation.yaml").of("yolo")
+    assert (again.paused, again.preparing, again.canary) == ("v2", None, None)

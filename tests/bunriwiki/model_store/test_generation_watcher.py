@@ -13,8 +13,9 @@ from watchfiles import Change, watch
 
 from bunriwiki.model_store import generation_watcher
 from bunriwiki.model_store.generation import Generations, Target
-from bunriwiki.model_store.generation_watcher import GenerationWatcher
+from bunriwiki.model_store.generation_watcher import Candidate, GenerationWatcher
 from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.testing.paths import MODELS
 
 Changes = queue.Queue[str]
@@ -142,3 +143,20 @@ def test_without_a_store_the_fallback_version_serves(tmp_path: Path) -> None:
     watcher = GenerationWatcher(Layout(tmp_path / "nowhere"), {"yolo": MODELS / "yolo"})
     assert watcher.aspired("yolo").serving.version == watcher.fallback_version("yolo") == "fallback-2"
     assert watcher.fallback("yolo") == MODELS / "yolo"
+
+
+def test_the_fallback_is_the_bundled_version_of_this_data_plane(layout: Layout) -> None:
+    target = Target(version=FALLBACK, since=datetime.now(UTC), source="bundled", by="monitor")
+    activated("v1").activate("yolo", target).prepare("yolo", target).write(layout.generation)
+    watcher = GenerationWatcher(layout, {"yolo": MODELS / "yolo"})
+    aspired = watcher.aspired("yolo")
+    bundled = Candidate(watcher.fallback_version("yolo"), MODELS / "yolo")
+    assert (aspired.generation, aspired.serving, aspired.preparing) == (2, bundled, bundled)
+    assert [other.version for other in aspired.instead] == ["v1"]
+
+
+def test_after_the_fallback_it_is_listed_once(layout: Layout) -> None:
+    target = Target(version="v1", since=datetime.now(UTC), source="a test", by="poll")
+    activated(FALLBACK).activate("yolo", target).write(layout.generation)
+    watcher = GenerationWatcher(layout, {"yolo": MODELS / "yolo"})
+    assert watcher.aspired("yolo").instead == (Candidate(watcher.fallback_version("yolo"), MODELS / "yolo"),)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bunriwiki.model_store.heartbeats import ALIVE, FORGOTTEN, HOST, Heartbeat, Heartbeats, worker_name
+from bunriwiki.model_store.heartbeats import ALIVE, FORGOTTEN, HOST, Heartbeat, Heartbeats, Served, worker_name
+from bunriwiki.model_store.names import FALLBACK
 
 
 @pytest.fixture
@@ -73,3 +74,19 @@ def test_a_worker_may_start_before_the_store_exists_and_end_without_a_heartbeat(
     heartbeats.forget("one")
     heartbeats.write(heartbeat("two"))
     assert [beat.worker for beat in heartbeats.alive()] == ["two"]
+
+
+def test_each_worker_knows_the_fallback_version_by_a_name_of_its_own() -> None:
+    served = Served(inputs=5)
+    beat = heartbeat("one").model_copy(
+        update={"fallback": "fallback-3", "loaded": {"fallback-3": "available"}, "served": {"fallback-3": served}}
+    )
+    assert beat.prepared(FALLBACK)
+    assert beat.served_by(FALLBACK) == beat.served_by("fallback-3") == served
+    assert not beat.prepared("fallback-2")
+    broken = beat.model_copy(update={"loaded": {}, "errors": {"fallback-3": "damaged"}})
+    assert (broken.prepared(FALLBACK), broken.failed(FALLBACK)) == (False, "damaged")
+
+
+def test_a_worker_that_names_no_fallback_version_has_not_prepared_it() -> None:
+    assert not heartbeat("one").model_copy(update={"loaded": {"v1": "available"}}).prepared(FALLBACK)

@@ -21,6 +21,7 @@ def test_a_valid_name_is_not_changed(name: str) -> None:
         ("v1-", "v1_2d"),
         (".v1", "0__.v1"),
         ("latest", "0__latest"),
+        ("fallback", "0__fallback"),
         ("가", "0___ea_b0_80"),
         ("0__x", "0_5f_5fx"),
     ],
@@ -49,7 +50,7 @@ def test_an_empty_or_long_name_is_rejected(name: str, reason: str) -> None:
         to_store(name)
 
 
-@pytest.mark.parametrize("version", ["", "V1", "a__b", "a_5", "_61", "latest", "a-", "_ff"])
+@pytest.mark.parametrize("version", ["", "V1", "a__b", "a_5", "_61", "latest", "fallback", "a-", "_ff"])
 def test_a_name_that_was_not_encoded_is_rejected(version: str) -> None:
     with pytest.raises(ValueError, match=r"version|codec"):
         to_registry(version)

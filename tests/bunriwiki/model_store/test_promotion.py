@@ -14,6 +14,7 @@ from bunriwiki.model_store import promotion
 from bunriwiki.model_store.generation import Canary, Target
 from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.heartbeats import Heartbeat
+from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.model_store.promotion import BadVersionError, CannotLoadError, PromotionError, promote
 from bunriwiki.model_store.writer import StoreWriter, SupersededError
 from bunriwiki.testing.paths import MODELS
@@ -263,3 +264,36 @@ def test_the_fallback_version_serves_until_a_version_is_promoted(writer: StoreWr
     aspired = watcher.aspired("yolo")
     assert aspired.serving.folder == writer.layout.version("yolo", "v2")
     assert [other.version for other in aspired.instead] == ["v1", "fallback-2"]
+
+
+def test_the_fallback_is_promoted_when_every_worker_has_its_own_bundled_version(writer: StoreWriter) -> None:
+    promote(writer, "yolo", "v1", "a test", "operator")
+    with worker(writer, "one", prepared), worker(writer, "two", loading), ThreadPoolExecutor() as pool:
+        promotion = pool.submit(promote, writer, "yolo", FALLBACK, "bundled", "monitor")
+        wait_until(is_preparing(writer, FALLBACK))
+        assert not promotion.done()
+        done = Heartbeat(
+            worker="two", pid=1, parent=1, role="yolo", state="ready", fallback="fallback-9",
+            loaded={"fallback-9": "available"}, preparing=_since(writer),
+        )  # fmt: skip
+
+        def done_reported() -> bool:  # again and again: the worker itself reports that it is still loading
+            writer.heartbeats.write(done)
+            return promotion.done()
+
+        wait_until(done_reported)
+        assert promotion.result(10) == 2
+    now = writer.generations().of("yolo")
+    assert now.serving
+    assert (now.generation, now.serving.version, now.previous) == (2, FALLBACK, None)
+
+
+def _since(writer: StoreWriter) -> datetime | None:
+    target = writer.generations().of("yolo").preparing
+    return target.since if target else None
+
+
+def test_a_fallback_that_a_worker_cannot_load_does_not_serve(writer: StoreWriter) -> None:
+    promote(writer, "yolo", "v1", "a test", "operator")
+    with worker(writer, "one", failed), pytest.raises(CannotLoadError, match="one cannot load yolo:fallback: no space left"):
+        promote(writer, "yolo", FALLBACK, "bundled", "monitor")

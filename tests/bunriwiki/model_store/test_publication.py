@@ -94,3 +94,8 @@ def test_a_full_disk_leaves_nothing(layout: Layout, make_version: MakeVersion, m
         publish(layout, make_version("kcbert", "v1"), "a test")
     assert layout.published() == {}
     assert list(layout.staging.iterdir()) == []
+
+
+def test_a_reserved_name_is_not_published(layout: Layout, make_version: MakeVersion) -> None:
+    with pytest.raises(VersionExistsError, match="fallback is a reserved name"):
+        publish(layout, make_version("yolo", "fallback"), "a test")

@@ -27,8 +27,9 @@ def worker(writer: StoreWriter, name: str, prepare: Prepare) -> Iterator[None]:
             aspired = watcher.aspired("yolo")
             fields = prepare(aspired.preparing.version) if aspired.preparing else {}
             writer.heartbeats.write(
-                Heartbeat(worker=name, pid=1, parent=1, role="yolo", state="ready", preparing=aspired.preparing_since, **fields)
-            )
+                Heartbeat(worker=name, pid=1, parent=1, role="yolo", state="ready", fallback=watcher.fallback_version("yolo"),
+                          preparing=aspired.preparing_since, **fields)
+            )  # fmt: skip
 
     thread = threading.Thread(target=beat)
     thread.start()

@@ -112,8 +112,8 @@ class FakeStatus(Status):
             loaded=self.memory, errors={}, rss_bytes=0, heartbeat_age_seconds=0,
         )  # fmt: skip
         return ServiceModelStatus(
-            name=name, generation=0, serving=None, previous=None, preparing=None, pinned=False, held=(), workers=(worker,),
-            sync=None, fallback=serving, degraded=False, reasons=(),
+            name=name, generation=0, serving=None, previous=None, preparing=None, canary=None, paused=None,
+            pinned=False, held=(), cancelled=None, workers=(worker,), sync=None, fallback=serving, degraded=False, reasons=(),
         )  # fmt: skip
 
 

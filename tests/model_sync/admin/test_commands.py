@@ -8,15 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from bunriwiki.model_store.generation import ModelGeneration
+from bunriwiki.model_store.generation import CancelledImport, ModelGeneration
 from bunriwiki.model_store.heartbeats import Heartbeat
 from bunriwiki.model_store.history import Event
+from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.model_store.promotion import PromotionError, promote
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.testing.waiting import wait_until
 from model_sync.admin import commands as commands_module
-from model_sync.admin.commands import Commands, Removed
-from model_sync.errors import CommandError
+from model_sync.admin.commands import Commands
+from model_sync.admin.results import Cancelled, Removed
+from model_sync.errors import CommandError, ImportCancelledError
+from model_sync.importing.cancellation import Cancellation
+from model_sync.stop_event import StopEvent
 from tests.bunriwiki.model_store.workers import failed, loading, prepared, worker
 from tests.model_sync.triggers.fakes import FakeSyncRequests
 
@@ -70,8 +74,59 @@ def test_a_second_rollback_goes_further_back_in_the_history(commands: Commands, 
     commands.rollback("yolo")
     assert commands.rollback("yolo").to == "v1"
     assert now(writer).held == ("v3", "v2")
-    reject("nothing", "nothing to go back to", lambda: commands.rollback("yolo"))
-    assert (serving(writer), now(writer).held) == ("v1", ("v3", "v2"))
+
+
+def test_the_last_version_to_go_back_to_is_the_fallback(commands: Commands, writer: StoreWriter) -> None:
+    for version in ("v2", "v1"):
+        commands.rollback("yolo")
+        assert serving(writer) == version
+    with worker(writer, "one", prepared):
+        done = commands.rollback("yolo")
+    assert (done.left, done.to, done.workers) == ("v1", FALLBACK, 1)
+    state = now(writer)
+    assert state.serving
+    assert (state.serving.version, state.serving.source, state.serving.by) == (FALLBACK, "bundled", "operator")
+    assert (state.generation, state.previous, state.held) == (6, None, ("v3", "v2", "v1"))
+    activated, held = last_events(writer, 2)
+    assert (activated.kind, activated.version, activated.generation) == ("activated", FALLBACK, 6)
+    assert (held.kind, held.version) == ("held", "v1")
+    reject("nothing", "yolo serves its fallback version", lambda: commands.rollback("yolo"))
+    assert (serving(writer), now(writer).held) == (FALLBACK, ("v3", "v2", "v1"))
+
+
+@pytest.mark.parametrize("name", [FALLBACK, "fallback-2"])
+def test_the_fallback_may_be_named_as_the_store_or_as_the_workers_name_it(
+    commands: Commands, writer: StoreWriter, name: str
+) -> None:
+    with worker(writer, "one", prepared):
+        assert commands.rollback("yolo", name).to == FALLBACK
+        reject("serving", "fallback of yolo serves already", lambda: commands.rollback("yolo", name))
+        assert commands.pin("yolo", name).version == FALLBACK
+    assert (serving(writer), now(writer).held, now(writer).pinned) == (FALLBACK, ("v3",), True)
+    assert now(writer).generation == 4
+
+
+def test_a_held_version_may_follow_the_fallback(commands: Commands, writer: StoreWriter) -> None:
+    commands.rollback("yolo", FALLBACK)
+    assert (commands.rollback("yolo", "v3").left, serving(writer)) == (FALLBACK, "v3")
+    state = now(writer)
+    assert state.previous
+    assert (state.previous.version, state.held) == (FALLBACK, ())  # the fallback is never held
+    assert commands.rollback("yolo").to == FALLBACK
+
+
+def test_a_rollback_to_the_fallback_that_cannot_be_loaded_changes_nothing(commands: Commands, writer: StoreWriter) -> None:
+    with worker(writer, "one", failed):
+        reject("cannot_load", "one cannot load yolo:fallback", lambda: commands.rollback("yolo", FALLBACK))
+    assert (serving(writer), now(writer).held) == ("v3", ())
+
+
+def test_a_version_of_the_store_serves_instead_of_the_fallback_if_it_is_named(
+    commands: Commands, writer: StoreWriter, make_version: MakeVersion
+) -> None:
+    writer.publish(make_version("kcbert", "v1"), "a test", "poll")
+    assert commands.rollback("kcbert", "v1").left == FALLBACK
+    assert serving(writer, "kcbert") == "v1"
 
 
 def test_a_rollback_to_a_named_version(commands: Commands, writer: StoreWriter) -> None:
@@ -258,8 +313,10 @@ def test_a_pin_to_a_version_that_cannot_be_loaded_pins_nothing(commands: Command
 
 
 def test_the_fallback_version_can_be_pinned(commands: Commands, writer: StoreWriter) -> None:
-    assert commands.pin("kcbert").version is None
-    assert now(writer, "kcbert").pinned
+    assert commands.pin("kcbert").version == commands.pin("kcbert", FALLBACK).version == FALLBACK
+    assert (now(writer, "kcbert").pinned, now(writer, "kcbert").generation) == (True, 0)
+    assert commands.pin("yolo", FALLBACK).version == FALLBACK
+    assert (serving(writer), now(writer).pinned) == (FALLBACK, True)
 
 
 def test_a_second_pin_is_not_recorded(commands: Commands, writer: StoreWriter) -> None:
@@ -306,6 +363,7 @@ def test_a_version_that_was_published_by_hand_can_be_quarantined(
         ("v3", "serving", "v3 serves: roll yolo back first"),
         ("v9", "unknown", "not on disk"),
         ("../v1", "invalid", "no version"),
+        (FALLBACK, "invalid", "the last one to go back to"),
     ],
 )
 def test_a_serving_or_missing_version_is_not_quarantined(
@@ -326,6 +384,62 @@ def test_quarantine_ends_the_promotion_of_the_version(
         with pytest.raises(PromotionError, match="no longer wanted"):
             sync.result(10)
     assert (serving(writer), now(writer).preparing) == ("v3", None)
+
+
+def test_quarantine_ends_the_pause_of_the_version(commands: Commands, writer: StoreWriter, make_version: MakeVersion) -> None:
+    writer.publish(make_version("yolo", "v4"), "a test", "poll")
+    writer.change(lambda old: old.pause("yolo", "v4"))
+    commands.quarantine("yolo", "v2", "it is slow")
+    assert now(writer).paused == "v4"
+    commands.quarantine("yolo", "v4", "it is slow")
+    assert now(writer).paused is None
+
+
+def test_cancelling_without_an_import_is_rejected(commands: Commands, writer: StoreWriter) -> None:
+    reject("nothing", "No import of yolo is under way", lambda: commands.cancel("yolo"))
+    idle = Commands(writer, cancellations={"yolo": Cancellation(StopEvent())})
+    reject("nothing", "No import of yolo is under way", lambda: idle.cancel("yolo"))
+    reject("unknown", "There is no model", lambda: idle.cancel("resnet"))
+    assert now(writer).cancelled is None
+
+
+def cancel_if_running(commands: Commands) -> Cancelled | None:
+    """Cancel the import, once it is under way."""
+    try:
+        return commands.cancel("yolo")
+    except CommandError:
+        return None
+
+
+def test_a_cancelled_import_is_recorded(writer: StoreWriter) -> None:
+    cancellation = Cancellation(StopEvent())
+    commands = Commands(writer, cancellations={"yolo": cancellation})
+
+    def run() -> None:
+        with cancellation.importing("v4", "d4"):
+            cancellation.stop.wait(10)
+
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(run)
+        wait_until(lambda: cancel_if_running(commands))
+        with pytest.raises(ImportCancelledError):
+            running.result(0)
+    assert now(writer).cancelled == CancelledImport(version="v4", digest="d4")
+    [event] = last_events(writer, 1)
+    assert (event.kind, event.version, event.by) == ("cancelled", "v4", "operator")
+
+
+def test_a_cancellation_that_fails_on_a_full_disk_changes_nothing(writer: StoreWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    cancellation = Cancellation(StopEvent())
+    with cancellation.importing("v4", "d4"), monkeypatch.context() as patch:
+        patch.setattr(writer, "change", full)
+        commands = Commands(writer, cancellations={"yolo": cancellation})
+        reject("failed", "No space left", lambda: commands.cancel("yolo"))
+        assert not cancellation.stop.is_set()
+    assert now(writer).cancelled is None
 
 
 def test_a_version_is_released(commands: Commands, writer: StoreWriter) -> None:

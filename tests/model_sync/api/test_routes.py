@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from bunriwiki.model_store.generation import ModelGeneration
+from bunriwiki.model_store.generation import Canary, ModelGeneration, Target
 from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.status import StoreStatus
 from bunriwiki.model_store.writer import StoreWriter
@@ -72,6 +73,11 @@ async def test_a_rollback(client: httpx.AsyncClient, writer: StoreWriter, body: 
         ("/models/yolo/rollback", "{", 400, 'an object like {"version": "v1"}'),
         ("/models/yolo/pin", '{"version": "v9"}', 404, "not on disk"),
         ("/models/resnet/unpin", "", 404, "no model 'resnet'"),
+        ("/models/resnet/cancel", "", 404, "no model 'resnet'"),
+        ("/models/yolo/pause", "", 409, "no canary"),
+        ("/models/yolo/promote", "", 409, "no canary"),
+        ("/models/yolo/abort", "", 409, "No promotion"),
+        ("/models/yolo/cancel", "", 409, "No import"),
         ("/quarantine", '{"model": "yolo", "version": "v2", "reason": "slow"}', 409, "roll yolo back first"),
         ("/quarantine", '{"model": "yolo", "version": "v9", "reason": "slow"}', 404, "not on disk"),
         ("/quarantine", '{"model": "..", "version": "v1", "reason": "slow"}', 404, "no model"),
@@ -103,6 +109,20 @@ async def test_a_pin_and_its_end(client: httpx.AsyncClient, writer: StoreWriter,
     assert (await client.post("/models/yolo/unpin")).json() == {"model": "yolo", "was_pinned": True, "released": []}
     assert not now(writer).pinned
     assert syncs.calls == [("operator", ["yolo"], False)]
+
+
+@pytest.mark.parametrize("command", ["unpin", "pause", "resume", "promote", "abort", "cancel"])
+async def test_a_command_about_a_model_needs_a_token(client: httpx.AsyncClient, command: str) -> None:
+    assert_problem(await client.post(f"/models/yolo/{command}", headers={"Authorization": "Bearer two"}), 401)
+
+
+async def test_a_canary_is_paused_resumed_and_aborted(client: httpx.AsyncClient, writer: StoreWriter) -> None:
+    target = Target(version="v1", since=datetime.now(UTC), source="a test", by="poll")
+    writer.change(lambda old: old.prepare("yolo", target).start_canary("yolo", Canary(share=0.1)))
+    answers = [(await client.post(f"/models/yolo/{command}")).json() for command in ("pause", "resume", "abort")]
+    named = {"model": "yolo", "version": "v1"}
+    assert answers == [named, {**named, "was_paused": True}, named]
+    assert (now(writer).held, now(writer).canary) == (("v1",), None)
 
 
 async def test_a_version_is_put_in_quarantine_and_released(client: httpx.AsyncClient, writer: StoreWriter) -> None:

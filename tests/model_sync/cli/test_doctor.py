@@ -208,6 +208,12 @@ def test_an_invalid_generation_file(layout: Layout, text: str | None, message: s
     only("generation", "fail", message)
 
 
+def test_the_fallback_is_on_disk(layout: Layout) -> None:
+    since = "since: '2026-11-22T00:00:00Z', source: bundled, by: monitor"
+    layout.generation.write_text(f"models: {{yolo: {{generation: 2, serving: {{version: fallback, {since}}}}}}}")
+    only("generation", "ok", "yolo fallback")
+
+
 def test_a_kernel_without_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bunriwiki.sandbox.landlock.landlockpy.supported", lambda: False)
     only("sandbox", "warn", "this kernel has no Landlock")

@@ -13,14 +13,25 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from bunriwiki.model_store.generation import Target
+from bunriwiki.model_store.generation import Canary, Target
 from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.status import SidecarStatus, StoredModelStatus, StoredVersion, StoreStatus, WorkerStatus
 from bunriwiki.model_store.sync_state import ModelSync
 from bunriwiki.settings import CommonSettings
 from bunriwiki.testing.keys import make_keys
-from model_sync.admin.commands import Collected, Pinned, Removed, RolledBack, Unpinned
+from model_sync.admin.results import (
+    Aborted,
+    Cancelled,
+    Collected,
+    Paused,
+    Pinned,
+    Promoted,
+    Removed,
+    Resumed,
+    RolledBack,
+    Unpinned,
+)
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.main import main
 from model_sync.cli.operators import Operator, Reader
@@ -41,7 +52,8 @@ def target(version: str) -> Target:
 
 BAD = Quarantined(model="yolo", version="v1", digest="d", reason=f"it is slow {ESCAPE}", at=AT)
 YOLO = StoredModelStatus(
-    name="yolo", generation=3, serving=target("v2"), previous=None, preparing=None, pinned=True, held=("v3",),
+    name="yolo", generation=3, serving=target("v2"), previous=None, preparing=None, canary=None, paused=None, pinned=True,
+    held=("v3",), cancelled=None,
     versions=(
         StoredVersion(version="v3", size_bytes=12_345_678, published_at=AT),
         StoredVersion(version="v2", size_bytes=5, published_at=AT),
@@ -89,11 +101,31 @@ class Fake:
 
     def pin(self, model: str, version: str | None = None) -> Pinned:
         self._record("pin", model, version)
-        return Pinned(model=model, version=version, workers=2, seconds=0.1)
+        return Pinned(model=model, version=version or "fallback", workers=2, seconds=0.1)
 
     def unpin(self, model: str) -> Unpinned:
         self._record("unpin", model)
         return Unpinned(model=model, was_pinned=True, released=("v3",))
+
+    def pause(self, model: str) -> Paused:
+        self._record("pause", model)
+        return Paused(model=model, version="v4")
+
+    def resume(self, model: str) -> Resumed:
+        self._record("resume", model)
+        return Resumed(model=model, version="v4", was_paused=len(self.calls) == 1)
+
+    def promote(self, model: str) -> Promoted:
+        self._record("promote", model)
+        return Promoted(model=model, version="v4", workers=2, seconds=0.7)
+
+    def abort(self, model: str) -> Aborted:
+        self._record("abort", model)
+        return Aborted(model=model, version="v4")
+
+    def cancel(self, model: str) -> Cancelled:
+        self._record("cancel", model)
+        return Cancelled(model=model, version="v4")
 
     def quarantine(self, model: str, version: str, reason: str) -> Quarantined:
         self._record("quarantine", model, version, reason)
@@ -158,6 +190,11 @@ def run_json(fake: Fake, line: str, capsys: Capture) -> tuple[int, Any]:
         ("pin yolo", ("pin", "yolo", None)),
         ("pin --to v1 yolo", ("pin", "yolo", "v1")),
         ("unpin yolo", ("unpin", "yolo")),
+        ("pause yolo", ("pause", "yolo")),
+        ("resume yolo", ("resume", "yolo")),
+        ("promote yolo", ("promote", "yolo")),
+        ("abort yolo", ("abort", "yolo")),
+        ("cancel yolo", ("cancel", "yolo")),
         ("quarantine list", ("status",)),
         ("quarantine add yolo v1 --reason slow", ("quarantine", "yolo", "v1", "slow")),
         ("quarantine release yolo v1", ("release", "yolo", "v1")),
@@ -183,6 +220,11 @@ def test_arguments_of_commands(fake: Fake, capsys: Capture, line: str, call: tup
         ("rollback yolo", {"model", "from", "to", "workers", "seconds"}),
         ("pin yolo", {"model", "version", "workers", "seconds"}),
         ("unpin yolo", {"model", "was_pinned", "released"}),
+        ("pause yolo", {"model", "version"}),
+        ("resume yolo", {"model", "version", "was_paused"}),
+        ("promote yolo", {"model", "version", "workers", "seconds"}),
+        ("abort yolo", {"model", "version"}),
+        ("cancel yolo", {"model", "version"}),
         ("quarantine list", {"quarantined"}),
         ("quarantine add yolo v1 --reason slow", {"model", "version", "digest", "signature", "reason", "at"}),
         ("quarantine release yolo v1", {"model", "version"}),
@@ -199,8 +241,8 @@ def test_json_for_programs(fake: Fake, capsys: Capture, line: str, keys: set[str
 def test_the_keys_of_the_status(fake: Fake, capsys: Capture) -> None:
     _, found = run_json(fake, "status", capsys)
     assert found["models"][0].keys() == {
-        "name", "generation", "serving", "previous", "preparing", "pinned", "held", "versions", "quarantined", "workers",
-        "sync",
+        "name", "generation", "serving", "previous", "preparing", "canary", "paused", "pinned", "held", "cancelled",
+        "versions", "quarantined", "workers", "sync",
     }  # fmt: skip
     assert found["models"][0]["versions"][0].keys() == {"version", "size_bytes", "published_at"}
     assert found["models"][0]["workers"][0].keys() == {
@@ -229,6 +271,31 @@ def test_the_status_for_people(fake: Fake, capsys: Capture) -> None:
     assert all(text in korean for text in ("서비스 중", "보류", "here의 프로세스 7"))
 
 
+def test_the_status_of_a_canary_and_of_a_decision_for_the_fallback(fake: Fake, capsys: Capture) -> None:
+    canary = {"preparing": target("v4"), "canary": Canary(share=0.1)}
+    for fields, text in (
+        (canary, "v4 10% "),
+        ({**canary, "paused": "v4"}, "v4 10% (paused)"),
+        ({"paused": "v4"}, "v4 (paused)"),
+        ({"serving": target("fallback"), "held": ()}, "yolo   fallback  2026-11-22"),
+    ):
+        fake.current = STATUS.model_copy(update={"models": (YOLO.model_copy(update=fields),)})
+        assert text in run(fake, "status", capsys)[1], fields
+    assert "기본 모델" in run(fake, "--lang ko status", capsys)[1]
+
+
+def test_what_a_rollback_says_about_the_fallback(fake: Fake, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "fallback serves instead of v3" in run(fake, "rollback yolo --to fallback", capsys)[1]
+    done = RolledBack(model="yolo", left="fallback", to="v1", workers=2, seconds=0.1)
+    monkeypatch.setattr(fake, "rollback", lambda *_: done)
+    assert run(fake, "rollback yolo --to v1", capsys)[1].startswith("yolo: v1 serves instead of the fallback model")
+
+
+def test_a_canary_that_was_not_paused(fake: Fake, capsys: Capture) -> None:
+    assert "v4 is no longer paused" in run(fake, "resume yolo", capsys)[1]
+    assert "v4 was not paused" in run(fake, "resume yolo", capsys)[1]
+
+
 @pytest.mark.parametrize(("sidecar", "message"), [(None, "never ran"), (False, "not running")])
 def test_the_status_without_a_sidecar(fake: Fake, capsys: Capture, sidecar: bool | None, message: str) -> None:
     ended = STATUS.sidecar.model_copy(update={"alive": False}) if STATUS.sidecar else None
@@ -250,6 +317,7 @@ def test_empty_results(fake: Fake, capsys: Capture, monkeypatch: pytest.MonkeyPa
     ("status", "code"),
     [
         ("promoted", Exit.DONE), ("unchanged", Exit.DONE), ("pinned", Exit.DONE), ("held", Exit.DONE),
+        ("cancelled", Exit.DONE),
         ("rejected", Exit.REJECTED), ("failed", Exit.FAILED), ("unreachable", Exit.UNREACHABLE),
     ],
 )  # fmt: skip

@@ -159,7 +159,11 @@ def unlocked(make_version: MakeVersion, tmp_path: Path) -> Layout:
 def test_an_unlocked_store_is_changed_by_this_process(unlocked: Layout, capsys: Capture) -> None:
     code, done = run("rollback yolo", capsys)
     assert (code, done["to"], serving(unlocked)) == (Exit.DONE, "v1", "v1")
+    assert run("rollback yolo", capsys)[1]["to"] == serving(unlocked) == "fallback"
     assert run("rollback yolo", capsys)[0] == Exit.REJECTED
+    assert [run(f"{command} yolo", capsys)[0] for command in ("pause", "resume", "promote", "abort", "cancel")] == [
+        Exit.REJECTED
+    ] * 5
     assert run("quarantine release yolo v1", capsys)[0] == Exit.REJECTED
 
 

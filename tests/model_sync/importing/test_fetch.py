@@ -39,7 +39,7 @@ class FakeSource:
         self._fail()
         return self.files_named
 
-    def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
+    def download(self, offer: Offer, file: RemoteFile, part: Path, stop: threading.Event) -> None:
         self._fail()
         have = part.stat().st_size if part.exists() else 0
         data = self.contents[file.path][have : have + self.cut_after]
@@ -215,8 +215,8 @@ class StopAfterFirst(FakeSource):
         self._stop = stop
         self._error = error
 
-    def download(self, offer: Offer, file: RemoteFile, part: Path) -> None:
-        super().download(offer, file, part)
+    def download(self, offer: Offer, file: RemoteFile, part: Path, stop: threading.Event) -> None:
+        super().download(offer, file, part, stop)
         self._stop.set()
         self._error()
 

@@ -22,7 +22,7 @@ from bunriwiki.model_store.layout import Layout
 from bunriwiki.testing.keys import make_keys
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.versions import compiled
-from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError, SignatureError
+from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError, SignatureError, SyncCancelledError
 from model_sync.evaluation.answering import SandboxSettings, VersionFolder
 from model_sync.evaluation.reference_set import ReferenceSet
 from model_sync.evaluation.report import Answer, EvaluationReport
@@ -309,3 +309,14 @@ def test_a_damaged_serving_version_is_an_environment_error(setup: Setup, tmp_pat
         setup.importer.bring(None, offer(), "v1", tmp_path, force=False),  # type: ignore[arg-type]
     ):
         pass
+
+
+def test_a_cancelled_import_does_not_wait_for_others(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SLOT_SECONDS", 0.01)
+    stop = threading.Event()
+    stop.set()
+    busy = threading.Semaphore(0)
+    setup.importer = Importer(SyncSettings(), setup.layout, setup.report, stop, busy)
+    with pytest.raises(SyncCancelledError):
+        setup.bring()
+    assert (setup.left, setup.fetched.is_dir()) == ([], True)  # the files that were fetched are kept for the next import

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from bunriwiki.model_store.generation import Canary
+from bunriwiki.model_store.generation import Canary, Target
 from bunriwiki.model_store.heartbeats import Served
 from bunriwiki.model_store.promotion import FailsLiveError, PromotionError, promote
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.testing.waiting import wait_until
-from model_sync.errors import SyncCancelledError
+from model_sync.admin.commands import Commands
+from model_sync.errors import CommandError, SyncCancelledError
 from model_sync.live import canary
 from model_sync.live.analysis import LiveLimits
 from model_sync.live.canary import CanaryRollout
@@ -30,12 +31,25 @@ class Setup:
         self.report = Report(writer.layout.sync, {"kcbert": "here"})
         self.stopping = threading.Event()
 
-    def promote(self, version: str = "v2", *, seconds: float = 60, shadow: bool = False, deadline: float = 60) -> None:
+    def promote(
+        self,
+        version: str = "v2",
+        *,
+        seconds: float = 60,
+        shadow: bool = False,
+        deadline: float = 60,
+        then: Callable[[Target], None] = lambda _: None,
+    ) -> None:
         rollout = CanaryRollout(
             "kcbert", self.writer, self.report, LIMITS, canary=Canary(share=0.1, shadow=shadow), seconds=seconds,
             stopping=self.stopping,
         )  # fmt: skip
-        promote(self.writer, "kcbert", version, "a test", "poll", before_activation=rollout.start_canary, deadline=deadline)
+
+        def before_activation(target: Target) -> None:
+            rollout.start_canary(target)
+            then(target)
+
+        promote(self.writer, "kcbert", version, "a test", "poll", before_activation=before_activation, deadline=deadline)
 
     @property
     def serving(self) -> str:
@@ -139,3 +153,142 @@ def test_the_first_version_has_no_canary(writer: StoreWriter, make_version: Call
     with LiveWorker(writer, {"v1": FAILING}):
         Setup(writer).promote("v1")
     assert writer.generations().of("kcbert").generation == 1
+
+
+def in_background(setup: Setup, **options: Any) -> tuple[threading.Thread, list[Exception]]:
+    """A promotion with a canary, and the error that it ended with."""
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            setup.promote(**options)
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: setup.writer.generations().of("kcbert").canary)
+    return thread, errors
+
+
+def test_a_paused_canary_keeps_its_share_until_it_is_resumed(setup: Setup) -> None:
+    commands = Commands(setup.writer)
+    with LiveWorker(setup.writer, {"v1": GOOD}) as worker:
+        thread, errors = in_background(setup, seconds=0.3)
+        assert commands.pause("kcbert").version == "v2"
+        worker.answers["v2"] = GOOD
+        wait_until(lambda: "for 1 s, paused: " in setup.reported)  # longer than the canary, with more than enough requests
+        now = setup.writer.generations().of("kcbert")
+        assert (setup.serving, now.canary, now.paused) == ("v1", Canary(share=0.1), "v2")
+        assert commands.resume("kcbert").was_paused
+        thread.join(10)
+    assert (setup.serving, errors) == ("v2", [])
+    assert setup.writer.generations().of("kcbert").paused is None
+
+
+def test_the_time_of_a_paused_canary_stands_still(setup: Setup) -> None:
+    commands = Commands(setup.writer)
+    with LiveWorker(setup.writer, {"v1": GOOD}):
+        thread, _ = in_background(setup, seconds=0.6)
+        commands.pause("kcbert")
+        wait_until(lambda: "for 1 s, paused: " in setup.reported)
+        commands.resume("kcbert")
+        wait_until(lambda: "for 1 s: " in setup.reported)  # it goes on for what was left of its time
+        thread.join(10)
+    assert setup.serving == "v2"
+
+
+def test_a_bad_canary_is_rejected_while_it_is_paused(setup: Setup) -> None:
+    with LiveWorker(setup.writer, {"v1": GOOD}) as worker:
+        thread, errors = in_background(setup)
+        Commands(setup.writer).pause("kcbert")
+        worker.answers["v2"] = FAILING
+        thread.join(10)
+    assert isinstance(errors[0], FailsLiveError)
+    assert setup.serving == "v1"
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_an_operator_promotes_a_canary(setup: Setup, paused: bool) -> None:
+    commands = Commands(setup.writer)
+    with LiveWorker(setup.writer, {"v1": GOOD}):
+        thread, errors = in_background(setup)
+        if paused:
+            commands.pause("kcbert")
+        done = commands.promote("kcbert")
+        assert setup.serving == "v2"
+        thread.join(10)
+    assert (done.version, done.workers, errors) == ("v2", 1, [])
+    now = setup.writer.generations().of("kcbert")
+    assert now.previous
+    assert (now.generation, now.previous.version, now.paused, now.canary) == (2, "v1", None, None)
+    events = [(event.kind, event.version, event.by) for event in setup.writer.history.read("kcbert")][-3:]
+    assert events[-2:] == [("activated", "v2", "poll"), ("promoted", "v2", "operator")]
+    assert (events[0][0] == "paused") is paused
+
+
+def test_an_operator_aborts_a_canary(setup: Setup) -> None:
+    commands = Commands(setup.writer)
+    with LiveWorker(setup.writer, {"v1": GOOD}):
+        thread, errors = in_background(setup)
+        commands.pause("kcbert")
+        assert commands.abort("kcbert").version == "v2"
+        thread.join(10)
+    assert str(errors[0]) == "kcbert:v2 is no longer wanted"
+    now = setup.writer.generations().of("kcbert")
+    assert (setup.serving, now.held, now.paused, now.preparing, now.canary) == ("v1", ("v2",), None, None, None)
+
+
+def test_a_canary_that_begins_again_is_still_paused(setup: Setup) -> None:
+    with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}):
+        thread, _ = in_background(setup)
+        Commands(setup.writer).pause("kcbert")
+        setup.stopping.set()
+        thread.join(10)
+        assert setup.writer.generations().of("kcbert").canary is None
+        setup.stopping.clear()
+        thread, _ = in_background(setup, seconds=0.1)
+        wait_until(lambda: "for 1 s, paused: " in setup.reported)
+        assert setup.serving == "v1"
+        Commands(setup.writer).promote("kcbert")
+        thread.join(10)
+
+
+def test_a_paused_version_is_not_activated_when_the_workers_are_down(setup: Setup) -> None:
+    setup.writer.change(lambda old: old.pause("kcbert", "v2"))
+    thread, errors = in_background(setup, seconds=0.1)
+    wait_until(lambda: ", paused: " in setup.reported)
+    assert setup.serving == "v1"
+    Commands(setup.writer).resume("kcbert")
+    thread.join(10)
+    assert (setup.serving, errors) == ("v2", [])
+
+
+def test_a_pause_in_the_moment_of_the_decision_counts(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = Commands(setup.writer)
+
+    def paused_meanwhile(*_: object, **__: object) -> bool:
+        monkeypatch.undo()
+        commands.pause("kcbert")
+        return True
+
+    with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}):
+        monkeypatch.setattr(canary, "enough", paused_meanwhile)
+        thread, _ = in_background(setup)
+        wait_until(lambda: ", paused: " in setup.reported)
+        assert setup.serving == "v1"
+        commands.promote("kcbert")
+        thread.join(10)
+
+
+def test_after_the_decision_a_canary_can_no_longer_be_paused(setup: Setup) -> None:
+    rejected: list[CommandError] = []
+
+    def pause(_: Target) -> None:
+        with pytest.raises(CommandError) as caught:
+            Commands(setup.writer).pause("kcbert")
+        rejected.append(caught.value)
+
+    with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}):
+        setup.promote(then=pause)
+    assert (setup.serving, rejected[0].kind) == ("v2", "nothing")

@@ -10,9 +10,10 @@ import pytest
 
 from bunriwiki.model_store.generation import ModelGeneration
 from bunriwiki.model_store.history import Event
+from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import StoreWriter
-from bunriwiki.testing.paths import MODELS
+from bunriwiki.testing.versions import FALLBACK as BUNDLED
 from bunriwiki.testing.waiting import wait_until
 from model_sync.live import monitor as monitor_module
 from model_sync.live.analysis import LiveLimits
@@ -35,8 +36,8 @@ class Setup:
 
     def make(self, seconds: float, now: Callable[[], float] = time.time) -> RolloutMonitor:
         return RolloutMonitor(
-            "kcbert", self.writer, self.report, LIMITS, seconds=seconds, fallback=MODELS / "kcbert", stopping=self.stopping,
-            on_rollback=self.count, now=now,
+            "kcbert", self.writer, self.report, LIMITS,
+            seconds=seconds, stopping=self.stopping, on_rollback=self.count, now=now,
         )  # fmt: skip
 
     def count(self) -> None:
@@ -125,13 +126,47 @@ def test_zero_seconds_disable_the_monitor(setup: Setup) -> None:
     assert setup.monitored == 0
 
 
-def test_without_a_previous_version_a_bad_version_keeps_serving(setup: Setup) -> None:
-    with LiveWorker(setup.writer, {"v1": FAILING}):
+def test_a_bad_first_version_is_rolled_back_to_the_fallback(setup: Setup) -> None:
+    with LiveWorker(setup.writer, {BUNDLED: GOOD, "v1": FAILING}):
+        wait_until(lambda: any(beat.served_by(FALLBACK).inputs > 50 for beat in setup.writer.heartbeats.alive()))
         setup.activate("v1")
         wait_until(lambda: not setup.monitored)
-    assert setup.serving == "v1"
-    assert setup.reported.startswith("v1 keeps serving because there is no version to roll back to: 50.0% of the inputs failed")
-    assert setup.writer.quarantine.all() == []
+    [quarantined] = setup.events("quarantined", "monitor")
+    assert quarantined.version == "v1"
+    assert (quarantined.reason or "").startswith("50.0% of the inputs failed (fallback: 0.0%; allowed: 5 points more)")
+    [activated] = setup.events("activated", "monitor")
+    assert (activated.version, activated.generation, activated.source, activated.workers) == (FALLBACK, 2, "bundled", 1)
+    now = setup.writer.generations().of("kcbert")
+    assert (setup.serving, now.generation, now.previous) == (FALLBACK, 2, None)
+    assert setup.rollbacks == 1
+    setup.monitor.resume()  # after a restart, the fallback is not monitored
+    assert setup.monitored == 0
+
+
+def test_without_a_previous_version_on_disk_the_fallback_serves(setup: Setup) -> None:
+    with LiveWorker(setup.writer, {"v1": GOOD, "v2": FAILING}):
+        setup.activate("v1", monitored=False)
+        setup.activate("v2")
+        setup.writer.layout.version("kcbert", "v1").rename(setup.writer.layout.staging / "gone")
+        wait_until(lambda: setup.serving == FALLBACK)
+
+
+def test_a_previous_version_in_quarantine_does_not_serve_again(setup: Setup) -> None:
+    with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}) as worker:
+        setup.activate("v1", monitored=False)
+        setup.activate("v2")
+        setup.monitor._put_in_quarantine("v1", "it is bad, too")
+        worker.answers["v2"] = FAILING
+        wait_until(lambda: setup.serving == FALLBACK)
+
+
+def test_a_version_after_the_fallback_is_rolled_back_to_it(setup: Setup) -> None:
+    with LiveWorker(setup.writer, {"v1": FAILING, "v2": FAILING}):
+        for version in ("v1", "v2"):
+            setup.activate(version)
+            wait_until(lambda: not setup.monitored)
+            assert setup.serving == FALLBACK
+    assert setup.writer.generations().of("kcbert").generation == 4
 
 
 def test_a_newer_version_ends_the_monitoring_of_the_older_one(setup: Setup) -> None:
@@ -212,14 +247,21 @@ def test_a_promotion_by_an_operator_is_not_undone(setup: Setup, monkeypatch: pyt
     assert setup.events("activated", "monitor") == []
 
 
-def test_a_previous_version_that_can_no_longer_be_loaded(setup: Setup) -> None:
+def test_if_the_previous_version_can_no_longer_be_loaded_the_fallback_serves(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": FAILING}) as worker:
         setup.activate("v1", monitored=False)
         worker.broken = {"v1"}
         setup.activate("v2")
+        wait_until(lambda: setup.serving == FALLBACK)
+
+
+def test_if_not_even_the_fallback_can_be_loaded_the_version_keeps_serving(setup: Setup) -> None:
+    with LiveWorker(setup.writer, {"v1": FAILING}) as worker:
+        worker.broken = {BUNDLED}
+        setup.activate("v1")
         wait_until(lambda: not setup.monitored)
-    assert setup.serving == "v2"
-    assert setup.reported.startswith("v2 keeps serving because v1 cannot be loaded: ")
+    assert setup.serving == "v1"
+    assert setup.reported.startswith("v1 keeps serving because fallback cannot be loaded: ")
 
 
 def test_a_full_disk_does_not_prevent_a_rollback(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:

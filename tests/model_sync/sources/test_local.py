@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,10 +64,10 @@ def test_a_download_replaces_the_part(source: LocalSource, tmp_path: Path) -> No
     assert offer
     part = tmp_path / "weights.part"
     part.write_text("something longer than the weights")
-    source.download(offer, RemoteFile("weights", 7), part)
+    source.download(offer, RemoteFile("weights", 7), part, threading.Event())
     assert part.read_text() == "weights"
     with pytest.raises(SourceError, match="cannot be read"):
-        source.download(offer, RemoteFile("gone", 7), part)
+        source.download(offer, RemoteFile("gone", 7), part, threading.Event())
 
 
 def test_a_missing_folder_is_an_error_and_a_model_without_a_folder_has_no_version(source: LocalSource) -> None:
@@ -102,3 +103,16 @@ def test_a_file_named_signature_in_a_subfolder_is_part_of_the_version(source: Lo
 def test_a_folder_with_only_a_signature_is_ignored(source: LocalSource, tmp_path: Path) -> None:
     write_version(tmp_path / "yolo" / "v1", 1_000, signature="c2ln")
     assert source.newest("yolo") is None
+
+
+def test_a_download_that_is_no_longer_wanted_ends(tmp_path: Path) -> None:
+    version = tmp_path / "registry" / "v1"
+    version.mkdir(parents=True)
+    (version / "weights").write_bytes(b"bytes")
+    source = LocalSource({"yolo": tmp_path / "registry"})
+    offer = source.newest("yolo")
+    assert offer
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(SourceError, match="cancelled"):
+        source.download(offer, RemoteFile("weights", 5), tmp_path / "part", stop)

@@ -145,7 +145,7 @@ def test_files_are_listed_and_downloaded(registry: Registry, tmp_path: Path, sch
     for file in listed:
         part = tmp_path / "part"
         part.write_bytes(b"from an earlier attempt")
-        source.download(offer, file, part)
+        source.download(offer, file, part, threading.Event())
         assert part.read_bytes() == files[file.path]
         assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["part"]
 
@@ -166,7 +166,7 @@ def test_a_logged_model_is_downloaded(registry: Registry, tmp_path: Path, monkey
     offer = newest(source)
     files = {file.path: file for file in source.files(offer)}
     assert "MLmodel" in files
-    source.download(offer, files["model.py"], tmp_path / "part")
+    source.download(offer, files["model.py"], tmp_path / "part", threading.Event())
     assert (tmp_path / "part").read_text() == code.read_text()
 
 
@@ -191,7 +191,7 @@ def test_a_missing_file(registry: Registry, tmp_path: Path) -> None:
     registry.alias("champion", registry.register({"MLmodel": b"x"}))
     source = registry.source()
     with pytest.raises(SourceError, match=r"does not have weights\.bin of models:/sentiment-.*: register it"):
-        source.download(newest(source), RemoteFile("weights.bin", 1), tmp_path / "part")
+        source.download(newest(source), RemoteFile("weights.bin", 1), tmp_path / "part", threading.Event())
     assert not (tmp_path / "part").exists()
 
 
@@ -200,7 +200,7 @@ def test_a_disk_error_is_not_a_source_error(registry: Registry, tmp_path: Path) 
     source = registry.source()
     (tmp_path / "part").mkdir()
     with pytest.raises(OSError, match="directory"):
-        source.download(newest(source), RemoteFile("MLmodel", 1), tmp_path / "part")
+        source.download(newest(source), RemoteFile("MLmodel", 1), tmp_path / "part", threading.Event())
 
 
 @pytest.mark.parametrize("by", ["alias", "stage"])
@@ -241,7 +241,7 @@ def test_a_server_that_is_down_and_comes_back(registry: Registry, tmp_path: Path
         for request in (
             lambda: source.newest("sentiment"),
             lambda: source.files(offer),
-            lambda: source.download(offer, RemoteFile("MLmodel", 1), tmp_path / "part"),
+            lambda: source.download(offer, RemoteFile("MLmodel", 1), tmp_path / "part", threading.Event()),
         ):
             with pytest.raises(SourceError, match=f"MLflow at {registry.server.url} cannot be reached: start it"):
                 request()

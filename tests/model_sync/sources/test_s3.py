@@ -187,7 +187,7 @@ def test_a_folder_in_the_short_form(registry: Registry, path: str, tmp_path: Pat
     offer = newest(source)
     assert (offer.version, offer.uri) == ("v3", f"{registry.uri}/yolo/v3")
     assert source.files(offer) == (RemoteFile("best.pt", 15), RemoteFile("data/names.txt", 22))
-    source.download(offer, RemoteFile("data/names.txt", 22), tmp_path / "part")
+    source.download(offer, RemoteFile("data/names.txt", 22), tmp_path / "part", threading.Event())
     assert (tmp_path / "part").read_bytes() == b"yolo/v3/data/names.txt"
 
 
@@ -200,7 +200,7 @@ def test_a_file_in_the_short_form(registry: Registry, tmp_path: Path) -> None:
     assert offer.version == f"r-{offer.digest[:12]}"
     [file] = source.files(offer)
     assert file == RemoteFile("best.pt", 1000)
-    source.download(offer, file, tmp_path / "part")
+    source.download(offer, file, tmp_path / "part", threading.Event())
     assert (tmp_path / "part").read_bytes() == WEIGHTS
 
 
@@ -215,7 +215,7 @@ def test_a_changed_object_changes_the_offer_of_the_short_form(registry: Registry
     part = tmp_path / "part"
     part.write_bytes(WEIGHTS[:300])
     with pytest.raises(SourceError, match=r"best\.pt changed during the download"):
-        source.download(first, file, part)
+        source.download(first, file, part, threading.Event())
     assert not part.exists()
     assert newest(source).digest != first.digest
     with pytest.raises(SourceError, match="yolo v3 is no longer the newest version"):
@@ -234,18 +234,18 @@ def test_a_download_is_resumed(registry: Registry, tmp_path: Path) -> None:
     offer = newest(source)
     weights, empty = source.files(offer)
     part = tmp_path / "part"
-    source.download(offer, weights, part)
+    source.download(offer, weights, part, threading.Event())
     assert part.read_bytes() == WEIGHTS
     part.write_bytes(WEIGHTS[:300])
-    source.download(offer, weights, part)
+    source.download(offer, weights, part, threading.Event())
     assert part.read_bytes() == WEIGHTS
     assert registry.ranges == [None, None, "bytes=300-"]
-    source.download(offer, weights, part)  # nothing is missing
+    source.download(offer, weights, part, threading.Event())  # nothing is missing
     assert len(registry.ranges) == 3
     part.write_bytes(WEIGHTS * 2)
-    source.download(offer, weights, part)
+    source.download(offer, weights, part, threading.Event())
     assert part.read_bytes() == WEIGHTS
-    source.download(offer, empty, tmp_path / "empty")
+    source.download(offer, empty, tmp_path / "empty", threading.Event())
     assert (tmp_path / "empty").read_bytes() == b""
 
 
@@ -255,14 +255,14 @@ def test_bytes_of_two_objects_are_not_mixed(registry: Registry, tmp_path: Path) 
     offer = newest(source)
     [file] = source.files(offer)
     part = tmp_path / "part"
-    source.download(offer, file, part)
+    source.download(offer, file, part, threading.Event())
     part.write_bytes(WEIGHTS[:300])
     registry.put("yolo/v3/best.pt", WEIGHTS[::-1])
     newest(source)  # a sync in between must not forget the ETag
     with pytest.raises(SourceError, match="changed during the download"):
-        source.download(offer, file, part)
+        source.download(offer, file, part, threading.Event())
     assert not part.exists()
-    source.download(offer, file, part)
+    source.download(offer, file, part, threading.Event())
     assert part.read_bytes() == WEIGHTS[::-1]
 
 
@@ -275,15 +275,15 @@ def test_an_object_of_another_size_is_rejected_and_a_missing_one_is_not(registry
     for have in (0, 300):
         (tmp_path / "part").write_bytes(WEIGHTS[:have])
         with pytest.raises(RejectedError, match=r"^best\.pt has 999 bytes in S3, latest_model\.yaml says 1000$"):
-            source.download(offer, file, tmp_path / "part")
+            source.download(offer, file, tmp_path / "part", threading.Event())
     registry.put("yolo/v3/best.pt", b"0")
     with pytest.raises(SourceError, match="changed"):  # it has no byte 300
-        source.download(offer, file, tmp_path / "part")
+        source.download(offer, file, tmp_path / "part", threading.Event())
     with pytest.raises(RejectedError, match="has 1 bytes in S3"):
-        source.download(offer, file, tmp_path / "part")
+        source.download(offer, file, tmp_path / "part", threading.Event())
     registry.delete("yolo/v3/best.pt")
     with pytest.raises(SourceError, match=r"s3://models/.*/yolo/v3/best\.pt does not exist: publish it"):
-        source.download(offer, file, tmp_path / "part")
+        source.download(offer, file, tmp_path / "part", threading.Event())
 
 
 @pytest.mark.parametrize("signature", ["MEUCIQ", None])
@@ -423,7 +423,7 @@ def answer_with(weights: Callable[[BaseHTTPRequestHandler], object]) -> Callable
 def download(source: S3Source, part: Path) -> None:
     offer = newest(source)
     [file] = source.files(offer)
-    source.download(offer, file, part)
+    source.download(offer, file, part, threading.Event())
 
 
 def test_a_lost_connection_keeps_the_received_bytes(serve: Serve, tmp_path: Path) -> None:
@@ -519,3 +519,19 @@ def test_an_incomplete_latest_model_is_not_used(serve: Serve) -> None:
 
     with pytest.raises(SourceError, match=r"ended within s3://models/latest_model\.yaml"):
         S3Source("s3://models", client=client_for(serve(cut))).newest("yolo")
+
+
+def test_a_download_that_is_no_longer_wanted_ends(serve: Serve, tmp_path: Path) -> None:
+    stop, over = threading.Event(), threading.Event()
+
+    def endless(request: BaseHTTPRequestHandler) -> None:
+        stop.set()
+        request.wfile.write(WEIGHTS[:700])
+        over.wait(10)
+
+    source = S3Source("s3://models", client=client_for(serve(answer_with(endless))))
+    offer = newest(source)
+    [file] = source.files(offer)
+    with pytest.raises(SourceError, match="cancelled"):
+        source.download(offer, file, tmp_path / "part", stop)
+    over.set()

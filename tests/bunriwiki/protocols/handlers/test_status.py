@@ -13,6 +13,7 @@ from bunriwiki.model_store.generation import Generations, Target
 from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.heartbeats import Heartbeat, Heartbeats
 from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.model_store.sync_state import ModelSync, SyncState
 from bunriwiki.protocols.handlers.startup import FirstSync
 from bunriwiki.protocols.handlers.status import ServiceModelStatus, Status
@@ -88,6 +89,22 @@ def test_reasons_for_being_degraded(layout: Layout) -> None:
     assert yolo(layout).reasons == ("one answers with v1", "one could not load v2: no space left")
     beat(layout, "one", state="starting", serving=None)
     assert yolo(layout).degraded
+
+
+@pytest.mark.parametrize(("by", "who"), [("monitor", "the rollout monitor"), ("operator", "an operator")])
+def test_a_decision_for_the_fallback_is_shown_with_the_name_that_answers_carry(layout: Layout, by: Any, who: str) -> None:
+    decided = target(FALLBACK).model_copy(update={"by": by})
+    Generations().activate("yolo", target("v1")).activate("yolo", decided).write(layout.generation)
+    beat(layout, "one", serving="fallback-2", loaded={"fallback-2": "available"})
+    model = yolo(layout)
+    assert model.serving
+    assert (model.serving.version, model.serving.by, model.generation) == ("fallback-2", by, 2)
+    assert (model.serving_version, model.fallback) == ("fallback-2", "fallback-2")
+    assert model.reasons == (f"fallback: {who} went back to the bundled fallback model",)
+    Generations().activate("yolo", decided).activate("yolo", target("v2")).write(layout.generation)
+    previous = yolo(layout).previous
+    assert previous
+    assert previous.version == "fallback-2"
 
 
 def test_a_model_without_a_registry_is_meant_to_serve_its_bundled_version(layout: Layout) -> None:

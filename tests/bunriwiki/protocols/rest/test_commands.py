@@ -33,6 +33,11 @@ class Commands:
         ("/v1/models/yolo/rollback", "/v1/models/{model}/rollback"),
         ("/v1/models/any/pin", "/v1/models/{model}/pin"),
         ("/v1/models/yolo/unpin", "/v1/models/{model}/unpin"),
+        ("/v1/models/yolo/pause", "/v1/models/{model}/pause"),
+        ("/v1/models/yolo/resume", "/v1/models/{model}/resume"),
+        ("/v1/models/yolo/promote", "/v1/models/{model}/promote"),
+        ("/v1/models/yolo/abort", "/v1/models/{model}/abort"),
+        ("/v1/models/yolo/cancel", "/v1/models/{model}/cancel"),
         ("/v1/models", None),
         ("/v1/models/yolo/delete", None),
         ("/v1/models/a/b/pin", None),
@@ -51,6 +56,7 @@ def test_the_paths_of_commands(path: str, template: str | None) -> None:
         ("/reload_model", "/sync"),
         ("/v1/models/yolo/rollback", "/models/yolo/rollback"),
         ("/v1/models/yolo/pin", "/models/yolo/pin"),
+        ("/v1/models/yolo/cancel", "/models/yolo/cancel"),
     ],
 )
 async def test_a_command_is_forwarded_and_its_response_returned(path: str, forwarded_to: str) -> None:
