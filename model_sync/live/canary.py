@@ -43,7 +43,7 @@ class CanaryRollout:
     def start_canary(self, target: Target) -> None:
         """Send live traffic to `target`, which every worker has prepared; returns when it may be activated.
 
-        It may also be activated if there were too few requests for a decision. The canary is skipped if no version of the store
+        It may also be activated if the time was too short for a decision. The canary is skipped if no version of the store
         serves yet or no worker is alive: there is nothing to compare with. Raises FailsLiveError if the version exceeds a
         limit, SupersededError and SyncCancelledError.
         """
@@ -71,6 +71,6 @@ class CanaryRollout:
                 logger.info("{} {}", self._model, progress)
                 return
             if duration > self._seconds:
-                logger.warning("{} {}. Too few requests for a decision: the version is activated anyway", self._model, progress)
+                logger.warning("{} {}. Too little for a decision: the version is activated anyway", self._model, progress)
                 return
         raise SyncCancelledError

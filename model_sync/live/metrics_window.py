@@ -116,21 +116,12 @@ class MetricsWindow:
 
 
 def _total(parts: Iterable[Served]) -> Served:
-    inputs = failures = batches = 0
-    seconds = 0.0
+    total = Served()
     for part in parts:
-        inputs, failures = inputs + part.inputs, failures + part.failures
-        batches, seconds = batches + part.batches, seconds + part.seconds
-    return Served(inputs=inputs, failures=failures, batches=batches, seconds=seconds)
+        total = total.plus(part)
+    return total
 
 
 def _difference(last: Served, first: Served) -> Served:
     """What a worker counted between two heartbeats. Workers drop the counts of versions that have not answered for long."""
-    if last.inputs < first.inputs:
-        return last
-    return Served(
-        inputs=last.inputs - first.inputs,
-        failures=last.failures - first.failures,
-        batches=last.batches - first.batches,
-        seconds=last.seconds - first.seconds,
-    )
+    return last if last.inputs < first.inputs else last.plus(first, -1)
