@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bunriwiki.artifacts.answers import Classification, Detections
 from bunriwiki.artifacts.inputs import DEFAULT_CONFIDENCE
-from model_sync.evaluation.latency import CONFIDENCE, Interval, Pairs, Verdict, enough, own_latency, slowdown
+from model_sync.evaluation.latency import CONFIDENCE, Interval, Pairs, Side, enough, own_latency, slowdown
 from model_sync.evaluation.quality import Truth, class_scores, guessing, quality
 from model_sync.evaluation.report import Answer, EvaluationReport
 
@@ -152,7 +152,7 @@ def _latency(report: EvaluationReport, thresholds: Thresholds) -> Finding:
         f"{found.median:.1f} times as long as the serving version ({mine:.1f} and {theirs:.1f} ms per input), "
         f"{_bounds(found)} in {len(report.milliseconds)} pairs; at most {thresholds.latency:g} times is allowed"
     )
-    return _by_verdict("latency", found.compared_with(thresholds.latency), says)
+    return _by_side("latency", found.compared_with(thresholds.latency), says)
 
 
 def _floor_latency(report: EvaluationReport, thresholds: Thresholds) -> Finding:
@@ -161,12 +161,12 @@ def _floor_latency(report: EvaluationReport, thresholds: Thresholds) -> Finding:
         f"{found.median:.1f} ms per input, {_bounds(found)} in {len(report.milliseconds)} answers; "
         f"at most {thresholds.floor_seconds:g} s are allowed for the first version of a registry"
     )
-    return _by_verdict("latency", found.compared_with(1000 * thresholds.floor_seconds), says)
+    return _by_side("latency", found.compared_with(1000 * thresholds.floor_seconds), says)
 
 
 def _bounds(found: Interval) -> str:
     return f"between {found.low:.1f} and {found.high:.1f} with {CONFIDENCE:.1%} confidence"
 
 
-def _by_verdict(gate: str, verdict: Verdict, says: str) -> Finding:
-    return Finding(gate, verdict == "below", says, undecided=verdict == "undecided")
+def _by_side(gate: str, side: Side, says: str) -> Finding:
+    return Finding(gate, side == "below", says, undecided=side == "undecided")

@@ -19,7 +19,7 @@ MIN_PAIRS_ABOVE = 40  # more are measured before a version is rejected than befo
 Pairs = Sequence[tuple[float, float]]
 """The milliseconds of the candidate and of the serving version, for the same input."""
 
-Verdict = Literal["below", "above", "undecided"]
+Side = Literal["below", "above", "undecided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Interval:
     low: float
     high: float
 
-    def compared_with(self, limit: float) -> Verdict:
+    def compared_with(self, limit: float) -> Side:
         """Whether the median is at most `limit` (`below`), greater, or may be either."""
         if self.high <= limit:
             return "below"
@@ -58,6 +58,6 @@ def own_latency(pairs: Pairs) -> Interval:
     return median_interval([mine for mine, _ in pairs])
 
 
-def enough(pairs: Pairs, verdict: Verdict) -> bool:
-    """Whether no more pairs are needed for this verdict."""
-    return verdict == "below" or (verdict == "above" and len(pairs) >= MIN_PAIRS_ABOVE)
+def enough(pairs: Pairs, side: Side) -> bool:
+    """Whether no more pairs are needed, if the interval is on this side of the limit."""
+    return side == "below" or (side == "above" and len(pairs) >= MIN_PAIRS_ABOVE)

@@ -66,7 +66,7 @@ def judge(metrics: LiveMetrics, limits: LiveLimits) -> str | None:
 
 
 def enough(metrics: LiveMetrics, limits: LiveLimits, *, shadow: bool) -> bool:
-    """Whether both versions have answered the number of inputs that a decision requires, and it is clear whether one is slow."""
+    """Whether both versions have answered as many inputs as a decision requires, and it is clear whether it is slow."""
     counted = [metrics.served.inputs, metrics.served_before.inputs]
     if shadow:
         counted.append(metrics.shadowed.inputs)
