@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import joblib
 import mlflow.pyfunc
 import pandas as pd
 from mlflow.models import infer_signature
@@ -27,14 +27,16 @@ PHRASES = 3000  # of a few words of the reviews, likewise
 REVIEW_WEIGHT = 5.0  # of a review that people labelled, beside what the bundled model labelled
 
 CODE = """
-import joblib
+import pickle
+
 import mlflow
 import pandas as pd
 
 
 class Ensemble(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
-        self.vectorizer, self.members, self.labels = joblib.load(context.artifacts["members"])
+        with open(context.artifacts["members"], "rb") as stream:
+            self.vectorizer, self.members, self.labels = pickle.load(stream)
 
     def predict(self, context, model_input, params=None):
         texts = self.vectorizer.transform(model_input["text"])
@@ -63,14 +65,14 @@ class Ensemble:
         work = folder.with_name(f"{folder.name}-parts")
         work.mkdir(parents=True)
         (work / "ensemble.py").write_text(CODE, encoding="utf-8")
-        joblib.dump((self.vectorizer, self.members, list(self.labels)), work / "members.joblib")
+        (work / "members.pickle").write_bytes(pickle.dumps((self.vectorizer, self.members, list(self.labels))))
         texts = pd.DataFrame({"text": ["좋아요"]})
         mlflow.pyfunc.save_model(
             folder,
             python_model=str(work / "ensemble.py"),
-            artifacts={"members": str(work / "members.joblib")},
+            artifacts={"members": str(work / "members.pickle")},
             signature=infer_signature(texts, pd.DataFrame([[0.5, 0.3, 0.2]], columns=list(self.labels))),
-            pip_requirements=[f"{name}=={version(name)}" for name in ("scikit-learn", "joblib", "pandas")],
+            pip_requirements=[f"{name}=={version(name)}" for name in ("scikit-learn", "pandas")],
         )
         return folder
 
