@@ -106,7 +106,7 @@ class AnsweringVersion:
 
     def wait_until_ready(self) -> None:
         """Wait until the version is loaded and warmed up."""
-        if self._exchange(PROBE, math.inf):
+        if self._exchange(PROBE, math.inf)[0]:
             raise RejectedError("it sent an answer before a request")
 
     def answer(self, inputs: Sequence[Any]) -> tuple[list[Answer], float]:
@@ -117,9 +117,9 @@ class AnsweringVersion:
         that compute, so it takes at least the CPU time of all its threads.)
         """
         request = batch_frame(self._manifest.version, inputs)
-        started, waited, used = time.perf_counter(), waited_seconds(), self._used()
-        content = self._exchange(request, ANSWER_SECONDS)
-        elapsed, waited = time.perf_counter() - started, waited_seconds() - waited
+        started, used = time.perf_counter(), self._used()
+        content, waited = self._exchange(request, ANSWER_SECONDS)
+        elapsed = time.perf_counter() - started
         used = self._used().since(used)
         took = 1000 * max(elapsed - waited - used.waited, used.ran)
         try:
@@ -133,8 +133,8 @@ class AnsweringVersion:
     def _used(self) -> CpuTime:
         return CpuTime.of(self._pid.result()) if self._pid.done() else CpuTime()
 
-    def _exchange(self, request: bytes | bytearray, seconds: float) -> Any:
-        """Send the frame `request`, and return the content of the frame that answers it."""
+    def _exchange(self, request: bytes | bytearray, seconds: float) -> tuple[Any, float]:
+        """Send the frame `request`; the content of the frame that answers it, and how long it waited for this thread."""
         stream = _Stream(self._connection, self._deadline, seconds, self._used)
         try:
             if stream.is_readable() and receive(stream, MAX_BYTES) is not None:
@@ -147,7 +147,7 @@ class AnsweringVersion:
             raise RejectedError(printable(str(error))) from None
         if content is None:
             self._raise_why_it_ended()
-        return content
+        return content, waited_seconds() - stream.waited_before
 
     def _raise_why_it_ended(self) -> None:
         try:
@@ -173,6 +173,7 @@ class _Stream:
         self._end = time.monotonic() + seconds
         self._used = used
         self._used_before = used()
+        self.waited_before = waited_seconds()  # by this thread, before the last poll: what it waited since delayed the answer
 
     def is_readable(self) -> bool:
         """Whether bytes have arrived, or the end of the stream."""
@@ -210,6 +211,7 @@ class _Stream:
             ready = self._poll(event, POLL_SECONDS)
 
     def _poll(self, event: int, seconds: float) -> bool:
+        self.waited_before = waited_seconds()
         poll = select.poll()
         poll.register(self._connection, event)
         return bool(poll.poll(1000 * seconds))
