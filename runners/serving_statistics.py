@@ -45,11 +45,7 @@ class ServingStatistics:
             return answers
         finally:
             waited = self._waited() - waited
-            seconds = max(0.0, self._clock() - begun - waited)
-            one = Served(
-                inputs=len(batch), failures=failures, batches=1, seconds=seconds, squares=seconds * seconds, waited=waited
-            )
-            self._add(version, one)
+            self._add(version, len(batch), failures, max(0.0, self._clock() - begun - waited), waited)
             del self._busy[number]
 
     def figures(self) -> dict[str, Any]:
@@ -57,10 +53,18 @@ class ServingStatistics:
         version, since = next(iter(self._busy.copy().values()), (None, None))
         return {"served": dict(self._served), "busy_with": version, "busy_since": since}
 
-    def _add(self, version: str, one: Served) -> None:
+    def _add(self, version: str, inputs: int, failures: int, seconds: float, waited: float) -> None:
         old = self._served.get(version)
         if old is None:
             while len(self._served) >= self.MAX_VERSIONS:
                 del self._served[next(iter(self._served))]
             old = Served()
-        self._served[version] = old.plus(one)  # replaced, not changed, so that a concurrent reader sees a consistent object
+        # Replaced, not changed, so that a concurrent reader sees a consistent object.
+        self._served[version] = Served(
+            inputs=old.inputs + inputs,
+            failures=old.failures + failures,
+            batches=old.batches + 1,
+            seconds=old.seconds + seconds,
+            squares=old.squares + seconds * seconds,
+            waited=old.waited + waited,
+        )
