@@ -78,7 +78,7 @@ class SyncSettings(CommonSettings):
         default=0.2,
         ge=0,
         le=1,
-        description="Share of the way from guessing to perfect answers that the first version's macro F1 must reach.",
+        description="Share of the way from guessing to perfect answers that the first version must reach; 0: no floor.",
     )
     gate_floor_latency_seconds: float = Field(default=1, gt=0, description="Maximum seconds per input of the first version.")
     gate_batch_tolerance: float = Field(

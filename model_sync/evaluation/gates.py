@@ -27,7 +27,7 @@ class Thresholds:
 
     For the first version of a registry, in place of `quality` and `latency`:
 
-    floor: the share, 0..1, of the way from guessing to perfect answers that its macro F1 must reach.
+    floor: the share, 0..1, of the way from guessing to perfect answers that its macro F1 must reach; 0: no floor.
     floor_seconds: how long it may take for an input.
     """
 
@@ -108,7 +108,7 @@ def _floor(report: EvaluationReport, truth: Truth, thresholds: Thresholds) -> Fi
         f"the first version of a registry needs {floor:.1f}, and {class_floor:.1f} for every class "
         f"(guessing has {guesses:.1f}, the bundled version {quality(report.serving, truth):.1f})"
     )
-    return Finding("quality", mine >= floor and scores[weakest] >= class_floor, says)
+    return Finding("quality", not thresholds.floor or (mine >= floor and scores[weakest] >= class_floor), says)
 
 
 def _batches(report: EvaluationReport, thresholds: Thresholds) -> Finding:

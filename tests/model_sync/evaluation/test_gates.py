@@ -177,6 +177,13 @@ def test_the_first_version_is_held_to_a_floor_and_not_to_the_bundled_version(rig
     assert "needs 60.0, and 25.0 for every class (guessing has 50.0, the bundled version 100.0)" in found.says
 
 
+def test_without_a_floor_any_first_version_passes() -> None:
+    evaluated = report([classified("b")], serving=[classified("a")])
+    without = replace(THRESHOLDS, floor=0)
+    found = {finding.gate: finding for finding in judge_evaluation(evaluated, texts("a"), without, first=True)}
+    assert found["quality"].passed
+
+
 def test_every_class_of_the_first_version_has_a_floor() -> None:
     """Two of ten classes have each other's names, of which the mean shows little."""
     truth = texts(*"abcdefghij" * 10)
