@@ -27,7 +27,14 @@ TABLE_LINES = 9  # two workers and a head, and a line more for a long reason
 REASON = 90  # characters
 LINE = re.compile(r"^\[[^]]*\] - \[[^]]*\] \| \[(\w+)\] \| \[(.*)\]$")  # bunriwiki/telemetry/logs.py
 SERVERS = "S3 is SeaweedFS, MLflow is MLflow; SQS is an emulator (moto_server)"
-COLOURS = {"rejected": "bold red", "failed": "bold red", "unreachable": "yellow", "promoted": "green", "unchanged": "green"}
+COLOURS = {
+    "rejected": "bold red",
+    "failed": "bold red",
+    "unreachable": "yellow",
+    "undecided": "yellow",
+    "promoted": "green",
+    "unchanged": "green",
+}
 
 
 class Screen:

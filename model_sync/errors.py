@@ -36,6 +36,13 @@ class ImportCrashedError(Exception):
     """The import died or timed out. It is not known whether the version or the environment is at fault."""
 
 
+class UndecidedError(Exception):
+    """The machine may be the cause of what was found, so it is no finding: the import is tried again later.
+
+    The message says what was found.
+    """
+
+
 class SyncCancelledError(Exception):
     """The sidecar is shutting down; nothing is known about the version."""
 

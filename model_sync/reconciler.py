@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,9 +16,17 @@ from bunriwiki.model_store.promotion import BadVersionError, PromotionError, pro
 from bunriwiki.model_store.publication import VersionExistsError, registry_digest
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.writer import StoreWriter
-from model_sync.errors import ImportCancelledError, ImportEnvironmentError, RejectedError, SignatureError, SourceError
+from model_sync.errors import (
+    ImportCancelledError,
+    ImportEnvironmentError,
+    RejectedError,
+    SignatureError,
+    SourceError,
+    UndecidedError,
+)
 from model_sync.importing.cancellation import Cancellation
-from model_sync.importing.importer import Importer
+from model_sync.importing.importer import Baseline, Importer
+from model_sync.importing.postponed import Postponed
 from model_sync.signatures import Signatures
 from model_sync.sources import Offer, Source
 from model_sync.syncing.report import Report
@@ -45,6 +53,7 @@ class Reconciler:
     cancellation: Cancellation
     before_activation: Callable[[Target], None] = lambda _: None
     signatures: Signatures = NO_SIGNATURES
+    postponed: Postponed = field(default_factory=Postponed)
 
     def sync(self, by: Trigger, *, force: bool) -> Outcome:
         """Run one sync; failures are outcomes. With `force`, the import ignores failed gates. Raises SyncCancelledError."""
@@ -70,6 +79,10 @@ class Reconciler:
             return self._outcome("rejected", version, str(error))
         except ImportCancelledError:
             return self._cancelled(version)
+        except UndecidedError as error:
+            self.writer.record("undecided", self.model, version=version, by=by, reason=str(error))
+            self.postponed.add(offer.digest, str(error))
+            return self._undecided(offer, version)
 
     def _reconcile(self, offer: Offer, version: str, by: Trigger, *, force: bool) -> Outcome:
         generation = self.writer.generations().of(self.model)
@@ -85,6 +98,8 @@ class Reconciler:
         if quarantined:
             self.writer.release(self.model, version, by)
         if not self.writer.layout.version(self.model, version).is_dir():
+            if by != "operator" and self.postponed.seconds(offer.digest):
+                return self._undecided(offer, version)
             with self.cancellation.importing(version, offer.digest):
                 self._import(offer, version, by, force=force)
             # An import takes long: an operator may have pinned the model or rolled it back meanwhile.
@@ -129,16 +144,28 @@ class Reconciler:
 
     def _import(self, offer: Offer, version: str, by: Trigger, *, force: bool) -> None:
         logger.info("importing {} {} from {}", self.model, version, offer.uri)
-        serving = self.writer.generations().of(self.model).serving
-        baseline = self.fallback
-        if serving and serving.version != FALLBACK:
-            baseline = self.writer.layout.version(self.model, serving.version)
         try:
-            self._import_and_publish(offer, version, by, baseline, force=force)
+            self._import_and_publish(offer, version, by, self._baseline(), force=force)
         except (DamagedArtifactError, VersionExistsError) as error:  # the files changed after the evaluation
             raise RejectedError(str(error)) from error
 
-    def _import_and_publish(self, offer: Offer, version: str, by: Trigger, baseline: Path, *, force: bool) -> None:
+    def _baseline(self) -> Baseline:
+        """The version that a registry chose and that serves; if the fallback serves, the one that served last.
+
+        A version that an operator left for the fallback still is the measure. One in quarantine is not: it was found to be bad.
+        Without any, the next version is the first one.
+        """
+        serving = self.writer.generations().of(self.model).serving
+        served = [
+            event.version for event in self.writer.history.read(self.model) if event.kind == "activated" and event.version
+        ]
+        for version in (*([serving.version] if serving else []), *reversed(served)):
+            folder = self.writer.layout.version(self.model, version)
+            if folder.is_dir() and not self.writer.quarantine.find(self.model, version):
+                return Baseline(folder, chose=True)
+        return Baseline(self.fallback, chose=False)
+
+    def _import_and_publish(self, offer: Offer, version: str, by: Trigger, baseline: Baseline, *, force: bool) -> None:
         with (
             self.importer.bring(self.source, offer, version, baseline, force=force) as imported,
             self.report.phase(self.model, "publish"),
@@ -182,6 +209,10 @@ class Reconciler:
             self.writer.put_in_quarantine(quarantined, by)
         except OSError as failure:  # a full disk, for example: the version does not serve, and the next sync tries it again
             logger.error("{} {} cannot be put into quarantine: {}", self.model, version, failure)
+
+    def _undecided(self, offer: Offer, version: str) -> Outcome:
+        sentence, seconds = self.postponed.sentence(offer.digest), self.postponed.seconds(offer.digest)
+        return Outcome(self.model, "undecided", version, sentence, retry_seconds=seconds)
 
     def _outcome(self, status: SyncStatus, version: str | None, reason: str | None = None) -> Outcome:
         return Outcome(self.model, status, version, reason)

@@ -74,6 +74,13 @@ class SyncSettings(CommonSettings):
     gate_quality_points: float = Field(
         default=2, ge=0, description="Points of macro F1 that a version may be worse than the serving version."
     )
+    gate_floor_share: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Share of the way from guessing to perfect answers that the first version must reach; 0: no floor.",
+    )
+    gate_floor_latency_seconds: float = Field(default=1, gt=0, description="Maximum seconds per input of the first version.")
     gate_batch_tolerance: float = Field(
         default=1e-3, ge=0, description="Maximum difference between the scores of an input alone and in a batch."
     )
@@ -165,7 +172,13 @@ class SyncSettings(CommonSettings):
     def thresholds(self) -> Thresholds:
         """The thresholds of the gates."""
         return Thresholds(
-            self.gate_agreement, self.gate_quality_points, self.gate_batch_tolerance, self.gate_latency_ratio, self.gate_labels
+            agreement=self.gate_agreement,
+            quality=self.gate_quality_points,
+            batch=self.gate_batch_tolerance,
+            latency=self.gate_latency_ratio,
+            labels=self.gate_labels,
+            floor=self.gate_floor_share,
+            floor_seconds=self.gate_floor_latency_seconds,
         )
 
     @property

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from bunriwiki.artifacts.answers import Answers, Failure
 from bunriwiki.model_store.heartbeats import Served
+from bunriwiki.telemetry.cpu import waited_seconds
 
 InputT = TypeVar("InputT")
 AnswerT = TypeVar("AnswerT")
@@ -18,13 +19,14 @@ class ServingStatistics:
     """Counts per version, of the last `MAX_VERSIONS` versions that answered.
 
     One batch is counted at a time, beside batches past their deadline, whose threads may be stuck. Any thread may read.
-    `clock` is in seconds.
+    `clock` is in seconds; `waited` returns the seconds that the calling thread has waited for a CPU core.
     """
 
     MAX_VERSIONS = 16
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter, waited: Callable[[], float] = waited_seconds) -> None:
         self._clock = clock
+        self._waited = waited
         self._served: dict[str, Served] = {}
         self._busy: dict[int, tuple[str, float]] = {}  # version and start of each batch under way, the oldest first
         self._numbers = itertools.count()
@@ -36,13 +38,14 @@ class ServingStatistics:
         failures = len(batch)
         number = next(self._numbers)
         self._busy[number] = version, time.time()
-        begun = self._clock()
+        begun, waited = self._clock(), self._waited()
         try:
             answers = predict(batch)
             failures = sum(isinstance(result, Failure) and result.kind == "internal" for result in answers.results)
             return answers
         finally:
-            self._add(version, len(batch), failures, self._clock() - begun)
+            waited = self._waited() - waited
+            self._add(version, len(batch), failures, max(0.0, self._clock() - begun - waited), waited)
             del self._busy[number]
 
     def figures(self) -> dict[str, Any]:
@@ -50,7 +53,7 @@ class ServingStatistics:
         version, since = next(iter(self._busy.copy().values()), (None, None))
         return {"served": dict(self._served), "busy_with": version, "busy_since": since}
 
-    def _add(self, version: str, inputs: int, failures: int, seconds: float) -> None:
+    def _add(self, version: str, inputs: int, failures: int, seconds: float, waited: float) -> None:
         old = self._served.get(version)
         if old is None:
             while len(self._served) >= self.MAX_VERSIONS:
@@ -62,4 +65,6 @@ class ServingStatistics:
             failures=old.failures + failures,
             batches=old.batches + 1,
             seconds=old.seconds + seconds,
+            squares=old.squares + seconds * seconds,
+            waited=old.waited + waited,
         )

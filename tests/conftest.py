@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 
 import hypothesis
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from bunriwiki.testing.paths import PHOTOS
+from model_sync.sandbox import timeouts
 
 # No deadline for an example: a busy machine would decide whether it is met.
 hypothesis.settings.register_profile("patient")
@@ -19,6 +21,18 @@ hypothesis.settings.load_profile("patient")
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, it is not the cause of a timeout."""
+    monkeypatch.setattr(timeouts, "MAX_WAITED", math.inf)
+
+
+@pytest.fixture
+def busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However quiet the machine is, it may be the cause of a timeout."""
+    monkeypatch.setattr(timeouts, "MAX_WAITED", -1.0)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,8 @@ class Served(BaseModel):
     """What a version did in a worker since the worker's start.
 
     `inputs` were answered, in so many `batches`; `failures` of them failed through no fault of the input. `seconds` is the time
-    that all answers took together.
+    that all answers took together, without the `waited` seconds in which the worker waited for a CPU core; `squares` is the sum
+    of the squares of each batch's share of `seconds`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,6 +39,19 @@ class Served(BaseModel):
     failures: int = 0
     batches: int = 0
     seconds: float = 0.0
+    squares: float = 0.0
+    waited: float = 0.0
+
+    def plus(self, other: Served, times: int = 1) -> Served:
+        """The sum of both, or with `times` -1 the difference."""
+        return Served(
+            inputs=self.inputs + times * other.inputs,
+            failures=self.failures + times * other.failures,
+            batches=self.batches + times * other.batches,
+            seconds=self.seconds + times * other.seconds,
+            squares=self.squares + times * other.squares,
+            waited=self.waited + times * other.waited,
+        )
 
 
 class Shadowed(BaseModel):

@@ -13,8 +13,8 @@ from bunriwiki.model_store.files import sync_folder
 from bunriwiki.model_store.generation import Trigger
 
 Kind = Literal[
-    "published", "activated", "abandoned", "quarantined", "released", "removed", "pinned", "unpinned", "held", "paused",
-    "resumed", "promoted", "cancelled",
+    "published", "activated", "abandoned", "undecided", "quarantined", "released", "removed", "pinned", "unpinned", "held",
+    "paused", "resumed", "promoted", "cancelled",
 ]  # fmt: skip
 
 
@@ -23,10 +23,11 @@ class Event(BaseModel):
 
     `published`: a version is in the store; `seconds` is the duration of each phase of its import, and if it was `forced`,
     `reason` names the gates that it did not pass. `activated`: it serves from now on, in `generation`, instead of `previous`;
-    so many `workers` had it prepared. `abandoned`: it was being prepared and does not serve, for `reason`. `quarantined`: it
-    must not go live. `released`: it may again. `removed`: it was deleted by the garbage collection. `held`: a rollback left
-    it, or an operator aborted its promotion, and syncs do not promote it. `paused`, `resumed`, `promoted`: an operator paused
-    its canary, resumed it, or had it activated before its end. `cancelled`: an operator cancelled its import.
+    so many `workers` had it prepared. `abandoned`: it was being prepared and does not serve, for `reason`. `undecided`: its
+    import found `reason`, of which the machine may be the cause, and is tried again. `quarantined`: it must not go live.
+    `released`: it may again. `removed`: it was deleted by the garbage collection. `held`: a rollback left it, or an operator
+    aborted its promotion, and syncs do not promote it. `paused`, `resumed`, `promoted`: an operator paused its canary, resumed
+    it, or had it activated before its end. `cancelled`: an operator cancelled its import.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -25,7 +25,8 @@ class ModelSync(BaseModel):
         default=None, description="When the last sync with the registry ended; null before the first."
     )
     status: str | None = Field(
-        default=None, description="Its outcome: unchanged, promoted, rejected, pinned, held, cancelled, unreachable or failed."
+        default=None,
+        description="Its outcome: unchanged, promoted, rejected, undecided, pinned, held, cancelled, unreachable or failed.",
     )
     version: str | None = Field(default=None, description="The version that the registry offered, by its name in the store.")
     reason: str | None = Field(default=None, description="Why no version was promoted.")

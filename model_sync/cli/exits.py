@@ -13,6 +13,7 @@ class Exit(IntEnum):
     USAGE = 2
     REJECTED = 3
     UNREACHABLE = 4
+    UNDECIDED = 5
     INTERRUPTED = 130
 
 

@@ -31,7 +31,9 @@ from model_sync.cli.words import Words, language
 from model_sync.errors import CommandError, PublishError
 from model_sync.syncing.requests import Outcome, SyncStatus
 
-SYNC_EXITS: dict[SyncStatus, Exit] = {"failed": Exit.FAILED, "rejected": Exit.REJECTED, "unreachable": Exit.UNREACHABLE}
+SYNC_EXITS: dict[SyncStatus, Exit] = {
+    "failed": Exit.FAILED, "rejected": Exit.REJECTED, "unreachable": Exit.UNREACHABLE, "undecided": Exit.UNDECIDED,
+}  # fmt: skip
 COMMAND_ERROR_EXITS = {"failed": Exit.FAILED, "invalid": Exit.USAGE}  # all other kinds: REJECTED
 PUBLISH_ERROR_EXITS = {
     "failed": Exit.FAILED, "settings": Exit.USAGE, "rejected": Exit.REJECTED, "unreachable": Exit.UNREACHABLE,

@@ -21,7 +21,7 @@ FILE_WIDTH = 200  # characters per line of a table in a file
 MB = 1_000_000
 STYLES = {
     "ok": "green", "warn": "yellow", "fail": "bold red", "promoted": "green", "rejected": "red", "failed": "red",
-    "unreachable": "yellow", "pinned": "cyan", "held": "cyan", "cancelled": "cyan",
+    "undecided": "yellow", "unreachable": "yellow", "pinned": "cyan", "held": "cyan", "cancelled": "cyan",
 }  # fmt: skip
 
 

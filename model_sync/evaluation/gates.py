@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bunriwiki.artifacts.answers import Classification, Detections
-from bunriwiki.artifacts.golden import overlap
 from bunriwiki.artifacts.inputs import DEFAULT_CONFIDENCE
-from bunriwiki.artifacts.reference import ReferencePhoto, ReferenceText
-from bunriwiki.artifacts.samples import Sample
+from model_sync.evaluation.latency import CONFIDENCE, Interval, Pairs, Side, enough, own_latency, slowdown
+from model_sync.evaluation.quality import Truth, class_scores, guessing, quality
 from model_sync.evaluation.report import Answer, EvaluationReport
 
-MIN_OVERLAP = 0.5  # intersection over union of a found box with the labelled box
-
-Truth = Sequence[ReferenceText] | Sequence[ReferencePhoto]
+CLASS_FLOOR = 0.5  # of what guessing reaches: a class below it is not recognised, or has the name of another
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +24,11 @@ class Thresholds:
     batch: how far a score (0..1) may differ between an input alone and the same input in a batch.
     latency: how many times as long as the serving version the candidate may take.
     labels: `same`, or `any` if the set of classes may change.
+
+    For the first version of a registry, in place of `quality` and `latency`:
+
+    floor: the share, 0..1, of the way from guessing to perfect answers that its macro F1 must reach; 0: no floor.
+    floor_seconds: how long it may take for an input.
     """
 
     agreement: float
@@ -35,15 +36,21 @@ class Thresholds:
     batch: float
     latency: float
     labels: str
+    floor: float = 0.2
+    floor_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of a gate; `says` is a sentence about it."""
+    """The result of a gate; `says` is a sentence about it.
+
+    `undecided`: the measurement is too inexact to say whether it passed, which another one may not be.
+    """
 
     gate: str
     passed: bool
     says: str
+    undecided: bool = False
 
 
 def judge_labels(labels: Sequence[str], serving: Sequence[str], thresholds: Thresholds) -> Finding:
@@ -55,50 +62,22 @@ def judge_labels(labels: Sequence[str], serving: Sequence[str], thresholds: Thre
     return Finding("labels", thresholds.labels == "any", says)
 
 
-def judge_evaluation(report: EvaluationReport, truth: Truth, thresholds: Thresholds) -> Iterator[Finding]:
-    """The findings of the other gates. `truth` are the samples of the reference set."""
-    yield _agreement(report, thresholds)
-    yield _quality(report, truth, thresholds)
-    yield _batches(report, thresholds)
-    yield _latency(report, thresholds)
+def judge_evaluation(report: EvaluationReport, truth: Truth, thresholds: Thresholds, *, first: bool) -> Iterator[Finding]:
+    """The findings of the other gates. `truth` are the samples of the reference set.
 
-
-def quality(answers: Sequence[Answer], truth: Truth) -> float:
-    """Macro F1 in points, 0..100, over the classes of the reference set.
-
-    A text is right if it has the labelled class. An object in a photo is found by the box with the highest score, of at least
-    the default confidence, that has its class and an overlap of at least MIN_OVERLAP; every other box is wrong.
+    The `first` version of a registry is held to the floor, because nobody chose the bundled version that serves so far.
     """
-    right: Counter[str] = Counter()
-    wrong: Counter[str] = Counter()
-    missed: Counter[str] = Counter()
-    for answer, sample in zip(answers, truth, strict=True):
-        found, false, lost = _count(answer, sample)
-        right.update(found)
-        wrong.update(false)
-        missed.update(lost)
-    classes = {*right, *missed}
-    scores = [2 * right[name] / (2 * right[name] + wrong[name] + missed[name]) for name in classes]
-    return 100 * sum(scores) / len(scores)
+    yield _agreement(report, thresholds)
+    yield _floor(report, truth, thresholds) if first else _quality(report, truth, thresholds)
+    yield _batches(report, thresholds)
+    yield _floor_latency(report, thresholds) if first else _latency(report, thresholds)
 
 
-def _count(answer: Answer, sample: Sample) -> tuple[list[str], list[str], list[str]]:
-    """The classes of the true positives, of the false positives, and of the false negatives."""
-    if isinstance(sample, ReferenceText):
-        label = answer.label if isinstance(answer, Classification) else ""
-        return ([label], [], []) if label == sample.label else ([], [label], [sample.label])
-    right: list[str] = []
-    wrong: list[str] = []
-    assert isinstance(sample, ReferencePhoto)  # noqa: S101 (the other kind)
-    left = list(sample.objects)
-    for box in answer.detections if isinstance(answer, Detections) else ():
-        if box.score < DEFAULT_CONFIDENCE:
-            continue
-        hit = next((there for there in left if there.label == box.label and overlap(there.box, box.box) >= MIN_OVERLAP), None)
-        if hit:
-            left.remove(hit)
-        (right if hit else wrong).append(box.label)
-    return right, wrong, [there.label for there in left]
+def is_latency_decided(pairs: Pairs, thresholds: Thresholds, *, first: bool) -> bool:
+    """Whether the latency gate needs no more pairs of answers."""
+    if first:
+        return enough(pairs, own_latency(pairs).compared_with(1000 * thresholds.floor_seconds))
+    return enough(pairs, slowdown(pairs).compared_with(thresholds.latency))
 
 
 def _agreement(report: EvaluationReport, thresholds: Thresholds) -> Finding:
@@ -117,6 +96,19 @@ def _quality(report: EvaluationReport, truth: Truth, thresholds: Thresholds) -> 
         f"at most {thresholds.quality:g} points less are allowed"
     )
     return Finding("quality", mine >= theirs - thresholds.quality, says)
+
+
+def _floor(report: EvaluationReport, truth: Truth, thresholds: Thresholds) -> Finding:
+    scores = class_scores(report.reference, truth)
+    mine, guesses = quality(report.reference, truth), guessing(len(scores))
+    floor, class_floor = guesses + thresholds.floor * (100 - guesses), CLASS_FLOOR * guesses
+    weakest = min(scores, key=scores.__getitem__)
+    says = (
+        f"macro F1 {mine:.1f} on {len(truth)} reference inputs, {scores[weakest]:.1f} for {weakest}, its weakest class; "
+        f"the first version of a registry needs {floor:.1f}, and {class_floor:.1f} for every class "
+        f"(guessing has {guesses:.1f}, the bundled version {quality(report.serving, truth):.1f})"
+    )
+    return Finding("quality", not thresholds.floor or (mine >= floor and scores[weakest] >= class_floor), says)
 
 
 def _batches(report: EvaluationReport, thresholds: Thresholds) -> Finding:
@@ -154,11 +146,27 @@ def _difference(alone: Answer, batched: Answer, tolerance: float) -> str | None:
 
 
 def _latency(report: EvaluationReport, thresholds: Thresholds) -> Finding:
-    # The median over pairs: other load on the machine slows either version of a pair at random, but not one of them mostly.
-    ratio = statistics.median(mine / theirs for mine, theirs in report.milliseconds)
+    found = slowdown(report.milliseconds)
     mine, theirs = (statistics.median(column) for column in zip(*report.milliseconds, strict=True))
     says = (
-        f"{ratio:.1f} times as long as the serving version ({mine:.1f} and {theirs:.1f} ms per input); "
-        f"at most {thresholds.latency:g} times is allowed"
+        f"{found.median:.1f} times as long as the serving version ({mine:.1f} and {theirs:.1f} ms per input), "
+        f"{_bounds(found)} in {len(report.milliseconds)} pairs; at most {thresholds.latency:g} times is allowed"
     )
-    return Finding("latency", ratio <= thresholds.latency, says)
+    return _by_side("latency", found.compared_with(thresholds.latency), says)
+
+
+def _floor_latency(report: EvaluationReport, thresholds: Thresholds) -> Finding:
+    found = own_latency(report.milliseconds)
+    says = (
+        f"{found.median:.1f} ms per input, {_bounds(found)} in {len(report.milliseconds)} answers; "
+        f"at most {thresholds.floor_seconds:g} s are allowed for the first version of a registry"
+    )
+    return _by_side("latency", found.compared_with(1000 * thresholds.floor_seconds), says)
+
+
+def _bounds(found: Interval) -> str:
+    return f"between {found.low:.1f} and {found.high:.1f} with {CONFIDENCE:.1%} confidence"
+
+
+def _by_side(gate: str, side: Side, says: str) -> Finding:
+    return Finding(gate, side == "below", says, undecided=side == "undecided")

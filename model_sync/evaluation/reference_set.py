@@ -19,7 +19,7 @@ from bunriwiki.artifacts.reference import (
     write_reference,
 )
 from model_sync.errors import ImportEnvironmentError
-from model_sync.evaluation.gates import Truth
+from model_sync.evaluation.quality import Truth
 
 
 @dataclass(frozen=True, slots=True)

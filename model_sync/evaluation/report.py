@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bunriwiki.artifacts.answers import Classification, Detections
+from model_sync.evaluation.latency import Pairs
 
 Answer = Classification | Detections
 
@@ -17,12 +18,13 @@ class EvaluationReport:
     reference: the candidate's answers to the reference set, in its order, requested in batches.
     serving: the same of the serving version.
     positions, alone: the candidate's answers to the inputs at these positions of the reference set, requested one at a time.
-    milliseconds: for some of these inputs, the latency of the candidate and of the serving version.
+    milliseconds: for these inputs but the first ones, the latency of the candidate and of the serving version, without the time
+        in which they waited for a CPU core.
     """
 
     golden: tuple[str | None, ...]
     reference: tuple[Answer, ...]
     serving: tuple[Answer, ...]
-    positions: range
+    positions: tuple[int, ...]
     alone: tuple[Answer, ...]
-    milliseconds: tuple[tuple[float, float], ...]
+    milliseconds: Pairs

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from packaging.requirements import Requirement
 from bunriwiki.artifacts.manifest import MANIFEST, DamagedArtifactError, Manifest, digest
 from bunriwiki.artifacts.reference import REFERENCE
 from bunriwiki.model_store.layout import Layout
-from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError, SyncCancelledError
+from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError, SyncCancelledError, UndecidedError
 from model_sync.evaluation.answering import SandboxSettings, VersionFolder
 from model_sync.evaluation.evaluate import evaluate
-from model_sync.evaluation.gates import Finding, judge_evaluation, judge_labels
+from model_sync.evaluation.gates import Finding, is_latency_decided, judge_evaluation, judge_labels
 from model_sync.evaluation.reference_set import ReferenceSet
 from model_sync.evaluation.remembered import RememberedAnswers
 from model_sync.importing.crashes import CrashCounter
@@ -36,6 +37,14 @@ from model_sync.syncing.report import Report
 MAX_IMPORTS = 2  # at the same time: a precompiled version does not wait behind a long compilation
 SLOT_SECONDS = 0.2  # between two checks whether an import that waits for others was cancelled
 MAX_CRASHES = 3  # of the imports of an offer, after which it is rejected: a crash may be its fault, or this machine's
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The version, in `folder`, that a new version is compared with. Without one that a registry `chose`, the bundled one."""
+
+    folder: Path
+    chose: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +79,13 @@ class Importer:
         self._signatures = settings.signatures
 
     @contextmanager
-    def bring(self, source: Source, offer: Offer, version: str, serving: Path, *, force: bool) -> Iterator[Imported]:
-        """Import `offer` as the version `version`, evaluated against the version in the folder `serving`.
+    def bring(self, source: Source, offer: Offer, version: str, baseline: Baseline, *, force: bool) -> Iterator[Imported]:
+        """Import `offer` as the version `version`, evaluated against `baseline`.
 
         The folder of the result exists within the `with` only. With `force` a failed gate does not reject the version. Raises
-        RejectedError if it must not serve, SignatureError (also with `force`) if its signature is invalid; SourceError, OSError
-        and ImportEnvironmentError if a retry may succeed; SyncCancelledError.
+        RejectedError if it must not serve, SignatureError (also with `force`) if its signature is invalid; UndecidedError if
+        the machine may be the cause of a finding; SourceError, OSError and ImportEnvironmentError if a retry may succeed;
+        SyncCancelledError.
         """
         model = offer.model
         self._report.begin(model)
@@ -96,7 +106,7 @@ class Importer:
             with self._report.phase(model, "wait"):
                 self._wait_for_slot()
             try:
-                forced_past = self._verify(offer, fetched, version, serving, scratch, force=force)
+                forced_past = self._verify(offer, fetched, version, baseline, scratch, force=force)
             finally:
                 self._slots.release()
             yield Imported(scratch / "compiled" / "version", forced_past)
@@ -112,7 +122,9 @@ class Importer:
             if self._stopping.is_set():
                 raise SyncCancelledError
 
-    def _verify(self, offer: Offer, fetched: Path, version: str, serving: Path, scratch: Path, *, force: bool) -> str | None:
+    def _verify(
+        self, offer: Offer, fetched: Path, version: str, baseline: Baseline, scratch: Path, *, force: bool
+    ) -> str | None:
         """Compile, evaluate and judge the version; returns the findings of the gates that it was forced past, if any.
 
         Each step writes to a folder of its own, which the next step can only read.
@@ -128,18 +140,25 @@ class Importer:
                 self._compile(offer, fetched, scratch / "inputs", folder, version)
             manifest = _read_manifest(folder, model)
             with self._report.phase(model, "evaluate"):
-                findings = self._judge(VersionFolder(folder, manifest), serving, scratch / "evaluated", force=force)
+                findings = self._judge(VersionFolder(folder, manifest), baseline, scratch / "evaluated", force=force)
         except ImportCrashedError as error:
             crashes = self._crashes.add(offer.digest)
             if crashes < MAX_CRASHES:
                 raise ImportEnvironmentError(f"{error}; the import is retried") from error
             raise RejectedError(f"{error}; the import crashed {crashes} times") from error
         for finding in findings:
-            self._report.found(model, f"{finding.gate}: {'' if finding.passed else 'failed: '}{finding.says}")
-        failed = "; ".join(f"{finding.gate}: {finding.says}" for finding in findings if not finding.passed)
+            self._report.found(model, f"{finding.gate}: {_result(finding)}{finding.says}")
+        failed, undecided = (
+            "; ".join(
+                f"{finding.gate}: {finding.says}" for finding in findings if not finding.passed and finding.undecided is it
+            )
+            for it in (False, True)
+        )
         if failed and not force:
             raise RejectedError(failed)
-        return failed or None
+        if undecided and not force:
+            raise UndecidedError(undecided)
+        return "; ".join(filter(None, (failed, undecided))) or None
 
     def _check_requirements(self, fetched: Path, scratch: Path) -> None:
         """Raises RejectedError if an environment lacks a requirement of a pyfunc: the runners' or the sidecar's."""
@@ -168,11 +187,11 @@ class Importer:
             if "phase" in message:
                 self._report.took(offer.model, f"compile: {message['phase']}", message["seconds"])
 
-    def _judge(self, candidate: VersionFolder, folder: Path, scratch: Path, *, force: bool) -> list[Finding]:
-        """Evaluate the candidate against the serving version in `folder`; the findings of all gates."""
-        model, thresholds = candidate.manifest.model, self._settings.thresholds
+    def _judge(self, candidate: VersionFolder, baseline: Baseline, scratch: Path, *, force: bool) -> list[Finding]:
+        """Evaluate the candidate against the baseline; the findings of all gates."""
+        model, thresholds, first = candidate.manifest.model, self._settings.thresholds, not baseline.chose
         try:
-            serving = VersionFolder(folder, Manifest.read(folder))
+            serving = VersionFolder(baseline.folder, Manifest.read(baseline.folder))
         except DamagedArtifactError as error:
             raise ImportEnvironmentError(f"the serving version cannot be read: {error}") from error
         labels = judge_labels(
@@ -183,14 +202,27 @@ class Importer:
         reference = ReferenceSet.read(model, self._settings.reference / model)
         mine, theirs = (_key(version, reference) for version in (candidate, serving))
         sandbox = SandboxSettings(self._settings.serve_python, scratch, self._settings.limits, self._stopping)
-        report = evaluate(candidate, serving, reference, sandbox, self._answers.of(model, theirs))
+        report = evaluate(
+            candidate,
+            serving,
+            reference,
+            sandbox,
+            remembered=self._answers.of(model, theirs),
+            is_decided=partial(is_latency_decided, thresholds=thresholds, first=first),
+        )
         self._answers.keep(model, {theirs: report.serving, mine: report.reference})
-        return [labels, *judge_evaluation(report, reference.truth, thresholds)]
+        return [labels, *judge_evaluation(report, reference.truth, thresholds, first=first)]
 
     def _run(self, command: Sequence[str | Path], writable: Path, readable: Sequence[Path]) -> list[dict[str, Any]]:
         return run_sandboxed(
             command, writable=writable, readable=readable, limits=self._settings.limits, stopping=self._stopping
         )
+
+
+def _result(finding: Finding) -> str:
+    if finding.passed:
+        return ""
+    return "undecided: " if finding.undecided else "failed: "
 
 
 def _is_torch(requirement: str) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 from bunriwiki.model_store.heartbeats import Served, Shadowed
 
 MAX_DEATHS = 2  # of workers, which may have other causes
 MIN_SLOWDOWN = 0.005  # seconds per batch: a smaller difference is noise, whatever the ratio
+STANDARD_ERRORS = 3.3  # that a mean must be above its limit: by chance one in two thousand is
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,11 @@ def judge(metrics: LiveMetrics, limits: LiveLimits) -> str | None:
 
 
 def enough(metrics: LiveMetrics, limits: LiveLimits, *, shadow: bool) -> bool:
-    """Whether both versions have answered the number of inputs that a decision requires."""
+    """Whether both versions have answered as many inputs as a decision requires, and it is clear whether it is slow."""
     counted = [metrics.served.inputs, metrics.served_before.inputs]
     if shadow:
         counted.append(metrics.shadowed.inputs)
-    return min(counted) >= limits.requests
+    return min(counted) >= limits.requests and not Slowness.of(metrics, limits).is_undecided
 
 
 def _failures(metrics: LiveMetrics, limits: LiveLimits) -> Iterator[str]:
@@ -81,18 +84,53 @@ def _failures(metrics: LiveMetrics, limits: LiveLimits) -> Iterator[str]:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Slowness:
+    """How many seconds a batch of the version takes longer than the limit allows, and how many it takes longer at all.
+
+    `error` is the standard error of `excess`. A larger batch takes longer, but not proportionally: the previous version is
+    assumed to take as much longer as it can for batches of this size, so a load with larger batches does not count against the
+    version. Nor does the time in which a worker waited for a CPU core, which `Served.seconds` leaves out.
+    """
+
+    excess: float = 0.0
+    difference: float = 0.0
+    error: float = 0.0
+
+    @classmethod
+    def of(cls, metrics: LiveMetrics, limits: LiveLimits) -> Self:
+        """Zero if one of the versions has not answered enough inputs."""
+        now, before = metrics.served, metrics.served_before
+        if min(now.inputs, before.inputs) < limits.requests or not (now.batches and before.batches):
+            return cls()
+        growth = max(1.0, (now.inputs / now.batches) / (before.inputs / before.batches))
+        measured, expected = now.seconds / now.batches, growth * before.seconds / before.batches
+        error = math.hypot(_standard_error(now), limits.latency * growth * _standard_error(before))
+        return cls(measured - limits.latency * expected, measured - expected, error)
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether the limit is exceeded, for certain."""
+        return self.excess > STANDARD_ERRORS * self.error and self.difference > MIN_SLOWDOWN
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether the limit may be exceeded: more batches will tell."""
+        return self.excess > 0 and self.difference > MIN_SLOWDOWN and not self.is_exceeded
+
+
+def _standard_error(served: Served) -> float:
+    """Of the mean seconds per batch."""
+    mean = served.seconds / served.batches
+    variance = max(0.0, served.squares / served.batches - mean * mean)
+    return math.sqrt(variance / served.batches)
+
+
 def _latency(metrics: LiveMetrics, limits: LiveLimits) -> Iterator[str]:
-    now, before = metrics.served, metrics.served_before
-    if min(now.inputs, before.inputs) < limits.requests or not (now.batches and before.batches):
-        return
-    # A larger batch takes longer, but not proportionally. `expected` is the longest that the previous version can have taken
-    # for batches of this size, so a load with larger batches does not count against the new version.
-    growth = max(1.0, (now.inputs / now.batches) / (before.inputs / before.batches))
-    measured, expected = now.seconds / now.batches, growth * before.seconds / before.batches
-    if measured > limits.latency * expected and measured - expected > MIN_SLOWDOWN:
+    if Slowness.of(metrics, limits).is_exceeded:
         yield (
-            f"an input takes {_milliseconds(now):.1f} ms "
-            f"({metrics.before}: {_milliseconds(before):.1f} ms; allowed: {limits.latency:g} times as long)"
+            f"an input takes {_milliseconds(metrics.served):.1f} ms "
+            f"({metrics.before}: {_milliseconds(metrics.served_before):.1f} ms; allowed: {limits.latency:g} times as long)"
         )
 
 

@@ -43,10 +43,10 @@ class CanaryRollout:
     def start_canary(self, target: Target) -> None:
         """Send live traffic to `target`, which every worker has prepared; returns when it may be activated.
 
-        It may also be activated if there were too few requests for a decision, or if an operator ends the canary. While an
-        operator has paused it, it keeps its share of the traffic, its time stands still, and it is judged all the same. The
-        canary is skipped if nothing was ever promoted, or if no worker is alive and it is not paused: there is nothing to
-        compare with. Raises FailsLiveError if the version exceeds a limit, SupersededError and SyncCancelledError.
+        It may also be activated if the time was too short for a decision, or if an operator ends the canary. While an operator
+        has paused it, it keeps its share of the traffic, its time stands still, and it is judged all the same. The canary is
+        skipped if nothing was ever promoted, or if no worker is alive and it is not paused: there is nothing to compare with.
+        Raises FailsLiveError if the version exceeds a limit, SupersededError and SyncCancelledError.
         """
         current = self._writer.generations().of(self._model)
         has_workers = any(worker.role == self._model for worker in self._writer.heartbeats.alive())
@@ -84,7 +84,7 @@ class CanaryRollout:
                 if self._end(target):
                     return
             if duration - paused_seconds > self._seconds:
-                logger.warning("{} {}. Too few requests for a decision: the version is activated anyway", self._model, progress)
+                logger.warning("{} {}. Too little for a decision: the version is activated anyway", self._model, progress)
                 if self._end(target):
                     return
         raise SyncCancelledError

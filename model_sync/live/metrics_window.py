@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 
-from bunriwiki.model_store.heartbeats import GATEWAY_ROLE, Heartbeat, Heartbeats, Served, Shadowed
+from bunriwiki.model_store.heartbeats import EVERY, GATEWAY_ROLE, Heartbeat, Heartbeats, Served, Shadowed
 from model_sync.live.analysis import LiveMetrics
 
+SETTLE_POLL_SECONDS = 0.1
 SILENT = 15.0  # seconds without a heartbeat: a worker that died would have been replaced by then
 
 
@@ -59,6 +61,26 @@ class MetricsWindow:
             stuck=sum(self._is_stuck(heartbeat) for heartbeat in alive) + silent,
             deaths=deaths,
         )
+
+    def read_when_settled(self, seconds: float, stopping: threading.Event) -> LiveMetrics:
+        """The metrics once the version, which no longer serves, has answered its last batches and they are counted.
+
+        That is when nothing changed between two heartbeats of every worker that is alive. Returns after `seconds` at the
+        latest, or when `stopping` is set.
+        """
+        end = self._now() + seconds
+        metrics, since = self.read(), self._written()
+        while self._now() < end and not stopping.wait(SETTLE_POLL_SECONDS):
+            written = self._written()
+            if all(at - since.get(worker, 0.0) > 2 * EVERY for worker, at in written.items()):
+                before, metrics, since = metrics, self.read(), written
+                if metrics.served == before.served and not any(beat.busy_with == self._version for beat in self._last.values()):
+                    break
+        return metrics
+
+    def _written(self) -> dict[str, float]:
+        """When each live worker wrote its last heartbeat."""
+        return {heartbeat.worker: heartbeat.at for heartbeat in self._alive()}
 
     def _alive(self) -> list[Heartbeat]:
         """The heartbeats of the model's live runners and of the live gateways."""
@@ -115,21 +137,12 @@ class MetricsWindow:
 
 
 def _total(parts: Iterable[Served]) -> Served:
-    inputs = failures = batches = 0
-    seconds = 0.0
+    total = Served()
     for part in parts:
-        inputs, failures = inputs + part.inputs, failures + part.failures
-        batches, seconds = batches + part.batches, seconds + part.seconds
-    return Served(inputs=inputs, failures=failures, batches=batches, seconds=seconds)
+        total = total.plus(part)
+    return total
 
 
 def _difference(last: Served, first: Served) -> Served:
     """What a worker counted between two heartbeats. Workers drop the counts of versions that have not answered for long."""
-    if last.inputs < first.inputs:
-        return last
-    return Served(
-        inputs=last.inputs - first.inputs,
-        failures=last.failures - first.failures,
-        batches=last.batches - first.batches,
-        seconds=last.seconds - first.seconds,
-    )
+    return last if last.inputs < first.inputs else last.plus(first, -1)

@@ -21,7 +21,7 @@ from model_sync.syncing.report import Report
 
 POLL_SECONDS = 0.5
 RETRY_SECONDS = 1.0  # until a rollback is tried again
-SETTLE_SECONDS = 2.5  # after a rollback, until the last batches are answered and counted in the heartbeats
+SETTLE_SECONDS = 30.0  # at most, after a rollback, until the last batches are answered and counted in the heartbeats
 UNKNOWN = "unknown"  # the digest of a version that did not come from a registry
 
 
@@ -151,8 +151,7 @@ class RolloutMonitor:
 
     def _sum_up(self, version: str, reason: str, window: MetricsWindow) -> None:
         """Report all failures: the version answered requests until the rollback was complete."""
-        self._stopping.wait(SETTLE_SECONDS)
-        served = window.read().served
+        served = window.read_when_settled(SETTLE_SECONDS, self._stopping).served
         total = f"Until the rollback, {served.failures} of {served.inputs} inputs had failed"
         logger.info("{} {} was rolled back. {}", self._model, version, total)
         self._report.rollout(self._model, f"{version} was rolled back: {reason}. {total}")

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bunriwiki.artifacts.programs import ENVIRONMENT_ERROR, REJECTED
 from bunriwiki.sandbox.policy import Policy, interpreter_folders
+from bunriwiki.telemetry.cpu import CpuTime
 from model_sync.errors import (
     ImportCrashedError,
     ImportEnvironmentError,
@@ -26,6 +27,7 @@ from model_sync.errors import (
 from model_sync.sandbox.cgroup import Cgroup, open_cgroup
 from model_sync.sandbox.handover import hand_over, take_back
 from model_sync.sandbox.output import Output, printable
+from model_sync.sandbox.timeouts import check_cause
 from model_sync.sandbox.usage import DiskFullError, LimitExceededError, UsageLimits, UsageMeter, process_tree
 from model_sync.sandbox.users import reserve_user
 
@@ -65,15 +67,17 @@ def run_sandboxed(
     limits: Limits,
     stopping: threading.Event,
     keep: tuple[int, ...] = (),
+    on_start: Callable[[int], object] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Run `command`, a Python interpreter with one of our programs, and return its messages.
 
     `bunriwiki/artifacts/programs.py` defines them. The program may read the code, the Python environments and `readable`, write
     below `writable` only, and inherits the descriptors in `keep`. Its working directory is the repository's root. It is killed
-    when this thread ends; its descendants are killed when it ends.
+    when this thread ends; its descendants are killed when it ends. `on_start` is called with its process id.
 
     Raises RejectedError and ReportedEnvironmentError with what it reported; ImportEnvironmentError if it could not start, or if
-    the disk is almost full; ImportCrashedError if it crashed or exceeded a limit; SyncCancelledError once `stopping` is set.
+    the disk is almost full; ImportCrashedError if it crashed or exceeded a limit; UndecidedError if it timed out because the
+    machine is busy; SyncCancelledError once `stopping` is set.
     """
     policy = replace(_policy(command, writable, readable, limits), keep=keep)
     try:
@@ -85,13 +89,19 @@ def run_sandboxed(
                 hand_over(writable, user)
                 policy = replace(policy, user=user, tasks=limits.tasks)
             policy = replace(policy, cgroups=tuple(map(str, group.folders)))
-            return _run(command, policy, group, limits, stopping)
+            return _run(command, policy, group, limits, stopping, on_start=on_start)
     finally:  # all of its processes have ended
         take_back(writable)
 
 
 def _run(
-    command: Sequence[str | Path], policy: Policy, group: Cgroup, limits: Limits, stopping: threading.Event
+    command: Sequence[str | Path],
+    policy: Policy,
+    group: Cgroup,
+    limits: Limits,
+    stopping: threading.Event,
+    *,
+    on_start: Callable[[int], object],
 ) -> list[dict[str, Any]]:
     writable = Path(policy.writable[0])
     process = subprocess.Popen(  # noqa: S603
@@ -104,6 +114,7 @@ def _run(
         start_new_session=True,
         pass_fds=policy.keep,
     )
+    on_start(process.pid)
     output = Output(process)
     usage_limits = UsageLimits(limits.memory, limits.tasks, limits.disk, limits.files, limits.reserve)
     meter = UsageMeter(process.pid, writable, usage_limits)
@@ -148,7 +159,9 @@ def _wait(
         if stopping.wait(POLL_SECONDS):
             raise SyncCancelledError
         if time.monotonic() > end:
-            raise ImportCrashedError(f"the import did not finish within {limits.seconds:g} s")
+            late = f"the import did not finish within {limits.seconds:g} s"
+            check_cause(late, limits.seconds, CpuTime.of(process.pid))
+            raise ImportCrashedError(late)
         if output.exceeded:
             raise LimitExceededError("the import wrote too much to its standard output")
         meter.check()

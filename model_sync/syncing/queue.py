@@ -31,6 +31,7 @@ class SyncQueue:
         self._force = False
         self._stopped = False
         self._outcome: Outcome | None = None
+        self._pause: float | None = None  # seconds until this queue requests a sync itself
 
     def request(self, by: Trigger, *, force: bool) -> int:
         """Request a sync that starts after this call; returns the number of the request."""
@@ -49,10 +50,14 @@ class SyncQueue:
             return self._outcome if self._finished >= number else None
 
     def run(self) -> None:
-        """Run every requested sync. Blocks until `stop`, or until a sync is cancelled because the sidecar shuts down."""
+        """Run every requested sync, and one whenever an undecided import is due again.
+
+        Blocks until `stop`, or until a sync is cancelled because the sidecar shuts down.
+        """
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopped or self._requested > self._finished)
+                if not self._changed.wait_for(lambda: self._stopped or self._requested > self._finished, self._pause):
+                    self._requested, self._by = self._requested + 1, "poll"
                 if self._stopped:
                     return
                 number, by, force = self._requested, self._by, self._force
@@ -67,7 +72,7 @@ class SyncQueue:
                 outcome = Outcome(self.model, "failed", reason=f"{type(error).__name__}: {error}")
             self._report.ended(outcome)
             with self._changed:
-                self._finished, self._outcome = number, outcome
+                self._finished, self._outcome, self._pause = number, outcome, outcome.retry_seconds
                 self._changed.notify_all()
 
     def stop(self) -> None:

@@ -8,23 +8,24 @@ from typing import Literal, Protocol
 
 from bunriwiki.model_store.generation import Trigger
 
-SyncStatus = Literal["unchanged", "promoted", "rejected", "pinned", "held", "cancelled", "unreachable", "failed"]
-"""`unchanged`: nothing new. `promoted`: another version serves. `rejected`: the version is in quarantine. `pinned`: an
-operator pinned the model to a version. `held`: an operator rolled the version back, or aborted its promotion. `cancelled`: an
-operator cancelled its import. `unreachable`: the registry could not be reached. `failed`: something on this machine is in the
-way (a full disk, for example)."""
+SyncStatus = Literal["unchanged", "promoted", "rejected", "undecided", "pinned", "held", "cancelled", "unreachable", "failed"]
+"""`unchanged`: nothing new. `promoted`: another version serves. `rejected`: the version is in quarantine. `undecided`: the
+machine was too busy for a gate, which is tried again. `pinned`: an operator pinned the model to a version. `held`: an operator
+rolled the version back, or aborted its promotion. `cancelled`: an operator cancelled its import. `unreachable`: the registry
+could not be reached. `failed`: something on this machine is in the way (a full disk, for example)."""
 
 RETRYABLE: frozenset[SyncStatus] = frozenset({"unreachable", "failed"})  # a later sync may succeed
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of syncing one model."""
+    """The result of syncing one model. `retry_seconds`: when an undecided import is tried again, from now."""
 
     model: str
     status: SyncStatus
     version: str | None = None
     reason: str | None = None
+    retry_seconds: float | None = None
 
 
 class PendingSync(Protocol):

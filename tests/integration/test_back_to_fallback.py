@@ -48,15 +48,14 @@ def service(root: Path) -> Server:
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def live(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, str]) -> Iterator[Live]:
     """A service whose registry has no version yet."""
     root = tmp_path_factory.mktemp("first")
     (root / "versions").mkdir()
     for model in ("yolo", "kcbert"):
         shutil.copytree(MODELS / model, root / "bundled" / model)
     make_version("sentiment", BUNDLED, 0, root / "bundled" / "sentiment")
-    running = sidecar(root, BUNRIWIKI_GATE_LATENCY_RATIO="100").start()  # only a busy machine could reject these models
-    live = Live(root, service(root), running)
+    live = Live(root, service(root), sidecar(root, **reference).start(), reference)
     try:
         live.sidecar.wait_for_status("sentiment", "unchanged")
         live.server.wait_until_serving("sentiment", BUNDLED)

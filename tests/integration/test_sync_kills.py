@@ -32,6 +32,7 @@ def test_kills_at_random_instants(tmp_path: Path, reference: dict[str, str]) -> 
             "BUNRIWIKI_POLL_INTERVAL_SECONDS": "1",
             "BUNRIWIKI_SOURCES": "kcbert=s3",
             "BUNRIWIKI_GATE_QUALITY_POINTS": "100",  # untrained versions should pass, and the bundled version after a small one
+            "BUNRIWIKI_GATE_FLOOR_SHARE": "0",
             "BUNRIWIKI_GATE_LATENCY_RATIO": "100",
         }
         sidecar = Sidecar(tmp_path / "store", tmp_path / "log", environment)

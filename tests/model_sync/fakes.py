@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from model_sync.errors import RejectedError
-from model_sync.importing.importer import Imported
+from model_sync.importing.importer import Baseline, Imported
 from model_sync.sources import Offer, RemoteFile, Source
 
 URI = "fake://bucket"
@@ -45,11 +45,11 @@ class FakeImporter:
     made: dict[str, Path]
     rejects: dict[str, str] = field(default_factory=dict)
     raises: Exception | None = None
-    brought: list[tuple[str, Path]] = field(default_factory=list)
+    brought: list[tuple[str, Baseline]] = field(default_factory=list)
 
     @contextmanager
-    def bring(self, source: Source, offer: Offer, version: str, serving: Path, *, force: bool) -> Iterator[Imported]:
-        self.brought.append((version, serving))
+    def bring(self, source: Source, offer: Offer, version: str, baseline: Baseline, *, force: bool) -> Iterator[Imported]:
+        self.brought.append((version, baseline))
         if self.raises:
             raise self.raises
         reason = self.rejects.get(offer.digest)

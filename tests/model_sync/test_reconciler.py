@@ -21,9 +21,10 @@ from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.waiting import wait_until
 from model_sync.admin.commands import Commands
-from model_sync.errors import RejectedError, SignatureError, SourceError, SyncCancelledError
+from model_sync.errors import RejectedError, SignatureError, SourceError, SyncCancelledError, UndecidedError
 from model_sync.importing.cancellation import Cancellation
-from model_sync.importing.importer import Importer
+from model_sync.importing.importer import Baseline, Importer
+from model_sync.importing.postponed import Postponed
 from model_sync.reconciler import Reconciler
 from model_sync.signatures import Signatures
 from model_sync.stop_event import StopEvent
@@ -80,7 +81,7 @@ def test_a_new_version_is_imported_and_serves(setup: Setup) -> None:
     assert setup.serving == "v1"
     [published] = setup.events("published")
     assert (published.source, published.by, published.forced) == (f"{URI}/v1", "sqs", None)
-    assert setup.importer.brought == [("v1", MODELS / "kcbert")]
+    assert setup.importer.brought == [("v1", Baseline(MODELS / "kcbert", chose=False))]
 
 
 def test_a_version_that_serves_is_not_imported_again(setup: Setup) -> None:
@@ -95,7 +96,80 @@ def test_the_next_version_is_compared_with_the_serving_version(setup: Setup) -> 
     setup.sync()
     setup.offers("v2", "d2")
     setup.sync()
-    assert setup.importer.brought[1] == ("v2", setup.writer.layout.version("kcbert", "v1"))
+    assert setup.importer.brought[1] == ("v2", Baseline(setup.writer.layout.version("kcbert", "v1"), chose=True))
+
+
+def back_to_the_fallback(setup: Setup) -> None:
+    """v1 was promoted, and the fallback serves again."""
+    setup.offers("v1")
+    setup.sync()
+    setup.writer.layout.generation.unlink()
+
+
+def test_a_version_that_an_operator_left_for_the_fallback_is_still_the_measure(setup: Setup) -> None:
+    back_to_the_fallback(setup)
+    setup.offers("v2", "d2")
+    setup.sync()
+    assert setup.importer.brought[1] == ("v2", Baseline(setup.writer.layout.version("kcbert", "v1"), chose=True))
+
+
+def test_after_a_first_version_that_was_bad_the_next_one_is_the_first(setup: Setup) -> None:
+    back_to_the_fallback(setup)
+    setup.writer.put_in_quarantine(
+        Quarantined(model="kcbert", version="v1", digest="d1", reason="it fails", at=datetime.now(UTC)), "monitor"
+    )
+    setup.offers("v2", "d2")
+    setup.sync()
+    assert setup.importer.brought[1] == ("v2", Baseline(MODELS / "kcbert", chose=False))
+
+
+@pytest.fixture
+def clock(setup: Setup) -> list[float]:
+    """The seconds that pass for the postponed imports; in a list of one."""
+    now = [0.0]
+    setup.reconciler = dataclasses.replace(setup.reconciler, postponed=Postponed(lambda: now[0]))
+    return now
+
+
+def test_an_undecided_import_is_tried_again_when_it_is_due(setup: Setup, clock: list[float]) -> None:
+    setup.offers("v1")
+    setup.importer.raises = UndecidedError("latency: 1.0 to 4.0 times")
+    for attempt, pause in enumerate((10, 20, 40, 80), 1):
+        reason = f"latency: 1.0 to 4.0 times. Undecided in attempt {attempt}; the next one begins in {pause} s"
+        assert setup.sync() == ("undecided", "v1", reason)
+        clock[0] += pause - 1
+        assert setup.sync()[:2] == ("undecided", "v1")
+        assert len(setup.importer.brought) == attempt
+        clock[0] += 1
+    setup.importer.raises = None
+    assert setup.sync() == ("promoted", "v1", None)
+    assert [event.reason for event in setup.events("undecided")] == ["latency: 1.0 to 4.0 times"] * 4
+    assert setup.writer.quarantine.all() == []
+
+
+def test_the_outcome_says_when_an_undecided_import_is_due(setup: Setup, clock: list[float]) -> None:
+    setup.offers("v1")
+    setup.importer.raises = UndecidedError("it was too late")
+    assert setup.reconciler.sync("poll", force=False).retry_seconds == 10
+    clock[0] += 4
+    assert setup.reconciler.sync("poll", force=False).retry_seconds == 6
+
+
+def test_an_operator_does_not_wait_for_a_postponed_import(setup: Setup, clock: list[float]) -> None:
+    setup.offers("v1")
+    setup.importer.raises = UndecidedError("it was too late")
+    setup.sync()
+    setup.importer.raises = None
+    assert setup.sync(by="operator") == ("promoted", "v1", None)
+
+
+def test_another_version_does_not_wait_for_a_postponed_import(setup: Setup, clock: list[float]) -> None:
+    setup.offers("v1")
+    setup.importer.raises = UndecidedError("it was too late")
+    setup.sync()
+    setup.importer.raises = None
+    setup.offers("v2", "d2")
+    assert setup.sync() == ("promoted", "v2", None)
 
 
 def test_a_published_version_is_promoted_without_an_import(setup: Setup) -> None:
@@ -262,7 +336,7 @@ def test_after_the_monitor_went_back_to_the_fallback_it_is_the_baseline(setup: S
     assert setup.sync() == ("rejected", "v1", "it fails")
     setup.offers("v2", "d2")
     assert setup.sync() == ("promoted", "v2", None)
-    assert setup.importer.brought[-1] == ("v2", MODELS / "kcbert")
+    assert setup.importer.brought[-1] == ("v2", Baseline(MODELS / "kcbert", chose=False))
 
 
 def test_a_newer_version_is_promoted_after_a_rollback_to_the_fallback(setup: Setup) -> None:

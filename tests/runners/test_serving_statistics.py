@@ -51,7 +51,7 @@ def test_a_batch_that_raises_failed_as_a_whole() -> None:
 
 def test_the_seconds_between_batches_do_not_count() -> None:
     now = [100.0]
-    statistics = ServingStatistics(lambda: now[0])
+    statistics = ServingStatistics(lambda: now[0], lambda: 0.0)
 
     def slowly(batch: Sequence[str]) -> Answers[object]:
         now[0] += 0.02
@@ -61,6 +61,21 @@ def test_the_seconds_between_batches_do_not_count() -> None:
         statistics.count("v1", ["a"], slowly)
         now[0] += 0.05
     assert statistics.figures()["served"]["v1"].seconds == pytest.approx(0.06)
+
+
+def test_the_time_in_which_a_batch_waits_for_a_core_is_counted_apart() -> None:
+    now, waited = [100.0], [7.0]
+    statistics = ServingStatistics(lambda: now[0], lambda: waited[0])
+
+    def interrupted(batch: Sequence[str]) -> Answers[object]:
+        now[0] += 0.5
+        waited[0] += 0.3
+        return answering("fine")
+
+    for _ in range(2):
+        statistics.count("v1", ["a"], interrupted)
+    found: Served = statistics.figures()["served"]["v1"]
+    assert [found.seconds, found.waited, found.squares] == pytest.approx([0.4, 0.6, 0.08])
 
 
 def test_it_reports_the_oldest_batch_under_way() -> None:

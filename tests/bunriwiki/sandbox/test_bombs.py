@@ -93,6 +93,7 @@ def scratch(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("quiet_machine")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("number", range(len(BOMBS)), ids=[bomb.name for bomb in BOMBS])
 def test_a_bomb_is_ended(number: int, mode: str, scratch: Path) -> None:

@@ -250,7 +250,9 @@ def test_the_keys_of_the_status(fake: Fake, capsys: Capture) -> None:
     }  # fmt: skip
     assert found["sidecar"].keys() == {"alive", "host", "pid", "since", "problems"}
     assert run_json(fake, "history", capsys)[1]["events"][0]["workers"] == 2
-    assert run_json(fake, "sync", capsys)[1]["outcomes"]["yolo"].keys() == {"model", "status", "version", "reason"}
+    assert run_json(fake, "sync", capsys)[1]["outcomes"]["yolo"].keys() == {
+        "model", "status", "version", "reason", "retry_seconds",
+    }  # fmt: skip
 
 
 def test_the_status_for_people(fake: Fake, capsys: Capture) -> None:
@@ -319,6 +321,7 @@ def test_empty_results(fake: Fake, capsys: Capture, monkeypatch: pytest.MonkeyPa
         ("promoted", Exit.DONE), ("unchanged", Exit.DONE), ("pinned", Exit.DONE), ("held", Exit.DONE),
         ("cancelled", Exit.DONE),
         ("rejected", Exit.REJECTED), ("failed", Exit.FAILED), ("unreachable", Exit.UNREACHABLE),
+        ("undecided", Exit.UNDECIDED),
     ],
 )  # fmt: skip
 def test_the_exit_code_of_a_sync(fake: Fake, capsys: Capture, status: SyncStatus, code: Exit) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -16,7 +18,7 @@ from bunriwiki.artifacts.golden import GOLDEN
 from bunriwiki.artifacts.reference import REFERENCE
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.tiny import LABELS, scores, tiny
-from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError, SyncCancelledError
+from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError, SyncCancelledError, UndecidedError
 from model_sync.evaluation import answering as module
 from model_sync.evaluation.answering import (
     AnsweringVersion,
@@ -69,6 +71,29 @@ def test_inputs_are_answered_and_timed(shared: AnsweringVersion) -> None:
     answers, took = shared.answer(["가", "나다", "!time.sleep(0.3)"])
     assert [answer.details for answer in answers[:2]] == [scores("가"), scores("나다")]  # type: ignore[union-attr]
     assert 300 <= took < 10_000
+
+
+COMPUTE = "!end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+
+
+def test_the_time_in_which_a_version_waits_for_a_core_does_not_count(shared: AnsweringVersion) -> None:
+    """It shares a core with another program: it computes for half a second, and waits for about as long."""
+    core = {min(os.sched_getaffinity(0))}
+    pid = shared._pid.result()
+    before = os.sched_getaffinity(pid)
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        for process in (pid, other.pid):
+            os.sched_setaffinity(process, core)
+        started = time.perf_counter()
+        _, took = shared.answer([COMPUTE])
+        elapsed = 1000 * (time.perf_counter() - started)
+    finally:
+        os.sched_setaffinity(pid, before)
+        other.kill()
+        other.wait()
+    assert elapsed > 750
+    assert 500 <= took < 0.8 * elapsed
 
 
 @pytest.mark.parametrize(
@@ -173,6 +198,7 @@ def test_a_version_that_ends_has_crashed(start: Start, monkeypatch: pytest.Monke
         start().answer([f"!{code}"])
 
 
+@pytest.mark.usefixtures("quiet_machine")
 def test_a_version_that_hangs_is_given_up_in_time(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 1.0)
     version = start()
@@ -191,6 +217,18 @@ def test_a_version_that_hangs_is_given_up_in_time(start: Start, monkeypatch: pyt
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.usefixtures("busy_machine")
+def test_a_version_that_is_late_on_a_busy_machine_has_not_crashed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 1.0)
+    version = start()
+    with pytest.raises(UndecidedError, match="did not answer within 1 s, but the machine is busy"):
+        version.answer(["!time.sleep(600)"])
+    version._deadline = Deadline(time.monotonic(), 600, threading.Event())
+    with pytest.raises(UndecidedError, match="did not finish within 600 s, but the machine is busy"):
+        version.answer(["x" * 10_000_000])
+
+
+@pytest.mark.usefixtures("quiet_machine")
 def test_an_answer_that_arrives_byte_by_byte_is_too_late(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 1.0)
     with pytest.raises(ImportCrashedError, match="did not answer within 1 s"):

@@ -22,12 +22,20 @@ from bunriwiki.model_store.layout import Layout
 from bunriwiki.testing.keys import make_keys
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.versions import compiled
-from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError, SignatureError, SyncCancelledError
+from model_sync.errors import (
+    ImportCrashedError,
+    ImportEnvironmentError,
+    RejectedError,
+    SignatureError,
+    SyncCancelledError,
+    UndecidedError,
+)
 from model_sync.evaluation.answering import SandboxSettings, VersionFolder
+from model_sync.evaluation.latency import Pairs
 from model_sync.evaluation.reference_set import ReferenceSet
 from model_sync.evaluation.report import Answer, EvaluationReport
 from model_sync.importing import importer as module
-from model_sync.importing.importer import Importer
+from model_sync.importing.importer import Baseline, Importer
 from model_sync.settings import SyncSettings
 from model_sync.signatures import SignedFile, sign
 from model_sync.signing import read_key
@@ -51,6 +59,7 @@ class Programs:
         self.fails: dict[str, Exception] = {}
         self.missing: dict[str, list[str]] = {}
         self.spoil: Callable[[Path], None] = lambda _: None
+        self.milliseconds: Pairs = ((1.0, 1.0),) * 22
         self.wrong = 0  # the number of reference inputs with a wrong answer
         self.inputs = ""  # the reference set that the compiler received
         self.remembered: list[bool] = []  # for each evaluation, whether the serving version's answers were known
@@ -77,7 +86,9 @@ class Programs:
         serving: VersionFolder,
         reference: ReferenceSet,
         settings: SandboxSettings,
+        *,
         remembered: tuple[Answer, ...] | None,
+        is_decided: Callable[[Pairs], bool],
     ) -> EvaluationReport:
         assert (serving.folder, settings.python) == (SERVING, Path("/bin/sh"))
         assert settings.scratch.is_dir()
@@ -86,10 +97,10 @@ class Programs:
             raise self.fails["evaluate"]
         right = [_answer(sample.label) for sample in reference.truth]  # type: ignore[union-attr]
         answers = [_answer("nothing")] * self.wrong + right[self.wrong :]
-        positions = range(10, len(answers), 20)
+        positions = tuple(range(10, len(answers), 20))
         return EvaluationReport(
             golden=(None,), reference=tuple(answers), serving=tuple(right) if remembered is None else remembered,
-            positions=positions, alone=tuple(answers[position] for position in positions), milliseconds=((1.0, 1.0),),
+            positions=positions, alone=tuple(answers[position] for position in positions), milliseconds=self.milliseconds,
         )  # fmt: skip
 
 
@@ -106,10 +117,11 @@ class Setup:
         self.programs = programs
         self.fetched = self.layout.downloads / "kcbert-d1"
 
-    def bring(self, given: Offer | None = None, *, force: bool = False) -> str | None:
+    def bring(self, given: Offer | None = None, *, force: bool = False, first: bool = False) -> str | None:
         self.fetched.mkdir(exist_ok=True)
         (self.fetched / "weights").write_bytes(b"bytes")
-        with self.importer.bring(None, given or offer(), "v1", SERVING, force=force) as imported:  # type: ignore[arg-type]
+        baseline = Baseline(SERVING, chose=not first)
+        with self.importer.bring(None, given or offer(), "v1", baseline, force=force) as imported:  # type: ignore[arg-type]
             assert (imported.folder / "manifest.yaml").is_file()
             return imported.forced_past
 
@@ -163,6 +175,45 @@ def test_a_worse_version_is_rejected_with_both_scores(setup: Setup) -> None:
         setup.bring()
     assert setup.left == []
     assert not setup.fetched.exists()
+
+
+def test_the_first_version_is_held_to_the_floor(setup: Setup) -> None:
+    setup.programs.wrong = 100
+    assert setup.bring(first=True) is None
+    setup.programs.wrong = 400
+    with pytest.raises(
+        RejectedError, match=r"^quality: macro F1 \d+\.\d on 471 .* the first version of a registry needs 46\.7"
+    ):
+        setup.bring(first=True)
+
+
+UNCLEAR: Pairs = ((1.0, 1.0), (4.0, 1.0)) * 20
+
+
+def test_a_latency_that_may_be_either_is_undecided_and_the_files_stay_for_the_next_attempt(setup: Setup) -> None:
+    setup.programs.milliseconds = UNCLEAR
+    for _ in range(5):
+        with pytest.raises(UndecidedError, match=r"^latency: 2\.5 times as long as the serving version"):
+            setup.bring()
+    assert setup.fetched.exists()
+    assert setup.left == []
+    assert any(
+        finding.startswith("latency: undecided: 2.5 times") for finding in setup.report.state().models["kcbert"].findings
+    )
+
+
+def test_a_version_that_fails_another_gate_is_rejected_even_if_its_latency_is_undecided(setup: Setup) -> None:
+    setup.programs.milliseconds, setup.programs.wrong = UNCLEAR, 100
+    with pytest.raises(RejectedError, match=r"^quality: [^;]*; at most 2 points less are allowed$"):
+        setup.bring()
+    assert (setup.bring(force=True) or "").count("latency: 2.5 times") == 1
+
+
+def test_a_timeout_of_which_a_busy_machine_may_be_the_cause_is_no_crash(setup: Setup) -> None:
+    setup.programs.fails["evaluate"] = UndecidedError("it did not finish, but the machine is busy")
+    for _ in range(5):
+        with pytest.raises(UndecidedError):
+            setup.bring()
 
 
 def test_force_overrides_the_gates_and_returns_the_failed_ones(setup: Setup) -> None:
@@ -306,7 +357,7 @@ def test_a_damaged_serving_version_is_an_environment_error(setup: Setup, tmp_pat
     setup.fetched.mkdir()
     with (
         pytest.raises(ImportEnvironmentError, match="the serving version cannot be read"),
-        setup.importer.bring(None, offer(), "v1", tmp_path, force=False),  # type: ignore[arg-type]
+        setup.importer.bring(None, offer(), "v1", Baseline(tmp_path, chose=True), force=False),  # type: ignore[arg-type]
     ):
         pass
 

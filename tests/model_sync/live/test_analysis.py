@@ -61,6 +61,31 @@ def test_latency(now: Served, before: Served, slow: bool) -> None:
     assert (reason is not None and "an input takes" in reason) == slow
 
 
+def unsteady(inputs: int, *, each: float, deviation: float) -> Served:
+    seconds = inputs * each
+    return Served(inputs=inputs, batches=inputs, seconds=seconds, squares=inputs * (each**2 + deviation**2))
+
+
+@pytest.mark.parametrize(
+    ("now", "slow", "undecided"),
+    [
+        (unsteady(100, each=0.03, deviation=0.001), True, False),
+        (unsteady(100, each=0.03, deviation=0.05), False, True),
+        (unsteady(10_000, each=0.03, deviation=0.05), True, False),
+        (unsteady(100, each=0.015, deviation=0.05), False, False),  # as far as it is known, it is within the limit
+    ],
+)
+def test_a_mean_that_may_be_within_the_limit_does_not_fail_a_version(now: Served, slow: bool, undecided: bool) -> None:
+    found = metrics(now, unsteady(1000, each=0.01, deviation=0.001))
+    assert (judge(found, LIMITS) is not None) == slow
+    assert enough(found, LIMITS, shadow=False) == (not undecided)
+
+
+def test_the_time_that_a_worker_waits_for_a_core_does_not_fail_a_version() -> None:
+    busy = served(each=0.01).model_copy(update={"waited": 100.0})
+    assert judge(metrics(busy), LIMITS) is None
+
+
 def test_the_reason_against_a_slow_version() -> None:
     assert judge(metrics(served(each=0.3)), LIMITS) == (
         "an input takes 300.0 ms (v1: 10.0 ms; allowed: 2 times as long). 0 of 100 inputs failed"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +176,41 @@ def test_a_worker_that_ends_itself_or_was_too_late_has_not_died(workers: Workers
     workers.die("one")
     workers.write("three")
     assert (window.read().deaths, window.read().stuck) == (0, 0)
+
+
+class Ticks(threading.Event):
+    """Never set; calls `tick` with the number of the wait, in place of waiting."""
+
+    def __init__(self, tick: Callable[[int], None]) -> None:
+        super().__init__()
+        self._tick = tick
+        self.number = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.number += 1
+        self._tick(self.number)
+        return False
+
+
+def test_the_last_batches_are_counted_before_the_metrics_are_read(workers: Workers) -> None:
+    """The worker answers until its third heartbeat, and is busy with a last batch in its fourth."""
+    workers.write("one", v1=10, v2=10)
+    window = workers.window()
+
+    def beat(number: int) -> None:
+        workers.pass_time(3)
+        busy: dict[str, Any] = {"busy_with": "v2", "busy_since": time.time()} if number == 4 else {}
+        workers.write("one", v1=10, v2=10 + 10 * min(number, 3) + 5 * (number > 4), **busy)
+        workers.fall_silent("one", -3 * number)  # it is that much later
+
+    ticks = Ticks(beat)
+    assert window.read_when_settled(60, ticks).served.inputs == 35
+    assert ticks.number == 6
+
+
+def test_metrics_that_do_not_settle_are_read_in_the_end(workers: Workers) -> None:
+    workers.write("one", v1=10, v2=10)
+    window = workers.window()
+    ticks = Ticks(lambda _: workers.pass_time(3))  # the worker hangs
+    assert window.read_when_settled(30, ticks).served.inputs == 0
+    assert ticks.number == 10

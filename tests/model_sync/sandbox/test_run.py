@@ -16,6 +16,7 @@ from model_sync.errors import (
     RejectedError,
     ReportedEnvironmentError,
     SyncCancelledError,
+    UndecidedError,
 )
 from model_sync.sandbox.run import Limits, run_sandboxed
 
@@ -116,8 +117,15 @@ def test_memory_is_limited(scratch: Path) -> None:
         run("bytearray(2**31)", scratch)
 
 
+@pytest.mark.usefixtures("quiet_machine")
 def test_time_is_limited(scratch: Path) -> None:
     with pytest.raises(ImportCrashedError, match="did not finish within 1 s"):
+        run("import time; time.sleep(60)", scratch, limits=Limits(2**30, 1, 1))
+
+
+@pytest.mark.usefixtures("busy_machine")
+def test_a_program_that_is_late_on_a_busy_machine_has_not_crashed(scratch: Path) -> None:
+    with pytest.raises(UndecidedError, match=r"did not finish within 1 s, but the machine is busy: it ran for \d s"):
         run("import time; time.sleep(60)", scratch, limits=Limits(2**30, 1, 1))
 
 

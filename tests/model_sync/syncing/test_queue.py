@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bunriwiki.model_store.generation import Trigger
+from bunriwiki.testing.waiting import wait_until
 from model_sync.errors import SyncCancelledError
 from model_sync.syncing.queue import SyncQueue, SyncQueues
 from model_sync.syncing.report import Report
@@ -130,3 +131,23 @@ def test_a_cancelled_sync_ends_the_queue(report: Report, fake: FakeSync) -> None
     queue.request("poll", force=False)
     thread.join(SECONDS)
     assert not thread.is_alive()
+
+
+def test_an_undecided_import_is_tried_again_without_a_request(report: Report) -> None:
+    outcomes = [
+        Outcome("yolo", "undecided", "v1", "it was late", retry_seconds=0.01),
+        Outcome("yolo", "undecided", "v1", "it was late", retry_seconds=0.01),
+        Outcome("yolo", "promoted", "v1"),
+    ]
+    calls: list[Trigger] = []
+
+    def sync(by: Trigger, *, force: bool) -> Outcome:
+        calls.append(by)
+        return outcomes[len(calls) - 1]
+
+    queue = SyncQueue("yolo", sync, report)
+    with running(queue):
+        pending = SyncQueues([queue]).request("sqs")
+        assert pending.wait(SECONDS)
+        wait_until(lambda: report.state().models["yolo"].status == "promoted")
+    assert calls == ["sqs", "poll", "poll"]
