@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -108,13 +107,25 @@ def state(folder: Path) -> dict[str, Any]:
     return found
 
 
+def ordinary_user_can_run(python: str) -> bool:
+    command = [python, "-c", "import venv"]
+    try:
+        return not subprocess.run(command, cwd="/", user=ORDINARY, group=ORDINARY, extra_groups=(), check=False).returncode
+    except OSError:
+        return False
+
+
 @pytest.fixture(scope="module")
 def python() -> Iterator[str]:
     """An interpreter that an ordinary user may run, with the test's libraries."""
+    name = f"python3.{sys.version_info.minor}"
+    places = [*os.get_exec_path(), "/usr/local/bin", "/usr/bin", str(Path(sys.executable).resolve().parent)]
+    base = next((path for path in (f"{place}/{name}" for place in places) if ordinary_user_can_run(path)), None)
+    if base is None:
+        pytest.skip(f"an ordinary user can run no {name} here: put one on the PATH that is not below another user's home")
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        system = shutil.which(f"python3.{sys.version_info.minor}", path="/usr/local/bin:/usr/bin") or sys.executable
-        subprocess.run([system, "-m", "venv", "--without-pip", folder], check=True)
+        subprocess.run([base, "-m", "venv", "--without-pip", folder], check=True)
         [packages] = Path(folder).glob("lib/*/site-packages")
         (packages / "libraries.pth").write_text(f"{SITE}\n")
         yield f"{folder}/bin/python"
@@ -136,10 +147,11 @@ def run_inside(way: str, code: str, writable: Path, readable: list[Path], python
 
 
 @pytest.fixture(scope="module", params=LIMITS)
-def run(request: pytest.FixtureRequest, python: str) -> Iterator[Run]:
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     way = str(request.param)
     if way != "no user, no group" and not can_change():
         pytest.skip("the tests may not change users")
+    python = request.getfixturevalue("python") if way == "an ordinary user" else sys.executable
     with tempfile.TemporaryDirectory() as place, ExitStack() as ending:
         folder = Path(place)
         folder.chmod(0o755)
