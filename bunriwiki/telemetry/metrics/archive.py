@@ -13,6 +13,7 @@ deleted a merged file, that file is not counted twice, and at any instant a read
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -93,7 +94,8 @@ def merge_dead(root: Path, pid: int) -> None:
     archive = Archive(merged=[_name(file) for file in (*dead, *leftovers) if file.exists()], values=values)
     write_atomically(root / ARCHIVE, msgspec.json.encode(archive).decode(), durable=False)
     for file in gone:
-        file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a runner may have put a folder there; the archive names it, so it is not read
+            file.unlink()
 
 
 def _without_old_versions(values: Values, others: Iterable[Mapping[str, float]]) -> Values:
@@ -115,15 +117,24 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _read(file: Path) -> Values:
-    """The values in a worker's file; of a sandboxed worker those that it may have. An unreadable file counts as empty."""
+    """The values in a worker's file; of a sandboxed worker those that it may have. A damaged file counts as empty.
+
+    Raises FileNotFoundError and other OSErrors.
+    """
     allowed = runner_keys(file.parent.name)
-    try:
-        values = read_values(file, MAX_FILE_BYTES if allowed is None else MAX_RUNNER_BYTES)
-    except BrokenValuesError as error:
-        logger.error("metrics are not counted: {}", error)
-        return {}
     if allowed is None:
-        return values
+        try:
+            return read_values(file, MAX_FILE_BYTES)
+        except BrokenValuesError as error:
+            logger.error("the metrics of a worker are not counted: {}", error)
+            return {}
+    try:
+        values = read_values(file, MAX_RUNNER_BYTES)
+    except FileNotFoundError:
+        raise
+    except (BrokenValuesError, OSError) as error:  # it may put anything there, a link or a folder, too
+        logger.error("the metrics of a runner are not counted: {}", error)
+        return {}
     return {text: value for text, value in values.items() if text in allowed and math.isfinite(value) and value >= 0}
 
 
