@@ -67,7 +67,7 @@ def share_values(folder: Path) -> None:
         """A number in the file of this process (the interface of `prometheus_client.values.MutexValue`). Thread-safe."""
 
         _multiprocess = True
-        __slots__ = ("_cell",)
+        __slots__ = ("_at", "_words")
 
         def __init__(  # noqa: PLR0917 - the library's signature
             self,
@@ -81,17 +81,17 @@ def share_values(folder: Path) -> None:
             **_: object,
         ) -> None:
             labels = tuple(zip(label_names, label_values, strict=True))
-            self._cell = cell(Key(kind, multiprocess_mode, metric, sample, labels, help_text))
+            self._words, self._at = cell(Key(kind, multiprocess_mode, metric, sample, labels, help_text))
 
         def inc(self, amount: float) -> None:
             with lock:
-                self._cell.add(amount)
+                self._words[self._at] += amount
 
         def set(self, value: float, timestamp: float | None = None) -> None:  # noqa: ARG002 - the library's signature
-            self._cell.value = value
+            self._words[self._at] = value
 
         def get(self) -> float:
-            return self._cell.value
+            return self._words[self._at]
 
         def set_exemplar(self, exemplar: object) -> None:
             """Exemplars do not exist in multiprocess mode."""

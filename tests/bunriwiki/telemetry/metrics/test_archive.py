@@ -15,6 +15,7 @@ from bunriwiki.telemetry.metrics.loads import runner_keys
 from bunriwiki.telemetry.metrics.value_file import ValueFile
 from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX, SUFFIX, Key
 from bunriwiki.telemetry.metrics.versions import KEEP_SECONDS
+from tests.bunriwiki.telemetry.metrics.files import add, put
 
 Start = Callable[..., ValueFile]
 
@@ -40,9 +41,9 @@ def files(root: Path) -> list[str]:
 def test_dead_workers_keep_their_counts_and_lose_their_gauges(root: Path, worker: Start) -> None:
     for pid, requests in ((1, 10), (2, 200)):
         file = worker(pid)
-        file.cell(REQUESTS).add(requests)
-        file.cell(RUNNING).add(pid)
-        file.cell(LATEST).value = 100 - pid
+        add(file, REQUESTS, requests)
+        add(file, RUNNING, pid)
+        put(file, LATEST, 100 - pid)
     assert read_all(root) == {REQUESTS: 210, RUNNING: 3, LATEST: 99}
     merge_dead(root, 1)
     assert len(files(root)) == 1
@@ -54,11 +55,11 @@ def test_dead_workers_keep_their_counts_and_lose_their_gauges(root: Path, worker
 
 
 def test_a_process_whose_id_begins_with_that_of_a_dead_one_lives(root: Path, worker: Start) -> None:
-    worker(1).cell(REQUESTS).add(1)
+    add(worker(1), REQUESTS, 1)
     alive = worker(12)
-    alive.cell(REQUESTS).add(1)
+    add(alive, REQUESTS, 1)
     merge_dead(root, 1)
-    alive.cell(REQUESTS).add(1)
+    add(alive, REQUESTS, 1)
     assert read_all(root) == {REQUESTS: 3}
 
 
@@ -67,10 +68,10 @@ def test_a_supervisor_that_dies_in_a_merge_loses_and_doubles_nothing(
     root: Path, worker: Start, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     for role in ("gateway", "supervisor"):
-        worker(1, role).cell(REQUESTS).add(5)
-    worker(2).cell(REQUESTS).add(1)
+        add(worker(1, role), REQUESTS, 5)
+    add(worker(2), REQUESTS, 1)
     merge_dead(root, 2)
-    worker(3).cell(REQUESTS).add(1)
+    add(worker(3), REQUESTS, 1)
     steps = 0
 
     def or_die(method: Any) -> Any:
@@ -96,7 +97,7 @@ def test_a_supervisor_that_dies_in_a_merge_loses_and_doubles_nothing(
 
 
 def test_readers_see_each_count_once_while_workers_die(root: Path, worker: Start) -> None:
-    worker(1).cell(REQUESTS).add(1)
+    add(worker(1), REQUESTS, 1)
     over = threading.Event()
     found: list[float] = []
 
@@ -107,7 +108,7 @@ def test_readers_see_each_count_once_while_workers_die(root: Path, worker: Start
     reader = threading.Thread(target=read)
     reader.start()
     for pid in range(2, 100):
-        worker(pid).cell(REQUESTS).add(1)
+        add(worker(pid), REQUESTS, 1)
         merge_dead(root, pid - 1)
     over.set()
     reader.join()
@@ -120,7 +121,7 @@ def test_the_folder_is_bounded(root: Path, worker: Start) -> None:
     for pid in range(200):
         file = worker(pid)
         for number in range(50):
-            file.cell(Key("counter", "", "a", "a_total", (("number", str(number)),), "Help.").text()).add(1)
+            add(file, Key("counter", "", "a", "a_total", (("number", str(number)),), "Help.").text(), 1)
         merge_dead(root, pid)
         size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
         assert size < 10_000
@@ -129,7 +130,7 @@ def test_the_folder_is_bounded(root: Path, worker: Start) -> None:
 
 
 def test_a_failed_merge_leaves_the_values_where_they_are(root: Path, worker: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    worker(1).cell(REQUESTS).add(1)
+    add(worker(1), REQUESTS, 1)
 
     def full(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
@@ -146,9 +147,9 @@ def test_old_versions_are_dropped_only_as_a_whole(root: Path, worker: Start) -> 
     first, second = worker(1), worker(2)
     for file in (first, second):
         for version, at in (("old", long_ago), ("new", time.time())):
-            file.cell(of_version(version)).add(1)
-            file.cell(seen(version)).value = at
-        file.cell(REQUESTS).add(1)
+            add(file, of_version(version), 1)
+            put(file, seen(version), at)
+        add(file, REQUESTS, 1)
     merge_dead(root, 1)
     assert read_all(root)[of_version("old")] == 2  # a live worker has counts of it, which may be seen again
     merge_dead(root, 2)
@@ -161,12 +162,12 @@ def test_a_runner_counts_only_what_is_its_own(root: Path, worker: Start) -> None
     allowed = runner_keys("yolo")
     assert allowed is not None
     [first, second, third] = sorted(allowed)
-    file.cell(first).add(2)
-    file.cell(second).value = float("inf")
-    file.cell(third).value = -1
-    file.cell(REQUESTS).add(1)
-    file.cell("not a key").add(1)
-    file.cell(first.replace("yolo", "kcbert")).add(1)
+    add(file, first, 2)
+    put(file, second, float("inf"))
+    put(file, third, -1)
+    add(file, REQUESTS, 1)
+    add(file, "not a key", 1)
+    add(file, first.replace("yolo", "kcbert"), 1)
     assert read_all(root) == {first: 2}
     merge_dead(root, 1)
     assert read_all(root) == {first: 2}
@@ -175,7 +176,7 @@ def test_a_runner_counts_only_what_is_its_own(root: Path, worker: Start) -> None
 def test_a_runner_cannot_break_a_scrape(root: Path, worker: Start) -> None:
     lines: list[str] = []
     handler = logger.add(lines.append, level="ERROR")
-    worker(1).cell(REQUESTS).add(1)
+    add(worker(1), REQUESTS, 1)
     (root / "yolo" / f"2-1{SUFFIX}").write_bytes(b"\xff" * 100)
     (root / "yolo" / f"2-2{SUFFIX}").symlink_to("/etc/passwd")
     (root / "yolo" / f"2-3{SUFFIX}").symlink_to("/nowhere")

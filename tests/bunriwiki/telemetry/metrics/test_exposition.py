@@ -14,6 +14,7 @@ from bunriwiki.telemetry.metrics.exposition import exposition
 from bunriwiki.telemetry.metrics.value_file import ValueFile
 from bunriwiki.telemetry.metrics.values import MAX, Key, share_values
 from bunriwiki.telemetry.metrics.versions import KEEP_SECONDS, MAX_VERSIONS
+from tests.bunriwiki.telemetry.metrics.files import add, put
 
 
 def count(root: Path) -> None:
@@ -50,11 +51,11 @@ def key(name: str, version: str, kind: str = "counter", mode: str = "", suffix: 
 def test_old_versions_are_left_out(root: Path, worker: Callable[..., ValueFile]) -> None:
     file, now = worker(1), time.time()
     for number in range(MAX_VERSIONS + 5):
-        file.cell(key("bunriwiki_predictions", f"v{number}")).add(1)
+        add(file, key("bunriwiki_predictions", f"v{number}"), 1)
         # v0 was seen last, v16 to v20 are beyond the maximum; v3 left memory long ago.
         at = now - number - (KEEP_SECONDS if number == 3 else 0)
-        file.cell(key("bunriwiki_version_seen_timestamp_seconds", f"v{number}", "gauge", MAX, "")).value = at
-    file.cell(key("model_other", "v3")).add(1)
+        put(file, key("bunriwiki_version_seen_timestamp_seconds", f"v{number}", "gauge", MAX, ""), at)
+    add(file, key("model_other", "v3"), 1)
 
     def versions() -> dict[str, set[str]]:
         families = text_string_to_metric_families(exposition(root, []).decode())

@@ -9,25 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bunriwiki.telemetry.metrics.value_file import CAPACITY, BrokenValuesError, ValueFile, read_values
+from tests.bunriwiki.telemetry.metrics.files import add, put
 
 
 def test_values_are_read_while_they_are_written(tmp_path: Path) -> None:
     file = ValueFile(tmp_path / "values")
     assert read_values(tmp_path / "values", CAPACITY) == {}
-    first, second = file.cell("requests"), file.cell("초")
-    first.add(2)
-    first.add(0.5)
-    second.value = 7
+    add(file, "requests", 2)
+    add(file, "requests", 0.5)
+    put(file, "초", 7)
     assert read_values(tmp_path / "values", CAPACITY) == {"requests": 2.5, "초": 7.0}
-    assert file.cell("requests").value == 2.5
 
 
 def test_a_file_grows_and_its_first_cells_stay_valid(tmp_path: Path) -> None:
     file = ValueFile(tmp_path / "values")
-    first = file.cell("first")
+    words, index = file.cell("first")
     for number in range(2_000):
-        file.cell(f"{number}" + "x" * 100).add(number)
-    first.add(1)
+        add(file, f"{number}" + "x" * 100, number)
+    words[index] = 1
     found = read_values(tmp_path / "values", 2**20)
     assert found.pop("first") == 1
     assert list(found.values()) == list(range(2_000))
