@@ -21,8 +21,10 @@ from bunriwiki.testing.calls import Call, mixed_calls
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.server import Server
 
-BLANK, AT_ONCE = " ", 1  # a text that the checks reject, a timeout in microseconds that has passed at once
+BLANK = " "  # the checks reject it
+AT_ONCE = 1  # a timeout in microseconds: it passes in the queue or in the call
 TEXTS = ("정말 재미있어요", "배송이 늦어서 아주 실망했습니다", "그냥 그래요", "오늘 날씨가 좋네요")
+LATE = TEXTS[:1]  # what is sent with that timeout
 REASONS = {"400": "invalid_input", "INVALID_ARGUMENT": "invalid_input", "504": "deadline", "DEADLINE_EXCEEDED": "deadline"}
 RESTING_SECONDS = 0.05  # after a connection was lost
 
@@ -41,7 +43,7 @@ class Seen:
         self.requests[model] += 1
         self.inputs[model] += len(texts) or 1
         if model == "kcbert":
-            self.tokens += _tokens(texts)
+            self.tokens += tokens(texts)
 
     def failed(self, model: str, status: int | str, detail: str) -> None:
         reason = REASONS.get(str(status))
@@ -58,7 +60,8 @@ def _encoder() -> TextEncoder:
     return TextEncoder(MODELS / "kcbert" / "tokenizer.json", spec)
 
 
-def _tokens(texts: tuple[str, ...]) -> int:
+def tokens(texts: tuple[str, ...]) -> int:
+    """The tokens that kcbert reads of these texts."""
     return sum(len(encoded.ids) for encoded in _encoder().encode(texts))
 
 
@@ -104,9 +107,10 @@ class ProtocolLoad:
                 if self._over.is_set():
                     return
                 model = ("kcbert", "sentiment")[turn % 2]
-                texts = TEXTS[: turn % len(TEXTS) + 1] if turn % 5 else (TEXTS[0], BLANK)
+                late = turn % 7 == 0
+                texts = LATE if late else TEXTS[: turn % len(TEXTS) + 1] if turn % 5 else (TEXTS[0], BLANK)
                 tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
-                body = {"inputs": [tensor], "parameters": {"timeout": AT_ONCE} if turn % 7 == 0 and turn % 5 else {}}
+                body = {"inputs": [tensor], "parameters": {"timeout": AT_ONCE} if late else {}}
                 call = Call(f"/v2/models/{model}/infer", json.dumps(body).encode(), "application/json")
                 await self._post(session, call, model, texts)
 
