@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.telemetry.metrics import FOLDER
 from bunriwiki.testing.calls import mixed_calls
 from bunriwiki.testing.paths import ROOT
 from bunriwiki.testing.protocol_load import LATE, ProtocolLoad, tokens
@@ -33,19 +34,12 @@ FOLDER_BYTES = 4 * 2**20
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the server has its temporary files."""
-    return tmp_path_factory.mktemp("tmp")
-
-
-@pytest.fixture(scope="module")
-def crowd(start: Callable[..., Server], folder: Path) -> Iterator[Server]:
+def crowd(start: Callable[..., Server]) -> Iterator[Server]:
     """Two workers of everything, behind short queues."""
     environment = {
         "BUNRIWIKI_RUNNER_WORKERS": "2",
         "BUNRIWIKI_GATEWAY_WORKERS": "2",
         "BUNRIWIKI_MAX_QUEUE_SIZE": str(MAX_QUEUE_SIZE),
-        "TMPDIR": str(folder),
     }
     server = start(grpc=True, environment=environment)
     server.wait_for_all_workers()
@@ -146,8 +140,8 @@ def test_promtool_has_no_complaint(crowd: Server) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def test_after_many_restarts_a_scrape_is_quick_and_exact(crowd: Server, folder: Path) -> None:
-    [metrics] = folder.glob("bunriwiki-*/metrics")
+def test_after_many_restarts_a_scrape_is_quick_and_exact(crowd: Server) -> None:
+    metrics = Path(crowd.workers()["bunriwiki"].environ()[FOLDER]).parent
     before = Scraped(crowd)
     loads = crowd.metric("model_load_total")
     answered: Counter[str] = Counter()
