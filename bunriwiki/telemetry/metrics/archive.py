@@ -55,22 +55,23 @@ class Archive(msgspec.Struct):
 
 def read_all(root: Path) -> Values:
     """The values of all processes, dead and alive, summed up. May run at any time, in any process that may read `root`."""
-    for attempt in range(TRIES):
-        # In this order: a file that is merged after it was listed is either in the archive that is read now, or missing then.
-        files = list(_files(root))
-        archive = Archive.read(root)
-        values = dict(archive.values)
-        merged = set(archive.merged)
-        try:
-            for file in files:
-                if _name(file) not in merged:
-                    _add(values, _read(file), live=True)
-        except FileNotFoundError:
-            if attempt + 1 < TRIES:
-                continue
-            raise
-        return values
-    raise AssertionError("unreachable")
+    for _ in range(TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            return _read_once(root)
+    return _read_once(root, without_runners=True)  # one of them deletes its files, on purpose
+
+
+def _read_once(root: Path, *, without_runners: bool = False) -> Values:
+    """See `read_all`. Raises FileNotFoundError if a merge came between."""
+    # In this order: a file that is merged after it was listed is either in the archive that is read now, or missing then.
+    files = list(_files(root))
+    archive = Archive.read(root)
+    values = dict(archive.values)
+    merged = set(archive.merged)
+    for file in files:
+        if _name(file) not in merged and not (without_runners and runner_keys(file.parent.name) is not None):
+            _add(values, _read(file), live=True)
+    return values
 
 
 def merge_dead(root: Path, pid: int) -> None:

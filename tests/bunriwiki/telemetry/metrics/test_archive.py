@@ -12,7 +12,7 @@ from loguru import logger
 from bunriwiki.telemetry.metrics import archive
 from bunriwiki.telemetry.metrics.archive import ARCHIVE, MAX_RUNNER_FILES, merge_dead, read_all
 from bunriwiki.telemetry.metrics.loads import runner_keys
-from bunriwiki.telemetry.metrics.value_file import ValueFile
+from bunriwiki.telemetry.metrics.value_file import ValueFile, read_values
 from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX, SUFFIX, Key
 from bunriwiki.telemetry.metrics.versions import KEEP_SECONDS
 from tests.bunriwiki.telemetry.metrics.files import add, put
@@ -190,3 +190,16 @@ def test_a_runner_cannot_break_a_scrape(root: Path, worker: Start) -> None:
     assert read_all(root) == {REQUESTS: 1}
     logger.remove(handler)
     assert lines
+
+
+def test_a_runner_that_deletes_its_files_is_left_out(root: Path, worker: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(worker(1), REQUESTS, 1)
+    worker(2, "yolo")
+
+    def read(file: Path, max_bytes: int) -> dict[str, float]:
+        if file.parent.name == "yolo":
+            raise FileNotFoundError
+        return read_values(file, max_bytes)
+
+    monkeypatch.setattr(archive, "read_values", read)
+    assert read_all(root) == {REQUESTS: 1}
