@@ -10,9 +10,9 @@ import time
 
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.context import server_context
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX, Histogram
 
 NAMESPACE = "bentoml_service"
 SERVICE = ("service_name", "service_version", "runner_name")

@@ -14,5 +14,4 @@ from bunriwiki.telemetry.metrics.values import share_values
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the folder of this process's values; set by the supervisor, for the workers
 
-if FOLDER in os.environ:
-    share_values(Path(os.environ[FOLDER]))
+share_values(Path(os.environ[FOLDER]) if FOLDER in os.environ else None)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
 from bunriwiki.artifacts.answers import Work
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.telemetry.metrics.values import LIVE_SUM
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, Histogram
 from bunriwiki.telemetry.metrics.versions import mark_seen
 
 FailureReason = Literal["invalid_input", "overloaded", "deadline", "runner_lost", "model_error"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
-from bunriwiki.telemetry.metrics.values import LIVE_SUM
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, Histogram
 
 REQUESTS = Counter("http_requests_total", "Requests answered.", ["method", "path", "status", "protocol"])
 SECONDS = Histogram(

@@ -1,8 +1,8 @@
 """Where the metrics of `prometheus_client` keep their values: in a file that other processes read.
 
 The library has such a class of its own (multiprocess mode). It asks for the process id and looks up a key at every increment;
-an increment here is one addition in mapped memory, a third of the time (benchmarks/metrics.py). And the library cannot merge
-the files of dead processes.
+an increment here is one addition in mapped memory, half the time (benchmarks/metrics.py). And the library cannot merge the
+files of dead processes.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import json
 import os
 import threading
 import time
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import prometheus_client
 from prometheus_client import values
 
-from bunriwiki.telemetry.metrics.value_file import Cell, ValueFile
+from bunriwiki.telemetry.metrics.value_file import WORD, Cell, ValueFile
 
 SUFFIX = ".values"
 # What the sum over processes of a gauge is; other modes of prometheus_client are not in use here.
@@ -48,23 +50,40 @@ class Key(NamedTuple):
         return cls(kind, mode, metric, sample, tuple((name, value) for name, value in labels), help_text)
 
 
-def share_values(folder: Path) -> None:
-    """Have metrics keep their values in a file in `folder`, which must exist, as of now; labels that exist stay as they are.
+def share_values(folder: Path | None) -> None:
+    """Have metrics keep their values in a file in `folder`, which must exist, or in the memory of this process if it is None.
 
-    The process must not fork afterwards, unless the child replaces itself or counts nothing: it would share the file.
+    This applies to labels that do not exist yet. The process must not fork afterwards, unless the child replaces itself or
+    counts nothing: it would share the file.
     """
-    file: ValueFile | None = None
     lock = threading.Lock()
+    values.ValueClass = _value_class(_in_memory if folder is None else _OwnFile(folder, lock).cell, lock)
 
-    def cell(key: Key) -> Cell:
-        nonlocal file
-        with lock:
-            if file is None:  # a process that counts nothing has no file. No other process has or had the same name.
-                file = ValueFile(folder / f"{os.getpid()}-{time.time_ns():x}{SUFFIX}")
-            return file.cell(key.text())
+
+def _in_memory(_: Key) -> Cell:
+    return Cell(memoryview(bytearray(WORD)).cast("d"), 0)
+
+
+class _OwnFile:
+    """The file of this process in `folder`. A process that counts nothing has none."""
+
+    def __init__(self, folder: Path, lock: threading.Lock) -> None:
+        self._folder = folder
+        self._lock = lock
+        self._file: ValueFile | None = None
+
+    def cell(self, key: Key) -> Cell:
+        with self._lock:
+            if self._file is None:  # no other process has or had the same name
+                self._file = ValueFile(self._folder / f"{os.getpid()}-{time.time_ns():x}{SUFFIX}")
+            return self._file.cell(key.text())
+
+
+def _value_class(cell: Callable[[Key], Cell], lock: threading.Lock) -> type:
+    """The class of values in the cells that `cell` returns. `lock` is held for each change."""
 
     class SharedValue:
-        """A number in the file of this process (the interface of `prometheus_client.values.MutexValue`). Thread-safe."""
+        """A number in a cell (the interface of `prometheus_client.values.MutexValue`). Thread-safe."""
 
         _multiprocess = True
         __slots__ = ("_at", "_words")
@@ -87,6 +106,12 @@ def share_values(folder: Path) -> None:
             with lock:
                 self._words[self._at] += amount
 
+        def observe(self, bucket: SharedValue, amount: float) -> None:
+            """Count an observation of `amount` in this sum, and in its bucket."""
+            with lock:
+                self._words[self._at] += amount
+                bucket._words[bucket._at] += 1.0
+
         def set(self, value: float, timestamp: float | None = None) -> None:  # noqa: ARG002 - the library's signature
             self._words[self._at] = value
 
@@ -99,4 +124,11 @@ def share_values(folder: Path) -> None:
         def get_exemplar(self) -> None:
             return None
 
-    values.ValueClass = SharedValue
+    return SharedValue
+
+
+class Histogram(prometheus_client.Histogram):
+    """The library's histogram, with observations in half the time: the bucket is found by bisection, and one lock is taken."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:  # noqa: ARG002 - the library's signature
+        self._sum.observe(self._buckets[bisect_left(self._upper_bounds, amount)], amount)

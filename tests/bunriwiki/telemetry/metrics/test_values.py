@@ -4,11 +4,12 @@ import os
 import threading
 from pathlib import Path
 
+import prometheus_client
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from bunriwiki.telemetry.metrics.value_file import read_values
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, Key, share_values
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, Histogram, Key, share_values
 
 pytestmark = pytest.mark.usefixtures("unshared")
 
@@ -37,6 +38,26 @@ def test_metrics_of_the_library_count_in_the_file(tmp_path: Path) -> None:
         Key("histogram", "", "seconds", "seconds_bucket", (("le", "+Inf"),), "Seconds."): 0,
     }
     assert registry.get_sample_value("requests_total", {"path": "/a"}) == 3
+
+
+@pytest.mark.parametrize(("value", "bound"), [(-1, "1.0"), (1, "1.0"), (1.5, "2.0"), (2, "2.0"), (2.1, "+Inf"), (9e9, "+Inf")])
+def test_an_observation_is_in_the_bucket_that_the_library_takes(value: float, bound: str) -> None:
+    share_values(None)
+    found = []
+    for kind in (Histogram, prometheus_client.Histogram):
+        registry = CollectorRegistry()
+        kind("seconds", "Seconds.", registry=registry, buckets=(1, 2)).observe(value)
+        found.append(
+            [
+                (sample.name, sample.labels, sample.value)
+                for family in registry.collect()
+                for sample in family.samples
+                if not sample.name.endswith("created")
+            ]
+        )
+    assert found[0] == found[1]
+    counts = {labels["le"]: count for name, labels, count in found[0] if name.endswith("bucket")}
+    assert next(upper for upper, count in counts.items() if count) == bound
 
 
 def test_threads_lose_no_increment(tmp_path: Path) -> None:
