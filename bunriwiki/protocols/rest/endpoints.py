@@ -27,9 +27,9 @@ class Endpoints:
 
     def routes(self) -> list[Route]:
         return [
-            Route("POST", "/yolo/prediction", self._yolo, parsing.MAX_IMAGE_BYTES, log=True),
-            Route("POST", "/kcbert/prediction", self._kcbert, parsing.MAX_TEXT_BYTES, log=True),
-            Route("POST", "/predict", self._sentiment, parsing.MAX_TEXT_BYTES, log=True),
+            Route("POST", "/yolo/prediction", self._yolo, parsing.MAX_IMAGE_BYTES, log=True, model=YOLO.name),
+            Route("POST", "/kcbert/prediction", self._kcbert, parsing.MAX_TEXT_BYTES, log=True, model=KCBERT.name),
+            Route("POST", "/predict", self._sentiment, parsing.MAX_TEXT_BYTES, log=True, model=SENTIMENT.name),
             Route("GET", "/readyz", self._readyz),
             Route("GET", "/v1/models", self._models),
             Route("GET", "/docs.json", self._docs),
