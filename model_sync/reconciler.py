@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from loguru import logger
 from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest
 from bunriwiki.model_store.generation import GenerationError, ModelGeneration, Target, Trigger
 from bunriwiki.model_store.names import MAX_CHARACTERS, to_store
-from bunriwiki.model_store.promotion import BadVersionError, PromotionError, promote
+from bunriwiki.model_store.promotion import BadVersionError, FailsLiveError, PromotionError, promote
 from bunriwiki.model_store.publication import VersionExistsError, registry_digest
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.writer import StoreWriter
@@ -31,7 +32,8 @@ class Reconciler:
     """Makes the version that the registry names serve. Not safe to use from several threads.
 
     `fallback` is the folder of the version that serves while no version of the store does. `before_activation` is called when
-    every worker has loaded the new version, before it serves. `signatures` are those that the importer requires.
+    every worker has loaded the new version, before it serves, and `after_activation` when it serves, with the version that it
+    replaced. `signatures` are those that the importer requires.
     """
 
     model: str
@@ -41,16 +43,19 @@ class Reconciler:
     report: Report
     fallback: Path
     before_activation: Callable[[Target], None] = lambda _: None
+    after_activation: Callable[[str], None] = lambda _: None
     signatures: Signatures = NO_SIGNATURES
 
     def sync(self, by: Trigger, *, force: bool) -> Outcome:
         """Run one sync; failures are outcomes. With `force`, the import ignores failed gates. Raises SyncCancelledError."""
         try:
             offer = self.source.newest(self.model)
+            self.report.registry_read(self.model, succeeded=True)
             if offer is None:
                 return self._outcome("unchanged", None, "the registry names no version")
             return self._sync_offer(offer, by, force=force)
         except SourceError as error:
+            self.report.registry_read(self.model, succeeded=False)
             return self._outcome("unreachable", None, str(error))
         except (OSError, GenerationError, PromotionError, ImportEnvironmentError) as error:
             return self._outcome("failed", None, str(error))
@@ -77,12 +82,15 @@ class Reconciler:
             return self._outcome("rejected", version, quarantined.reason)
         if quarantined:
             self.writer.release(self.model, version, by)
-        if not self.writer.layout.version(self.model, version).is_dir():
-            self._import(offer, version, by, force=force)
-            # An import takes long: an operator may have pinned the model or rolled it back meanwhile.
-            if blocked := self._blocked(self.writer.generations().of(self.model), version):
-                return blocked
-        self._promote(offer, version, by)
+        with self.report.metrics.count_failed_import(self.model):
+            if not self.writer.layout.version(self.model, version).is_dir():
+                self._import(offer, version, by, force=force)
+                # An import takes long: an operator may have pinned the model or rolled it back meanwhile.
+                if blocked := self._blocked(self.writer.generations().of(self.model), version):
+                    self.report.metrics.imported(self.model, "cancelled")
+                    return blocked
+            self._promote(offer, version, by)
+        self.report.metrics.imported(self.model, "promoted")
         if self.writer.generations().of(self.model).held:
             self.writer.change(lambda old: old.hold(self.model))
         return self._outcome("promoted", version)
@@ -138,11 +146,24 @@ class Reconciler:
             )
 
     def _promote(self, offer: Offer, version: str, by: Trigger) -> None:
+        replaced = self.writer.generations().of(self.model).serving
+        began = time.monotonic()
+
+        def before_activation(target: Target) -> None:
+            nonlocal began
+            self.report.took(self.model, "prepare", time.monotonic() - began)
+            self.before_activation(target)
+            began = time.monotonic()
+
         with self.report.phase(self.model, "promote"):
             try:
-                promote(self.writer, self.model, version, offer.uri, by, before_activation=self.before_activation)
+                promote(self.writer, self.model, version, offer.uri, by, before_activation=before_activation)
+            except FailsLiveError as error:
+                raise RejectedError(str(error), f"live_{error.limit}") from error
             except BadVersionError as error:
-                raise RejectedError(str(error)) from error
+                raise RejectedError(str(error), "load") from error
+            self.report.took(self.model, "activate", time.monotonic() - began)
+        self.after_activation(replaced.version if replaced else Manifest.read(self.fallback).version)
 
     def _put_in_quarantine(self, offer: Offer, version: str, error: RejectedError, by: Trigger) -> None:
         quarantined = Quarantined(
@@ -154,7 +175,7 @@ class Reconciler:
             at=datetime.now(UTC),
         )
         try:
-            self.writer.put_in_quarantine(quarantined, by)
+            self.writer.put_in_quarantine(quarantined, by, cause=error.cause)
         except OSError as failure:  # a full disk, for example: the version does not serve, and the next sync tries it again
             logger.error("{} {} cannot be put into quarantine: {}", self.model, version, failure)
 

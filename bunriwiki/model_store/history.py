@@ -22,7 +22,7 @@ class Event(BaseModel):
     `reason` names the gates that it did not pass. `activated`: it serves from now on, in `generation`, instead of `previous`;
     so many `workers` had it prepared. `abandoned`: it was being prepared and does not serve, for `reason`. `quarantined`: it
     must not go live. `released`: it may again. `removed`: it was deleted by the garbage collection. `held`: a rollback left
-    it, and syncs do not promote it.
+    it, and syncs do not promote it. `cause` is the check that a quarantined version failed, as a label of the metrics.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,6 +39,7 @@ class Event(BaseModel):
     seconds: dict[str, float] | None = None
     forced: bool | None = None
     reason: str | None = None
+    cause: str | None = None
 
 
 class History:

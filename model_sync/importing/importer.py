@@ -105,7 +105,7 @@ class Importer:
         for step in ("requirements", "inputs", "compiled", "evaluated"):
             (scratch / step).mkdir(parents=True)
         try:
-            with self._report.phase(model, "requirements"):
+            with self._report.phase(model, "verify"):
                 self._check_requirements(fetched, scratch / "requirements")
             with self._report.phase(model, "compile"):
                 ReferenceSet.read(model, self._settings.reference / model).write_unlabelled(scratch / "inputs")
@@ -117,13 +117,14 @@ class Importer:
             crashes = self._crashes.add(offer.digest)
             if crashes < MAX_CRASHES:
                 raise ImportEnvironmentError(f"{error}; the import is retried") from error
-            raise RejectedError(f"{error}; the import crashed {crashes} times") from error
+            raise RejectedError(f"{error}; the import crashed {crashes} times", "crash") from error
         for finding in findings:
             self._report.found(model, f"{finding.gate}: {'' if finding.passed else 'failed: '}{finding.says}")
-        failed = "; ".join(f"{finding.gate}: {finding.says}" for finding in findings if not finding.passed)
+        failed = [finding for finding in findings if not finding.passed]
+        sentence = "; ".join(f"{finding.gate}: {finding.says}" for finding in failed)
         if failed and not force:
-            raise RejectedError(failed)
-        return failed or None
+            raise RejectedError(sentence, failed[0].gate)
+        return sentence or None
 
     def _check_requirements(self, fetched: Path, scratch: Path) -> None:
         """Raises RejectedError if an environment lacks a requirement of a pyfunc: the runners' or the sidecar's."""

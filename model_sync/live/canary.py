@@ -64,9 +64,9 @@ class CanaryRollout:
             duration = time.monotonic() - began
             progress = f"{target.version} {mode} for {duration:.0f} s: {metrics}"
             self._report.rollout(self._model, progress)
-            if reason := judge(metrics, self._limits):
+            if exceeded := judge(metrics, self._limits):
                 effect = "; no client was affected" if self._canary.shadow else ""
-                raise FailsLiveError(f"{mode}: {reason}, in {duration:.0f} s{effect}")
+                raise FailsLiveError(f"{mode}: {exceeded}, in {duration:.0f} s{effect}", exceeded.limit)
             if enough(metrics, self._limits, shadow=self._canary.shadow):
                 logger.info("{} {}", self._model, progress)
                 return

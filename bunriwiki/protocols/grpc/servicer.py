@@ -11,11 +11,12 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import grpc
 from loguru import logger
 
+from bunriwiki import __version__
 from bunriwiki.protocols.grpc import messages
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from bunriwiki.protocols.handlers.memory import Memory
-from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, VERSION, OpenInference
+from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, OpenInference
 from bunriwiki.telemetry.metrics import begin_with_routes, count_request
 from bunriwiki.web import problems
 
@@ -58,7 +59,7 @@ class Servicer(GRPCInferenceServiceServicer):
 
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
         async def answer() -> pb.ServerMetadataResponse:
-            return pb.ServerMetadataResponse(name=NAME, version=VERSION, extensions=EXTENSIONS)
+            return pb.ServerMetadataResponse(name=NAME, version=__version__, extensions=EXTENSIONS)
 
         return await self._counted("ServerMetadata", context, answer)
 

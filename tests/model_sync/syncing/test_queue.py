@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -130,3 +131,12 @@ def test_a_cancelled_sync_ends_the_queue(report: Report, fake: FakeSync) -> None
     queue.request("poll", force=False)
     thread.join(SECONDS)
     assert not thread.is_alive()
+
+
+def test_the_depth_counts_the_requests_that_no_sync_has_finished(report: Report) -> None:
+    queue = SyncQueue("yolo", FakeSync(), report)
+    numbers = [queue.request("poll", force=False) for _ in range(3)]
+    assert queue.depth() == 3
+    with running(queue):
+        assert queue.wait(numbers[-1], time.monotonic() + SECONDS)
+        assert queue.depth() == 0  # one sync covers them all
