@@ -25,10 +25,11 @@ from bunriwiki.protocols.handlers.dataplane import DataPlane, Limits, Model
 from bunriwiki.protocols.handlers.draining import drain_on_sigterm
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.handlers.routing import Route
+from bunriwiki.protocols.handlers.scrape import Scrape
 from bunriwiki.protocols.handlers.shadowing import Comparisons
 from bunriwiki.protocols.handlers.startup import FirstSync
 from bunriwiki.protocols.handlers.status import Status
-from bunriwiki.protocols.inference.handlers import OpenInference
+from bunriwiki.protocols.inference.handlers import VERSION, OpenInference
 from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.schemas import HateSpeech, Recyclables, Sentiment
 from bunriwiki.protocols.rest.server import RestServer
@@ -37,7 +38,8 @@ from bunriwiki.supervisor import CLOSING_SECONDS, SOCKETS, supervise
 from bunriwiki.telemetry import logs
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.telemetry.collector import set_up_collector
-from bunriwiki.telemetry.metrics import begin_with_models, version_info
+from bunriwiki.telemetry.metrics import FOLDER
+from bunriwiki.telemetry.metrics.loads import begin_with_models
 from bunriwiki.telemetry.vitals import Vitals
 from bunriwiki.web.tokens import TokenGate
 from runners.worker import runner_service
@@ -108,6 +110,12 @@ class Bunriwiki:
         self.sidecar = Sidecar(settings().sidecar_url, TokenGate(settings().admin_tokens), settings().deadline_seconds)
         handlers = OpenInference(self.dataplane, self.generation_watcher, self.sidecar)
         memory = Memory()
+        scrape = Scrape(
+            Path(os.environ[FOLDER]).parent,
+            self.status,
+            expected={GATEWAY_ROLE: settings().gateway_workers, **dict.fromkeys(SPECS, settings().runner_workers)},
+            service_version=VERSION,
+        )
         rest_app.server = RestServer(
             dataplane=self.dataplane,
             open_inference=handlers,
@@ -116,6 +124,7 @@ class Bunriwiki:
             memory=memory,
             read_seconds=settings().deadline_seconds,
             log_requests=settings().log_requests,
+            scrape=scrape,
             bento_metrics=BentoMetrics(),
         )
         begin_with_models(SPECS)
@@ -138,10 +147,6 @@ class Bunriwiki:
             runner.close()
         self.generation_watcher.stop()
         self.vitals.leave()
-
-    def __metrics__(self, others: str) -> str:
-        """The body of BentoML's `/metrics`: `others`, and the metrics that are computed at each scrape."""
-        return others + version_info(self.status.serving())
 
     # Declarations for the schema and the clients: over HTTP the REST server answers these paths (bunriwiki/protocols/rest/).
 

@@ -15,6 +15,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +23,29 @@ from bentoml._internal.utils import circus
 from circus.sockets import CircusSocket
 from circus.watcher import Watcher
 from loguru import logger
-from prometheus_client.multiprocess import mark_process_dead
+from prometheus_client import Counter
 from tornado.gen import coroutine, sleep
 
 from bunriwiki import runner_launch
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.model_store.heartbeats import Heartbeats
+from bunriwiki.model_store.heartbeats import GATEWAY_ROLE, Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.protocols.grpc.port import reserve
 from bunriwiki.settings import settings
-from bunriwiki.telemetry import logs
+from bunriwiki.telemetry import logs, metrics
+from bunriwiki.telemetry.metrics.archive import merge_dead
+from bunriwiki.telemetry.metrics.values import share_values
 
 GATEWAY_WATCHER = "service"  # BentoML's names for the gateway's watcher and socket
 GATEWAY_SOCKET = "_bento_api_server"
 RUNNER_PREFIX = "service_"  # of the name of a runner's watcher; the model follows
+SUPERVISOR = "supervisor"  # the folder of its own metrics
 SO_ATTACH_FILTER = 26  # of Linux; Python has no name for it
 POLL_SECONDS = 2  # between two checks for dead workers
 SOCKETS = "BUNRIWIKI_SOCKETS"  # names the folder that has a folder with the workers' sockets for each runner
 CLOSING_SECONDS = 1.0  # for the workers to accept the connections in the kernel's queue, and for slow clients to send requests
+
+STARTS = Counter("bunriwiki_worker_starts_total", "Starts of a worker, the first ones included.", ["role"])
 
 
 class OrderlyArbiter(circus.Arbiter):
@@ -55,30 +61,39 @@ class OrderlyArbiter(circus.Arbiter):
         endpoints = {name: f"ipc://{self._folder / name}" for name in ("endpoint", "pubsub_endpoint")}
         super().__init__(watchers, **{**options, **endpoints, "check_delay": POLL_SECONDS})
         # BentoML keeps the metrics of all servers in one folder and clears it at each start: two servers would lose counts.
+        # In ours, the workers of each role have a folder of their own: a sandboxed worker cannot change the counts of others.
         self._metrics = self._folder / "metrics"
         self._metrics.mkdir()
+        share_values(self._metrics_of(SUPERVISOR))
         layout = Layout(settings().model_store)
         self._heartbeats = Heartbeats(layout.run)
         with contextlib.suppress(OSError):  # without write access, promotions do not wait for the workers
             layout.run.mkdir(parents=True, exist_ok=True)
         for watcher in watchers:
             watcher.respawn = True  # BentoML turns it off in containers, where a dead worker would stay dead
+            role = watcher.name.removeprefix(RUNNER_PREFIX) if watcher.name != GATEWAY_WATCHER else GATEWAY_ROLE
             watcher.env |= {
-                "PROMETHEUS_MULTIPROC_DIR": str(self._metrics),
+                metrics.FOLDER: str(self._metrics_of(role)),
                 SOCKETS: str(self._folder),
                 logs.ADDRESS: logs.address(),
             }
+            watcher.hooks["after_spawn"] = partial(self._count_start, STARTS.labels(role))
             watcher.hooks["after_reap"] = self._clean_up
-            model = watcher.name.removeprefix(RUNNER_PREFIX)
-            if model in MODELS:
-                self._launch_sandboxed(watcher, model)
+            if role in MODELS:
+                self._launch_sandboxed(watcher, role)
+
+    def _metrics_of(self, role: str) -> Path:
+        """The folder of the metrics of the workers of `role`."""
+        folder = self._metrics / role
+        folder.mkdir()
+        return folder
 
     def _launch_sandboxed(self, watcher: Watcher, model: str) -> None:
         """Have the workers of a runner started in a sandbox (see `runner_launch`)."""
         sockets, temporary = self._folder / model, self._folder / f"{model}-tmp"
         sockets.mkdir()
         temporary.mkdir()
-        policy = runner_launch.policy(model, settings(), sockets=sockets, writable=[temporary, self._metrics])
+        policy = runner_launch.policy(model, settings(), sockets=sockets, writable=[temporary, self._metrics / model])
         # Every process inherits all of circus' sockets; a runner keeps only that of its own service.
         own = watcher.args[watcher.args.index("--fd") + 1]  # a placeholder that circus replaces by the number
         fields = policy.to_json().replace('"keep": []', f'"keep": [{own}]')
@@ -103,9 +118,18 @@ class OrderlyArbiter(circus.Arbiter):
         yield super().stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    @staticmethod
+    def _count_start(starts: Counter, **_: Any) -> bool:
+        """Count a worker that was started; returns whether it may run."""
+        starts.inc()
+        return True
+
     def _clean_up(self, *, process_pid: int, **_: Any) -> None:
-        """Delete the heartbeat, the sockets and the gauges of a dead worker, so that no promotion waits for it."""
-        mark_process_dead(process_pid, str(self._metrics))
+        """Delete the heartbeat and the sockets of a dead worker, so that no promotion waits for it, and keep its counts."""
+        try:
+            merge_dead(self._metrics, process_pid)
+        except OSError as error:
+            logger.error("the metrics of process {} stay in its own file: {}", process_pid, error)
         for socket_file in self._folder.glob(f"*/{process_pid}.*"):
             socket_file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):

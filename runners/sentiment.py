@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from bunriwiki.artifacts.models import SENTIMENT
 from runners.engines import open_engine
 from runners.loading import isolating, threads
 from runners.models import TextClassifier
+from runners.work import WorkMeter
 
 
 class Sentiment(TextClassifier):
@@ -23,10 +25,11 @@ class Sentiment(TextClassifier):
 
     def predict(self, texts: Sequence[str]) -> Answers[Classification]:
         """One result per text, in order."""
-        return self._answers(isolating(self._classify, texts))
+        meter = WorkMeter()
+        return self._answers(isolating(partial(self._classify, meter=meter), texts), meter.work)
 
-    def _classify(self, texts: Sequence[str]) -> list[Classification]:
-        columns = self._engine.run({"text": np.array(texts, dtype=object)})
+    def _classify(self, texts: Sequence[str], meter: WorkMeter) -> list[Classification]:
+        columns = meter.forward(self._engine.run, {"text": np.array(texts, dtype=object)})  # a pyfunc tokenizes, too
         missing = [label.name for label in self._manifest.labels if label.name not in columns]
         if missing:
             raise ValueError(f"the model's answer has no column {missing[0]}, only {sorted(columns)}")

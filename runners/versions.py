@@ -18,7 +18,7 @@ from bunriwiki.lifecycle.servable import ServableState, State
 from bunriwiki.model_store.generation_watcher import Aspired, Candidate, GenerationWatcher
 from bunriwiki.model_store.heartbeats import EVERY
 from bunriwiki.settings import settings
-from bunriwiki.telemetry.metrics import LOADED, LOADS, SWAPS
+from bunriwiki.telemetry.metrics.loads import LOADED, LOADS, SWAPS
 from bunriwiki.telemetry.vitals import Vitals
 from runners.folder_loader import FolderLoader, ServableT
 from runners.throttle import LoadThrottle, load_lock, unthrottled

@@ -20,6 +20,7 @@ from runners.engines import Array, open_engine
 from runners.loading import WARM_UP_SAMPLES, compare_to_golden, isolating, threads
 from runners.models import Loaded
 from runners.throttle import Pause, unthrottled
+from runners.work import WorkMeter
 
 FORWARD_PASS = 8  # photos: more are no faster on a CPU, and take more memory
 
@@ -46,7 +47,8 @@ class Yolo(Loaded):
 
     def predict(self, photos: Sequence[Photo]) -> Answers[Detections]:
         """One result per photo, in order. A photo that cannot be decoded gets a Failure."""
-        squares = list(self._decoders.map(self._decode, photos))
+        meter = WorkMeter()
+        squares = meter.preprocess(lambda: list(self._decoders.map(self._decode, photos)))
         results: dict[int, Detections | Failure] = {
             position: square for position, square in enumerate(squares) if isinstance(square, Failure)
         }
@@ -58,9 +60,9 @@ class Yolo(Loaded):
             for start in range(0, len(positions), FORWARD_PASS):
                 group = positions[start : start + FORWARD_PASS]
                 items = [(squares[position], photos[position].confidence) for position in group]
-                answers = isolating(partial(self._detect, iou=iou), items)
+                answers = isolating(partial(self._detect, iou=iou, meter=meter), items)
                 results.update(zip(group, answers, strict=True))
-        return self._answers(results[position] for position in range(len(photos)))
+        return self._answers((results[position] for position in range(len(photos))), meter.work)
 
     def _decode(self, photo: Photo) -> Square | Failure:
         try:
@@ -68,15 +70,16 @@ class Yolo(Loaded):
         except BadImageError as error:
             return Failure(kind=error.kind, message=str(error))
 
-    def _detect(self, items: Sequence[tuple[Square, float]], iou: float) -> list[Detections]:
+    def _detect(self, items: Sequence[tuple[Square, float]], iou: float, meter: WorkMeter) -> list[Detections]:
         # The batch runs with its lowest confidence, and each photo's own confidence filters afterwards. That is exact: in
         # suppression a box is removed only by boxes with higher scores.
-        found = self._engine.run(
+        found = meter.forward(
+            self._engine.run,
             {
                 "images": np.stack([tensor for (tensor, _), _ in items]),
                 "iou": np.array([iou], dtype=np.float32),
                 "confidence": np.array([min(confidence for _, confidence in items)], dtype=np.float32),
-            }
+            },
         )
         return [self._answer(found, index, frame, confidence) for index, ((_, frame), confidence) in enumerate(items)]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
@@ -15,6 +16,9 @@ from bunriwiki.artifacts.manifest import Label
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the upright photo
 Score = float  # a probability, 0..1, rounded to DECIMALS
 DECIMALS = 6
+# Bounded where frames are decoded: a number of a sandboxed runner must not make a counter useless.
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 
 AnswerT = TypeVar("AnswerT")
 
@@ -68,6 +72,21 @@ class Failure:
     message: str
 
 
+class Work(NamedTuple):
+    """What a batch cost the runner: seconds of decoding or tokenizing and of the forward passes, and the tokens in these.
+
+    `tokens` includes `padding_tokens`; both are 0 where the runner does not know them.
+    """
+
+    preprocess_seconds: Seconds = 0.0
+    forward_seconds: Seconds = 0.0
+    tokens: Count = 0
+    padding_tokens: Count = 0
+
+
+NO_WORK = Work()
+
+
 @dataclass(frozen=True, slots=True)
 class Answers(Generic[AnswerT]):
     """One result per input of a batch, in order, and the version that answered.
@@ -78,6 +97,7 @@ class Answers(Generic[AnswerT]):
     model: str
     version: str
     results: tuple[AnswerT | Failure, ...]
+    work: Work = NO_WORK
 
 
 def classification(scores: npt.NDArray[np.float32], labels: Sequence[Label], truncated: bool = False) -> Classification:

@@ -7,6 +7,7 @@ arrive during a call.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -25,13 +26,18 @@ class OverloadedError(Exception):
 
 
 class DeadlineExceededError(Exception):
-    """The deadline of the request passed before it was answered."""
+    """The deadline of the request passed before it was answered. `queued`: its items were never passed to a call."""
+
+    def __init__(self, *, queued: bool) -> None:
+        super().__init__("the deadline has passed")
+        self.queued = queued
 
 
 @dataclass(slots=True)
 class _Waiting(Generic[ItemT, ResultT]):
     item: ItemT
     answer: asyncio.Future[ResultT]
+    taken: float | None = None  # when it left the queue for a call
 
 
 class Batcher(Generic[ItemT, ResultT]):
@@ -44,6 +50,9 @@ class Batcher(Generic[ItemT, ResultT]):
     - items whose caller was cancelled or whose deadline has passed are not passed to `call`;
     - if `call` raises, exactly the items of that call get the exception.
 
+    `waited` is told how many seconds the items of a request waited, once they are answered; `queue_changed`, how many more (or
+    fewer, if negative) items wait than at its last call.
+
     Not thread-safe: use it from one event loop.
     """
 
@@ -54,6 +63,8 @@ class Batcher(Generic[ItemT, ResultT]):
         max_batch_size: int,
         max_queue_size: int,
         parallel: int = 1,
+        waited: Callable[[float], None] = lambda _: None,
+        queue_changed: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._call = call
         self._max_batch_size = max_batch_size
@@ -62,6 +73,9 @@ class Batcher(Generic[ItemT, ResultT]):
         self._queue: deque[_Waiting[ItemT, ResultT]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._seconds_per_item = 0.0
+        self._waited = waited
+        self._queue_changed = queue_changed
+        self._reported = 0  # items that wait, as `queue_changed` was told
 
     async def submit(self, items: Sequence[ItemT], seconds: float) -> list[ResultT]:
         """The results of `items`, in order. They go into as few calls as `max_batch_size` allows.
@@ -74,22 +88,29 @@ class Batcher(Generic[ItemT, ResultT]):
             if len(self._queue) + len(items) > self._max_queue_size:
                 raise OverloadedError(max(1, round(len(self._queue) * self._seconds_per_item / self._parallel)))
         loop = asyncio.get_running_loop()
+        began = time.perf_counter()  # uvloop's own clock ticks in milliseconds
         group = [_Waiting[ItemT, ResultT](item, loop.create_future()) for item in items]
         self._queue.extend(group)
         self._start_calls()
         timer = loop.call_later(seconds, _expire, group)
         try:
-            return [await waiting.answer for waiting in group]
+            results = [await waiting.answer for waiting in group]
         finally:
             timer.cancel()
             for waiting in group:
                 waiting.answer.cancel()
+        if group and (taken := group[-1].taken) is not None:
+            self._waited(taken - began)
+        return results
 
     def _start_calls(self) -> None:
         while len(self._calls) < self._parallel and (batch := self._take()):
             task = asyncio.create_task(self._run(batch))
             self._calls.add(task)
             task.add_done_callback(self._ended)
+        if change := len(self._queue) - self._reported:
+            self._reported += change
+            self._queue_changed(change)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
@@ -97,9 +118,11 @@ class Batcher(Generic[ItemT, ResultT]):
 
     def _take(self) -> list[_Waiting[ItemT, ResultT]]:
         batch: list[_Waiting[ItemT, ResultT]] = []
+        now = time.perf_counter()
         while self._queue and len(batch) < self._max_batch_size:
             waiting = self._queue.popleft()
             if not waiting.answer.done():
+                waiting.taken = now
                 batch.append(waiting)
         return batch
 
@@ -125,6 +148,7 @@ class Batcher(Generic[ItemT, ResultT]):
 
 
 def _expire(group: list[_Waiting[ItemT, ResultT]]) -> None:
+    queued = all(waiting.taken is None for waiting in group)
     for waiting in group:
         if not waiting.answer.done():
-            waiting.answer.set_exception(DeadlineExceededError)
+            waiting.answer.set_exception(DeadlineExceededError(queued=queued))

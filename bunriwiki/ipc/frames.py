@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from bunriwiki.artifacts.answers import Answers, Failure
+from bunriwiki.artifacts.answers import NO_WORK, Answers, Failure, Work
 
 LENGTH = struct.Struct("<I")
 MAX_BYTES = 256 * 2**20  # a batch of eight photos takes 80 MB at most
@@ -62,6 +62,7 @@ class Results(msgspec.Struct, Generic[AnswerT], array_like=True, frozen=True):
     answers: list[AnswerT | None]
     failures: dict[int, Failure]
     error: str = ""
+    work: Work = NO_WORK
 
 
 PROBE = LENGTH.pack(0)
@@ -77,7 +78,7 @@ def answers_frame(answers: Answers[Any]) -> bytearray:
     """The frame of the answers to a batch. Raises BrokenFrameError if it is too long."""
     failures = {position: result for position, result in enumerate(answers.results) if isinstance(result, Failure)}
     results = [None if position in failures else result for position, result in enumerate(answers.results)]
-    return _frame(Results(answers.model, answers.version, results, failures))
+    return _frame(Results(answers.model, answers.version, results, failures, work=answers.work))
 
 
 def error_frame(model: str, version: str, error: str) -> bytearray:
@@ -133,7 +134,7 @@ class AnswersDecoder(Generic[AnswerT]):
             if result is None:
                 raise BrokenFrameError(f"input {position} has neither an answer nor a failure")
             merged.append(result)
-        return Answers(results.model, results.version, tuple(merged))
+        return Answers(results.model, results.version, tuple(merged), results.work)
 
 
 def content_length(start: bytes | bytearray, max_bytes: int = MAX_BYTES) -> int:

@@ -12,6 +12,8 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.context import server_context
 from prometheus_client import Counter, Gauge, Histogram
 
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX
+
 NAMESPACE = "bentoml_service"
 SERVICE = ("service_name", "service_version", "runner_name")
 
@@ -33,9 +35,12 @@ class BentoMetrics:
         )  # fmt: skip
         self._in_progress = Gauge(
             "request_in_progress", "Total number of runner RPC in progress now", ("endpoint", *SERVICE), NAMESPACE,
-            multiprocess_mode="livesum",
+            multiprocess_mode=LIVE_SUM,
         )  # fmt: skip
-        latest = Gauge("last_request_timestamp_seconds", "Timestamp of the last received request", SERVICE, NAMESPACE)
+        latest = Gauge(
+            "last_request_timestamp_seconds", "Timestamp of the last received request", SERVICE, NAMESPACE,
+            multiprocess_mode=MAX,  # BentoML has a series for each process that there ever was
+        )  # fmt: skip
         self._latest = latest.labels(**self._service)
         self._running: dict[str, Gauge] = {}
         self._answered: dict[tuple[str, int], tuple[Counter, Histogram]] = {}

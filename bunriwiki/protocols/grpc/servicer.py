@@ -16,8 +16,9 @@ from bunriwiki.protocols.grpc import messages
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from bunriwiki.protocols.handlers.memory import Memory
+from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, OpenInference
-from bunriwiki.telemetry.metrics import begin_with_routes, count_request
+from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, count_request
 from bunriwiki.web import problems
 
 FLUSH_SECONDS = 0.1  # for the last responses to be sent
@@ -37,6 +38,7 @@ class Servicer(GRPCInferenceServiceServicer):
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._calls = IN_FLIGHT.labels(PROTOCOL)
         begin_with_routes([("POST", f"/{SERVICE.full_name}/{method.name}") for method in SERVICE.methods], PROTOCOL, "OK")
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
@@ -78,6 +80,7 @@ class Servicer(GRPCInferenceServiceServicer):
         """Each request is answered as it arrives. A request that fails is answered with its error, and the stream goes on."""
         started = time.perf_counter()
         status = "CANCELLED"
+        self._calls.inc()
         try:
             async for request in request_iterator:
                 try:
@@ -87,6 +90,7 @@ class Servicer(GRPCInferenceServiceServicer):
                     yield pb.ModelStreamInferResponse(error_message=_detail(error), infer_response=rejected)
             status = "OK"
         finally:
+            self._calls.dec()
             count_request("POST", f"/{SERVICE.full_name}/ModelStreamInfer", status, PROTOCOL, time.perf_counter() - started)
 
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
@@ -134,11 +138,14 @@ class Servicer(GRPCInferenceServiceServicer):
         self._in_flight += 1
         self._idle.clear()
         try:
-            with self._memory.holding() as reserve:
+            timing = RequestTiming.begin()
+            with self._memory.holding(request.model_name) as reserve:
                 reserve(request.ByteSize())
                 call = messages.read_request(request)
                 answer = await self._handlers.infer(call, context.time_remaining())
-                return messages.write_response(answer, raw=bool(request.raw_input_contents))
+                response = messages.write_response(answer, raw=bool(request.raw_input_contents))
+                timing.end()
+                return response
         finally:
             self._in_flight -= 1
             if not self._in_flight:
@@ -147,6 +154,7 @@ class Servicer(GRPCInferenceServiceServicer):
     async def _counted(self, method: str, context: Context, answer: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
         started = time.perf_counter()
         status = "CANCELLED"
+        self._calls.inc()
         try:
             response = await answer()
             status = "OK"
@@ -159,6 +167,7 @@ class Servicer(GRPCInferenceServiceServicer):
             logger.exception("{} failed", method)
             await _abort(context, problems.internal(problems.UNEXPECTED))
         finally:
+            self._calls.dec()
             count_request("POST", f"/{SERVICE.full_name}/{method}", status, PROTOCOL, time.perf_counter() - started)
 
 

@@ -20,6 +20,8 @@ from bunriwiki.protocols.handlers.routing import Route
 from bunriwiki.protocols.handlers.shadowing import Comparisons, Shadow
 from bunriwiki.protocols.handlers.statistics import StatisticsByVersion
 from bunriwiki.protocols.handlers.status import ServiceStatus, Status
+from bunriwiki.protocols.handlers.timing import note_answer
+from bunriwiki.telemetry.metrics.predictions import FailureReason, PredictionMetrics
 from bunriwiki.web import problems
 
 MAX_TRIES = 4  # of a batch whose requests name a version that not every worker has
@@ -76,6 +78,8 @@ class Model(Generic[InputT, AnswerT]):
     ) -> None:
         self.spec = spec
         self.statistics = StatisticsByVersion()
+        self.metrics = PredictionMetrics(spec.name)
+        self.metrics.begin(route.version())
         self._runner = runner
         self._route = route
         self._limits = limits
@@ -92,20 +96,22 @@ class Model(Generic[InputT, AnswerT]):
         `seconds` is the time that the client still waits; None if it did not say. Raises RequestError, also if only one of the
         inputs cannot be answered.
         """
-        begun = checked = time.monotonic_ns()
-        for item in inputs:
-            if failure := self.spec.check(item):
-                raise of_failure(failure)
-            if len(inputs) > 1 and (now := time.monotonic_ns()) - checked > CHECK_SECONDS * 1e9:
-                await asyncio.sleep(0)
-                checked = now
+        begun = time.monotonic_ns()
+        try:
+            await self._check(inputs)
+        except problems.RequestError:
+            self.metrics.failed(self.version(), "invalid_input")
+            raise
         try:
             served = await self._submit(inputs, version, seconds)
-            answers = [Served(result.model, result.version, _unless_failed(result.answer)) for result in served]
+            answers = [Served(result.model, result.version, self._unless_failed(result)) for result in served]
         except problems.RequestError:
             self.statistics.of(self.version()).fail.add(time.monotonic_ns() - begun)
             raise
-        self.statistics.of(answers[0].version).answered(len(inputs), time.monotonic_ns() - begun)
+        answered = time.monotonic_ns()
+        self.statistics.of(answers[0].version).answered(len(inputs), answered - begun)
+        self.metrics.answered(answers[0].version, len(inputs), (answered - begun) / 1e9)
+        note_answer(self.metrics, begun, answered)
         return answers
 
     def version(self) -> str:
@@ -131,16 +137,53 @@ class Model(Generic[InputT, AnswerT]):
         try:
             return await self._submit_until(time.monotonic() + patience, inputs, version)
         except OverloadedError as error:
-            raise problems.unavailable(
-                f"More requests for {self.spec.name} are waiting than can be answered soon. Try again later.", error.retry_after
+            self.metrics.shed("queue_full")
+            raise self._failed(
+                "overloaded",
+                problems.unavailable(
+                    f"More requests for {self.spec.name} are waiting than can be answered soon. Try again later.",
+                    error.retry_after,
+                ),
             ) from None
-        except DeadlineExceededError:
-            raise problems.deadline_exceeded(
-                f"{self.spec.name} did not answer within {max(0, patience):g} s. Try again when the load is lower."
+        except DeadlineExceededError as error:
+            if error.queued:
+                self.metrics.shed("deadline")
+            raise self._failed(
+                "deadline",
+                problems.deadline_exceeded(
+                    f"{self.spec.name} did not answer within {max(0, patience):g} s. Try again when the load is lower."
+                ),
             ) from None
+        except problems.RequestError as error:  # the version or the number of inputs is not possible
+            raise self._failed("invalid_input", error) from None
         except (BatchError, BrokenFrameError, ConnectionLostError, OSError, TimeoutError) as error:
             logger.error("the runner of {} did not answer: {!r}", self.spec.name, error)
-            raise problems.unavailable(f"{self.spec.name} is being restarted. Try again in a moment.") from None
+            raise self._failed(
+                "model_error" if isinstance(error, BatchError) else "runner_lost",
+                problems.unavailable(f"{self.spec.name} is being restarted. Try again in a moment."),
+            ) from None
+
+    async def _check(self, inputs: Sequence[InputT]) -> None:
+        """Raises RequestError if an input must not reach the runner."""
+        checked = time.monotonic_ns()
+        for item in inputs:
+            if failure := self.spec.check(item):
+                raise of_failure(failure)
+            if len(inputs) > 1 and (now := time.monotonic_ns()) - checked > CHECK_SECONDS * 1e9:
+                await asyncio.sleep(0)
+                checked = now
+
+    def _failed(self, reason: FailureReason, error: problems.RequestError) -> problems.RequestError:
+        """Count a failure of the version that serves; returns `error`."""
+        self.metrics.failed(self.version(), reason)
+        return error
+
+    def _unless_failed(self, result: Served[AnswerT | Failure]) -> AnswerT:
+        """The answer. Raises RequestError if the input could not be answered, and counts that for the version that failed."""
+        if isinstance(result.answer, Failure):
+            self.metrics.failed(result.version, "model_error" if result.answer.kind == "internal" else "invalid_input")
+            raise of_failure(result.answer)
+        return result.answer
 
     async def _submit_until(self, end: float, inputs: Sequence[InputT], version: str | None) -> list[Served[AnswerT | Failure]]:
         if len(inputs) > self._limits.max_queue_size:
@@ -167,6 +210,8 @@ class Model(Generic[InputT, AnswerT]):
             max_batch_size=self.spec.max_batch_size,
             max_queue_size=self._limits.max_queue_size,
             parallel=self._limits.parallel_calls,
+            waited=self.metrics.queued,
+            queue_changed=self.metrics.queue_changed,
         )
 
     def _batcher_of(self, version: str) -> Batcher[InputT, Served[AnswerT | Failure]]:
@@ -212,6 +257,7 @@ class Model(Generic[InputT, AnswerT]):
         answers = await self._call_runner_twice(batch, version)
         if answers.version == version:
             self.statistics.of(version).infer.add(time.monotonic_ns() - begun)
+            self.metrics.called(len(batch), answers.work)
         return answers
 
     async def _call_runner_twice(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
@@ -232,14 +278,8 @@ def _left(end: float) -> float:
     """The seconds until `end`. Raises DeadlineExceededError if there are none: such a request costs no forward pass."""
     left = end - time.monotonic()
     if left <= 0:
-        raise DeadlineExceededError
+        raise DeadlineExceededError(queued=True)
     return left
-
-
-def _unless_failed(answer: AnswerT | Failure) -> AnswerT:
-    if isinstance(answer, Failure):
-        raise of_failure(answer)
-    return answer
 
 
 class DataPlane:

@@ -92,6 +92,11 @@ class Status:
         """What the start still waits for, in a phrase; None if it waits for nothing."""
         return self._first_sync.pending()
 
+    def workers(self) -> list[Heartbeat]:
+        """The live workers of this service, the gateway's included, the oldest first."""
+        mine = [heartbeat for heartbeat in self._heartbeats.alive() if _is_here(heartbeat)]
+        return sorted(mine, key=lambda heartbeat: heartbeat.worker.rpartition("-")[2])  # its start (`worker_name`)
+
     def serving(self) -> dict[str, dict[str, bool]]:
         """By model and known version, whether a worker of this service answers with it."""
         mine = [heartbeat for heartbeat in self._heartbeats.alive() if _is_here(heartbeat)]

@@ -6,7 +6,7 @@ from loguru import logger
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-PATHS = ("/", "/livez", "/healthz", "/metrics", "/schema.json")
+PATHS = ("/", "/livez", "/healthz", "/schema.json")
 ASSETS = "/static_content/"  # the files that BentoML's page at / loads
 
 # BentoML's page has a script that loads Google's tag manager. With this header a browser runs no inline script, and loads

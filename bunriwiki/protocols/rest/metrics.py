@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
-from bunriwiki.telemetry.metrics import begin_with_routes, count_request
+from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, count_request
 
 PROTOCOL = "rest"  # the label `protocol`
 METHODS = ("GET", "HEAD", "POST")
@@ -24,6 +24,7 @@ class RequestMetrics:
 
     def __init__(self, routes: Sequence[tuple[str, str]], bentoml: BentoMetrics | None) -> None:
         self._bentoml = bentoml
+        self._in_flight = IN_FLIGHT.labels(PROTOCOL)
         begin_with_routes(routes, PROTOCOL, "200")
         if bentoml is not None:
             for _, route in routes:
@@ -40,12 +41,17 @@ class RequestMetrics:
                 status = message["status"]
             await send(message)
 
-        bentoml = self._bentoml if route != "/metrics" else None  # BentoML does not count its own scrapes
+        is_scrape = route == "/metrics"
+        bentoml = None if is_scrape else self._bentoml  # BentoML does not count its own scrapes
         if bentoml is not None:
             bentoml.begin(route)
+        if not is_scrape:  # or a scrape would always find one
+            self._in_flight.inc()
         try:
             await app(scope, receive, send_and_note_status)
         finally:
+            if not is_scrape:
+                self._in_flight.dec()
             seconds = time.perf_counter() - started
             method = scope["method"] if scope["method"] in METHODS else OTHER
             count_request(method, route, str(status), PROTOCOL, seconds)

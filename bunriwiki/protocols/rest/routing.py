@@ -27,7 +27,8 @@ class Route:
 
     `path` may have parameters (`/v1/models/{model}/pin`); it is the label of the route in the metrics. `pattern` is a regular
     expression for the paths that such a template cannot express. `max_body_bytes` is None for an endpoint that takes no body.
-    With `log`, a line per request is logged. A route for GET answers HEAD as well.
+    With `log`, a line per request is logged. `model` is the one that a prediction is of, if the path does not name it. A route
+    for GET answers HEAD as well.
     """
 
     method: Literal["GET", "POST"]
@@ -36,6 +37,7 @@ class Route:
     max_body_bytes: int | None = None
     pattern: str | None = None
     log: bool = False
+    model: str = ""
 
     @property
     def allow(self) -> str:
@@ -51,6 +53,11 @@ class Match(NamedTuple):
 
     route: Route
     path_params: Mapping[str, str]
+
+    @property
+    def model(self) -> str:
+        """The model of the route or of the path, which a client may have made up; empty if there is none."""
+        return self.route.model or self.path_params.get("model", "")
 
 
 class Router:

@@ -2,7 +2,7 @@
 
 BentoML's handlers of `@bentoml.api` methods cost several times as much, and answer errors in forms of their own (400 where 422
 is meant). So the methods in `service.py` are declarations, for the schema and the clients, and this server answers their paths.
-It forwards a few paths to BentoML's routes (`/livez`, `/metrics`, the page at `/`), and replaces their errors by problems.
+It forwards a few paths to BentoML's routes (`/livez`, the page at `/`), and replaces their errors by problems.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from bunriwiki.disposal.advice import Guide
 from bunriwiki.protocols.admin.sidecar import Sidecar
 from bunriwiki.protocols.handlers.dataplane import DataPlane
 from bunriwiki.protocols.handlers.memory import Memory
+from bunriwiki.protocols.handlers.scrape import Scrape
+from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.protocols.inference.handlers import OpenInference
 from bunriwiki.protocols.rest import bentoml_routes
 from bunriwiki.protocols.rest.commands import CommandRoutes
@@ -52,6 +54,7 @@ class RestServer:
         memory: Memory,
         read_seconds: float,
         log_requests: bool,
+        scrape: Scrape,
         bento_metrics: BentoMetrics | None = None,
     ) -> None:
         self._dataplane = dataplane
@@ -59,7 +62,7 @@ class RestServer:
         self._read_seconds = read_seconds
         self._log_requests = log_requests
         routes = [
-            *Endpoints(dataplane, guide).routes(),
+            *Endpoints(dataplane, guide, scrape).routes(),
             *CommandRoutes(sidecar).routes(),
             *OpenInferenceRoutes(open_inference).routes(),
         ]
@@ -83,8 +86,10 @@ class RestServer:
         started = time.perf_counter()
         headers = Headers(scope=scope)
         request_id = request_id_of(headers)
+        timing = RequestTiming.begin()
         try:
             response = await self._respond(match, scope, headers, receive)
+            timing.end()
         except problems.RequestError as error:
             response = error_response(error, scope["path"], request_id)
         except ClientDisconnect:
@@ -103,7 +108,7 @@ class RestServer:
         request = Request(headers, query=scope.get("query_string", b""), path_params=match.path_params)
         if route.max_body_bytes is None:
             return await route.endpoint(request)
-        with self._memory.holding() as reserve:
+        with self._memory.holding(match.model) as reserve:
             request.body = await read_body(
                 headers, receive, max_bytes=route.max_body_bytes, seconds=self._read_seconds, reserve=reserve
             )

@@ -1,0 +1,117 @@
+"""The metrics of predictions, by model and version, over all protocols alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from bunriwiki.artifacts.answers import Work
+from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.telemetry.metrics.values import LIVE_SUM
+from bunriwiki.telemetry.metrics.versions import mark_seen
+
+FailureReason = Literal["invalid_input", "overloaded", "deadline", "runner_lost", "model_error"]
+ShedReason = Literal["queue_full", "deadline", "memory"]
+Phase = Literal["read", "preprocess", "queue", "forward", "encode"]
+
+PHASES: tuple[Phase, ...] = ("read", "preprocess", "queue", "forward", "encode")
+OTHER = "other"  # the label for requests that name no model of this service: a client cannot make up labels
+SHED_REASONS: tuple[ShedReason, ...] = ("queue_full", "deadline", "memory")
+
+PREDICTIONS = Counter("bunriwiki_predictions_total", "Inputs answered.", ["model", "version"])
+FAILURES = Counter(
+    "bunriwiki_prediction_failures_total", "Requests to a model that got an error.", ["model", "version", "reason"]
+)
+SECONDS = Histogram(
+    "bunriwiki_prediction_duration_seconds",
+    "Time of an answered request, from the check of its inputs to its answers.",
+    ["model", "version"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+PHASE_SECONDS = Histogram(
+    "bunriwiki_phase_duration_seconds",
+    "Time of a phase: read, queue and encode of a request, preprocess and forward of a call to the runner.",
+    ["model", "phase"],
+    buckets=(0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+)
+BATCH_SIZE = Histogram("bunriwiki_batch_size", "Inputs per call to the runner.", ["model"], buckets=(1, 2, 4, 8, 16, 32, 64))
+TOKENS = Counter("bunriwiki_batch_tokens_total", "Tokens in forward passes, padding included.", ["model"])
+PADDING = Counter("bunriwiki_batch_padding_tokens_total", "Tokens in forward passes that are padding.", ["model"])
+QUEUE_DEPTH = Gauge("bunriwiki_queue_depth", "Inputs that wait for a call.", ["model"], multiprocess_mode=LIVE_SUM)
+SHED = Counter("bunriwiki_shed_requests_total", "Requests rejected before they cost a forward pass.", ["model", "reason"])
+
+
+@dataclass(frozen=True, slots=True)
+class _OfVersion:
+    inputs: Counter
+    seconds: Histogram
+
+
+class PredictionMetrics:
+    """Counts what one gateway worker does for one model. Use it from one event loop.
+
+    The version in a label is always one that the service had in memory, never a text of a client.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._versions: dict[str, _OfVersion] = {}
+        self._phases = {phase: PHASE_SECONDS.labels(model, phase) for phase in PHASES}
+        self._batch_size = BATCH_SIZE.labels(model)
+        self._tokens, self._padding = TOKENS.labels(model), PADDING.labels(model)
+        self._queue_depth = QUEUE_DEPTH.labels(model)
+        for reason in SHED_REASONS:
+            SHED.labels(model, reason)
+
+    def answered(self, version: str, inputs: int, seconds: float) -> None:
+        """Count a request whose inputs `version` answered."""
+        counters = self._versions.get(version) or self.begin(version)
+        counters.inputs.inc(inputs)
+        counters.seconds.observe(seconds)
+
+    def failed(self, version: str, reason: FailureReason) -> None:
+        """Count a request that got an error. `version` is the one that failed, or that should have answered."""
+        if version not in self._versions:
+            self.begin(version)
+        FAILURES.labels(self._model, version, reason).inc()
+
+    def shed(self, reason: ShedReason) -> None:
+        """Count a request that was rejected before it cost a forward pass."""
+        SHED.labels(self._model, reason).inc()
+
+    def called(self, inputs: int, work: Work) -> None:
+        """Count a call that the runner answered, with the work that it reported."""
+        self._batch_size.observe(inputs)
+        if work.preprocess_seconds:  # not of a pyfunc, which tokenizes in its forward pass
+            self._phases["preprocess"].observe(work.preprocess_seconds)
+        self._phases["forward"].observe(work.forward_seconds)
+        if work.tokens:
+            self._tokens.inc(work.tokens)
+            self._padding.inc(work.padding_tokens)
+
+    def queued(self, seconds: float) -> None:
+        """Count an answered request whose inputs waited for `seconds`."""
+        self._phases["queue"].observe(seconds)
+
+    def transferred(self, read_seconds: float, encode_seconds: float) -> None:
+        """Count an answered request: the time before its inputs were checked, and after they were answered."""
+        self._phases["read"].observe(read_seconds)
+        self._phases["encode"].observe(encode_seconds)
+
+    def queue_changed(self, inputs: int) -> None:
+        """Count so many more inputs (or fewer, if negative) that wait for a call."""
+        self._queue_depth.inc(inputs)
+
+    def begin(self, version: str) -> _OfVersion:
+        """Create the series of a version."""
+        mark_seen([(self._model, version)])
+        counters = _OfVersion(PREDICTIONS.labels(self._model, version), SECONDS.labels(self._model, version))
+        self._versions[version] = counters
+        return counters
+
+
+def shed_for_memory(model: str) -> None:
+    """Count a request to `model` that was rejected because bodies took all their memory; "other" if it is no model."""
+    SHED.labels(model if model in MODELS else OTHER, "memory").inc()
