@@ -50,7 +50,8 @@ def test_the_alerts_fire_and_stay_quiet(path: Path) -> None:
 
 
 def test_every_alert_is_tested_firing_and_quiet() -> None:
-    fire, quiet = set(), set()
+    fire: set[str] = set()
+    quiet: set[str] = set()
     for path in TESTS:
         for case in yaml.safe_load(path.read_text())["tests"]:
             for check in case["alert_rule_test"]:
