@@ -5,7 +5,7 @@ DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help serve sync demo test test-unit prove check format bench bench-stall bench-labels train evaluate require-data require-model clean lock stubs dashboards serve-env serve-torch-env sync-env clients-env dev-env
+.PHONY: help serve sync demo test test-unit prove check format bench bench-stall bench-labels bench-metrics train evaluate require-data require-model clean lock stubs dashboards serve-env serve-torch-env sync-env clients-env dev-env
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ bench-stall: dev-env serve-env ## the slowest answer and the memory under a sust
 
 bench-labels: dev-env serve-env ## what requests for unknown paths leave in memory and metrics
 	@$(DEV)/python -m benchmarks.labels
+
+bench-metrics: dev-env serve-env ## what the metrics cost per request
+	@$(DEV)/python -m benchmarks.metrics
 
 require-data:
 	@[ -n "$(DATA)" ] || { echo "Set DATA to the folder with the data: training/README.md"; exit 2; }

@@ -10,9 +10,9 @@ from benchmarks.serving import BIN, Served, serving
 
 
 @contextmanager
-def noop_service() -> Iterator[Served]:
-    """The service, once it is ready. It ends with the block."""
-    command = [str(BIN / "bentoml"), "serve", "benchmarks.noop:Bunriwiki", "--host", "127.0.0.1", "--port", "{port}"]
+def noop_service(module: str = "benchmarks.noop") -> Iterator[Served]:
+    """The service of `module`, once it is ready. It ends with the block."""
+    command = [str(BIN / "bentoml"), "serve", f"{module}:Bunriwiki", "--host", "127.0.0.1", "--port", "{port}"]
     with tempfile.TemporaryDirectory(prefix="bunriwiki-bench-") as store:
         variables = {"BUNRIWIKI_MODEL_STORE": store, "BUNRIWIKI_GRPC_PORT": "0", "BUNRIWIKI_SYNC": "off"}
         with serving(command, "/readyz", variables) as served:

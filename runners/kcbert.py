@@ -32,7 +32,7 @@ class KcBert(TextClassifier):
         """One result per text, in order; `truncated` says that the end of a text was not read."""
         meter = WorkMeter()
         encoded = meter.preprocess(self._encoder.encode, texts)
-        return self._answers(isolating(partial(self._classify, meter=meter), encoded), meter.work)
+        return self._answers(isolating(partial(self._classify, meter=meter), encoded), meter)
 
     def _classify(self, encoded: Sequence[Encoded], meter: WorkMeter) -> list[Classification]:
         answers: dict[int, Classification] = {}

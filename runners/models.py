@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bunriwiki.artifacts.answers import Answers, Classification, Failure, Work
+from bunriwiki.artifacts.answers import Answers, Classification, Failure
 from bunriwiki.artifacts.golden import read_golden_texts
 from bunriwiki.artifacts.models import ModelSpec
 from runners.loading import WARM_UP_SAMPLES, compare_to_golden, read_verified
 from runners.throttle import Pause, unthrottled
+from runners.work import WorkMeter
 
 AnswerT = TypeVar("AnswerT")
 
@@ -27,9 +28,9 @@ class Loaded:
     def version(self) -> str:
         return self._manifest.version
 
-    def _answers(self, results: Iterable[AnswerT | Failure], work: Work) -> Answers[AnswerT]:
-        """The answers to a batch, with the name and the version of this model, and what they cost."""
-        return Answers(self._manifest.model, self._manifest.version, tuple(results), work)
+    def _answers(self, results: Iterable[AnswerT | Failure], meter: WorkMeter) -> Answers[AnswerT]:
+        """The answers to a batch, with the name and the version of this model, and what `meter` measured."""
+        return Answers(self._manifest.model, self._manifest.version, tuple(results), meter.work)
 
 
 class TextClassifier(Loaded, ABC):

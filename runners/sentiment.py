@@ -26,7 +26,7 @@ class Sentiment(TextClassifier):
     def predict(self, texts: Sequence[str]) -> Answers[Classification]:
         """One result per text, in order."""
         meter = WorkMeter()
-        return self._answers(isolating(partial(self._classify, meter=meter), texts), meter.work)
+        return self._answers(isolating(partial(self._classify, meter=meter), texts), meter)
 
     def _classify(self, texts: Sequence[str], meter: WorkMeter) -> list[Classification]:
         columns = meter.forward(self._engine.run, {"text": np.array(texts, dtype=object)})  # a pyfunc tokenizes, too

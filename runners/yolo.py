@@ -62,7 +62,7 @@ class Yolo(Loaded):
                 items = [(squares[position], photos[position].confidence) for position in group]
                 answers = isolating(partial(self._detect, iou=iou, meter=meter), items)
                 results.update(zip(group, answers, strict=True))
-        return self._answers((results[position] for position in range(len(photos))), meter.work)
+        return self._answers((results[position] for position in range(len(photos))), meter)
 
     def _decode(self, photo: Photo) -> Square | Failure:
         try:

@@ -98,7 +98,8 @@ def to_json(dashboard: Dashboard) -> str:
     for annotation, event in zip(found["annotations"]["list"], EVENTS, strict=True):
         annotation["titleFormat"] = event.title  # of the Prometheus data source, which the builder does not know
     for variable in found["templating"]["list"]:
-        variable.pop("auto", None)  # the builder adds it to every kind of variable; the schema has it for none
+        for field in ("auto", "auto_count", "auto_min"):  # of intervals; the builder adds them to every kind of variable
+            variable.pop(field, None)
     return json.dumps(found, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from bunriwiki.artifacts.models import KCBERT, SENTIMENT, YOLO
 from bunriwiki.disposal.advice import Guide
 from bunriwiki.protocols.handlers.dataplane import DataPlane, Served
-from bunriwiki.protocols.handlers.scrape import Scrape
 from bunriwiki.protocols.rest import parsing
 from bunriwiki.protocols.rest.openapi import document
 from bunriwiki.protocols.rest.requests import Request
@@ -21,12 +19,11 @@ from bunriwiki.web import problems
 
 
 class Endpoints:
-    """Answers from `dataplane`, with the advice of `guide`, and from `scrape`. All endpoints raise RequestError."""
+    """Answers from `dataplane`, with the advice of `guide`. All endpoints raise RequestError."""
 
-    def __init__(self, dataplane: DataPlane, guide: Guide, scrape: Scrape) -> None:
+    def __init__(self, dataplane: DataPlane, guide: Guide) -> None:
         self._dataplane = dataplane
         self._guide = guide
-        self._scrape = scrape
 
     def routes(self) -> list[Route]:
         return [
@@ -35,7 +32,6 @@ class Endpoints:
             Route("POST", "/predict", self._sentiment, parsing.MAX_TEXT_BYTES, log=True, model=SENTIMENT.name),
             Route("GET", "/readyz", self._readyz),
             Route("GET", "/v1/models", self._models),
-            Route("GET", "/metrics", self._metrics),
             Route("GET", "/docs.json", self._docs),
         ]
 
@@ -68,9 +64,6 @@ class Endpoints:
 
     async def _models(self, _: Request) -> Response:
         return Response((await self._dataplane.models()).model_dump_json().encode())
-
-    async def _metrics(self, _: Request) -> Response:
-        return Response(await self._scrape.text(), media_type=CONTENT_TYPE_LATEST)
 
     async def _docs(self, _: Request) -> Response:
         return Response(document())

@@ -1,18 +1,33 @@
-"""Counting and timing of requests, as an ASGI middleware."""
+"""Counting and timing of requests, as an ASGI middleware; and the route of scrapes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bunriwiki.protocols.handlers.scrape import Scrape
+from bunriwiki.protocols.rest.requests import Request
+from bunriwiki.protocols.rest.responses import Response
+from bunriwiki.protocols.rest.routing import Route
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, count_request
 
 PROTOCOL = "rest"  # the label `protocol`
 METHODS = ("GET", "HEAD", "POST")
+SCRAPES = "/metrics"  # the route of scrapes, which are not counted among the requests in flight
 OTHER = "other"  # the label for methods and paths that this server does not have: a client cannot make up labels
+
+
+def scrape_route(scrape: Scrape) -> Route:
+    """`GET /metrics`."""
+
+    async def answer(_: Request) -> Response:
+        return Response(await scrape.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return Route("GET", SCRAPES, answer)
 
 
 class RequestMetrics:
@@ -41,7 +56,7 @@ class RequestMetrics:
                 status = message["status"]
             await send(message)
 
-        is_scrape = route == "/metrics"
+        is_scrape = route == SCRAPES
         bentoml = None if is_scrape else self._bentoml  # BentoML does not count its own scrapes
         if bentoml is not None:
             bentoml.begin(route)

@@ -25,7 +25,7 @@ from bunriwiki.protocols.inference.handlers import OpenInference
 from bunriwiki.protocols.rest import bentoml_routes
 from bunriwiki.protocols.rest.commands import CommandRoutes
 from bunriwiki.protocols.rest.endpoints import Endpoints
-from bunriwiki.protocols.rest.metrics import OTHER, RequestMetrics
+from bunriwiki.protocols.rest.metrics import OTHER, RequestMetrics, scrape_route
 from bunriwiki.protocols.rest.open_inference import OpenInferenceRoutes
 from bunriwiki.protocols.rest.requests import Request, request_id_of, unless_disconnected
 from bunriwiki.protocols.rest.responses import Response, error_response, is_open_inference, write
@@ -62,9 +62,10 @@ class RestServer:
         self._read_seconds = read_seconds
         self._log_requests = log_requests
         routes = [
-            *Endpoints(dataplane, guide, scrape).routes(),
+            *Endpoints(dataplane, guide).routes(),
             *CommandRoutes(sidecar).routes(),
             *OpenInferenceRoutes(open_inference).routes(),
+            scrape_route(scrape),
         ]
         self._router = Router(routes)
         series = [(route.method, route.path) for route in routes] + [("GET", path) for path in bentoml_routes.PATHS]

@@ -13,6 +13,7 @@ deleted a merged file, that file is not counted twice, and at any instant a read
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -54,22 +55,23 @@ class Archive(msgspec.Struct):
 
 def read_all(root: Path) -> Values:
     """The values of all processes, dead and alive, summed up. May run at any time, in any process that may read `root`."""
-    for attempt in range(TRIES):
-        # In this order: a file that is merged after it was listed is either in the archive that is read now, or missing then.
-        files = list(_files(root))
-        archive = Archive.read(root)
-        values = dict(archive.values)
-        merged = set(archive.merged)
-        try:
-            for file in files:
-                if _name(file) not in merged:
-                    _add(values, _read(file), live=True)
-        except FileNotFoundError:
-            if attempt + 1 < TRIES:
-                continue
-            raise
-        return values
-    raise AssertionError("unreachable")
+    for _ in range(TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            return _read_once(root)
+    return _read_once(root, without_runners=True)  # one of them deletes its files, on purpose
+
+
+def _read_once(root: Path, *, without_runners: bool = False) -> Values:
+    """See `read_all`. Raises FileNotFoundError if a merge came between."""
+    # In this order: a file that is merged after it was listed is either in the archive that is read now, or missing then.
+    files = list(_files(root))
+    archive = Archive.read(root)
+    values = dict(archive.values)
+    merged = set(archive.merged)
+    for file in files:
+        if _name(file) not in merged and not (without_runners and runner_keys(file.parent.name) is not None):
+            _add(values, _read(file), live=True)
+    return values
 
 
 def merge_dead(root: Path, pid: int) -> None:
@@ -93,7 +95,8 @@ def merge_dead(root: Path, pid: int) -> None:
     archive = Archive(merged=[_name(file) for file in (*dead, *leftovers) if file.exists()], values=values)
     write_atomically(root / ARCHIVE, msgspec.json.encode(archive).decode(), durable=False)
     for file in gone:
-        file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a runner may have put a folder there; the archive names it, so it is not read
+            file.unlink()
 
 
 def _without_old_versions(values: Values, others: Iterable[Mapping[str, float]]) -> Values:
@@ -115,15 +118,24 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _read(file: Path) -> Values:
-    """The values in a worker's file; of a sandboxed worker those that it may have. An unreadable file counts as empty."""
+    """The values in a worker's file; of a sandboxed worker those that it may have. A damaged file counts as empty.
+
+    Raises FileNotFoundError and other OSErrors.
+    """
     allowed = runner_keys(file.parent.name)
-    try:
-        values = read_values(file, MAX_FILE_BYTES if allowed is None else MAX_RUNNER_BYTES)
-    except BrokenValuesError as error:
-        logger.error("metrics are not counted: {}", error)
-        return {}
     if allowed is None:
-        return values
+        try:
+            return read_values(file, MAX_FILE_BYTES)
+        except BrokenValuesError as error:
+            logger.error("the metrics of a worker are not counted: {}", error)
+            return {}
+    try:
+        values = read_values(file, MAX_RUNNER_BYTES)
+    except FileNotFoundError:
+        raise
+    except (BrokenValuesError, OSError) as error:  # it may put anything there, a link or a folder, too
+        logger.error("the metrics of a runner are not counted: {}", error)
+        return {}
     return {text: value for text, value in values.items() if text in allowed and math.isfinite(value) and value >= 0}
 
 

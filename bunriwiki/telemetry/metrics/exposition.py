@@ -1,11 +1,16 @@
-"""The metrics of all processes as a scrape shows them."""
+"""The metrics of all processes as a scrape shows them: Prometheus' text format.
+
+`prometheus_client.generate_latest` writes the metrics that are computed for a scrape. For the thousands of shared values it
+would take most of a scrape's time: it checks and escapes every label of every sample anew, which is done once per key here.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
@@ -17,60 +22,79 @@ from bunriwiki.telemetry.metrics.values import Key
 from bunriwiki.telemetry.metrics.versions import Version, kept_versions, version_of
 
 BOUND = "le"  # the label of a histogram's bucket
-
-Labels = tuple[tuple[str, str], ...]
+ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+ESCAPED_HELP = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
 
 def exposition(root: Path, computed: Iterable[Metric]) -> bytes:
     """The text of a scrape: the values in the folder `root`, summed up, and the metrics that were computed for this scrape."""
     values = read_all(root)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Families([*families(values, kept_versions(values, time.time())), *computed]))
-    return generate_latest(registry)
+    registry.register(_Computed(computed))
+    return "".join(lines(values, kept_versions(values, time.time()))).encode() + generate_latest(registry)
 
 
-def families(values: Mapping[str, float], kept: set[Version]) -> Iterator[Metric]:
-    """The metrics that `values` (by key) belong to, without those of versions that are not among `kept`."""
-    found: dict[str, Metric] = {}
-    histograms: dict[str, dict[Labels, _Histogram]] = {}
+def lines(values: Mapping[str, float], kept: set[Version]) -> Iterator[str]:
+    """The text of `values` (by key), without those of versions that are not among `kept`."""
+    metrics: dict[str, list[str]] = {}
+    histograms: dict[str, dict[str, dict[float | None, float]]] = {}  # by metric, labels and upper bound, None for the sum
     for text, value in values.items():
-        key = Key.parse(text)
-        version = version_of(key)
-        if version is not None and version not in kept:
+        series = _series(text)
+        if series.version is not None and series.version not in kept:
             continue
-        family = found.get(key.metric)
-        if family is None:
-            family = found[key.metric] = Metric(key.metric, key.help, key.kind)
-        if key.kind != "histogram":
-            family.add_sample(key.sample, dict(key.labels), value)
-        elif key.labels and key.labels[-1][0] == BOUND:
-            series = histograms.setdefault(key.metric, {}).setdefault(key.labels[:-1], _Histogram())
-            series.counts[float(key.labels[-1][1])] = value
+        if series.metric not in metrics:
+            metrics[series.metric] = [series.head]
+        if series.is_histogram:
+            histograms.setdefault(series.metric, {}).setdefault(series.labels, {})[series.bound] = value
         else:
-            histograms.setdefault(key.metric, {}).setdefault(key.labels, _Histogram()).sum = value
-    for metric, by_labels in histograms.items():
-        for labels, histogram in by_labels.items():
-            histogram.add_to(found[metric], dict(labels))
-    yield from found.values()
+            metrics[series.metric].append(f"{series.sample}{_braced(series.labels)} {value!r}\n")
+    for metric, samples in metrics.items():
+        yield from samples
+        for labels, counts in histograms.get(metric, {}).items():
+            yield from _histogram(metric, labels, counts)
 
 
-@dataclass(slots=True)
-class _Histogram:
-    """One series: the sum, and the count in each bucket by its upper bound."""
-
-    sum: float = 0.0
-    counts: dict[float, float] = field(default_factory=dict)
-
-    def add_to(self, family: Metric, labels: dict[str, str]) -> None:
-        below = 0.0
-        for bound, count in sorted(self.counts.items()):
-            below += count
-            family.add_sample(f"{family.name}_bucket", {**labels, BOUND: floatToGoString(bound)}, below)
-        family.add_sample(f"{family.name}_count", labels, below)
-        family.add_sample(f"{family.name}_sum", labels, self.sum)
+def _histogram(metric: str, labels: str, counts: dict[float | None, float]) -> Iterator[str]:
+    """The samples of one series; `counts` has the observations in each bucket, and under None the sum of all."""
+    total = counts.pop(None, 0.0)
+    below = 0.0
+    for bound in sorted(bound for bound in counts if bound is not None):
+        below += counts[bound]
+        inner = f'{labels}{"," if labels else ""}{BOUND}="{floatToGoString(bound)}"'
+        yield f"{metric}_bucket{{{inner}}} {below!r}\n"
+    yield f"{metric}_count{_braced(labels)} {below!r}\n{metric}_sum{_braced(labels)} {total!r}\n"
 
 
-class _Families(Collector):
+class _Series(NamedTuple):
+    """What the text of a sample consists of. `head` introduces its metric, `labels` has no braces and no bound."""
+
+    metric: str
+    head: str
+    is_histogram: bool
+    sample: str
+    labels: str
+    bound: float | None
+    version: Version | None
+
+
+@lru_cache(maxsize=2**15)
+def _series(text: str) -> _Series:
+    key = Key.parse(text)
+    name = f"{key.metric}_total" if key.kind == "counter" else key.metric
+    head = f"# HELP {name} {key.help.translate(ESCAPED_HELP)}\n# TYPE {name} {key.kind}\n"
+    is_histogram = key.kind == "histogram"
+    labels = ",".join(
+        f'{label}="{value.translate(ESCAPED)}"' for label, value in key.labels if not (is_histogram and label == BOUND)
+    )
+    bound = dict(key.labels).get(BOUND) if is_histogram else None
+    return _Series(key.metric, head, is_histogram, key.sample, labels, None if bound is None else float(bound), version_of(key))
+
+
+def _braced(labels: str) -> str:
+    return f"{{{labels}}}" if labels else ""
+
+
+class _Computed(Collector):
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = list(metrics)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -16,9 +17,10 @@ FailureReason = Literal["invalid_input", "overloaded", "deadline", "runner_lost"
 ShedReason = Literal["queue_full", "deadline", "memory"]
 Phase = Literal["read", "preprocess", "queue", "forward", "encode"]
 
-PHASES: tuple[Phase, ...] = ("read", "preprocess", "queue", "forward", "encode")
+FAILURE_REASONS: tuple[FailureReason, ...] = get_args(FailureReason)
+PHASES: tuple[Phase, ...] = get_args(Phase)
 OTHER = "other"  # the label for requests that name no model of this service: a client cannot make up labels
-SHED_REASONS: tuple[ShedReason, ...] = ("queue_full", "deadline", "memory")
+SHED_REASONS: tuple[ShedReason, ...] = get_args(ShedReason)
 
 PREDICTIONS = Counter("bunriwiki_predictions_total", "Inputs answered.", ["model", "version"])
 FAILURES = Counter(
@@ -47,6 +49,7 @@ SHED = Counter("bunriwiki_shed_requests_total", "Requests rejected before they c
 class _OfVersion:
     inputs: Counter
     seconds: Histogram
+    failures: Mapping[FailureReason, Counter]
 
 
 class PredictionMetrics:
@@ -73,9 +76,8 @@ class PredictionMetrics:
 
     def failed(self, version: str, reason: FailureReason) -> None:
         """Count a request that got an error. `version` is the one that failed, or that should have answered."""
-        if version not in self._versions:
-            self.begin(version)
-        FAILURES.labels(self._model, version, reason).inc()
+        counters = self._versions.get(version) or self.begin(version)
+        counters.failures[reason].inc()
 
     def shed(self, reason: ShedReason) -> None:
         """Count a request that was rejected before it cost a forward pass."""
@@ -107,8 +109,11 @@ class PredictionMetrics:
     def begin(self, version: str) -> _OfVersion:
         """Create the series of a version."""
         mark_seen([(self._model, version)])
-        counters = _OfVersion(PREDICTIONS.labels(self._model, version), SECONDS.labels(self._model, version))
-        self._versions[version] = counters
+        counters = self._versions[version] = _OfVersion(
+            PREDICTIONS.labels(self._model, version),
+            SECONDS.labels(self._model, version),
+            {reason: FAILURES.labels(self._model, version, reason) for reason in FAILURE_REASONS},
+        )
         return counters
 
 

@@ -15,6 +15,7 @@ import os
 import stat
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 CAPACITY = 2**16  # of a new file; doubled when it is full
 WORD = 8
@@ -26,25 +27,11 @@ class BrokenValuesError(Exception):
     """The file has another format, or is too large."""
 
 
-class Cell:
-    """One number in a file. Not thread-safe."""
+class Cell(NamedTuple):
+    """The place of one number in a file: `words[at]`. To assign to it writes to the file."""
 
-    __slots__ = ("_index", "_words")
-
-    def __init__(self, words: memoryview[float], index: int) -> None:
-        self._words = words
-        self._index = index
-
-    def add(self, amount: float) -> None:
-        self._words[self._index] += amount
-
-    @property
-    def value(self) -> float:
-        return float(self._words[self._index])
-
-    @value.setter
-    def value(self, value: float) -> None:
-        self._words[self._index] = value
+    words: memoryview[float]
+    at: int
 
 
 class ValueFile:

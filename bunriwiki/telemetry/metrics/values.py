@@ -43,16 +43,9 @@ class Key(NamedTuple):
     @classmethod
     @lru_cache(maxsize=2**15)
     def parse(cls, text: str) -> Key:
-        """Raises ValueError for another text."""
-        try:
-            kind, mode, metric, sample, labels, help_text = json.loads(text)
-            pairs = tuple((name, value) for name, value in labels)
-        except (TypeError, RecursionError) as error:
-            raise ValueError(f"not a key: {error}") from None
-        key = cls(kind, mode, metric, sample, pairs, help_text)
-        if not all(isinstance(part, str) for part in (*key[:4], key.help, *(part for pair in pairs for part in pair))):
-            raise ValueError("not a key: a part is not a text")
-        return key
+        """The key with this text, which `text` has made."""
+        kind, mode, metric, sample, labels, help_text = json.loads(text)
+        return cls(kind, mode, metric, sample, tuple((name, value) for name, value in labels), help_text)
 
 
 def share_values(folder: Path) -> None:
@@ -74,7 +67,7 @@ def share_values(folder: Path) -> None:
         """A number in the file of this process (the interface of `prometheus_client.values.MutexValue`). Thread-safe."""
 
         _multiprocess = True
-        __slots__ = ("_cell",)
+        __slots__ = ("_at", "_words")
 
         def __init__(  # noqa: PLR0917 - the library's signature
             self,
@@ -88,17 +81,17 @@ def share_values(folder: Path) -> None:
             **_: object,
         ) -> None:
             labels = tuple(zip(label_names, label_values, strict=True))
-            self._cell = cell(Key(kind, multiprocess_mode, metric, sample, labels, help_text))
+            self._words, self._at = cell(Key(kind, multiprocess_mode, metric, sample, labels, help_text))
 
         def inc(self, amount: float) -> None:
             with lock:
-                self._cell.add(amount)
+                self._words[self._at] += amount
 
         def set(self, value: float, timestamp: float | None = None) -> None:  # noqa: ARG002 - the library's signature
-            self._cell.value = value
+            self._words[self._at] = value
 
         def get(self) -> float:
-            return self._cell.value
+            return self._words[self._at]
 
         def set_exemplar(self, exemplar: object) -> None:
             """Exemplars do not exist in multiprocess mode."""

@@ -220,3 +220,42 @@ def test_every_item_gets_its_own_answer_whatever_the_others_do(
         assert len(seen) == len(set(seen))
 
     asyncio.run(run())
+
+
+async def test_the_queue_is_reported_whenever_it_changes() -> None:
+    call = SlowCall()
+    changes: list[int] = []
+    queue = Batcher(call, max_batch_size=4, max_queue_size=8, queue_changed=changes.append)
+    first = asyncio.create_task(queue.submit([0], 5))
+    await asyncio.sleep(0)
+    assert changes == []  # it did not wait
+    others = asyncio.create_task(queue.submit(list(range(6)), 5))
+    await asyncio.sleep(0)
+    assert changes == [6]
+    call.gate.set()
+    await asyncio.gather(first, others)
+    assert changes == [6, -4, -2]
+
+
+async def test_the_wait_of_answered_requests_is_reported() -> None:
+    call = SlowCall()
+    waits: list[float] = []
+    queue = Batcher(call, max_batch_size=4, max_queue_size=8, waited=waits.append)
+    first = asyncio.create_task(queue.submit([0], 5))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(queue.submit([1, 2], 5))
+    late = asyncio.create_task(queue.submit([3], 0))
+    await asyncio.sleep(0.03)
+    call.gate.set()
+    await asyncio.gather(first, second)
+    assert waits[0] < 0.02 < waits[1]
+    assert len(waits) == 2
+    assert isinstance(late.exception(), DeadlineExceededError)
+
+
+async def test_a_deadline_knows_whether_the_item_was_called() -> None:
+    queue = batcher(SlowCall())
+    called, queued = await asyncio.gather(queue.submit([1], 0.01), queue.submit([2], 0.01), return_exceptions=True)
+    assert isinstance(called, DeadlineExceededError)
+    assert isinstance(queued, DeadlineExceededError)
+    assert (called.queued, queued.queued) == (False, True)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bunriwiki.artifacts.answers import Answers, Classification, Detection, Detections, Failure, ImageSize
+from bunriwiki.artifacts.answers import Answers, Classification, Detection, Detections, Failure, ImageSize, Work
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.ipc import frames
 from bunriwiki.ipc.frames import (
@@ -139,3 +139,17 @@ def test_a_frame_that_is_too_long_is_not_created(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(frames, "MAX_BYTES", 100)
     with pytest.raises(BrokenFrameError):
         batch_frame("v1", ["x" * 100])
+
+
+def test_the_work_of_a_batch_comes_with_its_answers() -> None:
+    answers: Answers[Classification] = Answers("kcbert", "v1", (BROKEN,), Work(0.001, 0.02, 40, 10))
+    assert CLASSIFIED.decode(content(answers_frame(answers))) == answers
+
+
+@pytest.mark.parametrize(
+    "work", [(-0.1, 0.0, 0, 0), (0.0, float("inf"), 0, 0), (float("nan"), 0.0, 0, 0), (0.0, 0.0, -1, 0), (0.0, 0.0, 0, 2**60)]
+)
+def test_work_that_would_spoil_a_counter_is_rejected(work: tuple[float, float, int, int]) -> None:
+    answers: Answers[Classification] = Answers("kcbert", "v1", (BROKEN,), Work(*work))
+    with pytest.raises(BrokenFrameError):
+        CLASSIFIED.decode(content(answers_frame(answers)))

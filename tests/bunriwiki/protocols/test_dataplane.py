@@ -4,7 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
+from bunriwiki.artifacts.answers import Failure
 from bunriwiki.artifacts.inputs import MAX_CHARACTERS, Photo
 from bunriwiki.artifacts.models import KCBERT, SENTIMENT, YOLO
 from bunriwiki.ipc.client import ConnectionLostError
@@ -215,3 +217,71 @@ async def test_the_start_waits_for_the_first_sync() -> None:
     status.waits_for = "the sidecar is late"
     one._status = status
     assert await one.unready() == ["the sidecar is late"]
+
+
+def counted(name: str, **labels: str) -> float:
+    """The value of a metric of kcbert."""
+    return REGISTRY.get_sample_value(f"bunriwiki_{name}", {"model": "kcbert", **labels}) or 0.0
+
+
+class Counted:
+    """What was counted since its creation: predictions and failures of `version`, and shed requests."""
+
+    REASONS = ("invalid_input", "overloaded", "deadline", "runner_lost", "model_error")
+
+    def __init__(self, version: str = "v7") -> None:
+        self._version = version
+        self._before = self._now()
+
+    def _now(self) -> dict[str, float]:
+        failures = {one: counted("prediction_failures_total", version=self._version, reason=one) for one in self.REASONS}
+        shed = {f"shed {one}": counted("shed_requests_total", reason=one) for one in ("queue_full", "deadline", "memory")}
+        return {"inputs": counted("predictions_total", version=self._version), **failures, **shed}
+
+    def since(self) -> dict[str, float]:
+        return {name: value - self._before[name] for name, value in self._now().items() if value != self._before[name]}
+
+
+async def test_answers_are_counted_for_the_version_that_gave_them() -> None:
+    runner, serving, canary = FakeRunner(classified()), Counted("v7"), Counted("v8")
+    runner.versions = ["v7", "v8"]
+    calls, inputs = counted("batch_size_count"), counted("batch_size_sum")
+    one = model(runner, FakeRoute(canaries=["v8"]))
+    await one.infer(["가", "나"])
+    await one.infer(["가"])
+    assert (serving.since(), canary.since()) == ({"inputs": 1}, {"inputs": 2})
+    assert (counted("batch_size_count") - calls, counted("batch_size_sum") - inputs) == (2, 3)
+    assert counted("queue_depth") == 0
+
+
+async def test_failures_are_counted_by_their_reason() -> None:
+    async def fails(runner: FakeRunner, text: str = "가", **options: Any) -> dict[str, float]:
+        before = Counted()
+        with pytest.raises(RequestError):
+            await model(runner).infer([text], **options)
+        return before.since()
+
+    lost, internal = ConnectionLostError("died"), Failure(kind="internal", message="It failed.")
+    assert await fails(FakeRunner(classified()), " ") == {"invalid_input": 1}
+    assert await fails(FakeRunner(classified()), version="v5") == {"invalid_input": 1}
+    assert await fails(FakeRunner(failing)) == {"invalid_input": 1}
+    assert await fails(FakeRunner(internal)) == {"model_error": 1}
+    assert await fails(FakeRunner(classified(), failures=[BatchError("all")])) == {"model_error": 1}
+    assert await fails(FakeRunner(classified(), failures=[lost, lost])) == {"runner_lost": 1}
+    assert await fails(FakeRunner(classified(), seconds=0.1), seconds=0.01) == {"deadline": 1}
+    assert await fails(FakeRunner(classified()), seconds=-1.0) == {"deadline": 1, "shed deadline": 1}
+
+
+async def test_a_failure_of_a_canary_is_counted_for_the_canary() -> None:
+    runner, serving, canary = FakeRunner(Failure(kind="internal", message="It failed.")), Counted("v7"), Counted("v8")
+    runner.versions = ["v7", "v8"]
+    with pytest.raises(RequestError):
+        await model(runner, FakeRoute(canaries=["v8"])).infer(["가"])
+    assert (serving.since(), canary.since()) == ({}, {"model_error": 1})
+
+
+async def test_rejected_requests_are_counted_as_shed() -> None:
+    before = Counted()
+    one = model(FakeRunner(classified(), seconds=0.02), max_queue_size=1)
+    await asyncio.gather(*(one.infer(["가"]) for _ in range(3)), return_exceptions=True)
+    assert before.since() == {"inputs": 2, "overloaded": 1, "shed queue_full": 1}

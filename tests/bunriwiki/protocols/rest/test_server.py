@@ -10,6 +10,7 @@ import httpx
 import msgspec
 import pytest
 from loguru import logger
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -21,6 +22,7 @@ from bunriwiki.disposal.advice import Guide
 from bunriwiki.protocols.admin.sidecar import Sidecar
 from bunriwiki.protocols.handlers import memory
 from bunriwiki.protocols.handlers.dataplane import DataPlane
+from bunriwiki.protocols.handlers.scrape import Scrape
 from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.server import RestServer
 from bunriwiki.web.tokens import TokenGate
@@ -49,6 +51,14 @@ async def broken(request: Request) -> PlainTextResponse:
     return PlainTextResponse("Traceback: secret", status_code=500)
 
 
+class FakeScrape(Scrape):
+    def __init__(self) -> None:
+        pass
+
+    async def text(self) -> bytes:
+        return b"requests_total 1.0\n"
+
+
 def server(dataplane: DataPlane) -> RestServer:
     return RestServer(
         dataplane=dataplane,
@@ -58,6 +68,7 @@ def server(dataplane: DataPlane) -> RestServer:
         memory=memory.Memory(),
         read_seconds=0.5,
         log_requests=True,
+        scrape=FakeScrape(),
     )
 
 
@@ -284,10 +295,16 @@ async def test_bentomls_own_handlers_cannot_be_reached(client: httpx.AsyncClient
 async def test_other_paths_are_forwarded_to_bentoml(client: httpx.AsyncClient) -> None:
     assert (await client.get("/livez")).text == "alive"
     assert_problem(await client.get("/nothing"), 404, "/nothing")
-    for path, status in (("/schema.json", 500), ("/", 500), ("/healthz", 503), ("/metrics", 404)):
+    for path, status in (("/schema.json", 500), ("/", 500), ("/healthz", 503)):
         response = await client.get(path)
         assert_problem(response, status)
         assert "secret" not in response.text
+
+
+async def test_a_scrape(client: httpx.AsyncClient) -> None:
+    response = await client.get("/metrics")
+    assert response.text == "requests_total 1.0\n"
+    assert response.headers["content-type"] == CONTENT_TYPE_LATEST
 
 
 async def test_a_page_of_bentoml_loads_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from bunriwiki.telemetry.metrics.value_file import read_values
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, Key, share_values
+
+pytestmark = pytest.mark.usefixtures("unshared")
+
+
+def shared(folder: Path) -> dict[Key, float]:
+    [file] = folder.iterdir()
+    assert file.name.startswith(f"{os.getpid()}-")
+    return {Key.parse(text): value for text, value in read_values(file, 2**20).items()}
+
+
+def test_metrics_of_the_library_count_in_the_file(tmp_path: Path) -> None:
+    share_values(tmp_path)
+    assert list(tmp_path.iterdir()) == []  # a process that counts nothing has no file
+    registry = CollectorRegistry()
+    Counter("requests", "Requests.", ["path"], registry=registry).labels("/a").inc(3)
+    running = Gauge("running", "Running.", registry=registry, multiprocess_mode=LIVE_SUM)
+    running.inc(2)
+    running.dec()
+    Histogram("seconds", "Seconds.", registry=registry, buckets=(1, 2)).observe(1.5)
+    assert shared(tmp_path) == {
+        Key("counter", "", "requests", "requests_total", (("path", "/a"),), "Requests."): 3,
+        Key("gauge", "livesum", "running", "running", (), "Running."): 1,
+        Key("histogram", "", "seconds", "seconds_sum", (), "Seconds."): 1.5,
+        Key("histogram", "", "seconds", "seconds_bucket", (("le", "1.0"),), "Seconds."): 0,
+        Key("histogram", "", "seconds", "seconds_bucket", (("le", "2.0"),), "Seconds."): 1,
+        Key("histogram", "", "seconds", "seconds_bucket", (("le", "+Inf"),), "Seconds."): 0,
+    }
+    assert registry.get_sample_value("requests_total", {"path": "/a"}) == 3
+
+
+def test_threads_lose_no_increment(tmp_path: Path) -> None:
+    share_values(tmp_path)
+    counter = Counter("events", "Events.", registry=CollectorRegistry())
+
+    def count() -> None:
+        for _ in range(20_000):
+            counter.inc()
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(shared(tmp_path).values()) == [80_000]

@@ -1,0 +1,181 @@
+"""The metrics of predictions are exact over all protocols, also when workers are killed, and after many restarts."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import statistics
+import subprocess
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.telemetry.metrics import FOLDER
+from bunriwiki.testing.calls import mixed_calls
+from bunriwiki.testing.paths import ROOT
+from bunriwiki.testing.protocol_load import LATE, ProtocolLoad, tokens
+from bunriwiki.testing.scraped import Scraped, ScrapeDifference
+from bunriwiki.testing.server import Server
+from bunriwiki.testing.waiting import wait_until
+from tests.integration.conftest import FULL
+
+CLIENTS = 14
+SECONDS = 20.0 if FULL else 6.0
+MAX_QUEUE_SIZE = 6  # small, so that requests are rejected
+ROUNDS = 34 if FULL else 2  # of killing all six runner workers
+SCRAPE_SECONDS = 0.1
+FOLDER_BYTES = 4 * 2**20
+
+
+@pytest.fixture(scope="module")
+def crowd(start: Callable[..., Server]) -> Iterator[Server]:
+    """Two workers of everything, behind short queues."""
+    environment = {
+        "BUNRIWIKI_RUNNER_WORKERS": "2",
+        "BUNRIWIKI_GATEWAY_WORKERS": "2",
+        "BUNRIWIKI_MAX_QUEUE_SIZE": str(MAX_QUEUE_SIZE),
+    }
+    server = start(grpc=True, environment=environment)
+    server.wait_for_all_workers()
+    yield server
+    server.stop()
+
+
+def kill(server: Server, victim: str) -> None:
+    worker = server.workers()[victim]
+    worker.kill()
+    worker.wait()
+
+
+@pytest.mark.parametrize("victim", ["nobody", "kcbert", "sentiment", "bunriwiki"])
+def test_what_is_counted_is_what_clients_saw(crowd: Server, victim: str) -> None:
+    before = last = Scraped(crowd)
+    end, killed = time.monotonic() + SECONDS, victim == "nobody"
+    with ProtocolLoad(crowd, CLIENTS) as seen:
+        while time.monotonic() < end:
+            if not killed and sum(seen.requests.values()) > 100:
+                kill(crowd, victim)
+                killed = True
+            try:
+                now = Scraped(crowd)
+            except httpx.TransportError:
+                continue  # it went to the gateway worker that was killed
+            assert all(now.counters()[series] >= value for series, value in last.counters().items())
+            last = now
+    assert killed
+    crowd.wait_until_ready(20)
+    crowd.wait_for_all_workers()
+    wait_until(lambda: Scraped(crowd).by("workers", "role") == Scraped(crowd).by("workers_expected", "role"), 20)
+    after = Scraped(crowd)
+    counted = ScrapeDifference(before, after)
+    print(f"{victim} killed: {seen.inputs} inputs answered, {dict(seen.failures)} failed, {seen.lost} lost")
+
+    requests = counted.of_models("prediction_duration_seconds_count")
+    inputs = counted.of_models("predictions_total")
+    failures = {model: +reasons for model, reasons in counted.failures().items()}
+    shed = {reason: counted.of_models("shed_requests_total", reason=reason) for reason in ("queue_full", "deadline", "memory")}
+    overloaded = Counter({model: reasons["overloaded"] for model, reasons in failures.items()})
+    late = Counter({model: reasons["deadline"] for model, reasons in failures.items()})
+    called_late = late - shed["deadline"]  # the deadline passed in the call, which the runner answered nevertheless
+    assert not shed["deadline"] - late
+    assert (shed["queue_full"], shed["memory"]) == (+overloaded, Counter())
+    for phase in ("read", "queue", "encode"):
+        assert counted.of_models("phase_duration_seconds_count", phase=phase) == requests
+    calls = counted.of_models("batch_size_count")
+    assert counted.of_models("phase_duration_seconds_count", phase="forward") == calls
+    assert not after.by("queue_depth", "model")
+    assert not after.by("requests_in_flight", "protocol")
+    starts = counted.by("worker_starts_total", "role")
+    role = "gateway" if victim == "bunriwiki" else victim
+    assert starts == ({} if victim == "nobody" else {(role,): 1})
+    if victim != "bunriwiki":
+        assert seen.lost == 0
+        assert requests == seen.requests
+        assert inputs == seen.inputs
+        assert counted.of_models("batch_size_sum") == inputs + called_late
+        assert failures == dict(seen.failures)
+        text_tokens = counted.of_models("batch_tokens_total") - counted.of_models("batch_padding_tokens_total")
+        assert text_tokens == {"kcbert": seen.tokens + called_late["kcbert"] * tokens(LATE)}
+    else:
+        # A gateway worker counts an answer before it is sent, and its clients lose those that were on the way.
+        assert 0 <= sum((requests - seen.requests).values()) <= seen.lost <= CLIENTS
+        assert not seen.requests - requests
+        assert not seen.inputs - inputs
+    # The load has every kind of error that a client can cause.
+    assert {"overloaded", "invalid_input", "deadline"} <= {reason for reasons in seen.failures.values() for reason in reasons}
+
+
+def test_the_table_of_the_documentation_is_what_a_scrape_has(crowd: Server) -> None:
+    """Runs after the load: the scrape has every kind of failure and phase."""
+    _, _, section = (ROOT / "docs/metrics.md").read_text(encoding="utf-8").partition("\n## The service\n")
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.*?) \|", section.partition("\n### ")[0], re.MULTILINE)
+    documented = {name.removesuffix("_total"): (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels, _ in rows}
+    scraped: dict[str, tuple[str, set[str]]] = {}
+    series: defaultdict[str, set[tuple[tuple[str, str], ...]]] = defaultdict(set)
+    for family in Scraped(crowd).families:
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        scraped[family.name] = family.type, labels
+        series[family.name] = {
+            tuple(pair for pair in sorted(sample.labels.items()) if pair[0] != "le") for sample in family.samples
+        }
+    assert scraped == documented
+    sizes = {"M": len(MODELS), "V": 16, "R": 45, "A": 4, "C": 20, "W": 8, "K": 1}
+    for name, _, _, most in rows:
+        products = [[sizes.get(factor) or int(factor) for factor in term.split(" · ")] for term in most.split(" + ")]
+        assert len(series[name.removesuffix("_total")]) <= sum(map(math.prod, products)), name
+
+
+def test_promtool_has_no_complaint(crowd: Server) -> None:
+    promtool = shutil.which("promtool")
+    assert promtool, "promtool is missing: install the package prometheus of Debian"
+    checked = subprocess.run(
+        [promtool, "check", "metrics"], input=Scraped(crowd).text, capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_after_many_restarts_a_scrape_is_quick_and_exact(crowd: Server) -> None:
+    metrics = Path(crowd.workers()["bunriwiki"].environ()[FOLDER]).parent
+    before = Scraped(crowd)
+    loads = crowd.metric("model_load_total")
+    answered: Counter[str] = Counter()
+    for _ in range(ROUNDS):
+        kill_all_runners(crowd)
+        crowd.wait_for_all_workers()
+        for call, model in zip(mixed_calls()[:3], MODELS, strict=True):
+            answer = httpx.post(crowd.url + call.path, content=call.body, headers={"Content-Type": call.media_type}, timeout=60)
+            answered[model] += answer.status_code == 200
+    seconds = []
+    for _ in range(10):
+        begun = time.perf_counter()
+        assert httpx.get(f"{crowd.url}/metrics", timeout=10).status_code == 200
+        seconds.append(time.perf_counter() - begun)
+    counted = ScrapeDifference(before, Scraped(crowd))
+    files = [path for path in metrics.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    print(
+        f"after {6 * ROUNDS} restarts: a scrape takes {1000 * statistics.median(seconds):.0f} ms (median of 10), "
+        f"{len(files)} files with {size / 2**20:.1f} MB"
+    )
+    assert statistics.median(seconds) < SCRAPE_SECONDS
+    assert len(files) <= 2 + 2 + 6  # the archive, the supervisor's file, one of each worker
+    assert size < FOLDER_BYTES
+    assert answered.total() == 3 * ROUNDS
+    assert counted.of_models("predictions_total") == answered
+    assert crowd.metric("model_load_total") - loads == 6 * ROUNDS
+    assert counted.by("worker_starts_total", "role") == {(model,): 2 * ROUNDS for model in MODELS}
+
+
+def kill_all_runners(server: Server) -> None:
+    """Kill all workers of all models at once, and wait until the supervisor knows."""
+    victims = [worker for name, worker in server.all_workers() if name in MODELS]
+    for victim in victims:
+        victim.kill()
+    for victim in victims:
+        victim.wait()
