@@ -1,6 +1,5 @@
 // Grafana's own types, as JSON has them: an enumeration is written as its value.
-import type { AnnotationQuery as Annotation, Dashboard, Panel as AnyPanel } from "@grafana/schema";
-import type { PrometheusDataQuery } from "@grafana/schema/dist/esm/raw/composable/prometheus/dataquery/x/PrometheusDataQuery_types.gen";
+import type { AnnotationQuery as Annotation, Dashboard, DataQuery, Panel as AnyPanel } from "@grafana/schema";
 import type { Options as StatOptions } from "@grafana/schema/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen";
 import type { FieldConfig, Options as TimeSeriesOptions } from "@grafana/schema/dist/esm/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen";
 
@@ -29,7 +28,7 @@ type Panel<O, F> = Nulls<Json<Omit<AnyPanel, "options" | "fieldConfig" | "target
 
 export type TimeSeries = Panel<TimeSeriesOptions, FieldConfig>;
 export type Stat = Panel<Partial<StatOptions>, Record<string, never>>;
-export type Prometheus = Json<PrometheusDataQuery>;
-// The last two are fields of the Prometheus data source.
+// The schema has no fields of the Prometheus data source: those of a query and of an annotation are stated here.
+export type Prometheus = Json<DataQuery> & { expr: string; instant: boolean; legendFormat: string; range: boolean };
 export type AnnotationQuery = Json<Annotation> & { expr: string; titleFormat: string };
 export type Board = Json<Dashboard>;
