@@ -71,7 +71,7 @@ def checker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in SCHEMA.iterdir():
         if path.is_file():
             shutil.copy(path, folder)
-    install = [program("npm"), "ci", "--no-audit", "--no-fund", "--silent"]
+    install: list[str | Path] = [program("npm"), "ci", "--no-audit", "--no-fund", "--silent"]
     subprocess.run(install, cwd=folder, check=True, capture_output=True)
     return folder
 
