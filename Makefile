@@ -6,7 +6,7 @@ DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help serve sync demo test test-unit prove check format bench bench-stall bench-labels bench-metrics train evaluate require-data require-model clean lock stubs serve-env serve-torch-env sync-env clients-env dev-env
+.PHONY: help serve sync demo test test-unit prove check format bench bench-stall bench-labels bench-metrics train evaluate require-data require-model clean lock stubs dashboards serve-env serve-torch-env sync-env clients-env dev-env
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ sync-env: ## .venv-sync: sidecar and training
 
 clients-env: ## .venv-clients: third-party clients, for the examples
 	@scripts/make-env .venv-clients clients
+
+dashboards: dev-env ## generate the Grafana dashboards (grafana/json): docs/monitoring.md
+	@$(DEV)/python -m grafana.dashboards
 
 stubs: dev-env ## generate the gRPC stubs (bunriwiki/protocols/grpc/*_pb2*)
 	@$(DEV)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. bunriwiki/protocols/grpc/open_inference.proto

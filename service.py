@@ -11,6 +11,7 @@ import bentoml
 import psutil
 from pydantic import Field
 
+from bunriwiki import __version__
 from bunriwiki.artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
 from bunriwiki.artifacts.models import KCBERT, SENTIMENT, SPECS, YOLO
 from bunriwiki.disposal.advice import Guide
@@ -29,7 +30,7 @@ from bunriwiki.protocols.handlers.scrape import Scrape
 from bunriwiki.protocols.handlers.shadowing import Comparisons
 from bunriwiki.protocols.handlers.startup import FirstSync
 from bunriwiki.protocols.handlers.status import Status
-from bunriwiki.protocols.inference.handlers import VERSION, OpenInference
+from bunriwiki.protocols.inference.handlers import OpenInference
 from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.schemas import HateSpeech, Recyclables, Sentiment
 from bunriwiki.protocols.rest.server import RestServer
@@ -114,7 +115,7 @@ class Bunriwiki:
             Path(os.environ[FOLDER]).parent,
             self.status,
             expected={GATEWAY_ROLE: settings().gateway_workers, **dict.fromkeys(SPECS, settings().runner_workers)},
-            service_version=VERSION,
+            service_version=__version__,
         )
         rest_app.server = RestServer(
             dataplane=self.dataplane,

@@ -16,12 +16,19 @@ class SourceError(Exception):
 class RejectedError(Exception):
     """The version must not serve: it is not what the registry states, or it failed a check.
 
-    The message becomes the reason of its quarantine.
+    The message becomes the reason of its quarantine, and `cause` its label in the metrics (`telemetry/store.py` lists them).
     """
+
+    def __init__(self, message: str, cause: str = "artifact") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class SignatureError(RejectedError):
     """The version has no valid signature. Another signature or another key may change that."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "signature")
 
 
 class ImportEnvironmentError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from loguru import logger
 from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest
 from bunriwiki.model_store.generation import GenerationError, Target, Trigger
 from bunriwiki.model_store.names import FALLBACK, MAX_CHARACTERS, to_store
-from bunriwiki.model_store.promotion import BadVersionError, PromotionError, promote
+from bunriwiki.model_store.promotion import BadVersionError, FailsLiveError, PromotionError, promote
 from bunriwiki.model_store.publication import VersionExistsError, registry_digest
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.writer import StoreWriter
@@ -40,8 +41,8 @@ class Reconciler:
     """Makes the version that the registry names serve. Not safe to use from several threads.
 
     `fallback` is the folder of the version that serves while no version of the store does. `before_activation` is called when
-    every worker has loaded the new version, before it serves. An operator can stop an import through `cancellation`.
-    `signatures` are those that the importer requires.
+    every worker has loaded the new version, before it serves, and `after_activation` when it serves, with the version that it
+    replaced. An operator can stop an import through `cancellation`. `signatures` are those that the importer requires.
     """
 
     model: str
@@ -52,6 +53,7 @@ class Reconciler:
     fallback: Path
     cancellation: Cancellation
     before_activation: Callable[[Target], None] = lambda _: None
+    after_activation: Callable[[str], None] = lambda _: None
     signatures: Signatures = NO_SIGNATURES
     postponed: Postponed = field(default_factory=Postponed)
 
@@ -59,10 +61,12 @@ class Reconciler:
         """Run one sync; failures are outcomes. With `force`, the import ignores failed gates. Raises SyncCancelledError."""
         try:
             offer = self.source.newest(self.model)
+            self.report.registry_read(self.model, succeeded=True)
             if offer is None:
                 return self._outcome("unchanged", None, "the registry names no version")
             return self._sync_offer(offer, by, force=force)
         except SourceError as error:
+            self.report.registry_read(self.model, succeeded=False)
             return self._outcome("unreachable", None, str(error))
         except (OSError, GenerationError, PromotionError, ImportEnvironmentError) as error:
             return self._outcome("failed", None, str(error))
@@ -97,15 +101,19 @@ class Reconciler:
             return self._outcome("rejected", version, quarantined.reason)
         if quarantined:
             self.writer.release(self.model, version, by)
-        if not self.writer.layout.version(self.model, version).is_dir():
-            if by != "operator" and self.postponed.seconds(offer.digest):
-                return self._undecided(offer, version)
-            with self.cancellation.importing(version, offer.digest):
-                self._import(offer, version, by, force=force)
-            # An import takes long: an operator may have pinned the model or rolled it back meanwhile.
-            if blocked := self._blocked(offer, version):
-                return blocked
-        return self._promote(offer, version, by)
+        with self.report.metrics.count_failed_import(self.model):
+            if not self.writer.layout.version(self.model, version).is_dir():
+                if by != "operator" and self.postponed.seconds(offer.digest):
+                    return self._undecided(offer, version)
+                with self.cancellation.importing(version, offer.digest):
+                    self._import(offer, version, by, force=force)
+                # An import takes long: an operator may have pinned the model or rolled it back meanwhile.
+                if blocked := self._blocked(offer, version):
+                    self.report.metrics.imported(self.model, "cancelled")
+                    return blocked
+            outcome = self._promote(offer, version, by)
+        self.report.metrics.imported(self.model, "promoted" if outcome.status == "promoted" else "cancelled")
+        return outcome
 
     def _applies_to(self, quarantined: Quarantined, offer: Offer) -> bool:
         """Whether the reason applies to this offer: other files, or another signature where that was the reason, void it."""
@@ -180,18 +188,29 @@ class Reconciler:
             )
 
     def _promote(self, offer: Offer, version: str, by: Trigger) -> Outcome:
+        replaced = self.writer.generations().of(self.model).serving
+        began = time.monotonic()
+
+        def before_activation(target: Target) -> None:
+            nonlocal began
+            self.report.took(self.model, "prepare", time.monotonic() - began)
+            self.before_activation(target)
+            began = time.monotonic()
+
         with self.report.phase(self.model, "promote"):
             try:
-                promote(
-                    self.writer, self.model, version, offer.uri, by,
-                    before_activation=self.before_activation, lifts_holds=True,
-                )  # fmt: skip
+                promote(self.writer, self.model, version, offer.uri, by, before_activation=before_activation, lifts_holds=True)
+            except FailsLiveError as error:
+                raise RejectedError(str(error), f"live_{error.limit}") from error
             except BadVersionError as error:
-                raise RejectedError(str(error)) from error
+                raise RejectedError(str(error), "load") from error
             except PromotionError:
                 if blocked := self._blocked(offer, version):  # which is why the promotion was given up
                     return blocked
                 raise
+            self.report.took(self.model, "activate", time.monotonic() - began)
+        in_store = replaced if replaced and replaced.version != FALLBACK else None
+        self.after_activation(in_store.version if in_store else Manifest.read(self.fallback).version)
         return self._outcome("promoted", version)
 
     def _put_in_quarantine(self, offer: Offer, version: str, error: RejectedError, by: Trigger) -> None:
@@ -206,7 +225,7 @@ class Reconciler:
         try:
             if self.writer.generations().of(self.model).paused == version:
                 self.writer.change(lambda old: old.pause(self.model, None))
-            self.writer.put_in_quarantine(quarantined, by)
+            self.writer.put_in_quarantine(quarantined, by, cause=error.cause)
         except OSError as failure:  # a full disk, for example: the version does not serve, and the next sync tries it again
             logger.error("{} {} cannot be put into quarantine: {}", self.model, version, failure)
 

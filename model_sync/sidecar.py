@@ -14,6 +14,7 @@ from functools import partial
 
 import uvicorn
 from loguru import logger
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from bunriwiki.model_store.generation import GenerationError, Target
@@ -25,6 +26,7 @@ from model_sync.api.app import make_app
 from model_sync.importing.cancellation import Cancellation
 from model_sync.importing.importer import MAX_IMPORTS, Importer
 from model_sync.live.canary import CanaryRollout
+from model_sync.live.draining import time_drain
 from model_sync.live.monitor import RolloutMonitor
 from model_sync.reconciler import Reconciler
 from model_sync.registries import describe, open_sources
@@ -34,6 +36,7 @@ from model_sync.sources.latest_model import LATEST_MODEL
 from model_sync.stop_event import StopEvent
 from model_sync.syncing.queue import SyncQueue, SyncQueues
 from model_sync.syncing.report import Report
+from model_sync.telemetry.store import StoreCollector
 from model_sync.triggers.clock import Clock
 from model_sync.triggers.mlflow_webhooks import WebhookVerifier
 from model_sync.triggers.sqs import SqsTrigger
@@ -69,9 +72,13 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
     queues = []
     cancellations = {}
     for reconciler in reconcilers(settings, writer, report, stopping):
-        cancellations[reconciler.model] = reconciler.cancellation
-        before_activation, monitor = _rollout(reconciler.model, settings, writer, report, stopping)
-        queues.append(SyncQueue(reconciler.model, replace(reconciler, before_activation=before_activation).sync, report))
+        model = reconciler.model
+        cancellations[model] = reconciler.cancellation
+        before_activation, monitor = _rollout(model, settings, writer, report, stopping)
+        after_activation = partial(time_drain, writer, report, model, stopping)
+        rollout = replace(reconciler, before_activation=before_activation, after_activation=after_activation)
+        queues.append(SyncQueue(model, rollout.sync, report))
+        report.metrics.queue_depth.labels(model).set_function(queues[-1].depth)
         monitor.on_rollback = partial(queues[-1].request, "poll", force=False)  # a newer version may be waiting
         monitor.resume()
     syncs = SyncQueues(queues)
@@ -88,7 +95,8 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
         report.add_problem_source("SQS", lambda: sqs.problem)
         inputs["sqs"] = sqs.run
     if listening:
-        app = _app(settings, syncs, report, Commands(writer, syncs, cancellations))
+        metrics = _registry(settings, report, writer)
+        app = _app(settings, syncs, report, Commands(writer, syncs, cancellations), metrics)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         inputs["api"] = partial(server.run, sockets=[listening])
     for thread in (*work, *_threads(inputs)):
@@ -129,7 +137,9 @@ def _rollout(
     )
 
     def before_activation(target: Target) -> None:
+        began = time.monotonic()
         canary.start_canary(target)
+        report.took(model, "canary", time.monotonic() - began)
         monitor.begin(target)
 
     return before_activation, monitor
@@ -161,7 +171,9 @@ def _sqs_trigger(settings: SyncSettings, syncs: SyncQueues, stopping: threading.
     )
 
 
-def _app(settings: SyncSettings, syncs: SyncQueues, report: Report, commands: Commands) -> Starlette:
+def _app(
+    settings: SyncSettings, syncs: SyncQueues, report: Report, commands: Commands, metrics: CollectorRegistry
+) -> Starlette:
     return make_app(
         syncs,
         report.state,
@@ -169,7 +181,15 @@ def _app(settings: SyncSettings, syncs: SyncQueues, report: Report, commands: Co
         verifier=WebhookVerifier(settings.webhook_secret) if settings.webhook_secret else None,
         webhook_names=[choice.place for choice in settings.choices.values() if choice.kind == "mlflow"],
         commands=commands,
+        metrics=metrics,
     )
+
+
+def _registry(settings: SyncSettings, report: Report, writer: StoreWriter) -> CollectorRegistry:
+    """All that `/metrics` returns: what is counted as it happens, and the collectors that are asked at each scrape."""
+    registry = report.metrics.registry
+    registry.register(StoreCollector(writer.layout, settings.choices))
+    return registry
 
 
 def _listen(settings: SyncSettings) -> socket.socket | None:

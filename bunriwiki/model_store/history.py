@@ -27,7 +27,8 @@ class Event(BaseModel):
     import found `reason`, of which the machine may be the cause, and is tried again. `quarantined`: it must not go live.
     `released`: it may again. `removed`: it was deleted by the garbage collection. `held`: a rollback left it, or an operator
     aborted its promotion, and syncs do not promote it. `paused`, `resumed`, `promoted`: an operator paused its canary, resumed
-    it, or had it activated before its end. `cancelled`: an operator cancelled its import.
+    it, or had it activated before its end. `cancelled`: an operator cancelled its import. `cause` is the check that a
+    quarantined version failed, as a label of the metrics.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,6 +45,7 @@ class Event(BaseModel):
     seconds: dict[str, float] | None = None
     forced: bool | None = None
     reason: str | None = None
+    cause: str | None = None
 
 
 class History:

@@ -26,7 +26,11 @@ class CannotLoadError(BadVersionError):
 
 
 class FailsLiveError(BadVersionError):
-    """The version failed on live traffic."""
+    """The version failed on live traffic. `limit` names the limit that it exceeded."""
+
+    def __init__(self, message: str, limit: str) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 def promote(

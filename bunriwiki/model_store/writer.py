@@ -130,10 +130,10 @@ class StoreWriter:
 
         self.record_activation(model, self.change(changed).of(model), workers=workers)
 
-    def put_in_quarantine(self, entry: Quarantined, by: Trigger) -> None:
-        """Keep a version from going live."""
+    def put_in_quarantine(self, entry: Quarantined, by: Trigger, *, cause: str | None = None) -> None:
+        """Keep a version from going live. `cause` is the check that it failed, as a label of the metrics."""
         self.quarantine.add(entry)
-        self.record("quarantined", entry.model, version=entry.version, by=by, reason=entry.reason)
+        self.record("quarantined", entry.model, version=entry.version, by=by, reason=entry.reason, cause=cause)
 
     def release(self, model: str, version: str, by: Trigger) -> bool:
         """Take a version out of quarantine; returns whether it was there."""

@@ -112,7 +112,7 @@ class Commands(RolloutCommands):
             known = registry_digest(folder) or digest(folder / MANIFEST)
             entry = Quarantined(model=model, version=version, digest=known, reason=reason, at=datetime.now(UTC))
             self._writer.change(given_up)
-            self._writer.put_in_quarantine(entry, by)
+            self._writer.put_in_quarantine(entry, by, cause="operator")
             return entry
 
     def release(self, model: str, version: str, by: Trigger = "operator") -> None:

@@ -1,4 +1,4 @@
-"""The application of the sidecar's API: liveness, state, webhooks and syncs. `routes.py` has the commands."""
+"""The application of the sidecar's API: liveness, state, metrics, webhooks and syncs. `routes.py` has the commands."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from loguru import logger
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -54,12 +56,14 @@ class _Api:
         gate: TokenGate,
         verifier: WebhookVerifier | None,
         webhook_names: Collection[str],
+        metrics: CollectorRegistry,
     ) -> None:
         self._syncs = syncs
         self._state = state
         self._gate = gate
         self._verifier = verifier
         self._webhook_names = webhook_names
+        self._metrics = metrics
 
     async def livez(self, _: Request) -> Response:
         return PlainTextResponse("\n")
@@ -67,6 +71,10 @@ class _Api:
     async def state(self, _: Request) -> Response:
         state = await run_in_threadpool(self._state)
         return JSONResponse(state.model_dump(mode="json") if isinstance(state, BaseModel) else state)
+
+    async def metrics(self, request: Request) -> Response:
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(await run_in_threadpool(encode, self._metrics), media_type=media_type)
 
     async def webhook(self, request: Request) -> Response:
         if self._verifier is None:
@@ -103,18 +111,21 @@ def make_app(
     verifier: WebhookVerifier | None,
     webhook_names: Collection[str],
     commands: Commands,
+    metrics: CollectorRegistry,
 ) -> Starlette:
     """The ASGI application.
 
     `state` returns what `GET /state` answers; it is called in threads, as `commands` are. Webhooks lead to a sync if they are
-    about one of the registered models `webhook_names`; without a `verifier`, they are rejected.
+    about one of the registered models `webhook_names`; without a `verifier`, they are rejected. `GET /metrics` returns
+    `metrics`, and needs no token.
     """
     gate = TokenGate(admin_tokens)
-    api = _Api(syncs=syncs, state=state, gate=gate, verifier=verifier, webhook_names=webhook_names)
+    api = _Api(syncs=syncs, state=state, gate=gate, verifier=verifier, webhook_names=webhook_names, metrics=metrics)
     return Starlette(
         routes=[
             Route("/livez", api.livez),
             Route("/state", api.state),
+            Route("/metrics", api.metrics),
             Route("/webhooks/mlflow", api.webhook, methods=["POST"]),
             Route("/sync", api.sync, methods=["POST"]),
             *CommandRoutes(commands, gate).routes(),

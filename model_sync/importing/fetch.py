@@ -88,7 +88,7 @@ def _fetch_file(download: Callable[[RemoteFile, Path], None], offer: Offer, file
             return
         part.unlink()
         logger.warning("{} {}: {}", offer.model, offer.version, mismatch)
-    raise RejectedError(mismatch)
+    raise RejectedError(str(mismatch))
 
 
 def _mismatch(path: Path, file: RemoteFile) -> str | None:

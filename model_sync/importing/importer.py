@@ -133,7 +133,7 @@ class Importer:
         for step in ("requirements", "inputs", "compiled", "evaluated"):
             (scratch / step).mkdir(parents=True)
         try:
-            with self._report.phase(model, "requirements"):
+            with self._report.phase(model, "verify"):
                 self._check_requirements(fetched, scratch / "requirements")
             with self._report.phase(model, "compile"):
                 ReferenceSet.read(model, self._settings.reference / model).write_unlabelled(scratch / "inputs")
@@ -145,20 +145,16 @@ class Importer:
             crashes = self._crashes.add(offer.digest)
             if crashes < MAX_CRASHES:
                 raise ImportEnvironmentError(f"{error}; the import is retried") from error
-            raise RejectedError(f"{error}; the import crashed {crashes} times") from error
+            raise RejectedError(f"{error}; the import crashed {crashes} times", "crash") from error
         for finding in findings:
             self._report.found(model, f"{finding.gate}: {_result(finding)}{finding.says}")
-        failed, undecided = (
-            "; ".join(
-                f"{finding.gate}: {finding.says}" for finding in findings if not finding.passed and finding.undecided is it
-            )
-            for it in (False, True)
-        )
+        failed = [finding for finding in findings if not finding.passed and not finding.undecided]
+        undecided = [finding for finding in findings if not finding.passed and finding.undecided]
         if failed and not force:
-            raise RejectedError(failed)
+            raise RejectedError(_sentence(failed), failed[0].gate)
         if undecided and not force:
-            raise UndecidedError(undecided)
-        return "; ".join(filter(None, (failed, undecided))) or None
+            raise UndecidedError(_sentence(undecided))
+        return _sentence([*failed, *undecided]) or None
 
     def _check_requirements(self, fetched: Path, scratch: Path) -> None:
         """Raises RejectedError if an environment lacks a requirement of a pyfunc: the runners' or the sidecar's."""
@@ -217,6 +213,10 @@ class Importer:
         return run_sandboxed(
             command, writable=writable, readable=readable, limits=self._settings.limits, stopping=self._stopping
         )
+
+
+def _sentence(findings: Sequence[Finding]) -> str:
+    return "; ".join(f"{finding.gate}: {finding.says}" for finding in findings)
 
 
 def _result(finding: Finding) -> str:

@@ -1,11 +1,11 @@
-"""Whether a version may keep serving live traffic: takes its metrics, returns a reason against it or None."""
+"""Whether a version may keep serving live traffic: takes its metrics, returns what it exceeds, or None."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Literal, Self
 
 from bunriwiki.model_store.heartbeats import Served, Shadowed
 
@@ -54,15 +54,36 @@ class LiveMetrics:
         return text
 
 
-def judge(metrics: LiveMetrics, limits: LiveLimits) -> str | None:
-    """Every limit that the version exceeds, and how many inputs failed, as a sentence; None if it exceeds none.
+Limit = Literal["errors", "latency", "workers", "shadow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exceeded:
+    """What a version exceeds: the first limit, and a sentence about every one and about how many inputs failed."""
+
+    limit: Limit
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def judge(metrics: LiveMetrics, limits: LiveLimits) -> Exceeded | None:
+    """What the version exceeds; None if it exceeds no limit.
 
     A share is compared as soon as the remaining ones of `requests` inputs cannot bring it below its limit.
     """
-    reasons = [*_failures(metrics, limits), *_latency(metrics, limits), *_workers(metrics, limits), *_copies(metrics, limits)]
+    checks: dict[Limit, Iterator[str]] = {
+        "errors": _failures(metrics, limits),
+        "latency": _latency(metrics, limits),
+        "workers": _workers(metrics, limits),
+        "shadow": _copies(metrics, limits),
+    }
+    reasons = [(limit, sentence) for limit, found in checks.items() for sentence in found]
     if not reasons:
         return None
-    return f"{'; '.join(reasons)}. {metrics.served.failures} of {metrics.served.inputs} inputs failed"
+    sentences = "; ".join(sentence for _, sentence in reasons)
+    return Exceeded(reasons[0][0], f"{sentences}. {metrics.served.failures} of {metrics.served.inputs} inputs failed")
 
 
 def enough(metrics: LiveMetrics, limits: LiveLimits, *, shadow: bool) -> bool:

@@ -74,9 +74,9 @@ class CanaryRollout:
             metrics = window.read()
             progress = f"{target.version} {mode} for {duration:.0f} s{', paused' if paused else ''}: {metrics}"
             self._report.rollout(self._model, progress)
-            if reason := judge(metrics, self._limits):
+            if exceeded := judge(metrics, self._limits):
                 effect = "; no client was affected" if self._canary.shadow else ""
-                raise FailsLiveError(f"{mode}: {reason}, in {duration:.0f} s{effect}")
+                raise FailsLiveError(f"{mode}: {exceeded}, in {duration:.0f} s{effect}", exceeded.limit)
             if paused:
                 continue
             if enough(metrics, self._limits, shadow=self._canary.shadow):

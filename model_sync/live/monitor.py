@@ -15,7 +15,7 @@ from bunriwiki.model_store.promotion import CannotLoadError, PromotionError, pro
 from bunriwiki.model_store.publication import registry_digest
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.writer import StoreWriter
-from model_sync.live.analysis import LiveLimits, judge
+from model_sync.live.analysis import Exceeded, LiveLimits, judge
 from model_sync.live.metrics_window import MetricsWindow
 from model_sync.syncing.report import Report
 
@@ -98,9 +98,11 @@ class RolloutMonitor:
             if not generation:
                 generation, began = current.generation, time.monotonic()
             duration = time.monotonic() - began
-            reason = self._quarantine_reason(version) or judge(metrics, self._limits)
-            if reason:
-                if self._roll_back(version, f"{reason}, in {duration:.0f} s"):
+            interrupted = self._quarantine_reason(version)
+            exceeded = None if interrupted else judge(metrics, self._limits)
+            if interrupted or exceeded:
+                reason = interrupted or str(exceeded)
+                if self._roll_back(version, f"{reason}, in {duration:.0f} s", exceeded):
                     self._sum_up(version, reason, window)
                 return
             if duration > seconds:
@@ -110,13 +112,17 @@ class RolloutMonitor:
             if not current.canary:  # otherwise the report is about the canary of the next version
                 self._report.rollout(self._model, f"{version} monitored for {duration:.0f} s: {metrics}")
 
-    def _roll_back(self, version: str, reason: str) -> bool:
-        """Promote the previous version, or else the fallback version; whether `version` no longer serves."""
+    def _roll_back(self, version: str, reason: str, exceeded: Exceeded | None) -> bool:
+        """Promote the previous version, or else the fallback version; whether `version` no longer serves.
+
+        Without `exceeded`, it is in quarantine already.
+        """
         current = self._read()
         if current is None or not _serves(current, version):
             return False
         self._report.rollout(self._model, f"{version} is being rolled back: {reason}")
-        self._put_in_quarantine(version, reason)
+        if exceeded:
+            self._put_in_quarantine(version, reason, f"live_{exceeded.limit}")
         earlier = self._earlier(current)
         while current and _serves(current, version):
             to, source = earlier[0]
@@ -156,11 +162,11 @@ class RolloutMonitor:
         logger.info("{} {} was rolled back. {}", self._model, version, total)
         self._report.rollout(self._model, f"{version} was rolled back: {reason}. {total}")
 
-    def _put_in_quarantine(self, version: str, reason: str) -> None:
+    def _put_in_quarantine(self, version: str, reason: str, cause: str) -> None:
         digest = registry_digest(self._writer.layout.version(self._model, version)) or UNKNOWN
         quarantined = Quarantined(model=self._model, version=version, digest=digest, reason=reason, at=datetime.now(UTC))
         try:
-            self._writer.put_in_quarantine(quarantined, "monitor")
+            self._writer.put_in_quarantine(quarantined, "monitor", cause=cause)
         except OSError as error:  # a full disk must not prevent the rollback
             logger.error("{} {} cannot be put into quarantine: {}", self._model, version, error)
 

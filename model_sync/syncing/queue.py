@@ -49,6 +49,11 @@ class SyncQueue:
             self._changed.wait_for(lambda: self._finished >= number, until - time.monotonic())
             return self._outcome if self._finished >= number else None
 
+    def depth(self) -> int:
+        """The number of requests that no sync has finished yet."""
+        with self._changed:
+            return self._requested - self._finished
+
     def run(self) -> None:
         """Run every requested sync, and one whenever an undecided import is due again.
 

@@ -14,13 +14,18 @@ from loguru import logger
 
 from bunriwiki.model_store.sync_state import EVERY, ModelSync, SyncState
 from model_sync.syncing.requests import Outcome
+from model_sync.telemetry.metrics import SyncMetrics
 
 
 class Report:
-    """Writes every change to `path`. `sources` describes the registry of each model. Safe to use from many threads."""
+    """Writes every change to `path`, and counts in `metrics`. Safe to use from many threads.
+
+    `sources` describes the registry of each model.
+    """
 
     def __init__(self, path: Path, sources: Mapping[str, str]) -> None:
         self._path = path
+        self.metrics = SyncMetrics(sources)
         self._since = datetime.now(UTC)
         self._models = {model: ModelSync(source=source) for model, source in sources.items()}
         self._problem_sources: dict[str, Callable[[], str | None]] = {}
@@ -56,7 +61,12 @@ class Report:
     def took(self, model: str, name: str, seconds: float) -> None:
         """Record the duration of a phase, or of a part of a phase, in seconds."""
         self._update(model, seconds={**self._models[model].seconds, name: round(seconds, 2)})
+        self.metrics.took(model, name, seconds)
         logger.info("{}: {} took {:.1f} s", model, name, seconds)
+
+    def registry_read(self, model: str, *, succeeded: bool) -> None:
+        """Count whether the registry of `model` could be read."""
+        self.metrics.registry_read(model, self._models[model].source, succeeded=succeeded)
 
     def share(self, model: str, share: float) -> None:
         """Set the progress of the current phase, 0..1. Steps below 0.01 are dropped."""

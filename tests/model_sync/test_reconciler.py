@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import threading
@@ -12,6 +13,7 @@ from typing import Any, cast
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.model_store.generation import Target
 from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.names import FALLBACK
@@ -21,7 +23,16 @@ from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.waiting import wait_until
 from model_sync.admin.commands import Commands
-from model_sync.errors import RejectedError, SignatureError, SourceError, SyncCancelledError, UndecidedError
+from model_sync.errors import (
+    ImportCancelledError,
+    ImportCrashedError,
+    ImportEnvironmentError,
+    RejectedError,
+    SignatureError,
+    SourceError,
+    SyncCancelledError,
+    UndecidedError,
+)
 from model_sync.importing.cancellation import Cancellation
 from model_sync.importing.importer import Baseline, Importer
 from model_sync.importing.postponed import Postponed
@@ -29,9 +40,17 @@ from model_sync.reconciler import Reconciler
 from model_sync.signatures import Signatures
 from model_sync.stop_event import StopEvent
 from model_sync.syncing.report import Report
+from model_sync.telemetry.metrics import OUTCOMES
 from tests.model_sync.fakes import URI, FakeImporter, FakeSource, offer
 
 MakeVersion = Callable[..., Path]
+
+
+def crashed() -> ImportEnvironmentError:
+    """As the importer raises it."""
+    error = ImportEnvironmentError("it died; the import is retried")
+    error.__cause__ = ImportCrashedError("it died")
+    return error
 
 
 class Setup:
@@ -186,7 +205,7 @@ def test_a_rejected_version_is_quarantined_and_not_imported_again(setup: Setup) 
     setup.importer.rejects["d1"] = "its labels are permuted"
     assert [setup.sync() for _ in range(3)] == [("rejected", "v1", "its labels are permuted")] * 3
     assert len(setup.importer.brought) == 1
-    assert [event.reason for event in setup.events("quarantined")] == ["its labels are permuted"]
+    assert [(event.reason, event.cause) for event in setup.events("quarantined")] == [("its labels are permuted", "artifact")]
     assert setup.serving is None
 
 
@@ -437,7 +456,7 @@ def test_an_aborted_promotion_is_held_and_does_not_fail(setup: Setup) -> None:
 def test_a_paused_version_that_is_rejected_is_no_longer_paused(setup: Setup) -> None:
     def fail(target: Target) -> None:
         setup.writer.change(lambda old: old.pause("kcbert", target.version))
-        raise FailsLiveError("it fails")
+        raise FailsLiveError("it fails", "errors")
 
     setup.reconciler = dataclasses.replace(setup.reconciler, before_activation=fail)
     setup.offers("v1")
@@ -511,12 +530,13 @@ def test_a_cancelled_sync_has_no_outcome(setup: Setup) -> None:
 
 def test_a_version_that_fails_on_live_traffic_is_quarantined(setup: Setup) -> None:
     def fail(target: Target) -> None:
-        raise FailsLiveError(f"{target.version} fails")
+        raise FailsLiveError(f"{target.version} fails", "latency")
 
     setup.reconciler = dataclasses.replace(setup.reconciler, before_activation=fail)
     setup.offers("v1")
     assert [setup.sync() for _ in range(2)] == [("rejected", "v1", "v1 fails")] * 2
     assert [event.kind for event in setup.writer.history.read("kcbert")] == ["published", "abandoned", "quarantined"]
+    assert [event.cause for event in setup.events("quarantined")] == ["live_latency"]
     assert setup.serving is None
 
 
@@ -529,3 +549,73 @@ def test_a_version_that_a_worker_cannot_load_is_quarantined(setup: Setup, monkey
     assert setup.sync() == ("rejected", "v1", "a worker cannot load kcbert:v1: damaged")
     assert setup.sync() == ("rejected", "v1", "a worker cannot load kcbert:v1: damaged")
     assert len(setup.importer.brought) == 1
+
+
+def sample(setup: Setup, name: str, **labels: str) -> float | None:
+    return setup.report.metrics.registry.get_sample_value(name, {"model": "kcbert", **labels})
+
+
+@pytest.mark.parametrize(
+    ("raised", "outcome"),
+    [
+        (None, "promoted"),
+        (RejectedError("no"), "rejected"),
+        (ImportEnvironmentError("the disk is full"), "environment_error"),
+        (OSError(errno.ENOSPC, "full"), "environment_error"),
+        (SourceError("it is down"), "environment_error"),
+        (crashed(), "crashed"),
+        (SyncCancelledError(), "cancelled"),
+        (ImportCancelledError(), "cancelled"),
+        (UndecidedError("it was late"), "undecided"),
+    ],
+)
+def test_an_import_is_counted_by_its_outcome(setup: Setup, raised: Exception | None, outcome: str) -> None:
+    setup.offers("v1")
+    setup.importer.raises = raised
+    with contextlib.suppress(SyncCancelledError):
+        setup.sync()
+    counts = {name: sample(setup, "bunriwiki_imports_total", outcome=name) for name in OUTCOMES}
+    assert counts == {name: float(name == outcome) for name in OUTCOMES}
+
+
+def test_a_sync_without_anything_new_is_no_import(setup: Setup) -> None:
+    setup.offers("v1")
+    for _ in range(2):
+        setup.sync()
+    assert sum(sample(setup, "bunriwiki_imports_total", outcome=name) or 0 for name in OUTCOMES) == 1
+
+
+def test_an_import_that_a_pin_overtakes_is_cancelled(setup: Setup) -> None:
+    setup.offers("v1")
+    publish = setup.writer.publish
+
+    def pinned_meanwhile(*arguments: Any, **options: Any) -> Any:
+        setup.writer.change(lambda old: old.pin("kcbert", pinned=True))
+        return publish(*arguments, **options)
+
+    setup.writer.publish = pinned_meanwhile  # type: ignore[method-assign]
+    assert setup.sync()[0] == "pinned"
+    assert sample(setup, "bunriwiki_imports_total", outcome="cancelled") == 1
+
+
+def test_the_phases_of_a_promotion_are_timed(setup: Setup) -> None:
+    replaced: list[str] = []
+    setup.reconciler = dataclasses.replace(setup.reconciler, after_activation=replaced.append)
+    for number in (1, 2):
+        setup.offers(f"v{number}", f"d{number}")
+        setup.sync()
+    for phase in ("publish", "prepare", "activate"):
+        assert sample(setup, "bunriwiki_import_phase_duration_seconds_count", phase=phase) == 2
+    assert replaced == [Manifest.read(MODELS / "kcbert").version, "v1"]
+
+
+def test_the_metrics_say_whether_the_registry_can_be_read(setup: Setup) -> None:
+    assert sample(setup, "bunriwiki_registry_up", registry=URI) is None
+    setup.sync()  # it offers nothing, which is an answer
+    seen = sample(setup, "bunriwiki_registry_last_seen_timestamp_seconds", registry=URI)
+    assert sample(setup, "bunriwiki_registry_up", registry=URI) == 1
+    assert seen
+    setup.source.offers["kcbert"] = SourceError("it is down")
+    setup.sync()
+    assert sample(setup, "bunriwiki_registry_up", registry=URI) == 0
+    assert sample(setup, "bunriwiki_registry_last_seen_timestamp_seconds", registry=URI) == seen

@@ -11,12 +11,13 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import grpc
 from loguru import logger
 
+from bunriwiki import __version__
 from bunriwiki.protocols.grpc import messages
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.handlers.timing import RequestTiming
-from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, VERSION, OpenInference
+from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, OpenInference
 from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, count_request
 from bunriwiki.web import problems
 
@@ -60,7 +61,7 @@ class Servicer(GRPCInferenceServiceServicer):
 
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
         async def answer() -> pb.ServerMetadataResponse:
-            return pb.ServerMetadataResponse(name=NAME, version=VERSION, extensions=EXTENSIONS)
+            return pb.ServerMetadataResponse(name=NAME, version=__version__, extensions=EXTENSIONS)
 
         return await self._counted("ServerMetadata", context, answer)
 

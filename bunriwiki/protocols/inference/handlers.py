@@ -19,7 +19,6 @@ from bunriwiki.protocols.inference.tensors import Tensor, TensorSpec
 from bunriwiki.web import problems
 
 NAME = "bunriwiki"
-VERSION = "0.1.0"  # of pyproject.toml, which is not in a Bento; a test compares
 EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
 PLATFORMS = {"onnx": "onnxruntime_onnx", "torch": "pytorch_export", "pyfunc": "mlflow_pyfunc"}
 

@@ -13,8 +13,9 @@ import numpy as np
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bunriwiki import __version__
 from bunriwiki.protocols.handlers.statistics import Duration, Statistics
-from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, VERSION, InferRequest, InferResponse, OpenInference
+from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, InferRequest, InferResponse, OpenInference
 from bunriwiki.protocols.inference.tensors import (
     MAX_DIMENSIONS,
     MAX_INPUTS,
@@ -96,7 +97,7 @@ class OpenInferenceRoutes:
         ]
 
     async def _server(self, _: Request) -> Response:
-        return _json({"name": NAME, "version": VERSION, "extensions": EXTENSIONS})
+        return _json({"name": NAME, "version": __version__, "extensions": EXTENSIONS})
 
     async def _live(self, _: Request) -> Response:
         return _json({"live": True})

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from mlflow.webhooks.delivery import _generate_hmac_signature
+from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.types import Message
@@ -39,6 +40,8 @@ class Sidecar:
         self.writer = writer
         self.syncs = FakeSyncRequests("promoted", hold=True)
         self.state: BaseModel | dict[str, Any] | None = Known()
+        self.metrics = CollectorRegistry()
+        Counter("bunriwiki_things", "Things.", registry=self.metrics).inc(3)
 
     def read_state(self) -> BaseModel | dict[str, Any]:
         assert self.state is not None
@@ -52,6 +55,7 @@ class Sidecar:
             verifier=WebhookVerifier(secret) if secret else None,
             webhook_names={"ensemble-sentiment-model"},
             commands=Commands(self.writer),
+            metrics=self.metrics,
         )
 
 
@@ -288,3 +292,13 @@ async def test_many_wrong_tokens_are_rejected_at_once_and_lock_nobody_out(client
     assert (await client.post("/sync", headers=OPERATOR)).status_code == 202
     assert {(await guess).status_code for guess in guesses} == {401}
     assert (await client.post("/sync")).status_code == 401
+
+
+async def test_the_metrics_are_open_and_in_the_format_that_is_asked_for(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert "bunriwiki_things_total 3.0" in answer.text
+    answer = await client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    assert answer.text.endswith("# EOF\n")

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
 from bunriwiki.model_store.generation import Canary, ModelGeneration, Target
 from bunriwiki.model_store.promotion import promote
@@ -33,7 +34,15 @@ async def client(
     for version in ("v1", "v2"):
         writer.publish(make_version("yolo", version), "a test", "poll")
         promote(writer, "yolo", version, "a test", "poll")
-    app = make_app(syncs, Known, admin_tokens=("one",), verifier=None, webhook_names=(), commands=Commands(writer, syncs))
+    app = make_app(
+        syncs,
+        Known,
+        admin_tokens=("one",),
+        verifier=None,
+        webhook_names=(),
+        commands=Commands(writer, syncs),
+        metrics=CollectorRegistry(),
+    )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=OPERATOR) as client:
         yield client

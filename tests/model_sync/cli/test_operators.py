@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -57,7 +58,13 @@ def answering(app: Starlette, port: int) -> Iterator[None]:
 def sidecar(writer: StoreWriter, syncs: FakeSyncRequests) -> Starlette:
     state = SyncState(since=datetime.now(UTC), models={"yolo": ModelSync(source="s3://bucket", phase="fetch", phase_share=0.5)})
     return make_app(
-        syncs, lambda: state, admin_tokens=("one", "둘"), verifier=None, webhook_names=(), commands=Commands(writer, syncs)
+        syncs,
+        lambda: state,
+        admin_tokens=("one", "둘"),
+        verifier=None,
+        webhook_names=(),
+        commands=Commands(writer, syncs),
+        metrics=CollectorRegistry(),
     )
 
 

@@ -159,7 +159,7 @@ def test_a_good_version_exists_within_the_with_and_nothing_is_left_afterwards(se
     assert setup.left == []
     assert not setup.fetched.exists()
     state = setup.report.state().models["kcbert"]
-    assert {"fetch", "wait", "requirements", "compile: load", "compile", "evaluate"} == state.seconds.keys()
+    assert {"fetch", "wait", "verify", "compile: load", "compile", "evaluate"} == state.seconds.keys()
     assert [finding.split(":")[0] for finding in state.findings] == ["labels", "agreement", "quality", "batches", "latency"]
 
 

@@ -79,9 +79,15 @@ def setup(writer: StoreWriter, make_version: Callable[..., Path], monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("bad", "reason"), [(FAILING, "50.0% of the inputs failed (v1: 0.0%"), (SLOW, "an input takes 500.0 ms")]
+    ("bad", "reason", "cause"),
+    [
+        (FAILING, "50.0% of the inputs failed (v1: 0.0%", "live_errors"),
+        (SLOW, "an input takes 500.0 ms", "live_latency"),
+    ],
 )
-def test_a_version_that_fails_on_live_traffic_is_rolled_back_and_quarantined(setup: Setup, bad: Any, reason: str) -> None:
+def test_a_version_that_fails_on_live_traffic_is_rolled_back_and_quarantined(
+    setup: Setup, bad: Any, reason: str, cause: str
+) -> None:
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": bad}):
         setup.activate("v1", monitored=False)
         wait_until(
@@ -91,7 +97,7 @@ def test_a_version_that_fails_on_live_traffic_is_rolled_back_and_quarantined(set
         wait_until(lambda: setup.serving == "v1")
         wait_until(lambda: not setup.monitored)
     [quarantined] = setup.events("quarantined", "monitor")
-    assert quarantined.version == "v2"
+    assert (quarantined.version, quarantined.cause) == ("v2", cause)
     assert (quarantined.reason or "").startswith(reason)
     assert "inputs failed, in 0 s" in (quarantined.reason or "")
     found = setup.writer.quarantine.find("kcbert", "v2")
@@ -155,7 +161,7 @@ def test_a_previous_version_in_quarantine_does_not_serve_again(setup: Setup) -> 
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}) as worker:
         setup.activate("v1", monitored=False)
         setup.activate("v2")
-        setup.monitor._put_in_quarantine("v1", "it is bad, too")
+        setup.monitor._put_in_quarantine("v1", "it is bad, too", "live_errors")
         worker.answers["v2"] = FAILING
         wait_until(lambda: setup.serving == FALLBACK)
 
@@ -265,7 +271,7 @@ def test_if_not_even_the_fallback_can_be_loaded_the_version_keeps_serving(setup:
 
 
 def test_a_full_disk_does_not_prevent_a_rollback(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(setup.writer, "put_in_quarantine", full)
@@ -313,9 +319,10 @@ def test_a_rollback_is_resumed_after_a_restart(setup: Setup) -> None:
     with LiveWorker(setup.writer, {}):
         setup.activate("v1", monitored=False)
         setup.activate("v2", monitored=False)
-        setup.monitor._put_in_quarantine("v2", "it fails")
+        setup.monitor._put_in_quarantine("v2", "it fails", "live_errors")
         setup.monitor.resume()
         wait_until(lambda: setup.serving == "v1")
+    assert [event.cause for event in setup.events("quarantined", "monitor")] == ["live_errors"]  # once
 
 
 def test_a_version_that_was_monitored_long_enough_is_not_monitored_again(setup: Setup) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -151,3 +152,12 @@ def test_an_undecided_import_is_tried_again_without_a_request(report: Report) ->
         assert pending.wait(SECONDS)
         wait_until(lambda: report.state().models["yolo"].status == "promoted")
     assert calls == ["sqs", "poll", "poll"]
+
+
+def test_the_depth_counts_the_requests_that_no_sync_has_finished(report: Report) -> None:
+    queue = SyncQueue("yolo", FakeSync(), report)
+    numbers = [queue.request("poll", force=False) for _ in range(3)]
+    assert queue.depth() == 3
+    with running(queue):
+        assert queue.wait(numbers[-1], time.monotonic() + SECONDS)
+        assert queue.depth() == 0  # one sync covers them all

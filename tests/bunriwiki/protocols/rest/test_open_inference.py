@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from bunriwiki.protocols.inference.handlers import EXTENSIONS, VERSION
+from bunriwiki import __version__
+from bunriwiki.protocols.inference.handlers import EXTENSIONS
 from bunriwiki.protocols.inference.tensors import join_bytes, split_bytes
 from bunriwiki.protocols.rest.open_inference import JSON_LENGTH, OpenInferenceRoutes
 from bunriwiki.protocols.rest.requests import Request
@@ -131,7 +132,7 @@ def test_the_parameters_of_tritons_clients() -> None:
 
 def test_the_server_has_the_projects_version() -> None:
     project = tomllib.loads((SHIPPED.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["version"] == VERSION
+    assert project["version"] == __version__
 
 
 def test_one_bad_input_fails_the_call() -> None:
@@ -145,7 +146,7 @@ def test_one_bad_input_fails_the_call() -> None:
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("/v2", {"name": "bunriwiki", "version": VERSION, "extensions": list(EXTENSIONS)}),
+        ("/v2", {"name": "bunriwiki", "version": __version__, "extensions": list(EXTENSIONS)}),
         ("/v2/health/live", {"live": True}),
         ("/v2/health/ready", {"ready": True}),
         ("/v2/models/kcbert/ready", {"name": "kcbert", "ready": True}),

@@ -1,0 +1,185 @@
+"""Imports: phases, outcomes, quarantine and registries."""
+
+from __future__ import annotations
+
+from grafana.dashboards.declarations import Dashboard, Panel, Query, Row, Text
+from grafana.dashboards.variables import MODEL, SIDECAR
+
+HERE = 'instance=~"$sidecar", model=~"$model"'
+NO_IMPORT = Text("Empty until the sidecar has imported a version.", "사이드카가 버전을 가져올 때까지 비어 있습니다.")
+
+IMPORTS = Dashboard(
+    name="imports",
+    title="Bunriwiki: Imports",
+    about=Text(
+        "How new versions come in, and what keeps them out.", "새 버전이 어떻게 들어오고 무엇 때문에 막히는지 보여 줍니다."
+    ),
+    variables=(SIDECAR, MODEL),
+    rows=(
+        Row(
+            "Imports",
+            (
+                Panel(
+                    "Outcomes",
+                    Text("Of the imports in the time shown.", "표시된 기간에 실행된 가져오기의 결과입니다."),
+                    (
+                        Query(
+                            f"sum by (model, outcome) (increase(bunriwiki_imports_total{{{HERE}}}[$__range])) > 0",
+                            "{{model}}: {{outcome}}",
+                        ),
+                    ),
+                    kind="stat",
+                    start="blue",
+                    width=12,
+                    empty=NO_IMPORT,
+                    runbooks=("BunriwikiImportFailing", "BunriwikiVersionQuarantined"),
+                ),
+                Panel(
+                    "Outcomes over time",
+                    Text("Imports since the sidecar's start.", "사이드카가 시작된 뒤의 가져오기 횟수입니다."),
+                    (Query(f"sum by (model, outcome) (bunriwiki_imports_total{{{HERE}}})", "{{model}}: {{outcome}}"),),
+                    runbooks=("BunriwikiImportFailing",),
+                    width=12,
+                ),
+                Panel(
+                    "Phases",
+                    Text(
+                        "Mean duration of each phase since the sidecar's start.",
+                        "사이드카가 시작된 뒤 각 단계의 평균 시간입니다.",
+                    ),
+                    (
+                        Query(
+                            f"bunriwiki_import_phase_duration_seconds_sum{{{HERE}}} / "
+                            f"(bunriwiki_import_phase_duration_seconds_count{{{HERE}}} > 0)",
+                            "{{model}}: {{phase}}",
+                        ),
+                    ),
+                    unit="s",
+                    kind="stat",
+                    start="blue",
+                    empty=NO_IMPORT,
+                    runbooks=("BunriwikiImportFailing",),
+                    width=12,
+                ),
+                Panel(
+                    "Time in each phase",
+                    Text(
+                        "Seconds per second that imports spend in each phase.", "가져오기가 각 단계에서 쓰는 초당 시간입니다."
+                    ),
+                    (
+                        Query(
+                            "sum by (model, phase) "
+                            f"(rate(bunriwiki_import_phase_duration_seconds_sum{{{HERE}}}[$__rate_interval]))",
+                            "{{model}}: {{phase}}",
+                        ),
+                    ),
+                    unit="s",
+                    stacked=True,
+                    width=12,
+                ),
+            ),
+        ),
+        Row(
+            "What went live, and what did not",
+            (
+                Panel(
+                    "Promotions",
+                    Text(
+                        "Activations by what triggered them, since the first day of the store.",
+                        "모델 저장소가 생긴 뒤의 활성화를 트리거별로 보여 줍니다.",
+                    ),
+                    (Query(f"sum by (model, by) (bunriwiki_promotions_total{{{HERE}}})", "{{model}}: {{by}}"),),
+                    see=("models",),
+                    width=6,
+                ),
+                Panel(
+                    "Rollbacks",
+                    Text(
+                        "By reason, since the first day of the store. `operator`: by hand.",
+                        "모델 저장소가 생긴 뒤의 롤백을 이유별로 보여 줍니다. `operator`는 사람이 한 것입니다.",
+                    ),
+                    (Query(f"sum by (model, reason) (bunriwiki_rollbacks_total{{{HERE}}})", "{{model}}: {{reason}}"),),
+                    runbooks=("BunriwikiVersionQuarantined",),
+                    see=("models",),
+                    width=6,
+                ),
+                Panel(
+                    "Quarantines",
+                    Text(
+                        "By the check that a version failed, since the first day of the store; `live_…`: on live traffic.",
+                        "모델 저장소가 생긴 뒤의 격리를 실패한 검사별로 보여 줍니다. `live_…`는 실제 요청에서 실패한 것입니다.",
+                    ),
+                    (Query(f"sum by (model, reason) (bunriwiki_quarantines_total{{{HERE}}}) > 0", "{{model}}: {{reason}}"),),
+                    runbooks=("BunriwikiVersionQuarantined",),
+                    width=6,
+                    empty=Text("Empty until a version is put into quarantine.", "격리된 버전이 생길 때까지 비어 있습니다."),
+                ),
+                Panel(
+                    "In quarantine",
+                    Text("Versions that must not go live now.", "지금 활성화되면 안 되는 버전 수입니다."),
+                    (Query(f"bunriwiki_quarantined_versions{{{HERE}}}", "{{model}}"),),
+                    kind="stat",
+                    start="blue",
+                    runbooks=("BunriwikiVersionQuarantined",),
+                    width=6,
+                ),
+            ),
+        ),
+        Row(
+            "Registries and store",
+            (
+                Panel(
+                    "Registries",
+                    Text("On: the last reading succeeded.", "켜짐: 마지막 읽기가 성공했습니다."),
+                    (Query(f"bunriwiki_registry_up{{{HERE}}}", "{{model}}: {{registry}}"),),
+                    unit="bool_on_off",
+                    kind="stat",
+                    start="red",
+                    steps=((1, "green"),),
+                    runbooks=("BunriwikiRegistryNotSeen",),
+                    width=8,
+                ),
+                Panel(
+                    "Since the registry was read",
+                    Text("The alert comes after half an hour.", "30분이 지나면 경보가 발생합니다."),
+                    (Query(f"time() - bunriwiki_registry_last_seen_timestamp_seconds{{{HERE}}}", "{{model}}: {{registry}}"),),
+                    unit="s",
+                    steps=((1800, "red"),),
+                    runbooks=("BunriwikiRegistryNotSeen",),
+                    width=8,
+                ),
+                Panel(
+                    "Requested syncs",
+                    Text("Requests for a sync that no sync has finished.", "아직 끝나지 않은 동기화 요청 수입니다."),
+                    (Query(f"bunriwiki_sync_queue_depth{{{HERE}}}", "{{model}}"),),
+                    width=8,
+                ),
+                Panel(
+                    "Disk of the store",
+                    Text("The alert comes below 4 GiB of free space.", "남은 공간이 4 GiB보다 작으면 경보가 발생합니다."),
+                    (
+                        Query('bunriwiki_store_free_bytes{instance=~"$sidecar"}', "free"),
+                        Query('bunriwiki_store_size_bytes{instance=~"$sidecar"}', "store"),
+                    ),
+                    unit="bytes",
+                    runbooks=("BunriwikiStoreDiskLow",),
+                    width=12,
+                ),
+                Panel(
+                    "Memory of the sidecar",
+                    Text("Resident, without the sandboxes of imports.", "가져오기 샌드박스를 뺀 상주 메모리입니다."),
+                    (Query('process_resident_memory_bytes{instance=~"$sidecar"}', "{{instance}}"),),
+                    unit="bytes",
+                    width=6,
+                ),
+                Panel(
+                    "Version of the sidecar",
+                    Text("And of its Python.", "파이썬 버전도 함께 보여 줍니다."),
+                    (Query('bunriwiki_sync_build_info{instance=~"$sidecar"}', "{{instance}}: {{version}}, Python {{python}}"),),
+                    kind="name",
+                    width=6,
+                ),
+            ),
+        ),
+    ),
+)
