@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loguru import logger
 from watchfiles import Change, watch
 
 from bunriwiki.model_store import generation_watcher
@@ -125,9 +126,19 @@ def test_versions_and_their_folders(layout: Layout) -> None:
     assert watcher.folder("yolo", "fallback-2") == MODELS / "yolo"
 
 
-def test_an_invalid_or_missing_file_changes_nothing(layout: Layout) -> None:
+@pytest.fixture
+def errors() -> Iterator[list[str]]:
+    """The errors that are logged."""
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{message}", level="ERROR")
+    yield lines
+    logger.remove(sink)
+
+
+def test_an_invalid_or_missing_file_changes_nothing_and_is_logged(layout: Layout, errors: list[str]) -> None:
     activated("v1").write(layout.generation)
     watcher = GenerationWatcher(layout, {"yolo": MODELS / "yolo"})
+    assert (watcher.aspired("yolo").generation, watcher.aspired("yolo").serving.version) == (1, "v1")
     layout.generation.write_text("models: [")
     assert not watcher.refresh()
     assert watcher.aspired("yolo").serving.version == "v1"
@@ -137,6 +148,16 @@ def test_an_invalid_or_missing_file_changes_nothing(layout: Layout) -> None:
     layout.generation.mkdir()
     assert not watcher.refresh()
     assert watcher.aspired("yolo").serving.version == "v1"
+    invalid, missing, unreadable = errors
+    assert invalid.startswith("generation.yaml is not valid")
+    assert invalid.endswith(". Its last content stays in effect\n")
+    assert missing == f"{layout.generation} is missing; its last content stays in effect\n"
+    assert unreadable.startswith(f"{layout.generation} cannot be read; its last content stays in effect: [Errno 21]")
+
+
+def test_a_file_that_was_never_there_is_no_error(layout: Layout, errors: list[str]) -> None:
+    assert not GenerationWatcher(layout, {"yolo": MODELS / "yolo"}).refresh()
+    assert not errors
 
 
 def test_without_a_store_the_fallback_version_serves(tmp_path: Path) -> None:
