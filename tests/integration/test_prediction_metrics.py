@@ -56,19 +56,21 @@ def kill(server: Server, victim: str) -> None:
 @pytest.mark.parametrize("victim", ["nobody", "kcbert", "sentiment", "bunriwiki"])
 def test_what_is_counted_is_what_clients_saw(crowd: Server, victim: str) -> None:
     before = last = Scraped(crowd)
-    end, killed = time.monotonic() + SECONDS, victim == "nobody"
+    killed = victim == "nobody"
     with ProtocolLoad(crowd, CLIENTS) as seen:
-        while time.monotonic() < end:
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end or not killed:
+            time.sleep(0.2)
             if not killed and sum(seen.requests.values()) > 100:
                 kill(crowd, victim)
                 killed = True
+                end = time.monotonic() + SECONDS
             try:
                 now = Scraped(crowd)
             except httpx.TransportError:
                 continue  # it went to the gateway worker that was killed
             assert all(now.counters()[series] >= value for series, value in last.counters().items())
             last = now
-    assert killed
     crowd.wait_until_ready(20)
     crowd.wait_for_all_workers()
     wait_until(lambda: Scraped(crowd).by("workers", "role") == Scraped(crowd).by("workers_expected", "role"), 20)
@@ -144,6 +146,7 @@ def test_after_many_restarts_a_scrape_is_quick_and_exact(crowd: Server) -> None:
     metrics = Path(crowd.workers()["bunriwiki"].environ()[FOLDER]).parent
     before = Scraped(crowd)
     loads = crowd.metric("model_load_total")
+    first = scrape_seconds(crowd)
     answered: Counter[str] = Counter()
     for _ in range(ROUNDS):
         kill_all_runners(crowd)
@@ -151,25 +154,32 @@ def test_after_many_restarts_a_scrape_is_quick_and_exact(crowd: Server) -> None:
         for call, model in zip(mixed_calls()[:3], MODELS, strict=True):
             answer = httpx.post(crowd.url + call.path, content=call.body, headers={"Content-Type": call.media_type}, timeout=60)
             answered[model] += answer.status_code == 200
-    seconds = []
-    for _ in range(10):
-        begun = time.perf_counter()
-        assert httpx.get(f"{crowd.url}/metrics", timeout=10).status_code == 200
-        seconds.append(time.perf_counter() - begun)
+    seconds = scrape_seconds(crowd)
     counted = ScrapeDifference(before, Scraped(crowd))
     files = [path for path in metrics.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     print(
-        f"after {6 * ROUNDS} restarts: a scrape takes {1000 * statistics.median(seconds):.0f} ms (median of 10), "
+        f"after {6 * ROUNDS} restarts: a scrape takes {1000 * seconds:.0f} ms ({1000 * first:.0f} before), "
         f"{len(files)} files with {size / 2**20:.1f} MB"
     )
-    assert statistics.median(seconds) < SCRAPE_SECONDS
+    assert seconds < SCRAPE_SECONDS
     assert len(files) <= 2 + 2 + 6  # the archive, the supervisor's file, one of each worker
     assert size < FOLDER_BYTES
     assert answered.total() == 3 * ROUNDS
     assert counted.of_models("predictions_total") == answered
     assert crowd.metric("model_load_total") - loads == 6 * ROUNDS
     assert counted.by("worker_starts_total", "role") == {(model,): 2 * ROUNDS for model in MODELS}
+
+
+def scrape_seconds(server: Server) -> float:
+    """The seconds that a scrape takes over a connection that Prometheus keeps open: the median of ten."""
+    seconds = []
+    with httpx.Client(base_url=server.url, timeout=10) as client:
+        for _ in range(11):
+            begun = time.perf_counter()
+            assert client.get("/metrics").status_code == 200
+            seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds[1:])
 
 
 def kill_all_runners(server: Server) -> None:

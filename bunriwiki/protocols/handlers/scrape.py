@@ -39,7 +39,7 @@ class Scrape:
         workers = self._status.workers()
         models = self._status.models().models
         mark_seen(_in_memory(models, workers))
-        return exposition(self._root, [*self._computed(models, workers), _version_info(self._status.serving())])
+        return exposition(self._root, [*self._computed(models, workers), _version_info(self._status.serving(workers))])
 
     def _computed(self, models: Sequence[ServiceModelStatus], workers: Sequence[Heartbeat]) -> Iterator[Metric]:
         yield _gauge(

@@ -101,13 +101,12 @@ class Status:
         mine = [heartbeat for heartbeat in self._heartbeats.alive() if _is_here(heartbeat)]
         return sorted(mine, key=lambda heartbeat: heartbeat.worker.rpartition("-")[2])  # its start (`worker_name`)
 
-    def serving(self) -> dict[str, dict[str, bool]]:
-        """By model and known version, whether a worker of this service answers with it."""
-        mine = [heartbeat for heartbeat in self._heartbeats.alive() if _is_here(heartbeat)]
+    def serving(self, workers: Sequence[Heartbeat]) -> dict[str, dict[str, bool]]:
+        """By model and known version, whether one of `workers` answers with it."""
         found: dict[str, dict[str, bool]] = {}
         for model in MODELS:
             aspired = self._generation_watcher.aspired(model)
-            answering = {worker.serving for worker in mine if worker.role == model and worker.serving}
+            answering = {worker.serving for worker in workers if worker.role == model and worker.serving}
             answering = answering or {aspired.serving.version}  # as long as no worker has a heartbeat
             known = {other.version for other in aspired.instead} | set(self._layout.versions(model)) | answering
             found[model] = {version: version in answering for version in sorted(known)}

@@ -35,6 +35,11 @@ def status(layout: Layout, *, expected: bool = False, registered: Collection[str
     return Status(layout, watcher, workers=1, first_sync=first_sync, registered=registered)
 
 
+def serving(layout: Layout) -> dict[str, dict[str, bool]]:
+    one = status(layout)
+    return one.serving(one.workers())
+
+
 def beat(layout: Layout, worker: str, **fields: Any) -> None:
     parent = fields.pop("parent", os.getppid())
     given = {"state": "ready", "serving": "v2", "loaded": {"v2": "available"}, **fields}
@@ -116,11 +121,11 @@ def test_a_model_without_a_registry_is_meant_to_serve_its_bundled_version(layout
 def test_the_versions_that_this_service_answers_with(layout: Layout) -> None:
     activate(layout, "v1", "v2")
     layout.version("yolo", "v0").mkdir(parents=True)
-    assert status(layout).serving()["yolo"] == {"fallback-2": False, "v0": False, "v1": False, "v2": True}
+    assert serving(layout)["yolo"] == {"fallback-2": False, "v0": False, "v1": False, "v2": True}
     beat(layout, "elsewhere", serving="v0", parent=1)  # another service that shares the store
     beat(layout, "here", serving="v1")
-    assert status(layout).serving()["yolo"] == {"fallback-2": False, "v0": False, "v1": True}
-    assert status(layout).serving()["kcbert"] == {"fallback-2": True}
+    assert serving(layout)["yolo"] == {"fallback-2": False, "v0": False, "v1": True}
+    assert serving(layout)["kcbert"] == {"fallback-2": True}
 
 
 def test_an_unreachable_registry_is_a_reason(layout: Layout) -> None:
