@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import threading
 import time
@@ -16,15 +17,20 @@ import uvicorn
 from loguru import logger
 from starlette.applications import Starlette
 
+from bunriwiki.artifacts.manifest import DamagedArtifactError
 from bunriwiki.model_store.generation import GenerationError, Target
 from bunriwiki.model_store.lock import StoreLockedError
 from bunriwiki.model_store.writer import StoreWriter, open_writer
 from bunriwiki.sandbox.support import missing
+from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
 from model_sync.api.app import make_app
+from model_sync.api.feedback import FeedbackRoutes
 from model_sync.importing.importer import Importer
 from model_sync.live.canary import CanaryRollout
 from model_sync.live.monitor import RolloutMonitor
+from model_sync.quality.feedback import Feedback
+from model_sync.quality.quality import Quality
 from model_sync.reconciler import Reconciler
 from model_sync.registries import describe, open_sources
 from model_sync.s3_client import S3Location
@@ -53,7 +59,7 @@ def run(settings: SyncSettings) -> None:
     try:
         with open_writer(settings.model_store, "model_sync") as writer:
             _run(settings, writer, listening, stopping)
-    except (StoreLockedError, GenerationError, OSError, ValueError) as error:
+    except (StoreLockedError, GenerationError, DamagedArtifactError, OSError, ValueError, sqlite3.Error) as error:
         sys.exit(f"The sidecar cannot start: {error}")
 
 
@@ -64,16 +70,18 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
     report.write()  # first of all: the start of the service waits for this file
     if lacks := missing():
         report.add_problem_source("imports", lambda: "; ".join(lacks))
+    quality = settings.quality(writer.layout)
     queues = []
     for reconciler in reconcilers(settings, writer, report, stopping):
-        before_activation, monitor = _rollout(reconciler.model, settings, writer, report, stopping)
+        before_activation, monitor = _rollout(reconciler.model, settings, writer, report, stopping, feedback=quality.feedback)
         queues.append(SyncQueue(reconciler.model, replace(reconciler, before_activation=before_activation).sync, report))
         monitor.on_rollback = partial(queues[-1].request, "poll", force=False)  # a newer version may be waiting
         monitor.resume()
     syncs = SyncQueues(queues)
     syncs.request("start")
     work = _threads(
-        {f"sync of {queue.model}": queue.run for queue in queues} | {"report": partial(report.keep_writing, stopping)}
+        {f"sync of {queue.model}": queue.run for queue in queues}
+        | {"report": partial(report.keep_writing, stopping), "quality": partial(quality.run, stopping)}
     )
     for queue in queues:  # a clock per model: a long import must not delay the syncs of other models
         clock = Clock(syncs, settings.poll_interval_seconds, stopping, [queue.model])
@@ -84,7 +92,7 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
         report.add_problem_source("SQS", lambda: sqs.problem)
         inputs["sqs"] = sqs.run
     if listening:
-        server = uvicorn.Server(uvicorn.Config(_app(settings, syncs, report, writer), log_config=None, lifespan="off"))
+        server = uvicorn.Server(uvicorn.Config(_app(settings, syncs, report, writer, quality), log_config=None, lifespan="off"))
         inputs["api"] = partial(server.run, sockets=[listening])
     for thread in (*work, *_threads(inputs)):
         thread.start()
@@ -112,12 +120,25 @@ def _end(queues: Sequence[SyncQueue], work: Sequence[threading.Thread], report: 
 
 
 def _rollout(
-    model: str, settings: SyncSettings, writer: StoreWriter, report: Report, stopping: threading.Event
+    model: str,
+    settings: SyncSettings,
+    writer: StoreWriter,
+    report: Report,
+    stopping: threading.Event,
+    *,
+    feedback: Feedback,
 ) -> tuple[Callable[[Target], None], RolloutMonitor]:
     """What to call before a version is activated (it runs the canary, and starts the monitor), and the monitor."""
     limits, fallback = settings.live_limits, settings.models / model
     monitor = RolloutMonitor(
-        model, writer, report, limits, seconds=settings.monitor_seconds, fallback=fallback, stopping=stopping
+        model,
+        writer,
+        report,
+        limits,
+        seconds=settings.monitor_seconds,
+        fallback=fallback,
+        stopping=stopping,
+        ratings=partial(feedback.rated, model) if settings.feedback_keys else None,
     )
     if settings.canary_choice is None:
         return monitor.begin, monitor
@@ -153,7 +174,7 @@ def _sqs_trigger(settings: SyncSettings, syncs: SyncQueues, stopping: threading.
     )
 
 
-def _app(settings: SyncSettings, syncs: SyncQueues, report: Report, writer: StoreWriter) -> Starlette:
+def _app(settings: SyncSettings, syncs: SyncQueues, report: Report, writer: StoreWriter, quality: Quality) -> Starlette:
     return make_app(
         syncs,
         report.state,
@@ -161,6 +182,7 @@ def _app(settings: SyncSettings, syncs: SyncQueues, report: Report, writer: Stor
         verifier=WebhookVerifier(settings.webhook_secret) if settings.webhook_secret else None,
         webhook_names=[choice.place for choice in settings.choices.values() if choice.kind == "mlflow"],
         commands=Commands(writer, syncs),
+        feedback=FeedbackRoutes(quality, admins=TokenGate(settings.admin_tokens), raters=TokenGate(settings.feedback_tokens)),
     )
 
 

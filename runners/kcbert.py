@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bunriwiki.artifacts.answers import Answers, Classification, classification
+from bunriwiki.artifacts.features import UNKNOWN_TOKENS
 from bunriwiki.artifacts.manifest import DamagedArtifactError, TokensInput
 from bunriwiki.artifacts.models import KCBERT
 from bunriwiki.artifacts.text import Encoded, TextEncoder
@@ -28,7 +29,9 @@ class KcBert(TextClassifier):
 
     def predict(self, texts: Sequence[str]) -> Answers[Classification]:
         """One result per text, in order; `truncated` says that the end of a text was not read."""
-        return self._answers(isolating(self._classify, self._encoder.encode(texts)))
+        encoded = self._encoder.encode(texts)
+        unknown = [self._encoder.unknown_share(text) for text in encoded]
+        return self._answers(isolating(self._classify, encoded), {UNKNOWN_TOKENS: unknown})
 
     def _classify(self, encoded: Sequence[Encoded]) -> list[Classification]:
         answers: dict[int, Classification] = {}

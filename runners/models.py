@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,9 +27,11 @@ class Loaded:
     def version(self) -> str:
         return self._manifest.version
 
-    def _answers(self, results: Iterable[AnswerT | Failure]) -> Answers[AnswerT]:
-        """The answers to a batch, with the name and the version of this model."""
-        return Answers(self._manifest.model, self._manifest.version, tuple(results))
+    def _answers(
+        self, results: Iterable[AnswerT | Failure], measured: Mapping[str, Sequence[float]] | None = None
+    ) -> Answers[AnswerT]:
+        """The answers to a batch, with the name and the version of this model, and what was measured of the inputs."""
+        return Answers(self._manifest.model, self._manifest.version, tuple(results), measured or {})
 
 
 class TextClassifier(Loaded, ABC):

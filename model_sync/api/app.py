@@ -19,6 +19,7 @@ from bunriwiki.web import problems
 from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
 from model_sync.api.errors import HANDLED, as_problem
+from model_sync.api.feedback import FeedbackRoutes
 from model_sync.api.requests import authorize, client_of, parse, read
 from model_sync.api.routes import CommandRoutes
 from model_sync.errors import WebhookRejectedError
@@ -103,6 +104,7 @@ def make_app(
     verifier: WebhookVerifier | None,
     webhook_names: Collection[str],
     commands: Commands,
+    feedback: FeedbackRoutes | None = None,
 ) -> Starlette:
     """The ASGI application.
 
@@ -118,6 +120,7 @@ def make_app(
             Route("/webhooks/mlflow", api.webhook, methods=["POST"]),
             Route("/sync", api.sync, methods=["POST"]),
             *CommandRoutes(commands, gate).routes(),
+            *(feedback.routes() if feedback else ()),
         ],
         exception_handlers=dict.fromkeys(HANDLED, as_problem),
     )

@@ -27,6 +27,8 @@ from model_sync.evaluation.reference_set import ReferenceSet
 from model_sync.evaluation.remembered import RememberedAnswers
 from model_sync.importing.crashes import CrashCounter
 from model_sync.importing.fetch import fetch
+from model_sync.quality.evaluated import evaluated
+from model_sync.quality.references import References
 from model_sync.sandbox.run import run_sandboxed
 from model_sync.settings import SyncSettings
 from model_sync.signatures import describe
@@ -57,6 +59,7 @@ class Importer:
         self._crashes = CrashCounter()
         self._answers = RememberedAnswers()
         self._signatures = settings.signatures
+        self._references = References(layout.quality)
 
     @contextmanager
     def bring(self, source: Source, offer: Offer, version: str, serving: Path, *, force: bool) -> Iterator[Imported]:
@@ -169,6 +172,9 @@ class Importer:
         sandbox = SandboxSettings(self._settings.serve_python, scratch, self._settings.limits, self._stopping)
         report = evaluate(candidate, serving, reference, sandbox, self._answers.of(model, theirs))
         self._answers.keep(model, {theirs: report.serving, mine: report.reference})
+        inputs = (given for position in range(len(reference.truth)) for given in reference.inputs([position]))
+        observed = evaluated(inputs, report.reference)
+        self._references.keep_evaluation(model, candidate.manifest.version, observed)
         return [labels, *judge_evaluation(report, reference.truth, thresholds)]
 
     def _run(self, command: Sequence[str | Path], writable: Path, readable: Sequence[Path]) -> list[dict[str, Any]]:
