@@ -101,7 +101,7 @@ class SyncSettings(CommonSettings):
         description="Percentage points by which the accuracy by known feedback may be lower than the previous version's.",
     )
     drift_window_seconds: float = Field(
-        default=3600, ge=60, description="Seconds of the sliding window that is compared with the reference."
+        default=3600, ge=10, description="Seconds of the sliding window that is compared with the reference."
     )
     feedback_days: float = Field(default=90, gt=0, description="Days after which feedback is deleted.")
     feedback_database: Path | None = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,10 @@ class FolderMonitor(MonitorBase[Any]):
     def export_data(self, datas: dict[str, deque[Any]]) -> None:
         record = {name: values.popleft() for name, values in datas.items()}
         photo = record.pop("photo", None)
-        self._folder.write(self.name, record["request_id"], record, photo)
+        try:
+            self._folder.write(self.name, record["request_id"], record, photo)
+        except OSError as error:  # not raised: BentoML would reject every later record of this thread
+            logger.error("a sample of {} could not be kept: {}", self.name, error)
 
 
 class Sampler:
@@ -86,15 +90,11 @@ class Sampler:
         self._write(sample)
 
     def _run(self) -> None:
-        pruned = 0
         while True:
-            try:
-                if pruned % MAX_WAITING == 0:
-                    self._folder.prune()
-                pruned += 1
-                self.write_next(PRUNE_SECONDS / MAX_WAITING)
-            except Exception:  # a full disk, for example: requests are answered without samples
-                logger.exception("a sample could not be kept")
+            self._folder.prune()
+            end = time.monotonic() + PRUNE_SECONDS
+            while (left := end - time.monotonic()) > 0:
+                self.write_next(left)
 
     def _write(self, sample: Sample) -> None:
         with bentoml.monitor(sample.model, monitor_class=FolderMonitor, monitor_options={"folder": self._folder}) as record:
