@@ -96,6 +96,10 @@ class Quality:
         self.drift.run(stopping)
         pruning.join()
 
+    def close(self) -> None:
+        """Close the database, after `run` has ended."""
+        self._store.close()
+
     def state(self) -> QualityState:
         """Drift on the window, and the feedback by day. Raises sqlite3.Error."""
         return QualityState(
