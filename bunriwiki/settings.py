@@ -135,10 +135,11 @@ class CommonSettings(BaseSettings):
         return keys
 
     @model_validator(mode="after")
-    def _samples_are_outside_the_store(self) -> Self:
-        # Runners may read the store, and third-party code must not read what users sent.
-        if self.samples and self.samples.resolve().is_relative_to(self.model_store.resolve()):
-            raise ValueError("BUNRIWIKI_SAMPLES must be outside BUNRIWIKI_MODEL_STORE, which runners may read")
+    def _no_runner_may_read_samples(self) -> Self:
+        # Third-party code must not read what users sent (bunriwiki/runner_launch.py has what a runner may read).
+        for folder in (self.model_store, self.models, Path(__file__).parent.parent):
+            if self.samples and self.samples.resolve().is_relative_to(folder.resolve()):
+                raise ValueError(f"BUNRIWIKI_SAMPLES must be outside {folder}, which runners may read")
         return self
 
     @field_validator("sources")
