@@ -159,7 +159,7 @@ def test_the_reason_against_an_inaccurate_version() -> None:
 
 
 def test_an_equal_version_is_hardly_ever_found_worse_however_often_it_is_looked_at() -> None:
-    """Looks after each feedback; simulations of 4,000 rollouts found at most 0.1 %, and 2.1 % with a drop of 3 points."""
+    """Judged after each feedback; simulations of 4,000 rollouts found at most 0.1 %, and 2.1 % with a drop of 3 points."""
     generator, limits = random.Random(4), replace(LIMITS, accuracy=3)
 
     def rolled_back(accuracy: float) -> bool:
