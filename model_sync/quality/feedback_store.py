@@ -177,9 +177,15 @@ class FeedbackStore:
             }
 
     def forget(self, request_id: str) -> int:
-        """Delete the feedback on the answers to a request; how much there was. Its tickets stay used."""
+        """Delete the feedback on the answers to a request from the database's files; how much there was.
+
+        Its tickets stay used.
+        """
         with self._changing() as change:
-            return change.execute("DELETE FROM feedback WHERE request_id = ?", (request_id,)).rowcount
+            deleted = change.execute("DELETE FROM feedback WHERE request_id = ?", (request_id,)).rowcount
+        with self._reading() as read:
+            read.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the write-ahead log has the deleted rows, too
+        return deleted
 
     def prune(self, days: float) -> None:
         """Delete feedback that is older than `days` or beyond `MAX_ROWS`, and tickets that have expired."""

@@ -149,6 +149,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         "BUNRIWIKI_DRIFT_WINDOW_SECONDS": str(WINDOW_SECONDS),
         "BUNRIWIKI_FEEDBACK_KEY": KEY,
         "BUNRIWIKI_FEEDBACK_TOKEN": RATER,
+        "BUNRIWIKI_SAMPLES": str(root / "samples"),
+        "BUNRIWIKI_SAMPLES_SHARE": "0.05",
         "BUNRIWIKI_GATE_LATENCY_RATIO": "100",  # all versions are the same model: only a busy machine could reject one
     }
     sidecar = Sidecar(root / "store", root / "sidecar.log", environment)
@@ -263,4 +265,17 @@ def test_a_ticket_is_valid_once_and_only_as_it_was_issued(deployment: Deployment
     assert deployment.give(right, {}).status_code == 409  # it stays used
     deployment.sidecar.stop()
     assert deployment.give(right, {}).status_code == 503
-    assert json.loads(deployment.give(right, {}).text)["status"] == 503
+    deployment.sidecar.start()
+    deployment.sidecar.wait_for_status("sentiment", "unchanged")
+
+
+def test_samples_have_no_inputs_and_are_deleted_by_request(deployment: Deployment) -> None:
+    found = {path.name.split("~")[1]: path for path in (deployment.root / "samples" / "sentiment").glob("*.json")}
+    assert len(found) > 5
+    request_id, path = found.popitem()
+    assert json.loads(path.read_text()).keys() == {"request_id", "version", "labels", "scores"}
+    deleted = deployment.client.delete(
+        f"{deployment.sidecar.url}/feedback/{request_id}", headers={"Authorization": f"Bearer {TOKEN}"}
+    )
+    assert deleted.json()["samples"] == 1
+    assert not path.exists()
