@@ -55,7 +55,8 @@ class FeatureCounts:
         An input without an answer is not counted. A photo counts once under each class that was found in it, and its score is
         that of its first detection.
         """
-        for position, (given, result) in enumerate(zip(inputs, results, strict=True)):
+        # Not strict: if a pyfunc gives too few rows, the gateway rejects the batch, and counting must not get ahead of it.
+        for position, (given, result) in enumerate(zip(inputs, results, strict=False)):
             match result:
                 case Classification():
                     self._label(result.label)
