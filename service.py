@@ -24,6 +24,7 @@ from bunriwiki.protocols.admin.sidecar import Sidecar
 from bunriwiki.protocols.grpc.server import Certificates, GrpcServer
 from bunriwiki.protocols.handlers.dataplane import DataPlane, Limits, Model
 from bunriwiki.protocols.handlers.draining import drain_on_sigterm
+from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.handlers.routing import Route
 from bunriwiki.protocols.handlers.scrape import Scrape
@@ -41,7 +42,10 @@ from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.telemetry.collector import set_up_collector
 from bunriwiki.telemetry.metrics import FOLDER
 from bunriwiki.telemetry.metrics.loads import begin_with_models
+from bunriwiki.telemetry.sample_folder import SampleFolder
+from bunriwiki.telemetry.samples import Sampler
 from bunriwiki.telemetry.vitals import Vitals
+from bunriwiki.web.tickets import TicketIssuer
 from bunriwiki.web.tokens import TokenGate
 from runners.worker import runner_service
 
@@ -109,7 +113,8 @@ class Bunriwiki:
         ]
         self.dataplane = DataPlane(models, self.status)
         self.sidecar = Sidecar(settings().sidecar_url, TokenGate(settings().admin_tokens), settings().deadline_seconds)
-        handlers = OpenInference(self.dataplane, self.generation_watcher, self.sidecar)
+        feedback = _feedback()
+        handlers = OpenInference(self.dataplane, self.generation_watcher, self.sidecar, feedback=feedback)
         memory = Memory()
         scrape = Scrape(
             Path(os.environ[FOLDER]).parent,
@@ -127,6 +132,7 @@ class Bunriwiki:
             log_requests=settings().log_requests,
             scrape=scrape,
             bento_metrics=BentoMetrics(),
+            feedback=feedback,
         )
         begin_with_models(SPECS)
         self.generation_watcher.start(on_change=lambda: None)  # each batch reads its state
@@ -175,6 +181,18 @@ class Bunriwiki:
         """Sentiment of a Korean sentence."""
         [served] = await self.dataplane.infer(SENTIMENT, [text])
         return Sentiment.of(served.answer)
+
+
+def _feedback() -> Feedback:
+    """Tickets where a key is set and a sidecar may take them back, samples where a folder is set."""
+    issuer = sampler = None
+    if settings().feedback_keys and settings().sidecar_url:
+        issuer = TicketIssuer(settings().feedback_keys[0], settings().feedback_ticket_seconds)
+    if (samples := settings().samples) and settings().samples_share:
+        folder = SampleFolder(samples, settings().samples_days, settings().samples_max_mb * 2**20)
+        sampler = Sampler(folder, settings().samples_share, inputs=settings().samples_inputs == "on")
+        sampler.start()
+    return Feedback(issuer, sampler)
 
 
 def _certificates() -> Certificates | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from benchmarks.serving import BIN, Served, serving
 
 
 @contextmanager
-def noop_service(module: str = "benchmarks.noop") -> Iterator[Served]:
-    """The service of `module`, once it is ready. It ends with the block."""
+def noop_service(module: str = "benchmarks.noop", settings: Mapping[str, str] | None = None) -> Iterator[Served]:
+    """The service of `module`, once it is ready, with these settings besides. It ends with the block."""
     command = [str(BIN / "bentoml"), "serve", f"{module}:Bunriwiki", "--host", "127.0.0.1", "--port", "{port}"]
     with tempfile.TemporaryDirectory(prefix="bunriwiki-bench-") as store:
-        variables = {"BUNRIWIKI_MODEL_STORE": store, "BUNRIWIKI_GRPC_PORT": "0", "BUNRIWIKI_SYNC": "off"}
+        variables = {"BUNRIWIKI_MODEL_STORE": store, "BUNRIWIKI_GRPC_PORT": "0", "BUNRIWIKI_SYNC": "off", **(settings or {})}
         with serving(command, "/readyz", variables) as served:
             yield served

@@ -25,6 +25,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from bunriwiki.artifacts.manifest import MODELS
 
 PREFIX = "BUNRIWIKI_"
+SECRETS = ("feedback_key",)  # settings whose values no error shows
+MIN_KEY_CHARACTERS = 32  # a ticket is public: a shorter key could be guessed from one
 # The kinds of registry, as BUNRIWIKI_SOURCES may name them. model_sync/registries.py opens each kind.
 SOURCE_FORMS = ("s3", "mlflow", "mlflow:<registered model>", "local:<folder>")
 
@@ -84,6 +86,20 @@ class CommonSettings(BaseSettings):
         pattern=r"^(https?://[^/]+.*)?$",
         description="URL of the sidecar, for the service and the command line; default: `BUNRIWIKI_SYNC_PORT` on this machine.",
     )
+    feedback_key: str = Field(
+        default="",
+        description="Secrets that sign feedback tickets, separated by commas: the first signs, all are accepted; at least 32 "
+        "characters each. If empty, answers have no tickets.",
+    )
+    feedback_token: str = Field(
+        default="",
+        description="Tokens whose feedback counts as known, separated by commas; that of `BUNRIWIKI_ADMIN_TOKEN` does as well.",
+    )
+    samples: Path | None = Field(
+        default=None, description="Folder for sampled predictions, outside the model store; if empty, none are kept."
+    )
+    samples_days: float = Field(default=30, gt=0, description="Days after which a sampled prediction is deleted.")
+    samples_max_mb: int = Field(default=1024, ge=1, description="MB of sampled predictions; beyond, the oldest are deleted.")
     log_level: str = Field(
         default="INFO", pattern="^(TRACE|DEBUG|INFO|WARNING|ERROR)$", description="Lowest level that is logged."
     )
@@ -99,6 +115,32 @@ class CommonSettings(BaseSettings):
     def admin_tokens(self) -> list[str]:
         """The tokens in `admin_token`."""
         return [token.strip() for token in self.admin_token.split(",") if token.strip()]
+
+    @property
+    def feedback_keys(self) -> list[str]:
+        """The secrets in `feedback_key`."""
+        return [key.strip() for key in self.feedback_key.split(",") if key.strip()]
+
+    @property
+    def feedback_tokens(self) -> list[str]:
+        """The tokens whose feedback counts as known."""
+        return [*self.admin_tokens, *(token.strip() for token in self.feedback_token.split(",") if token.strip())]
+
+    @field_validator("feedback_key")
+    @classmethod
+    def _check_keys_are_long(cls, keys: str) -> str:
+        if any(len(key.strip()) < MIN_KEY_CHARACTERS for key in keys.split(",") if key.strip()):
+            # The value is a secret, which the error must not show: `_sentence` leaves it out.
+            raise ValueError(f"a key has fewer than {MIN_KEY_CHARACTERS} characters; `openssl rand -hex 32` makes one")
+        return keys
+
+    @model_validator(mode="after")
+    def _no_runner_may_read_samples(self) -> Self:
+        # Third-party code must not read what users sent (bunriwiki/runner_launch.py has what a runner may read).
+        for folder in (self.model_store, self.models, Path(__file__).parent.parent):
+            if self.samples and self.samples.resolve().is_relative_to(folder.resolve()):
+                raise ValueError(f"BUNRIWIKI_SAMPLES must be outside {folder}, which runners may read")
+        return self
 
     @field_validator("sources")
     @classmethod
@@ -160,6 +202,15 @@ class Settings(CommonSettings):
     start_wait_seconds: float = Field(
         default=60, ge=0, description="Seconds that the start waits at most for the first sync with the registries."
     )
+    feedback_ticket_seconds: float = Field(
+        default=604_800, gt=0, description="Seconds for which feedback can be given on an answer."
+    )
+    samples_share: float = Field(
+        default=0.01, ge=0, le=1, description="Share of the predictions that are kept in `BUNRIWIKI_SAMPLES`."
+    )
+    samples_inputs: Literal["off", "on"] = Field(
+        default="off", description="`on`: samples include the texts and photos themselves."
+    )
     log_requests: bool = Field(default=True, description="Whether each request is logged.")
 
     @model_validator(mode="after")
@@ -205,7 +256,9 @@ def _sentence(error: ErrorDetails) -> str:
     if not error["loc"]:  # about several settings: the message names them
         return error["msg"].removeprefix("Value error, ")
     message = error["msg"].removeprefix("Value error, ")
-    return f"{_variable(str(error['loc'][0]))}={error['input']!r}: {message}"
+    name = str(error["loc"][0])
+    shown = "" if name in SECRETS else f"={error['input']!r}"
+    return f"{_variable(name)}{shown}: {message}"
 
 
 if __name__ == "__main__":

@@ -79,6 +79,21 @@ class CommandError(Exception):
 
 
 @dataclass
+class FeedbackError(Exception):
+    """Feedback that is not kept. `sentence` says why.
+
+    `closed`: no key is set. `invalid`: the ticket was not issued here. `expired`: it is too old. `used`: it was used. `wrong`:
+    the label is none of the model. `full`: too many tickets were used lately.
+    """
+
+    kind: Literal["closed", "invalid", "expired", "used", "wrong", "full"]
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+@dataclass
 class PublishError(Exception):
     """The version was not published. `sentence` says why.
 

@@ -15,9 +15,12 @@ from pydantic import DirectoryPath, Field, field_validator, model_validator
 
 from bunriwiki.artifacts.reference import REFERENCE
 from bunriwiki.model_store.generation import Canary
+from bunriwiki.model_store.layout import Layout
 from bunriwiki.settings import CommonSettings, read
+from bunriwiki.telemetry.sample_folder import SampleFolder
 from model_sync.evaluation.gates import Thresholds
 from model_sync.live.analysis import LiveLimits
+from model_sync.quality.quality import Quality
 from model_sync.sandbox.run import MB, Limits
 from model_sync.signatures import Signatures
 
@@ -98,6 +101,19 @@ class SyncSettings(CommonSettings):
         default=2, gt=0, description="Maximum latency on live traffic, as a multiple of the previous version's."
     )
     monitor_stuck_seconds: float = Field(default=30, gt=0, description="Seconds after which a batch counts as stuck.")
+    monitor_accuracy_points: float = Field(
+        default=3,
+        ge=0,
+        le=100,
+        description="Percentage points by which the accuracy by known feedback may be lower than the previous version's.",
+    )
+    drift_window_seconds: float = Field(
+        default=3600, ge=10, description="Seconds of the sliding window that is compared with the reference."
+    )
+    feedback_days: float = Field(default=90, gt=0, description="Days after which feedback is deleted.")
+    feedback_database: Path | None = Field(
+        default=None, description="SQLite file of the feedback; default: `quality/feedback.db` in the model store."
+    )
     canary_share: float = Field(
         default=0, ge=0, le=1, description="Share of the batches that a new version answers as a canary; 0: no canary."
     )
@@ -190,6 +206,20 @@ class SyncSettings(CommonSettings):
             self.monitor_latency_ratio,
             self.monitor_stuck_seconds,
             self.shadow_difference_percent,
+            self.monitor_accuracy_points,
+        )
+
+    def quality(self, layout: Layout) -> Quality:
+        """Drift and feedback of the store at `layout`. Raises DamagedArtifactError, OSError and sqlite3.Error."""
+        samples = SampleFolder(self.samples, self.samples_days, self.samples_max_mb * MB) if self.samples else None
+        return Quality(
+            layout,
+            fallbacks=self.models,
+            window_seconds=self.drift_window_seconds,
+            keys=self.feedback_keys,
+            feedback_days=self.feedback_days,
+            database=self.feedback_database,
+            samples=samples,
         )
 
     @property

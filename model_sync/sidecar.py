@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import threading
 import time
@@ -17,17 +18,22 @@ from loguru import logger
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
+from bunriwiki.artifacts.manifest import DamagedArtifactError
 from bunriwiki.model_store.generation import GenerationError, Target
 from bunriwiki.model_store.lock import StoreLockedError
 from bunriwiki.model_store.writer import StoreWriter, open_writer
 from bunriwiki.sandbox.support import missing
+from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
 from model_sync.api.app import make_app
+from model_sync.api.feedback import FeedbackRoutes
 from model_sync.importing.cancellation import Cancellation
 from model_sync.importing.importer import MAX_IMPORTS, Importer
 from model_sync.live.canary import CanaryRollout
 from model_sync.live.draining import time_drain
 from model_sync.live.monitor import RolloutMonitor
+from model_sync.quality.feedback import Feedback
+from model_sync.quality.quality import Quality
 from model_sync.reconciler import Reconciler
 from model_sync.registries import describe, open_sources
 from model_sync.s3_client import S3Location
@@ -58,7 +64,7 @@ def run(settings: SyncSettings) -> None:
     try:
         with open_writer(settings.model_store, "model_sync") as writer:
             _run(settings, writer, listening, stopping)
-    except (StoreLockedError, GenerationError, OSError, ValueError) as error:
+    except (StoreLockedError, GenerationError, DamagedArtifactError, OSError, ValueError, sqlite3.Error) as error:
         sys.exit(f"The sidecar cannot start: {error}")
 
 
@@ -69,12 +75,13 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
     report.write()  # first of all: the start of the service waits for this file
     if lacks := missing():
         report.add_problem_source("imports", lambda: "; ".join(lacks))
+    quality = settings.quality(writer.layout)
     queues = []
     cancellations = {}
     for reconciler in reconcilers(settings, writer, report, stopping):
         model = reconciler.model
         cancellations[model] = reconciler.cancellation
-        before_activation, monitor = _rollout(model, settings, writer, report, stopping)
+        before_activation, monitor = _rollout(model, settings, writer, report, stopping, feedback=quality.feedback)
         after_activation = partial(time_drain, writer, report, model, stopping)
         rollout = replace(reconciler, before_activation=before_activation, after_activation=after_activation)
         queues.append(SyncQueue(model, rollout.sync, report))
@@ -84,7 +91,8 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
     syncs = SyncQueues(queues)
     syncs.request("start")
     work = _threads(
-        {f"sync of {queue.model}": queue.run for queue in queues} | {"report": partial(report.keep_writing, stopping)}
+        {f"sync of {queue.model}": queue.run for queue in queues}
+        | {"report": partial(report.keep_writing, stopping), "quality": partial(quality.run, stopping)}
     )
     for queue in queues:  # a clock per model: a long import must not delay the syncs of other models
         clock = Clock(syncs, settings.poll_interval_seconds, stopping, [queue.model])
@@ -95,8 +103,8 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
         report.add_problem_source("SQS", lambda: sqs.problem)
         inputs["sqs"] = sqs.run
     if listening:
-        metrics = _registry(settings, report, writer)
-        app = _app(settings, syncs, report, Commands(writer, syncs, cancellations), metrics)
+        metrics = _registry(settings, report, writer, quality)
+        app = _app(settings, syncs, report, Commands(writer, syncs, cancellations), metrics, quality)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         inputs["api"] = partial(server.run, sockets=[listening])
     for thread in (*work, *_threads(inputs)):
@@ -125,15 +133,34 @@ def _end(queues: Sequence[SyncQueue], work: Sequence[threading.Thread], report: 
 
 
 def _rollout(
-    model: str, settings: SyncSettings, writer: StoreWriter, report: Report, stopping: threading.Event
+    model: str,
+    settings: SyncSettings,
+    writer: StoreWriter,
+    report: Report,
+    stopping: threading.Event,
+    *,
+    feedback: Feedback,
 ) -> tuple[Callable[[Target], None], RolloutMonitor]:
     """What to call before a version is activated (it runs the canary, and starts the monitor), and the monitor."""
-    limits = settings.live_limits
-    monitor = RolloutMonitor(model, writer, report, limits, seconds=settings.monitor_seconds, stopping=stopping)
+    monitor = RolloutMonitor(
+        model,
+        writer,
+        report,
+        settings.live_limits,
+        seconds=settings.monitor_seconds,
+        stopping=stopping,
+        ratings=partial(feedback.rated, model) if settings.feedback_keys else None,
+    )
     if settings.canary_choice is None:
         return monitor.begin, monitor
     canary = CanaryRollout(
-        model, writer, report, limits, canary=settings.canary_choice, seconds=settings.canary_seconds, stopping=stopping
+        model,
+        writer,
+        report,
+        settings.live_limits,
+        canary=settings.canary_choice,
+        seconds=settings.canary_seconds,
+        stopping=stopping,
     )
 
     def before_activation(target: Target) -> None:
@@ -172,7 +199,12 @@ def _sqs_trigger(settings: SyncSettings, syncs: SyncQueues, stopping: threading.
 
 
 def _app(
-    settings: SyncSettings, syncs: SyncQueues, report: Report, commands: Commands, metrics: CollectorRegistry
+    settings: SyncSettings,
+    syncs: SyncQueues,
+    report: Report,
+    commands: Commands,
+    metrics: CollectorRegistry,
+    quality: Quality,
 ) -> Starlette:
     return make_app(
         syncs,
@@ -182,13 +214,15 @@ def _app(
         webhook_names=[choice.place for choice in settings.choices.values() if choice.kind == "mlflow"],
         commands=commands,
         metrics=metrics,
+        feedback=FeedbackRoutes(quality, admins=TokenGate(settings.admin_tokens), raters=TokenGate(settings.feedback_tokens)),
     )
 
 
-def _registry(settings: SyncSettings, report: Report, writer: StoreWriter) -> CollectorRegistry:
+def _registry(settings: SyncSettings, report: Report, writer: StoreWriter, quality: Quality) -> CollectorRegistry:
     """All that `/metrics` returns: what is counted as it happens, and the collectors that are asked at each scrape."""
     registry = report.metrics.registry
     registry.register(StoreCollector(writer.layout, settings.choices))
+    registry.register(quality.collector)
     return registry
 
 

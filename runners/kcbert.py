@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from bunriwiki.artifacts.answers import Answers, Classification, classification
+from bunriwiki.artifacts.features import UNKNOWN_TOKENS
 from bunriwiki.artifacts.manifest import DamagedArtifactError, TokensInput
 from bunriwiki.artifacts.models import KCBERT
 from bunriwiki.artifacts.text import Encoded, TextEncoder
@@ -32,7 +33,8 @@ class KcBert(TextClassifier):
         """One result per text, in order; `truncated` says that the end of a text was not read."""
         meter = WorkMeter()
         encoded = meter.preprocess(self._encoder.encode, texts)
-        return self._answers(isolating(partial(self._classify, meter=meter), encoded), meter)
+        unknown = [self._encoder.unknown_share(text) for text in encoded]
+        return self._answers(isolating(partial(self._classify, meter=meter), encoded), meter, {UNKNOWN_TOKENS: unknown})
 
     def _classify(self, encoded: Sequence[Encoded], meter: WorkMeter) -> list[Classification]:
         answers: dict[int, Classification] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,9 +28,14 @@ class Loaded:
     def version(self) -> str:
         return self._manifest.version
 
-    def _answers(self, results: Iterable[AnswerT | Failure], meter: WorkMeter) -> Answers[AnswerT]:
-        """The answers to a batch, with the name and the version of this model, and what `meter` measured."""
-        return Answers(self._manifest.model, self._manifest.version, tuple(results), meter.work)
+    def _answers(
+        self, results: Iterable[AnswerT | Failure], meter: WorkMeter, measured: Mapping[str, Sequence[float]] | None = None
+    ) -> Answers[AnswerT]:
+        """The answers to a batch, with the name and the version of this model.
+
+        `meter` has measured the work, and `measured` has what was measured of the inputs.
+        """
+        return Answers(self._manifest.model, self._manifest.version, tuple(results), meter.work, measured or {})
 
 
 class TextClassifier(Loaded, ABC):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from bunriwiki.artifacts.answers import Answers, Failure
+from bunriwiki.artifacts.features import FeatureCounts
 from bunriwiki.model_store.heartbeats import Served
 from bunriwiki.telemetry.cpu import waited_seconds
 
@@ -28,6 +29,7 @@ class ServingStatistics:
         self._clock = clock
         self._waited = waited
         self._served: dict[str, Served] = {}
+        self._observed: dict[str, FeatureCounts] = {}
         self._busy: dict[int, tuple[str, float]] = {}  # version and start of each batch under way, the oldest first
         self._numbers = itertools.count()
 
@@ -42,6 +44,7 @@ class ServingStatistics:
         try:
             answers = predict(batch)
             failures = sum(isinstance(result, Failure) and result.kind == "internal" for result in answers.results)
+            self._observed.setdefault(version, FeatureCounts()).add(batch, answers.results, answers.measured)
             return answers
         finally:
             waited = self._waited() - waited
@@ -51,13 +54,16 @@ class ServingStatistics:
     def figures(self) -> dict[str, Any]:
         """The fields of the heartbeat."""
         version, since = next(iter(self._busy.copy().values()), (None, None))
-        return {"served": dict(self._served), "busy_with": version, "busy_since": since}
+        observed = {name: counts.histograms() for name, counts in self._observed.copy().items()}
+        return {"served": dict(self._served), "observed": observed, "busy_with": version, "busy_since": since}
 
     def _add(self, version: str, inputs: int, failures: int, seconds: float, waited: float) -> None:
         old = self._served.get(version)
         if old is None:
             while len(self._served) >= self.MAX_VERSIONS:
-                del self._served[next(iter(self._served))]
+                oldest = next(iter(self._served))
+                del self._served[oldest]
+                self._observed.pop(oldest, None)
             old = Served()
         # Replaced, not changed, so that a concurrent reader sees a consistent object.
         self._served[version] = Served(

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from bunriwiki.artifacts.answers import DECIMALS, Answers, Detection, Detections, Failure, ImageSize
+from bunriwiki.artifacts.features import BRIGHTNESS
 from bunriwiki.artifacts.golden import read_golden_photos
-from bunriwiki.artifacts.image import BadImageError, Floats, Frame, decode
+from bunriwiki.artifacts.image import BadImageError, Floats, Frame, brightness, decode
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.manifest import DamagedArtifactError, ImageInput
 from bunriwiki.artifacts.models import YOLO
@@ -62,7 +63,8 @@ class Yolo(Loaded):
                 items = [(squares[position], photos[position].confidence) for position in group]
                 answers = isolating(partial(self._detect, iou=iou, meter=meter), items)
                 results.update(zip(group, answers, strict=True))
-        return self._answers((results[position] for position in range(len(photos))), meter)
+        light = [0.0 if isinstance(square, Failure) else brightness(*square) for square in squares]
+        return self._answers((results[position] for position in range(len(photos))), meter, {BRIGHTNESS: light})
 
     def _decode(self, photo: Photo) -> Square | Failure:
         try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -92,12 +92,15 @@ class Answers(Generic[AnswerT]):
     """One result per input of a batch, in order, and the version that answered.
 
     `results` is empty if the requested version is not in the runner's memory; `version` then names the one that it serves.
+    `measured` are features of the inputs (`bunriwiki/artifacts/features.py`) that were at hand while they were answered, one
+    value per input; they stay in the runner.
     """
 
     model: str
     version: str
     results: tuple[AnswerT | Failure, ...]
     work: Work = NO_WORK
+    measured: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def classification(scores: npt.NDArray[np.float32], labels: Sequence[Label], truncated: bool = False) -> Classification:

@@ -108,6 +108,12 @@ def decode(data: bytes, size: int) -> tuple[Floats, Frame]:
     return np.ascontiguousarray(tensor), frame
 
 
+def brightness(square: Floats, frame: Frame) -> float:
+    """The mean of the green channel of a decoded photo, 0..1: of every eighth pixel in both directions, without the border."""
+    rows, columns = (slice(border, square.shape[1] - border, 8) for border in (frame.top, frame.left))
+    return float(square[1, rows, columns].mean())
+
+
 def _open(data: bytes) -> Image.Image:
     try:
         image = open_image(io.BytesIO(data), formats=FORMATS)

@@ -45,10 +45,13 @@ class TextEncoder:
             raise DamagedArtifactError(
                 f"{file} has {size} tokens, the model's embedding table {spec.vocabulary} rows: they do not belong together"
             )
+        special: dict[str, int] = {}
         for token in SPECIAL_TOKENS:
-            if self._tokenizer.token_to_id(token) is None:
+            number = self._tokenizer.token_to_id(token)
+            if number is None:
                 raise DamagedArtifactError(f"{file} has no token {token}")
-        self._pad = self._tokenizer.token_to_id("[PAD]")
+            special[token] = number
+        self._pad, self._unknown = special["[PAD]"], special["[UNK]"]
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(spec.max_tokens)
         self._ngrams = NgramCounter(spec.ngrams) if spec.ngrams else None
@@ -60,6 +63,10 @@ class TextEncoder:
             Encoded(text, encoding.ids, bool(encoding.overflowing) or len(text) > self._max_characters)
             for text, encoding in zip(texts, self._tokenizer.encode_batch(list(texts)), strict=True)
         ]
+
+    def unknown_share(self, encoded: Encoded) -> float:
+        """The share of the text's tokens that the vocabulary lacks, 0..1."""
+        return encoded.ids.count(self._unknown) / max(1, len(encoded.ids) - 2)  # without [CLS] and [SEP]
 
     def batches(self, encoded: Sequence[Encoded], at_most: int) -> Iterator[tuple[list[int], Tensors]]:
         """Yield groups of at most `at_most` texts of similar length.

@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from bunriwiki.artifacts.features import Histograms
 from bunriwiki.model_store.files import write_atomically
 from bunriwiki.model_store.names import FALLBACK
 
@@ -87,6 +88,9 @@ class Heartbeat(BaseModel):
     loaded: dict[str, str] = Field(default_factory=dict)
     errors: dict[str, str] = Field(default_factory=dict)
     served: dict[str, Served] = Field(default_factory=dict, description="By version; of a runner.")
+    observed: dict[str, Histograms] = Field(
+        default_factory=dict, description="By version: the features of the inputs that it answered, and of its answers."
+    )
     shadowed: dict[str, Shadowed] = Field(
         default_factory=dict, description="By model and version (model:version); of a gateway."
     )

@@ -6,6 +6,7 @@
     staging/                    versions that are being published or removed; workers do not read it
     quarantine/                 what must not go live, and why
     downloads/                  unfinished downloads from the registries; kept, so that they can be resumed
+    quality/                    the sidecar's: reference distributions of the versions, and feedback
     run/                        the workers' heartbeats
     sync.json                   the state of the sidecar and of its last syncs
     writer.lock                 held by the one writer
@@ -34,6 +35,7 @@ class Layout:
         self.staging = root / "staging"
         self.quarantine = root / "quarantine"
         self.downloads = root / "downloads"
+        self.quality = root / "quality"
         self.run = root / "run"
         self.sync = root / "sync.json"
         self.lock = root / "writer.lock"

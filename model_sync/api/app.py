@@ -21,6 +21,7 @@ from bunriwiki.web import problems
 from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
 from model_sync.api.errors import HANDLED, as_problem
+from model_sync.api.feedback import FeedbackRoutes
 from model_sync.api.requests import authorize, client_of, parse, read
 from model_sync.api.routes import CommandRoutes
 from model_sync.errors import WebhookRejectedError
@@ -112,6 +113,7 @@ def make_app(
     webhook_names: Collection[str],
     commands: Commands,
     metrics: CollectorRegistry,
+    feedback: FeedbackRoutes | None = None,
 ) -> Starlette:
     """The ASGI application.
 
@@ -129,6 +131,7 @@ def make_app(
             Route("/webhooks/mlflow", api.webhook, methods=["POST"]),
             Route("/sync", api.sync, methods=["POST"]),
             *CommandRoutes(commands, gate).routes(),
+            *(feedback.routes() if feedback else ()),
         ],
         exception_handlers=dict.fromkeys(HANDLED, as_problem),
     )

@@ -28,6 +28,8 @@ from model_sync.evaluation.reference_set import ReferenceSet
 from model_sync.evaluation.remembered import RememberedAnswers
 from model_sync.importing.crashes import CrashCounter
 from model_sync.importing.fetch import fetch
+from model_sync.quality.evaluated import evaluated
+from model_sync.quality.references import References
 from model_sync.sandbox.run import run_sandboxed
 from model_sync.settings import SyncSettings
 from model_sync.signatures import describe
@@ -77,6 +79,7 @@ class Importer:
         self._crashes = CrashCounter()
         self._answers = RememberedAnswers()
         self._signatures = settings.signatures
+        self._references = References(layout.quality)
 
     @contextmanager
     def bring(self, source: Source, offer: Offer, version: str, baseline: Baseline, *, force: bool) -> Iterator[Imported]:
@@ -207,6 +210,9 @@ class Importer:
             is_decided=partial(is_latency_decided, thresholds=thresholds, first=first),
         )
         self._answers.keep(model, {theirs: report.serving, mine: report.reference})
+        inputs = (given for position in range(len(reference.truth)) for given in reference.inputs([position]))
+        observed = evaluated(inputs, report.reference)
+        self._references.keep_evaluation(model, candidate.manifest.version, observed)
         return [labels, *judge_evaluation(report, reference.truth, thresholds, first=first)]
 
     def _run(self, command: Sequence[str | Path], writable: Path, readable: Sequence[Path]) -> list[dict[str, Any]]:

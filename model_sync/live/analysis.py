@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from bunriwiki.model_store.heartbeats import Served, Shadowed
+from model_sync.quality.accuracy import Rated, smallest_drop
 
 MAX_DEATHS = 2  # of workers, which may have other causes
+DEVIATIONS = 3.3  # of the interval of a drop of accuracy: it is looked at after each feedback (docs/quality.md has its errors)
 MIN_SLOWDOWN = 0.005  # seconds per batch: a smaller difference is noise, whatever the ratio
 STANDARD_ERRORS = 3.3  # that a mean must be above its limit: by chance one in two thousand is
 
@@ -20,7 +22,8 @@ class LiveLimits:
 
     `requests`: inputs that a decision requires. `errors`: percentage points that the error rate may exceed that of the previous
     version. `latency`: maximum ratio to the latency of the previous version. `stuck`: maximum seconds for one batch.
-    `differences`: maximum percent of shadow copies that are answered differently.
+    `differences`: maximum percent of shadow copies that are answered differently. `accuracy`: percentage points by which the
+    accuracy by known feedback may be lower than that of the previous version.
     """
 
     requests: int
@@ -28,13 +31,15 @@ class LiveLimits:
     latency: float
     stuck: float
     differences: float
+    accuracy: float = 100
 
 
 @dataclass(frozen=True, slots=True)
 class LiveMetrics:
     """What a version and the previous version (`before`) did on live traffic.
 
-    `stuck` counts the workers that do not finish a batch; `deaths` counts the workers that died and were started again.
+    `stuck` counts the workers that do not finish a batch; `deaths` counts the workers that died and were started again. `rated`
+    and `rated_before` are the known feedback on the two versions.
     """
 
     version: str
@@ -44,6 +49,8 @@ class LiveMetrics:
     shadowed: Shadowed = field(default_factory=Shadowed)
     stuck: int = 0
     deaths: int = 0
+    rated: Rated = field(default_factory=Rated)
+    rated_before: Rated = field(default_factory=Rated)
 
     def __str__(self) -> str:
         text = f"{self.served.inputs} inputs, {self.served.failures} failed"
@@ -54,7 +61,7 @@ class LiveMetrics:
         return text
 
 
-Limit = Literal["errors", "latency", "workers", "shadow"]
+Limit = Literal["errors", "latency", "workers", "shadow", "quality"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +80,36 @@ def judge(metrics: LiveMetrics, limits: LiveLimits) -> Exceeded | None:
 
     A share is compared as soon as the remaining ones of `requests` inputs cannot bring it below its limit.
     """
-    checks: dict[Limit, Iterator[str]] = {
+    accuracy = judge_accuracy(metrics.rated, metrics.rated_before, metrics.before, limits)
+    checks: dict[Limit, Iterable[str]] = {
         "errors": _failures(metrics, limits),
         "latency": _latency(metrics, limits),
         "workers": _workers(metrics, limits),
         "shadow": _copies(metrics, limits),
+        "quality": [accuracy] if accuracy else [],
     }
     reasons = [(limit, sentence) for limit, found in checks.items() for sentence in found]
     if not reasons:
         return None
     sentences = "; ".join(sentence for _, sentence in reasons)
     return Exceeded(reasons[0][0], f"{sentences}. {metrics.served.failures} of {metrics.served.inputs} inputs failed")
+
+
+def judge_accuracy(now: Rated, before: Rated, name_before: str, limits: LiveLimits) -> str | None:
+    """Whether the accuracy by known feedback fell by more than is allowed, as a sentence without a full stop; None if not.
+
+    The lower bound of the drop is compared, not the drop itself, which a few answers would decide by chance. `before` is the
+    feedback on the previous version, `name_before`.
+    """
+    if min(now.answers, before.answers) < limits.requests:
+        return None
+    drop = 100 * smallest_drop(before, now, DEVIATIONS)
+    if drop <= limits.accuracy:
+        return None
+    return (
+        f"{now.accuracy:.1%} of {now.answers} rated answers were right ({name_before}: {before.accuracy:.1%} of "
+        f"{before.answers}; the drop is at least {drop:.1f} points, allowed: {limits.accuracy:g})"
+    )
 
 
 def enough(metrics: LiveMetrics, limits: LiveLimits, *, shadow: bool) -> bool:

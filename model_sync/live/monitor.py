@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from loguru import logger
@@ -15,22 +16,27 @@ from bunriwiki.model_store.promotion import CannotLoadError, PromotionError, pro
 from bunriwiki.model_store.publication import registry_digest
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.writer import StoreWriter
-from model_sync.live.analysis import Exceeded, LiveLimits, judge
+from model_sync.live.analysis import Exceeded, LiveLimits, judge, judge_accuracy
 from model_sync.live.metrics_window import MetricsWindow
+from model_sync.quality.accuracy import Rated
 from model_sync.syncing.report import Report
 
 POLL_SECONDS = 0.5
+FEEDBACK_POLL_SECONDS = 5.0
 RETRY_SECONDS = 1.0  # until a rollback is tried again
 SETTLE_SECONDS = 30.0  # at most, after a rollback, until the last batches are answered and counted in the heartbeats
 UNKNOWN = "unknown"  # the digest of a version that did not come from a registry
+
+Ratings = Callable[[str, float], Rated]  # the known feedback on a version since a time, in seconds since the epoch
 
 
 class RolloutMonitor:
     """Monitors each new version of a model for `seconds`, in a thread per version; 0 disables it.
 
-    Monitoring ends early if another version replaces the version or an operator pins the model. A version that fails is rolled
-    back to the previous version, or to the fallback version if there is none or it cannot be loaded. `on_rollback` is called
-    after a version was rolled back. `now` returns the seconds since the epoch.
+    With `ratings`, the accuracy of the version is monitored for as long as it serves, because feedback comes late. Monitoring
+    ends early if another version replaces the version or an operator pins the model. A version that fails is rolled back to the
+    previous version, or to the fallback version if there is none or it cannot be loaded. `on_rollback` is called after a
+    version was rolled back. `now` returns the seconds since the epoch.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class RolloutMonitor:
         *,
         seconds: float,
         stopping: threading.Event,
+        ratings: Ratings | None = None,
         on_rollback: Callable[[], object] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -51,6 +58,7 @@ class RolloutMonitor:
         self._limits = limits
         self._seconds = seconds
         self._stopping = stopping
+        self._ratings = ratings
         self.on_rollback = on_rollback
         self._now = now
 
@@ -66,18 +74,23 @@ class RolloutMonitor:
         left = self._seconds - (self._now() - current.serving.since.timestamp())
         if left > 0 or self._quarantine_reason(current.serving.version):
             self._start(current.serving.version, current.previous, max(left, POLL_SECONDS))
+        elif self._seconds and self._ratings:
+            arguments = current.serving.version, _previous(current.previous), current.generation
+            name = f"accuracy of {self._model} {current.serving.version}"
+            threading.Thread(target=self._run, args=(self._monitor_accuracy, *arguments), name=name, daemon=True).start()
 
     def _start(self, version: str, before: Target | None, seconds: float) -> None:
         if not self._seconds:
             return
-        previous = before.version if before else FALLBACK
+        previous = _previous(before)
         window = MetricsWindow(self._writer.heartbeats, self._model, version, previous, self._limits.stuck)
         name = f"monitor {self._model} {version}"
-        threading.Thread(target=self._run, args=(version, window, seconds), name=name, daemon=True).start()
+        arguments = self._monitor, version, window, seconds
+        threading.Thread(target=self._run, args=arguments, name=name, daemon=True).start()
 
-    def _run(self, version: str, window: MetricsWindow, seconds: float) -> None:
+    def _run(self, monitor: Callable[..., None], version: str, *arguments: object) -> None:
         try:
-            self._monitor(version, window, seconds)
+            monitor(version, *arguments)
         except Exception:  # the version keeps serving without a monitor, which the log has to show
             logger.exception("the rollout monitor of {} {} failed", self._model, version)
 
@@ -98,6 +111,8 @@ class RolloutMonitor:
             if not generation:
                 generation, began = current.generation, time.monotonic()
             duration = time.monotonic() - began
+            rated, rated_before = self._feedback(version, metrics.before, current)
+            metrics = replace(metrics, rated=rated, rated_before=rated_before)
             interrupted = self._quarantine_reason(version)
             exceeded = None if interrupted else judge(metrics, self._limits)
             if interrupted or exceeded:
@@ -108,9 +123,29 @@ class RolloutMonitor:
             if duration > seconds:
                 self._report.rollout(self._model, f"{version} was monitored for {duration:.0f} s: {metrics}")
                 logger.info("{} {} keeps serving after {:.0f} s on live traffic: {}", self._model, version, duration, metrics)
+                self._monitor_accuracy(version, metrics.before, generation)
                 return
             if not current.canary:  # otherwise the report is about the canary of the next version
                 self._report.rollout(self._model, f"{version} monitored for {duration:.0f} s: {metrics}")
+
+    def _monitor_accuracy(self, version: str, before: str, generation: int) -> None:
+        """Monitor the accuracy by feedback, as long as the version serves in this generation. A pin suspends it."""
+        while self._ratings and not self._stopping.wait(FEEDBACK_POLL_SECONDS):
+            current = self._read()
+            if current is None or (current.pinned and current.generation == generation):
+                continue
+            if current.generation != generation:
+                return
+            rated, rated_before = self._feedback(version, before, current)
+            if reason := judge_accuracy(rated, rated_before, before, self._limits):
+                self._roll_back(version, reason, Exceeded("quality", reason))
+                return
+
+    def _feedback(self, version: str, before: str, current: ModelGeneration) -> tuple[Rated, Rated]:
+        """The known feedback on the version since it serves, and all that is kept on the previous version."""
+        if not self._ratings or not current.serving:
+            return Rated(), Rated()
+        return self._ratings(version, current.serving.since.timestamp()), self._ratings(before, 0.0)
 
     def _roll_back(self, version: str, reason: str, exceeded: Exceeded | None) -> bool:
         """Promote the previous version, or else the fallback version; whether `version` no longer serves.
@@ -182,6 +217,10 @@ class RolloutMonitor:
         except GenerationError as error:
             logger.error("the rollout monitor of {} cannot read the generation file: {}", self._model, error)
             return None
+
+
+def _previous(before: Target | None) -> str:
+    return before.version if before else FALLBACK
 
 
 def _serves(current: ModelGeneration, version: str) -> bool:

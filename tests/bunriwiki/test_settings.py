@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bunriwiki.settings import Settings, settings
+from bunriwiki.testing.paths import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +62,36 @@ def test_the_url_of_the_sidecar_follows_its_port(
         if value:
             monkeypatch.setenv(f"BUNRIWIKI_SYNC_{name}", value)
     assert Settings().sidecar_url == found
+
+
+def test_a_short_feedback_key_stops_the_start_and_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNRIWIKI_FEEDBACK_KEY", f"{'k' * 32}, too-short")
+    with pytest.raises(
+        SystemExit, match=r"Wrong setting\. BUNRIWIKI_FEEDBACK_KEY: a key has fewer than 32 characters"
+    ) as caught:
+        settings()
+    assert "too-short" not in str(caught.value)
+
+
+def test_keys_and_tokens_of_feedback(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (Settings().feedback_keys, Settings().feedback_tokens) == ([], [])
+    monkeypatch.setenv("BUNRIWIKI_FEEDBACK_KEY", f"{'n' * 32}, {'o' * 32},")
+    monkeypatch.setenv("BUNRIWIKI_FEEDBACK_TOKEN", "rater, another")
+    monkeypatch.setenv("BUNRIWIKI_ADMIN_TOKEN", "admin")
+    assert Settings().feedback_keys == ["n" * 32, "o" * 32]
+    assert Settings().feedback_tokens == ["admin", "rater", "another"]
+    assert Settings().admin_tokens == ["admin"]
+
+
+@pytest.mark.parametrize("place", ["store/samples", "store", "models"])
+def test_samples_are_where_no_runner_may_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str) -> None:
+    (tmp_path / "models").mkdir()
+    monkeypatch.setenv("BUNRIWIKI_MODEL_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("BUNRIWIKI_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("BUNRIWIKI_SAMPLES", str(tmp_path / "samples"))
+    assert settings().samples == tmp_path / "samples"
+    settings.cache_clear()
+    for folder in (tmp_path / place, ROOT / "samples"):
+        monkeypatch.setenv("BUNRIWIKI_SAMPLES", str(folder))
+        with pytest.raises(SystemExit, match="BUNRIWIKI_SAMPLES must be outside"):
+            settings()

@@ -33,6 +33,8 @@ SECRETS = {
     "BUNRIWIKI_ADMIN_TOKEN": TOKEN,
     "AWS_SECRET_ACCESS_KEY": "the-secret-of-the-bucket",
     "BUNRIWIKI_WEBHOOK_SECRET": "the-secret-of-the-webhook",
+    "BUNRIWIKI_FEEDBACK_KEY": "the-secret-that-signs-the-tickets",
+    "BUNRIWIKI_FEEDBACK_TOKEN": "the-token-of-a-rater",
     "MLFLOW_TRACKING_PASSWORD": "the-password-of-the-registry",
     "SOMEBODY_ELSES_KEY": "the-key-of-somebody-else",
 }

@@ -81,7 +81,7 @@ def test_signatures_are_required_if_there_is_a_key(monkeypatch: pytest.MonkeyPat
 
 def test_limits_on_live_traffic_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(SyncSettings).canary_choice is None
-    assert read(SyncSettings).live_limits == LiveLimits(requests=50, errors=5, latency=2, stuck=30, differences=20)
+    assert read(SyncSettings).live_limits == LiveLimits(requests=50, errors=5, latency=2, stuck=30, differences=20, accuracy=3)
     monkeypatch.setenv("BUNRIWIKI_CANARY_SHARE", "0.1")
     assert read(SyncSettings).canary_choice == Canary(share=0.1)
     monkeypatch.setenv("BUNRIWIKI_SHADOW", "on")

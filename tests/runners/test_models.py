@@ -158,3 +158,19 @@ def test_a_model_without_its_tokenizer_is_rejected(tmp_path: Path) -> None:
 def test_a_version_of_another_kind_is_rejected(model: Callable[[Path], object], other: str) -> None:
     with pytest.raises(DamagedArtifactError):
         model(MODELS / other)
+
+
+def test_the_classifier_measures_unknown_tokens(kcbert: KcBert) -> None:
+    answers = kcbert.predict(["좋은 하루 보내세요", "𓂀 𓂀 𓂀 𓂀"])
+    known, unknown = answers.measured["unknown_tokens"]
+    assert (known, unknown) == (0, 1)
+
+
+def test_the_detector_measures_brightness(yolo: Yolo) -> None:
+    def photo(grey: int, size: tuple[int, int]) -> Photo:
+        buffer = io.BytesIO()
+        Image.new("RGB", size, (grey,) * 3).save(buffer, "PNG")
+        return Photo(data=buffer.getvalue())
+
+    photos = [photo(0, (64, 640)), photo(255, (640, 3)), Photo(data=b"no photo"), photo(128, (320, 320))]
+    assert yolo.predict(photos).measured["brightness"] == [0, 1, 0, pytest.approx(128 / 255, abs=1e-3)]

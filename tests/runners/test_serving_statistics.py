@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from bunriwiki.artifacts.answers import Answers, Failure
+from bunriwiki.artifacts.answers import Answers, Classification, Failure
 from bunriwiki.model_store.heartbeats import Served
 from runners.serving_statistics import ServingStatistics
 
@@ -104,3 +104,28 @@ def test_old_versions_are_dropped() -> None:
     for number in range(ServingStatistics.MAX_VERSIONS + 3):
         statistics.count(f"v{number}", ["a"], lambda _: answering("fine"))
     assert list(statistics.figures()["served"]) == [f"v{number}" for number in range(3, ServingStatistics.MAX_VERSIONS + 3)]
+
+
+def test_features_are_counted_by_version() -> None:
+    statistics = ServingStatistics()
+    text = Classification("none", 0.9, {"none": 0.9})
+    for version, results in (("v1", (text, BROKEN)), ("v1", (text, text)), ("v2", (text, text))):
+        answers = Answers("kcbert", version, results, measured={"unknown_tokens": [0.0, 1.0]})
+        statistics.count(version, ["ab", "abcdef"], lambda _, answers=answers: answers)  # type: ignore[misc]
+    with pytest.raises(ValueError, match="no such feature"):
+        statistics.count("v1", ["a", "b"], raising)
+    found = statistics.figures()["observed"]
+    assert found["v1"] == {
+        "label": {"none": 3}, "score": {"0.9": 3}, "text_length": {"0": 2, "4": 1}, "unknown_tokens": {"0": 2, "0.75": 1},
+    }  # fmt: skip
+    assert found["v2"]["text_length"] == {"0": 1, "4": 1}
+
+
+def test_features_are_forgotten_with_their_version() -> None:
+    statistics = ServingStatistics()
+    for number in range(statistics.MAX_VERSIONS + 3):
+        answers = Answers("kcbert", f"v{number}", (Classification("none", 0.9, {}),))
+        statistics.count(f"v{number}", ["a"], lambda _, answers=answers: answers)  # type: ignore[misc]
+    figures = statistics.figures()
+    assert figures["observed"].keys() == figures["served"].keys()
+    assert len(figures["observed"]) == statistics.MAX_VERSIONS

@@ -55,6 +55,10 @@ class Sidecar:
         await self._gate.check(authorization, f"a {command} of {model}")
         return await self._post(f"/models/{model}/{command}", body, authorization)
 
+    async def feedback(self, authorization: str | None, body: bytes) -> SidecarResponse:
+        """Feedback on an answer. It needs no token; with a token of the gate it counts as known."""
+        return await self._post("/feedback", body, authorization)
+
     async def load(self, authorization: str | None, model: str) -> None:
         """Sync `model` with its registry. Raises RequestError also if its newest version does not serve afterwards."""
         answer = await self.reload(authorization, json.dumps({"models": [model]}).encode())
@@ -81,7 +85,7 @@ class Sidecar:
         if self._client is None:
             timeout = httpx.Timeout(self._seconds + GRACE_SECONDS, connect=CONNECT_SECONDS)
             self._client = httpx.AsyncClient(base_url=self._url, timeout=timeout, transport=self._transport, trust_env=False)
-        headers = {"Authorization": authorization or "", "Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json"} | ({"Authorization": authorization} if authorization else {})
         try:
             answer = await self._client.post(path, content=body, headers=headers)
         except httpx.TimeoutException:

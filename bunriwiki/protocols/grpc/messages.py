@@ -44,12 +44,15 @@ def read_request(message: pb.ModelInferRequest) -> InferRequest:
         parameters=_parameters(message.parameters),
         inputs=[_tensor(item, raw[number] if raw else None) for number, item in enumerate(message.inputs)],
         outputs=[output.name for output in message.outputs],
+        request_id=message.id,
     )
 
 
 def write_response(answer: InferResponse, *, raw: bool) -> pb.ModelInferResponse:
     """The message for a response, with its tensors raw or typed."""
     message = pb.ModelInferResponse(model_name=answer.model, model_version=answer.version, id=answer.id)
+    for name, text in answer.parameters.items():
+        message.parameters[name].string_param = text
     for tensor in answer.outputs:
         output = message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         for name, text in tensor.parameters.items():

@@ -13,6 +13,7 @@ from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest
 from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.protocols.admin.sidecar import Sidecar
 from bunriwiki.protocols.handlers.dataplane import DataPlane
+from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.statistics import Statistics
 from bunriwiki.protocols.inference.models import MODEL_TENSORS, ModelTensors
 from bunriwiki.protocols.inference.tensors import Tensor, TensorSpec
@@ -20,12 +21,16 @@ from bunriwiki.web import problems
 
 NAME = "bunriwiki"
 EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
+TICKETS = "feedback_tickets"  # the parameter of a response with a ticket per element, separated by commas
 PLATFORMS = {"onnx": "onnxruntime_onnx", "torch": "pytorch_export", "pyfunc": "mlflow_pyfunc"}
 
 
 @dataclass(frozen=True, slots=True)
 class InferRequest:
-    """A request. Empty `version`: any version may answer; empty `outputs`: the client wants all."""
+    """A request. Empty `version`: any version may answer; empty `outputs`: the client wants all.
+
+    `id` is the client's own and returned to it; `request_id` is the id by which the service knows the request.
+    """
 
     model: str
     inputs: Sequence[Tensor]
@@ -33,6 +38,7 @@ class InferRequest:
     id: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     outputs: Sequence[str] = ()
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,7 @@ class InferResponse:
     version: str
     id: str
     outputs: Sequence[Tensor]
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +82,10 @@ class OpenInference:
         generation_watcher: GenerationWatcher,
         sidecar: Sidecar,
         tensors: Iterable[ModelTensors[Any, Any]] = MODEL_TENSORS,
+        feedback: Feedback | None = None,
     ) -> None:
         self._dataplane = dataplane
+        self._feedback = feedback or Feedback()
         self._tensors = {model.spec.name: model for model in tensors}
         self._generation_watcher = generation_watcher
         self._sidecar = sidecar
@@ -117,8 +126,10 @@ class OpenInference:
         tensors = self._tensors[request.model]
         inputs = tensors.read_request(request.inputs, request.parameters)
         served = await model.infer(inputs, request.version or None, _patience(request.parameters, seconds))
-        outputs = tensors.write([answered.answer for answered in served])
-        return InferResponse(request.model, served[0].version, request.id, _chosen(outputs, request.outputs))
+        outputs = _chosen(tensors.write([answered.answer for answered in served]), request.outputs)
+        tickets = self._feedback.tickets(inputs, served, request.request_id)
+        parameters = {TICKETS: ",".join(tickets)} if tickets else {}
+        return InferResponse(request.model, served[0].version, request.id, outputs, parameters)
 
     async def index(self, *, ready_only: bool) -> list[IndexEntry]:
         """Every version of every model that is published or in memory."""

@@ -15,7 +15,7 @@ MAX_BODY_BYTES = 10_000
 
 
 class CommandRoutes:
-    """`POST /reload_model` and `POST /v1/models/{model}/<command>`. All endpoints raise RequestError."""
+    """`POST /reload_model`, `/feedback` and `/v1/models/{model}/<command>`. All endpoints raise RequestError."""
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
@@ -25,10 +25,17 @@ class CommandRoutes:
             Route("POST", f"/v1/models/{{model}}/{command}", partial(self._command, command), MAX_BODY_BYTES)
             for command in MODEL_COMMANDS
         ]
-        return [Route("POST", "/reload_model", self._reload, MAX_BODY_BYTES), *commands]
+        return [
+            Route("POST", "/reload_model", self._reload, MAX_BODY_BYTES),
+            Route("POST", "/feedback", self._feedback, MAX_BODY_BYTES),
+            *commands,
+        ]
 
     async def _reload(self, request: Request) -> Response:
         return _response(await self._sidecar.reload(request.headers.get("authorization"), request.body))
+
+    async def _feedback(self, request: Request) -> Response:
+        return _response(await self._sidecar.feedback(request.headers.get("authorization"), request.body))
 
     async def _command(self, command: str, request: Request) -> Response:
         model = request.path_params["model"]

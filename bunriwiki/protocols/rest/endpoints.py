@@ -9,6 +9,7 @@ import msgspec
 from bunriwiki.artifacts.models import KCBERT, SENTIMENT, YOLO
 from bunriwiki.disposal.advice import Guide
 from bunriwiki.protocols.handlers.dataplane import DataPlane, Served
+from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.rest import parsing
 from bunriwiki.protocols.rest.openapi import document
 from bunriwiki.protocols.rest.requests import Request
@@ -19,11 +20,12 @@ from bunriwiki.web import problems
 
 
 class Endpoints:
-    """Answers from `dataplane`, with the advice of `guide`. All endpoints raise RequestError."""
+    """Answers from `dataplane`, with the advice of `guide` and the tickets of `feedback`. All endpoints raise RequestError."""
 
-    def __init__(self, dataplane: DataPlane, guide: Guide) -> None:
+    def __init__(self, dataplane: DataPlane, guide: Guide, feedback: Feedback) -> None:
         self._dataplane = dataplane
         self._guide = guide
+        self._feedback = feedback
 
     def routes(self) -> list[Route]:
         return [
@@ -40,21 +42,24 @@ class Endpoints:
         request.body = b""  # the photo of a form is a copy: the form's bytes are freed before the request waits for its batch
         [served] = await self._dataplane.infer(YOLO, [wanted.photo])
         if wanted.advice:
-            return _served(served, Recyclables.of(served.answer, self._guide).model_dump_json().encode())
-        return _served(served, msgspec.json.encode(served.answer))
+            body = Recyclables.of(served.answer, self._guide).model_dump_json().encode()
+        else:
+            body = msgspec.json.encode(served.answer)
+        return self._served(request, wanted.photo, served, body)
 
     async def _kcbert(self, request: Request) -> Response:
         parsing.parse_query(request.query)
-        [served] = await self._dataplane.infer(KCBERT, [parsing.parse_text(request.headers, request.body)])
-        return _served(served, msgspec.json.encode(served.answer))
+        text = parsing.parse_text(request.headers, request.body)
+        [served] = await self._dataplane.infer(KCBERT, [text])
+        return self._served(request, text, served, msgspec.json.encode(served.answer))
 
     async def _sentiment(self, request: Request) -> Response:
         parsing.parse_query(request.query)
-        [served] = await self._dataplane.infer(SENTIMENT, [parsing.parse_text(request.headers, request.body)])
+        text = parsing.parse_text(request.headers, request.body)
+        [served] = await self._dataplane.infer(SENTIMENT, [text])
         answer = served.answer
-        return _served(
-            served, msgspec.json.encode({"sentiment": answer.label, "score": answer.score, "details": answer.details})
-        )
+        body = msgspec.json.encode({"sentiment": answer.label, "score": answer.score, "details": answer.details})
+        return self._served(request, text, served, body)
 
     async def _readyz(self, _: Request) -> Response:
         reasons = await self._dataplane.unready()
@@ -68,6 +73,8 @@ class Endpoints:
     async def _docs(self, _: Request) -> Response:
         return Response(document())
 
-
-def _served(served: Served[Any], body: bytes) -> Response:
-    return Response(body, headers={"X-Model-Name": served.model, "X-Model-Version": served.version})
+    def _served(self, request: Request, given: object, served: Served[Any], body: bytes) -> Response:
+        headers = {"X-Model-Name": served.model, "X-Model-Version": served.version}
+        for ticket in filter(None, self._feedback.tickets([given], [served], request.request_id)):
+            headers["X-Feedback-Ticket"] = ticket
+        return Response(body, headers=headers)

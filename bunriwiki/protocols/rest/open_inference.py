@@ -135,6 +135,7 @@ class OpenInferenceRoutes:
             inputs=_tensors(body.inputs, raw),
             parameters={name: value for name, value in body.parameters.items() if name != "binary_data_output"},
             outputs=[output.name for output in body.outputs],
+            request_id=request.request_id,
         )
         if any("classification" in output.parameters for output in body.outputs):
             raise problems.broken("The output parameter 'classification' is unknown. The class is in the output `label`.")
@@ -254,9 +255,12 @@ def _answer(answer: InferResponse, raw: Sequence[bool]) -> Response:
         else:
             described["data"] = _to_json(tensor)
         outputs.append({**described, **({"parameters": parameters} if parameters else {})})
-    content = {"model_name": answer.model, "model_version": answer.version, "id": answer.id, "outputs": outputs}
-    if not answer.id:
-        del content["id"]
+    content: dict[str, Any] = {"model_name": answer.model, "model_version": answer.version}
+    if answer.id:
+        content["id"] = answer.id
+    if answer.parameters:
+        content["parameters"] = dict(answer.parameters)
+    content["outputs"] = outputs
     response = _json(content)
     response.headers.update({"X-Model-Name": answer.model, "X-Model-Version": answer.version})
     if raw_outputs:

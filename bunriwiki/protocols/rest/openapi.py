@@ -34,6 +34,7 @@ PROBLEMS = {
 HEADERS = {
     "X-Model-Name": "The model that answered.",
     "X-Model-Version": "The version that answered.",
+    "X-Feedback-Ticket": "What `POST /feedback` takes; only where feedback is configured.",
     "X-Request-Id": "The id that the request sent, or else a new id.",
 }
 
@@ -58,6 +59,16 @@ REJECTIONS = {
     500: "Something went wrong. It was logged.",
     503: "No sidecar runs.",
     504: "The command takes longer, and goes on.",
+}
+
+
+FEEDBACK_REJECTIONS = {
+    400: "The body is not valid JSON, or the ticket is not one of this service's.",
+    403: "No feedback key is set.",
+    409: "The ticket was used before.",
+    410: "The ticket has expired.",
+    422: "The body does not match the schema, or the label is none of the model.",
+    429: "Too many wrong tokens, or too much feedback of late.",
 }
 
 
@@ -93,6 +104,7 @@ def document() -> bytes:
                 "/reload_model": _command(
                     "Sync with the registries now. Answers what changed of each model, or why nothing did.", RELOAD
                 ),
+                "/feedback": _feedback(),
                 "/v1/models/{model}/rollback": _command(
                     "Go back to the previous version, or to the given version. `fallback` is the bundled version.", VERSION
                 ),
@@ -185,6 +197,35 @@ def _command(summary: str, properties: dict[str, Any]) -> dict[str, Any]:
             "responses": {"200": done, "202": done, **{str(status): _problem(text) for status, text in REJECTIONS.items()}},
         }
     }
+
+
+def _feedback() -> dict[str, Any]:
+    """Feedback, which the sidecar keeps; the token is optional."""
+    common = {"ticket": {"type": "string", "minLength": 1, "description": "`X-Feedback-Ticket` of the answer."}}
+    right = {
+        "label": {"type": "string", "description": "The right class of a text."},
+        "labels": {"type": "array", "items": {"type": "string"}, "description": "The classes in a photo; [] for nothing."},
+    }
+    forms = [
+        {"type": "object", "additionalProperties": False, "required": ["ticket", name], "properties": {**common, name: schema}}
+        for name, schema in right.items()
+    ]
+    kept = {"description": "Kept.", "content": {"application/json": {"schema": _object(correct="boolean", known="boolean")}}}
+    return {
+        "post": {
+            "tags": ["Models"],
+            "summary": "The right label for an earlier answer. With a token it counts as known.",
+            "security": [{}, {"token": []}],
+            "requestBody": {"required": True, "content": {"application/json": {"schema": {"oneOf": forms}}}},
+            "responses": {
+                "201": kept, **{str(status): _problem(text) for status, text in {**REJECTIONS, **FEEDBACK_REJECTIONS}.items()}
+            },
+        }
+    }  # fmt: skip
+
+
+def _object(**types: str) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: {"type": kind} for name, kind in types.items()}}
 
 
 def _probe(summary: str, *, not_ready: bool = False) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import uuid
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+from bunriwiki.protocols.handlers.feedback import REQUEST_ID
 
 ResultT = TypeVar("ResultT")
 
@@ -26,6 +25,7 @@ class Request:
     body: bytes = b""
     query: bytes = b""
     path_params: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
 
 
 def request_id_of(headers: Headers) -> str:

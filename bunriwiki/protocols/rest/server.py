@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bunriwiki.disposal.advice import Guide
 from bunriwiki.protocols.admin.sidecar import Sidecar
 from bunriwiki.protocols.handlers.dataplane import DataPlane
+from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.handlers.scrape import Scrape
 from bunriwiki.protocols.handlers.timing import RequestTiming
@@ -56,13 +57,14 @@ class RestServer:
         log_requests: bool,
         scrape: Scrape,
         bento_metrics: BentoMetrics | None = None,
+        feedback: Feedback | None = None,
     ) -> None:
         self._dataplane = dataplane
         self._memory = memory
         self._read_seconds = read_seconds
         self._log_requests = log_requests
         routes = [
-            *Endpoints(dataplane, guide).routes(),
+            *Endpoints(dataplane, guide, feedback or Feedback()).routes(),
             *CommandRoutes(sidecar).routes(),
             *OpenInferenceRoutes(open_inference).routes(),
             scrape_route(scrape),
@@ -89,7 +91,7 @@ class RestServer:
         request_id = request_id_of(headers)
         timing = RequestTiming.begin()
         try:
-            response = await self._respond(match, scope, headers, receive)
+            response = await self._respond(match, scope, headers, receive, request_id)
             timing.end()
         except problems.RequestError as error:
             response = error_response(error, scope["path"], request_id)
@@ -102,11 +104,12 @@ class RestServer:
         if self._log_requests and match.route.log:
             _log(scope, response, request_id, time.perf_counter() - started)
 
-    async def _respond(self, match: Match, scope: Scope, headers: Headers, receive: Receive) -> Response:
+    async def _respond(self, match: Match, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Response:
         route = match.route
         if not route.allows(scope["method"]):
             raise problems.method_not_allowed(scope["method"], route.allow)
-        request = Request(headers, query=scope.get("query_string", b""), path_params=match.path_params)
+        query = scope.get("query_string", b"")
+        request = Request(headers, query=query, path_params=match.path_params, request_id=request_id)
         if route.max_body_bytes is None:
             return await route.endpoint(request)
         with self._memory.holding(match.model) as reserve:

@@ -15,6 +15,7 @@ from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.protocols.admin.sidecar import Sidecar
 from bunriwiki.protocols.handlers.dataplane import DataPlane, Limits, Model
+from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.routing import Route
 from bunriwiki.protocols.handlers.shadowing import Comparisons
 from bunriwiki.protocols.handlers.status import ServiceModelStatus, ServiceStatus, ServiceWorkerStatus, Status
@@ -156,7 +157,7 @@ def fallbacks() -> GenerationWatcher:
 class FakeService:
     """The handlers of the Open Inference Protocol over three models; `runners` record the batches that they get."""
 
-    def __init__(self, serving: str = "v7") -> None:
+    def __init__(self, serving: str = "v7", feedback: Feedback | None = None) -> None:
         comment, review = FakeRunner(classified()), FakeRunner(classified("긍정"))
         self.runners = {"yolo": FakeRunner(FOUND), "kcbert": comment, "sentiment": review}
         for runner in self.runners.values():
@@ -164,4 +165,5 @@ class FakeService:
         models = [model(runner, FakeRoute(serving), spec=SPECS[name]) for name, runner in self.runners.items()]
         self.status = FakeStatus(tuple(SPECS), {serving: "available", "v6": "available", "v8": "loading"})
         self.dataplane = DataPlane(models, self.status)
-        self.handlers = OpenInference(self.dataplane, fallbacks(), Sidecar("http://127.0.0.1:9", TokenGate(["secret"]), 1))
+        sidecar = Sidecar("http://127.0.0.1:9", TokenGate(["secret"]), 1)
+        self.handlers = OpenInference(self.dataplane, fallbacks(), sidecar, feedback=feedback)

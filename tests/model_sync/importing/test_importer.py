@@ -17,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bunriwiki.artifacts.answers import Classification
+from bunriwiki.artifacts.features import inputs
 from bunriwiki.artifacts.manifest import Label, Manifest
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.testing.keys import make_keys
@@ -36,6 +37,7 @@ from model_sync.evaluation.reference_set import ReferenceSet
 from model_sync.evaluation.report import Answer, EvaluationReport
 from model_sync.importing import importer as module
 from model_sync.importing.importer import Baseline, Importer
+from model_sync.quality.references import References
 from model_sync.settings import SyncSettings
 from model_sync.signatures import SignedFile, sign
 from model_sync.signing import read_key
@@ -161,6 +163,14 @@ def test_a_good_version_exists_within_the_with_and_nothing_is_left_afterwards(se
     state = setup.report.state().models["kcbert"]
     assert {"fetch", "wait", "verify", "compile: load", "compile", "evaluate"} == state.seconds.keys()
     assert [finding.split(":")[0] for finding in state.findings] == ["labels", "agreement", "quality", "batches", "latency"]
+
+
+def test_the_features_of_its_evaluation_are_its_reference(setup: Setup) -> None:
+    setup.bring()
+    found = References(setup.layout.quality).read("kcbert", "v1")
+    assert found.kind == "evaluation"
+    assert inputs(found.current) == 471
+    assert found.current["score"] == {"0.95": 471}
 
 
 def test_the_answers_of_the_serving_version_are_remembered(setup: Setup) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from bunriwiki.testing.versions import FALLBACK as BUNDLED
 from bunriwiki.testing.waiting import wait_until
 from model_sync.live import monitor as monitor_module
 from model_sync.live.analysis import LiveLimits
-from model_sync.live.monitor import RolloutMonitor
+from model_sync.live.monitor import Ratings, RolloutMonitor
+from model_sync.quality.accuracy import Rated
 from model_sync.syncing.report import Report
 from tests.model_sync.live_workers import FAILING, GOOD, SLOW, LiveWorker
 
@@ -34,10 +36,10 @@ class Setup:
         self.rollbacks = 0
         self.monitor = self.make(60)
 
-    def make(self, seconds: float, now: Callable[[], float] = time.time) -> RolloutMonitor:
+    def make(self, seconds: float, now: Callable[[], float] = time.time, ratings: Ratings | None = None) -> RolloutMonitor:
         return RolloutMonitor(
-            "kcbert", self.writer, self.report, LIMITS,
-            seconds=seconds, stopping=self.stopping, on_rollback=self.count, now=now,
+            "kcbert", self.writer, self.report, replace(LIMITS, accuracy=3),
+            seconds=seconds, stopping=self.stopping, ratings=ratings, on_rollback=self.count, now=now,
         )  # fmt: skip
 
     def count(self) -> None:
@@ -59,7 +61,7 @@ class Setup:
     @property
     def monitored(self) -> int:
         """How many versions are monitored."""
-        return sum(thread.name.startswith("monitor kcbert") for thread in threading.enumerate())
+        return sum(thread.name.startswith(("monitor kcbert", "accuracy of kcbert")) for thread in threading.enumerate())
 
     def events(self, kind: str, by: str) -> list[Event]:
         return [event for event in self.writer.history.read("kcbert") if event.kind == kind and event.by == by]
@@ -69,6 +71,7 @@ class Setup:
 def setup(writer: StoreWriter, make_version: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Setup]:
     monkeypatch.setattr(monitor_module, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(monitor_module, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(monitor_module, "FEEDBACK_POLL_SECONDS", 0.02)
     monkeypatch.setattr(monitor_module, "SETTLE_SECONDS", 0.1)
     for version in ("v1", "v2", "v3"):
         writer.publish(make_version("kcbert", version), "a test", "operator", digest_there=f"digest of {version}")
@@ -330,3 +333,73 @@ def test_a_version_that_was_monitored_long_enough_is_not_monitored_again(setup: 
     setup.monitor = setup.make(60, now=lambda: time.time() + 61)
     setup.monitor.resume()
     assert setup.monitored == 0
+
+
+class Feedback:
+    """The known feedback on v1, of which nine of ten answers are right, and on v2; and since when it was asked for."""
+
+    def __init__(self, v2: Rated) -> None:
+        self.v2 = v2
+        self.since: dict[str, float] = {}
+
+    def __call__(self, version: str, since: float) -> Rated:
+        self.since[version] = since
+        return self.v2 if version == "v2" else Rated(1000, 900)
+
+
+WORSE, AS_GOOD = Rated(1000, 800), Rated(1000, 895)
+REASON = "80.0% of 1000 rated answers were right (v1: 90.0% of 1000; the drop is at least 4.8 points, allowed: 3)"
+
+
+def test_a_version_that_is_less_accurate_is_rolled_back(setup: Setup) -> None:
+    feedback = Feedback(AS_GOOD)
+    setup.monitor = setup.make(60, ratings=feedback)
+    with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}):
+        setup.activate("v1", monitored=False)
+        setup.activate("v2")
+        wait_until(lambda: "v2" in feedback.since)
+        now = setup.writer.generations().of("kcbert").serving
+        assert now
+        assert (setup.serving, feedback.since) == ("v2", {"v2": now.since.timestamp(), "v1": 0})
+        feedback.v2 = WORSE
+        wait_until(lambda: setup.serving == "v1")
+        wait_until(lambda: not setup.monitored)
+    [quarantined] = setup.events("quarantined", "monitor")
+    assert (quarantined.version, (quarantined.reason or "").startswith(f"{REASON}. 0 of ")) == ("v2", True)
+    assert setup.rollbacks == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_feedback_may_come_after_the_monitor_has_ended(setup: Setup, restarted: bool) -> None:
+    feedback = Feedback(AS_GOOD)
+    setup.monitor = setup.make(0.1, ratings=feedback)
+    with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}):
+        setup.activate("v1", monitored=False)
+        setup.activate("v2", monitored=not restarted)
+        if restarted:
+            setup.monitor = setup.make(60, lambda: time.time() + 1000, feedback)
+            setup.monitor.resume()
+        else:
+            wait_until(lambda: setup.reported.startswith("v2 was monitored for"))
+        setup.writer.change(lambda old: old.pin("kcbert", pinned=True))
+        feedback.v2 = WORSE
+        feedback.since.clear()
+        setup.writer.change(lambda old: old.pin("kcbert", pinned=False))
+        wait_until(lambda: setup.serving == "v1")
+        wait_until(lambda: not setup.monitored)
+    [quarantined] = setup.events("quarantined", "monitor")
+    assert (quarantined.version, quarantined.reason) == ("v2", REASON)
+
+
+def test_the_accuracy_of_a_version_that_was_replaced_is_not_monitored(setup: Setup) -> None:
+    feedback = Feedback(AS_GOOD)
+    setup.monitor = setup.make(0.1, ratings=feedback)
+    with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD, "v3": GOOD}):
+        setup.activate("v1", monitored=False)
+        setup.activate("v2")
+        wait_until(lambda: setup.reported.startswith("v2 was monitored for"))
+        setup.activate("v3", monitored=False)
+        wait_until(lambda: not setup.monitored)
+        feedback.v2 = WORSE
+    assert setup.serving == "v3"
+    assert setup.events("quarantined", "monitor") == []

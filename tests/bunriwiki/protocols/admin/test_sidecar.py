@@ -115,3 +115,20 @@ async def test_nothing_is_forwarded_without_the_right_token(monkeypatch: pytest.
         with pytest.raises(RequestError) as rejected:
             await call
         assert rejected.value.status == 401
+
+
+@pytest.mark.parametrize("authorization", [None, RIGHT, "Bearer of-a-rater"])
+async def test_feedback_is_forwarded_with_its_token_if_it_has_one(authorization: str | None) -> None:
+    requests: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(201, json={"correct": True, "known": authorization is not None})
+
+    client = sidecar(answer)
+    response = await client.feedback(authorization, b'{"ticket": "x"}')
+    await client.close()
+    assert (response.status, json.loads(response.body)["correct"]) == (201, True)
+    [request] = requests
+    assert (str(request.url), request.content) == ("http://sidecar/feedback", b'{"ticket": "x"}')
+    assert request.headers.get("authorization") == authorization

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
-from bunriwiki.protocols.grpc.messages import read_request
+from bunriwiki.protocols.grpc.messages import read_request, write_response
+from bunriwiki.protocols.inference.handlers import InferResponse
 from bunriwiki.protocols.inference.models import MODEL_TENSORS
 from bunriwiki.web.problems import RequestError
 
@@ -52,6 +53,17 @@ def test_bytes_that_are_no_message(data: bytes) -> None:
         read_request(request)
     except RequestError as error:
         assert error.status in (400, 413)
+
+
+def test_the_parameters_of_a_response() -> None:
+    response = InferResponse("kcbert", "v1", "", [], {"feedback_tickets": "one,two"})
+    assert write_response(response, raw=False).parameters["feedback_tickets"].string_param == "one,two"
+    assert not write_response(InferResponse("kcbert", "v1", "", []), raw=False).parameters
+
+
+def test_the_id_of_a_message_is_the_id_of_the_request() -> None:
+    call = read_request(pb.ModelInferRequest(id="my-request"))
+    assert (call.id, call.request_id) == ("my-request", "my-request")
 
 
 def test_raw_and_typed_contents_do_not_mix() -> None:

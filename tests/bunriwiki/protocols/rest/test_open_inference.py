@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
 from bunriwiki import __version__
+from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.inference.handlers import EXTENSIONS
 from bunriwiki.protocols.inference.tensors import join_bytes, split_bytes
 from bunriwiki.protocols.rest.open_inference import JSON_LENGTH, OpenInferenceRoutes
@@ -22,6 +23,7 @@ from bunriwiki.protocols.rest.responses import Response
 from bunriwiki.protocols.rest.routing import Router
 from bunriwiki.testing.paths import MODELS as SHIPPED
 from bunriwiki.web.problems import RequestError
+from bunriwiki.web.tickets import TicketIssuer, TicketReader
 from tests.bunriwiki.protocols.fakes import FakeService
 
 JSONS = st.recursive(
@@ -34,8 +36,8 @@ JSONS = st.recursive(
 class Service(FakeService):
     """The routes over the handlers."""
 
-    def __init__(self, serving: str = "v7") -> None:
-        super().__init__(serving)
+    def __init__(self, serving: str = "v7", feedback: Feedback | None = None) -> None:
+        super().__init__(serving, feedback)
         self.router = Router(OpenInferenceRoutes(self.handlers).routes())
 
     def get(self, path: str) -> Response:
@@ -72,6 +74,17 @@ def test_many_texts_are_one_batch() -> None:
     ]  # fmt: skip
     assert answer["outputs"][2]["data"] == [0.75, 0.25, 0.75, 0.25]
     assert answer["outputs"][2]["parameters"] == {"labels": "none,other"}
+
+
+def test_each_element_has_a_ticket_where_feedback_is_configured() -> None:
+    body = {"inputs": [tensor("text", "가", "나")]}
+    without = Service().infer("kcbert", body)
+    answer = Service(feedback=Feedback(TicketIssuer("k" * 32, 60))).infer("kcbert", body)
+    tickets = answer.pop("parameters")["feedback_tickets"].split(",")
+    assert answer == without
+    found = [TicketReader(["k" * 32]).read(ticket) for ticket in tickets]
+    assert [(ticket.version, ticket.labels) for ticket in found] == [("v7", [("none", 0.75)])] * 2
+    assert found[0].nonce != found[1].nonce
 
 
 def test_photos_and_their_thresholds(bottle: bytes) -> None:

@@ -22,9 +22,11 @@ from bunriwiki.disposal.advice import Guide
 from bunriwiki.protocols.admin.sidecar import Sidecar
 from bunriwiki.protocols.handlers import memory
 from bunriwiki.protocols.handlers.dataplane import DataPlane
+from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.scrape import Scrape
 from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.server import RestServer
+from bunriwiki.web.tickets import TicketIssuer, TicketReader
 from bunriwiki.web.tokens import TokenGate
 from tests.bunriwiki.protocols.fakes import BOX, DETECTIONS, FOUND, FakeRunner, FakeService, classified, plane
 
@@ -59,7 +61,7 @@ class FakeScrape(Scrape):
         return b"requests_total 1.0\n"
 
 
-def server(dataplane: DataPlane) -> RestServer:
+def server(dataplane: DataPlane, feedback: Feedback | None = None) -> RestServer:
     return RestServer(
         dataplane=dataplane,
         open_inference=FakeService().handlers,
@@ -69,6 +71,7 @@ def server(dataplane: DataPlane) -> RestServer:
         read_seconds=0.5,
         log_requests=True,
         scrape=FakeScrape(),
+        feedback=feedback,
     )
 
 
@@ -437,3 +440,23 @@ def assert_problem(response: httpx.Response, status: int, words: str = "") -> No
     assert problem["request_id"] == response.headers["x-request-id"]
     if status == 503:
         assert int(response.headers["retry-after"]) >= 1
+
+
+async def test_an_answer_has_a_ticket_in_a_header_where_feedback_is_configured(
+    client: httpx.AsyncClient, rest: RestApp
+) -> None:
+    without = await client.post("/predict", json=TEXT)
+    assert "X-Feedback-Ticket" not in without.headers
+    rest.server = server(plane(), Feedback(TicketIssuer("k" * 32, 60)))
+    answer = await client.post("/predict", json=TEXT, headers={"X-Request-Id": "my-request"})
+    assert answer.content == without.content
+    ticket = TicketReader(["k" * 32]).read(answer.headers["X-Feedback-Ticket"])
+    assert (ticket.model, ticket.version, ticket.labels) == ("fake", "v7", [("긍정", 0.75)])
+    assert ticket.request_id == answer.headers["X-Request-Id"] == "my-request"
+    assert "X-Feedback-Ticket" not in (await client.post("/predict", json={})).headers
+
+
+async def test_feedback_goes_to_the_sidecar(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/feedback", json={"ticket": "x", "label": "긍정"})
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+    assert "No sidecar answers" in answer.json()["detail"]

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from bunriwiki.web.tickets import MAX_CHARACTERS, TicketError, TicketExpiredError, TicketIssuer, TicketReader
+
+OLD, NEW = "o" * 32, "n" * 32
+LABELS = [("긍정", 0.975205)]
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def issue(issuer: TicketIssuer) -> str:
+    ticket = issuer.issue("sentiment", "v1", LABELS, "request-1")
+    assert ticket
+    return ticket
+
+
+def test_a_ticket_says_what_the_answer_said() -> None:
+    clock = Clock()
+    found = TicketReader([NEW], clock).read(issue(TicketIssuer(NEW, 60, clock)))
+    assert (found.model, found.version, found.labels, found.request_id) == ("sentiment", "v1", LABELS, "request-1")
+    assert found.expires == 1060
+
+
+def test_no_two_tickets_have_a_nonce_in_common() -> None:
+    reader = TicketReader([NEW])
+    issuers = [TicketIssuer(NEW, 60) for _ in range(5)]
+    assert len({reader.read(issue(issuer)).nonce for issuer in issuers for _ in range(200)}) == 1000
+
+
+def test_it_is_safe_in_a_header_and_in_a_list() -> None:
+    ticket = issue(TicketIssuer(NEW, 60))
+    assert set(ticket) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+    assert len(ticket) < 200
+
+
+def test_it_expires() -> None:
+    clock = Clock()
+    ticket, reader = issue(TicketIssuer(NEW, 60, clock)), TicketReader([NEW], clock)
+    clock.now = 1060
+    reader.read(ticket)
+    clock.now = 1061
+    with pytest.raises(TicketExpiredError):
+        reader.read(ticket)
+
+
+def test_a_retired_key_is_still_accepted_and_no_other() -> None:
+    ticket = issue(TicketIssuer(OLD, 60))
+    assert TicketReader([NEW, OLD]).read(ticket).version == "v1"
+    with pytest.raises(TicketError):
+        TicketReader([NEW]).read(ticket)
+
+
+def test_no_bit_can_be_changed() -> None:
+    ticket, reader = issue(TicketIssuer(NEW, 60)), TicketReader([NEW])
+    whole = base64.urlsafe_b64decode(ticket + "=" * (-len(ticket) % 4))
+    for position in range(8 * len(whole)):
+        changed = bytearray(whole)
+        changed[position // 8] ^= 1 << position % 8
+        with pytest.raises(TicketError):
+            reader.read(base64.urlsafe_b64encode(changed).decode().rstrip("="))
+
+
+@pytest.mark.parametrize("text", ["", "A", "AAAA", "ä", "A" * (MAX_CHARACTERS + 1), "!" * 40, "A" * 100])
+def test_anything_else_is_no_ticket(text: str) -> None:
+    with pytest.raises(TicketError):
+        TicketReader([NEW]).read(text)
+
+
+def test_an_answer_with_very_many_classes_has_no_ticket() -> None:
+    assert TicketIssuer(NEW, 60).issue("yolo", "v1", [(f"class {number}", 0.5) for number in range(300)], "") is None
