@@ -1,8 +1,9 @@
-"""The health check of the service's container.
+"""The health check of a container.
 
-python -m bunriwiki.container.health
+python -m bunriwiki.container.health [PATH]
 
-Exits with 0 if the service answers `/livez`. It imports the standard library only: it runs every few seconds.
+Exits with 0 if 127.0.0.1:`PORT` answers `PATH` (default: /livez) with 200. It imports the standard library only, because it runs
+every few seconds.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import sys
 
 TIMEOUT_SECONDS = 4.0
+DEFAULT_PORT = 3000
 
 
 def is_healthy(port: int, path: str) -> bool:
@@ -27,4 +29,5 @@ def is_healthy(port: int, path: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if is_healthy(int(os.environ.get("PORT") or 3000), "/readyz") else 1)
+    answered = is_healthy(int(os.environ.get("PORT") or DEFAULT_PORT), *(sys.argv[1:] or ["/livez"]))
+    sys.exit(0 if answered else 1)
