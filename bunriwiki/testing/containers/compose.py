@@ -1,0 +1,79 @@
+"""`docker-compose.yml`, started from a clone of the repository."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bunriwiki.testing.containers.engine import Engine
+from bunriwiki.testing.paths import ROOT
+from bunriwiki.testing.ports import free_port
+
+COMPOSE = Path(sys.executable).parent / "docker-compose"
+PORTS = (
+    "BUNRIWIKI_PORT",
+    "S3_PORT",
+    "SQS_PORT",
+    "MLFLOW_PORT",
+    "PROMETHEUS_PORT",
+    "ALERTMANAGER_PORT",
+    "GRAFANA_PORT",
+    "TENSORBOARD_PORT",
+)
+
+
+def clone(folder: Path) -> Path:
+    """A copy of the repository's files in `folder`, as git has or would have them."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    ).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        source = ROOT / name
+        if source.is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / name)
+    return folder
+
+
+class Composed:
+    """A project of `docker-compose.yml` in `folder`, with free ports. `environment` has further variables of the file."""
+
+    def __init__(self, engine: Engine, folder: Path, environment: Mapping[str, str], profiles: Sequence[str] = ()) -> None:
+        self.engine = engine
+        self.folder = folder
+        self.project = f"test{uuid.uuid4().hex[:8]}"
+        self.ports = {name: str(free_port()) for name in PORTS}
+        self.url = f"http://127.0.0.1:{self.ports['BUNRIWIKI_PORT']}"
+        self._environment = {**self.ports, **environment, "COMPOSE_PROFILES": ",".join(profiles)}
+
+    def __call__(self, *arguments: str, **variables: str) -> str:
+        """What a command of Compose prints, with `variables` besides. Raises DockerError."""
+        command = [COMPOSE, "--project-name", self.project, *arguments]
+        return self.engine.run(command, folder=self.folder, environment={**self._environment, **variables})
+
+    def containers(self, service: str) -> list[str]:
+        """The identifiers of the running containers of a service."""
+        return self("ps", "--quiet", service).split()
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """What the engine knows of a container."""
+        [found] = json.loads(self.engine.docker("inspect", container))
+        return dict(found)
+
+    def health(self, container: str) -> str:
+        """`starting`, `healthy` or `unhealthy`."""
+        return str(self.inspect(container)["State"]["Health"]["Status"])
+
+    def execute(self, service: str, *command: str) -> str:
+        """What a command prints in the first container of a service. Raises DockerError."""
+        return self.engine.docker("exec", self.containers(service)[0], *command)
+
+    def down(self) -> None:
+        """Remove its containers, networks and volumes."""
+        self("--profile", "*", "down", "--volumes", "--timeout", "5")
