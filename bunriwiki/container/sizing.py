@@ -36,6 +36,6 @@ def warning(memory: Memory | None) -> str | None:
     if memory is None or memory.limit >= MIN_BYTES:
         return None
     return (
-        f"this container has {memory.limit // 2**20} MB of memory. New versions that do not fit into it beside the serving ones "
-        f"are rejected; {MIN_BYTES // 2**20} MB are enough for versions as large as the bundled ones"
+        f"this container has {memory.limit // 2**20} MB of memory. New versions that do not fit into it beside the serving "
+        f"ones are rejected; {MIN_BYTES // 2**20} MB are enough for versions as large as the bundled ones"
     )
