@@ -26,7 +26,17 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     ./install-packages /opt/serve serve.txt
 
 
-# The code and the fallback models, readable by everybody whatever the rights in the clone are.
+# The packages that the sidecar requires besides, with the CPU build of torch.
+FROM packages AS sync-packages
+ARG TORCH_INDEX_URL=
+COPY requirements/torch.txt requirements/sync.txt ./
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=secret,id=certificates \
+    --mount=type=cache,target=/root/.cache/pip,sharing=locked \
+    EXTENDS=/opt/serve ./install-packages /opt/sync torch.txt sync.txt
+
+
+# The code and the fallback models, readable by everybody whatever their rights are in the clone.
 FROM base AS code
 ARG SOURCE=.
 WORKDIR /app
@@ -38,53 +48,57 @@ RUN python3 -m compileall -q --invalidation-mode unchecked-hash bunriwiki runner
     && chmod -R u=rwX,go=rX .
 
 
-FROM base AS service
+FROM base AS sync-code
+WORKDIR /app
+COPY model_sync model_sync
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash model_sync \
+    && chmod -R u=rwX,go=rX .
+
+
+# What both images share.
+FROM base AS serving
 COPY --from=packages /opt/serve /opt/serve
-COPY --from=code /app /app
 WORKDIR /app
 ENV PATH=/opt/serve/bin:$PATH \
     HOME=/tmp \
     BENTOML_HOME=/tmp/bentoml \
     BENTOML_DO_NOT_TRACK=true \
     BUNRIWIKI_MODEL_STORE=/store \
-    BUNRIWIKI_DRAIN_SECONDS=5 \
-    ORT_DISABLE_TELEMETRY=1
-USER 10001:10001
-EXPOSE 3000 3001
-STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=5s --timeout=5s --start-period=90s --retries=3 CMD ["python3", "-m", "bunriwiki.container.health"]
-ENTRYPOINT ["python3", "-m", "bunriwiki.container"]
+    BUNRIWIKI_DRAIN_SECONDS=5
 ARG VERSION=dev
 ARG REVISION=unknown
-LABEL org.opencontainers.image.title="bunriwiki" \
-      org.opencontainers.image.description="The models of Bunriwiki behind one API" \
-      org.opencontainers.image.version="${VERSION}" \
+LABEL org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="AGPL-3.0-or-later"
 
 
-# The packages that the sidecar requires, with the CPU build of torch.
-FROM packages AS sync-packages
-ARG TORCH_INDEX_URL=
-COPY requirements/torch.txt requirements/sync.txt ./
-RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
-    --mount=type=secret,id=certificates \
-    --mount=type=cache,target=/root/.cache/pip,sharing=locked \
-    EXTENDS=/opt/serve ./install-packages /opt/sync torch.txt sync.txt
-
-
-# The sidecar has the serving environment as well: new versions are evaluated in it.
-FROM service AS model-sync
+# The sidecar: it has the serving environment as well, because new versions are evaluated in it.
+FROM serving AS model-sync
+# OpenCV, which ultralytics requires, is linked with them.
+# hadolint ignore=DL3008
+RUN --mount=type=secret,id=apt.conf,target=/etc/apt/apt.conf.d/99-build \
+    apt-get update -qq \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends libgl1 libglib2.0-0 libsm6 libxcb1 libxext6 \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=sync-packages /opt/sync /opt/sync
-COPY model_sync model_sync
+COPY --from=code /app /app
+COPY --from=sync-code /app /app
 ENV BUNRIWIKI_SERVE_PYTHON=/opt/serve/bin/python3
 LABEL org.opencontainers.image.title="bunriwiki-model-sync" \
       org.opencontainers.image.description="The sidecar of Bunriwiki's service: brings new model versions into its store"
+USER 10001:10001
 EXPOSE 3002
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 CMD ["env", "PORT=3002", "python3", "-m", "bunriwiki.container.health"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s CMD ["env", "PORT=3002", "python3", "-m", "bunriwiki.container.health"]
 ENTRYPOINT ["/opt/sync/bin/python3", "-m", "model_sync"]
 CMD ["run"]
 
 
-# Without --target, the serving image is built.
-FROM service
+# The service. It is the last stage, so that it is built where no target is named.
+FROM serving AS service
+COPY --from=code /app /app
+LABEL org.opencontainers.image.title="bunriwiki" \
+      org.opencontainers.image.description="The models of Bunriwiki behind one API"
+USER 10001:10001
+EXPOSE 3000 3001
+HEALTHCHECK --interval=5s --timeout=5s --start-period=90s CMD ["python3", "-m", "bunriwiki.container.health"]
+ENTRYPOINT ["python3", "-m", "bunriwiki.container"]
