@@ -1,7 +1,9 @@
 # The images of the service and of its sidecar: docs/containers.md describes targets, build arguments and secrets.
-# `make image` builds the Bento's image from this file as well (Dockerfile.bento.j2); the code then is in another folder.
+# `bentoml build` reads it as well, as the template of the Bento's Dockerfile: there the next comment has a second line.
 
 ARG PYTHON_IMAGE=python:3.11-slim
+ARG SOURCE=.
+# In a Bento, the code is in a folder of its own. {{ "\nARG SOURCE=src" }}
 
 FROM ${PYTHON_IMAGE} AS base
 ENV LANG=C.UTF-8 \
@@ -17,7 +19,7 @@ RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/(site-
 
 # The packages that serving requires.
 FROM base AS packages
-ARG SOURCE=.
+ARG SOURCE
 WORKDIR /build
 COPY ${SOURCE}/scripts/install-packages ${SOURCE}/requirements/serve.txt ./
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
@@ -38,7 +40,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
 
 # The code and the fallback models, readable by everybody whatever their rights are in the clone.
 FROM base AS code
-ARG SOURCE=.
+ARG SOURCE
 WORKDIR /app
 COPY ${SOURCE}/LICENSE ${SOURCE}/service.py ./
 COPY ${SOURCE}/bunriwiki bunriwiki
@@ -65,11 +67,6 @@ ENV PATH=/opt/serve/bin:$PATH \
     BENTOML_DO_NOT_TRACK=true \
     BUNRIWIKI_MODEL_STORE=/store \
     BUNRIWIKI_DRAIN_SECONDS=5
-ARG VERSION=dev
-ARG REVISION=unknown
-LABEL org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.licenses="AGPL-3.0-or-later"
 
 
 # The sidecar: it has the serving environment as well, because new versions are evaluated in it.
@@ -84,8 +81,13 @@ COPY --from=sync-packages /opt/sync /opt/sync
 COPY --from=code /app /app
 COPY --from=sync-code /app /app
 ENV BUNRIWIKI_SERVE_PYTHON=/opt/serve/bin/python3
+ARG VERSION=dev
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="bunriwiki-model-sync" \
-      org.opencontainers.image.description="The sidecar of Bunriwiki's service: brings new model versions into its store"
+      org.opencontainers.image.description="The sidecar of Bunriwiki's service: brings new model versions into its store" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="AGPL-3.0-or-later"
 USER 10001:10001
 EXPOSE 3002
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s CMD ["env", "PORT=3002", "python3", "-m", "bunriwiki.container.health"]
@@ -96,8 +98,13 @@ CMD ["run"]
 # The service. It is the last stage, so that it is built where no target is named.
 FROM serving AS service
 COPY --from=code /app /app
+ARG VERSION=dev
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="bunriwiki" \
-      org.opencontainers.image.description="The models of Bunriwiki behind one API"
+      org.opencontainers.image.description="The models of Bunriwiki behind one API" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="AGPL-3.0-or-later"
 USER 10001:10001
 EXPOSE 3000 3001
 HEALTHCHECK --interval=5s --timeout=5s --start-period=90s CMD ["python3", "-m", "bunriwiki.container.health"]
