@@ -1,4 +1,4 @@
-"""What is in an image, as JSON: Debian's packages, Python's packages, and the bundled models. Runs in a container of the image."""
+"""What is in an image, as JSON: packages of Debian and Python, bundled models. Runs in a container of the image."""
 
 from __future__ import annotations
 
