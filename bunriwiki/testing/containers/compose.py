@@ -70,6 +70,10 @@ class Composed:
         """What a command prints in the first container of a service. Raises DockerError."""
         return self.engine.docker("exec", self.containers(service)[0], *command)
 
+    def logs(self, *services: str) -> str:
+        """The end of what its containers have printed."""
+        return self("logs", "--tail", "40", *services)
+
     def down(self) -> None:
         """Remove its containers, networks and volumes."""
         self("--profile", "*", "down", "--volumes", "--timeout", "5")
