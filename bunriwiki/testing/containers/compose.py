@@ -14,6 +14,7 @@ from typing import Any
 from bunriwiki.testing.containers.engine import Engine
 from bunriwiki.testing.paths import ROOT
 from bunriwiki.testing.ports import free_port
+from bunriwiki.testing.waiting import wait_until
 
 COMPOSE = Path(sys.executable).parent / "docker-compose"
 PORTS = tuple(
@@ -52,6 +53,19 @@ class Composed:
         """What a command of Compose prints, with `variables` besides. Raises DockerError."""
         command: list[str | Path] = [COMPOSE, "--project-name", self.project, *arguments]
         return self.engine.run(command, folder=self.folder, environment={**self._environment, **variables})
+
+    def up(self, *arguments: str, seconds: float = 240) -> None:
+        """Start what is not running, and wait until all of it is healthy. `arguments` are those of `docker compose up`."""
+        self("up", "--detach", *arguments)
+        # Not `--wait`: it fails where a container has exited as it should.
+        wait_until(lambda: not self._waiting(), seconds, lambda: f"{self._waiting()}\n{self.logs()}", interval=0.25)
+
+    def _waiting(self) -> list[str]:
+        """The running containers that are not healthy, and those that restart."""
+        listed = self.engine.docker(
+            "ps", "--all", f"--filter=label=com.docker.compose.project={self.project}", "--format={{.Names}} {{.Status}}"
+        )
+        return [line for line in listed.splitlines() if "(healthy)" not in line and "Exited (0)" not in line]
 
     def containers(self, service: str) -> list[str]:
         """The identifiers of the running containers of a service."""

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 PROMOTIONS = 10 if FULL else 1  # of each model
 IMPORT_SECONDS = 240.0
-MIN_REQUESTS_PER_SECOND = 400
 TOKEN = "a-token-for-tests"  # noqa: S105 (a word, no secret)
 SECRET = "a-secret-for-tests"  # noqa: S105
 QUEUE = "http://sqs:5000/123456789012/models"
@@ -98,7 +97,7 @@ def deployment(compose: Start, images: Images) -> Iterator[Deployment]:
     project = compose(*IMAGES, profiles=("registry", "monitoring"), environment=environment)
     began = time.monotonic()
     # Grafana is in no package: its container is not started.
-    project("up", "--detach", "--wait", "--wait-timeout", "240", "--scale", "grafana=0")
+    project.up("--scale", "grafana=0")
     print(f"registry and monitoring healthy after {time.monotonic() - began:.1f} s")
     found = Deployment(project)
     found.sqs.create_queue(QueueName="models")
@@ -144,10 +143,10 @@ def test_published_versions_go_live_under_load(deployment: Deployment, tmp_path:
 
 def test_a_second_replica_starts_with_the_published_versions(deployment: Deployment) -> None:
     project = deployment.project
-    project("up", "--detach", "--wait", "--no-recreate", "--scale", "service=2", "--scale", "grafana=0", "service")
+    project.up("--no-recreate", "--scale", "service=2", "--scale", "grafana=0")
     for _ in range(10):
         assert deployment.answers("/kcbert/prediction").startswith("v")
-    project("up", "--detach", "--wait", "--no-recreate", "--scale", "service=1", "--scale", "grafana=0", "service")
+    project.up("--no-recreate", "--scale", "service=1", "--scale", "grafana=0")
 
 
 def test_nobody_notices_that_sidecar_and_registries_are_down(deployment: Deployment) -> None:
@@ -158,7 +157,7 @@ def test_nobody_notices_that_sidecar_and_registries_are_down(deployment: Deploym
     print(found.summary(), dict(found.failures))
     assert not found.failures
     assert httpx.get(f"{project.url}/readyz", timeout=5).status_code == 200
-    project("up", "--detach", "--wait", "--wait-timeout", "120", "--scale", "grafana=0")
+    project.up("--scale", "grafana=0")
 
 
 def test_prometheus_scrapes_every_target(deployment: Deployment) -> None:

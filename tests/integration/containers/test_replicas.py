@@ -33,7 +33,7 @@ def composed(compose: Start, images: Images) -> Iterator[Composed]:
 
 
 def scale(project: Composed, replicas: int) -> None:
-    project("up", "--detach", "--wait", "--wait-timeout", "180", "--no-recreate", "--scale", f"service={replicas}")
+    project.up("--no-recreate", "--scale", f"service={replicas}")
 
 
 def healthy(project: Composed) -> int:
@@ -72,7 +72,7 @@ def test_scaling_fails_no_request(composed: Composed, _: int) -> None:
 def test_replacing_a_replica_fails_no_request(composed: Composed) -> None:
     def replace() -> None:
         old = composed.containers("service")[0]
-        composed.engine.docker("stop", old)
+        composed.engine.docker("stop", "--time=90", old)
         composed.engine.docker("rm", old)
         scale(composed, 2)
         wait_until(lambda: healthy(composed) == 2, LOOK_SECONDS + 5)
