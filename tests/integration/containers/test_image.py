@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from bunriwiki.testing.containers.base_image import NAME as BASE
-from bunriwiki.testing.containers.engine import Engine
+from bunriwiki.testing.containers.engine import DOCKER, Engine
 from bunriwiki.testing.containers.images import BINARIES, Images
 from bunriwiki.testing.containers.pip_secrets import Secrets
 from bunriwiki.testing.paths import ROOT
@@ -104,3 +105,20 @@ def test_the_bill_of_materials_lists_what_is_in_it(engine: Engine, image: str, t
     assert set(content(engine, image)["packages"]) == listed
     assert {part["name"] for part in components if part["type"] == "machine-learning-model"} == {"yolo", "kcbert", "sentiment"}
     assert any(part.get("purl", "").startswith("pkg:deb/debian/libc6@") for part in components)
+
+
+def test_the_image_of_the_bento_holds_the_same(engine: Engine, image: str, secrets: Secrets, tmp_path: Path) -> None:
+    environment = {
+        "BENTOML_HOME": str(tmp_path / "bentoml"),
+        "PATH": f"{Path(DOCKER).parent}:{os.environ['PATH']}",
+        "SBOM": str(tmp_path / "sbom"),
+        **secrets.environment,
+    }
+    printed = engine.run([ROOT / "scripts" / "image"], environment=environment)
+    bento = printed.split()[-1]
+    assert content(engine, bento) == content(engine, image)
+    same = ("User", "Env", "Entrypoint", "Cmd", "Healthcheck", "ExposedPorts", "WorkingDir", "StopSignal")
+    ours, bentos = inspect(engine, image)["Config"], inspect(engine, bento)["Config"]
+    assert {name: bentos.get(name) for name in same} == {name: ours.get(name) for name in same}
+    assert bentos["Labels"]["org.opencontainers.image.version"] == bento.partition(":")[2]
+    assert len(list((tmp_path / "sbom").iterdir())) == 1
