@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +77,12 @@ def test_the_edge_rejects_what_is_too_large_or_not_for_clients(composed: Compose
         assert client.get("/metrics").status_code == 404
 
 
+def test_the_edge_cuts_off_a_client_that_sends_no_complete_headers(composed: Composed) -> None:
+    with socket.create_connection(("127.0.0.1", int(composed.ports["BUNRIWIKI_PORT"])), timeout=20) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: slow\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 408 ")  # after 10 s
+
+
 def test_nothing_runs_as_root_and_nothing_can_be_written(composed: Composed) -> None:
     for service in ("service", "edge"):
         found = composed.inspect(composed.containers(service)[0])
@@ -134,6 +142,50 @@ def test_orphans_are_reaped(composed: Composed) -> None:
     composed.execute("service", "sh", "-c", "sh -c 'sleep 0.2 & exit' ; true")
     zombies = "import psutil; print(sum(p.status() == 'zombie' for p in psutil.process_iter()))"
     wait_until(lambda: composed.execute("service", "python3", "-c", zombies).strip() == "0", 15, interval=0.5)
+
+
+def test_tls_by_files_and_a_new_certificate_without_a_restart(composed: Composed, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    certify(tmp_path, "first")
+    with_tls = {"BUNRIWIKI_EDGE": "tls", "BUNRIWIKI_TLS": str(tmp_path)}
+    composed("up", "--detach", "--no-deps", "edge", **with_tls)
+    curl = ["/usr/bin/curl", "--silent", "--output", "/dev/null", "--cacert", tmp_path / "certificate.pem"]
+    url = f"https://localhost:{composed.ports['BUNRIWIKI_PORT']}/livez"
+
+    def answers() -> str:
+        try:
+            return composed.engine.run([*curl, "--write-out", "%{http_code} %{http_version}", url])
+        except DockerError:  # curl's: no answer, or another certificate
+            return ""
+
+    wait_until(lambda: answers() == "200 2", 30, answers, interval=0.5)
+    [container] = composed.containers("edge")
+    certify(tmp_path, "second")  # curl accepts only this one from now on
+    wait_until(lambda: answers() == "200 2", 10, answers, interval=0.5)
+    assert composed.containers("edge") == [container]
+    composed("up", "--detach", "--no-deps", "edge")
+
+
+def certify(folder: Path, name: str) -> None:
+    """A new certificate of localhost, and its key; each replaces the one before by a rename."""
+    command = [
+        "/usr/bin/openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    files = ["-keyout", folder / "key.new", "-out", folder / "certificate.new"]
+    names = ["-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*command, *files, *names], check=True, capture_output=True)
+    for file in ("key", "certificate"):
+        (folder / f"{file}.new").chmod(0o644)
+        (folder / f"{file}.new").rename(folder / f"{file}.pem")
 
 
 def test_it_ends_in_order_within_its_grace_period(composed: Composed) -> None:
