@@ -149,7 +149,7 @@ def test_tls_by_files_and_a_new_certificate_without_a_restart(composed: Composed
     certify(tmp_path, "first")
     with_tls = {"BUNRIWIKI_EDGE": "tls", "BUNRIWIKI_TLS": str(tmp_path)}
     composed("up", "--detach", "--no-deps", "edge", **with_tls)
-    curl = ["/usr/bin/curl", "--silent", "--output", "/dev/null", "--cacert", tmp_path / "certificate.pem"]
+    curl: list[str | Path] = ["/usr/bin/curl", "--silent", "--output", "/dev/null", "--cacert", tmp_path / "certificate.pem"]
     url = f"https://localhost:{composed.ports['BUNRIWIKI_PORT']}/livez"
 
     def answers() -> str:
@@ -180,7 +180,7 @@ def certify(folder: Path, name: str) -> None:
         "-days",
         "2",
     ]
-    files = ["-keyout", folder / "key.new", "-out", folder / "certificate.new"]
+    files: list[str | Path] = ["-keyout", folder / "key.new", "-out", folder / "certificate.new"]
     names = ["-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost"]
     subprocess.run([*command, *files, *names], check=True, capture_output=True)
     for file in ("key", "certificate"):
