@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def secrets(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secrets]:
     [bridge] = json.loads(engine.docker("network", "inspect", "bridge"))
-    with pip_secrets(tmp_path_factory.mktemp("secrets"), bridge["IPAM"]["Config"][0]["Gateway"]) as secrets:
+    gateway = ip_network(bridge["IPAM"]["Config"][0]["Subnet"])[1]  # this machine, as containers see it
+    with pip_secrets(tmp_path_factory.mktemp("secrets"), str(gateway)) as secrets:
         yield secrets
 
 
