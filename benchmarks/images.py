@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from ipaddress import ip_network
 from pathlib import Path
 
 from bunriwiki.testing.containers.base_image import NAME as BASE
@@ -38,8 +37,12 @@ sizes = collections.Counter()
 for path in (path for root in ("/app", "/opt") for path in pathlib.Path(root).rglob("*")):
     if path.is_symlink() or not path.is_file():
         continue
-    inside = path.parts[path.parts.index("site-packages") + 1] if "site-packages" in path.parts else ""
-    name = "bytecode" if path.suffix == ".pyc" else "models" if path.parts[2] == "models" else inside.removesuffix(".libs") or "code"
+    if path.suffix == ".pyc":
+        name = "bytecode"
+    elif path.is_relative_to("/app"):
+        name = "models" if path.is_relative_to("/app/models") else "code"
+    else:
+        name = path.parts[6].removesuffix(".libs") if len(path.parts) > 6 else "environment"
     sizes[name] += path.stat().st_size
 print(json.dumps(sizes))
 """
@@ -123,7 +126,8 @@ def write(tables: dict[str, str], page: Path = PAGE) -> None:
     """Replace the tables in `page`, each after the comment with its name."""
     text = page.read_text(encoding="utf-8")
     for name, found in tables.items():
-        text = re.sub(rf"(<!-- {name} -->\n)(\|.*\n)*", lambda match, found=found: f"{match[1]}{found}\n", text)
+        before, mark, after = text.partition(f"<!-- {name} -->\n")
+        text = before + mark + found + "\n" + re.sub(r"\A(\|.*\n)*", "", after)
     page.write_text(text, encoding="utf-8")
 
 
@@ -131,12 +135,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="replace the tables in docs/containers.md")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="bunriwiki-engine-") as folder:
-        with Engine(Path(os.environ.get("BUNRIWIKI_ENGINE", folder))) as engine:
-            [bridge] = json.loads(engine.docker("network", "inspect", "bridge"))
-            gateway = ip_network(bridge["IPAM"]["Config"][0]["Subnet"])[1]
-            with pip_secrets(Path(folder) / "secrets", str(gateway)) as secrets:
-                tables = measure(engine, Images(engine, secrets))
+    with (
+        tempfile.TemporaryDirectory(prefix="bunriwiki-engine-") as folder,
+        Engine(Path(os.environ.get("BUNRIWIKI_ENGINE", folder))) as engine,
+        pip_secrets(Path(folder) / "secrets", engine.gateway) as secrets,
+    ):
+        tables = measure(engine, Images(engine, secrets))
     sys.stdout.write("\n\n".join(f"{name}\n\n{found}" for name, found in tables.items()) + "\n")
     if arguments.write:
         write(tables)

@@ -9,6 +9,6 @@ def test_a_table_replaces_the_one_before_and_nothing_else(tmp_path: Path) -> Non
     page = tmp_path / "page.md"
     page.write_text("Before.\n\n<!-- sizes -->\n| old |\n| --- |\n| 1 |\n\nAfter.\n\n<!-- parts -->\n\nEnd.\n")
     write({"sizes": table(("image", "MB"), [("a", "2")]), "parts": table(("part",), [])}, page)
-    assert page.read_text() == (
-        "Before.\n\n<!-- sizes -->\n| image | MB |\n| --- | --- |\n| a | 2 |\n\nAfter.\n\n<!-- parts -->\n| part |\n| --- |\n\nEnd.\n"
-    )
+    sizes = "| image | MB |\n| --- | --- |\n| a | 2 |\n"
+    parts = "| part |\n| --- |\n"
+    assert page.read_text() == f"Before.\n\n<!-- sizes -->\n{sizes}\nAfter.\n\n<!-- parts -->\n{parts}\nEnd.\n"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -85,6 +87,12 @@ class Engine:
             output = f"{done.stdout.decode(errors='replace')}\n{done.stderr.decode(errors='replace')}"
             raise DockerError(f"{' '.join(map(str, command))}: exit code {done.returncode}\n{output}")
         return done.stdout.decode(errors="replace")
+
+    @property
+    def gateway(self) -> str:
+        """The address of this machine for containers and builds."""
+        [bridge] = json.loads(self.docker("network", "inspect", "bridge"))
+        return str(ip_network(bridge["IPAM"]["Config"][0]["Subnet"])[1])
 
     def has_image(self, name: str) -> bool:
         return bool(self.docker("images", "--quiet", name).strip())

@@ -5,12 +5,10 @@ BUNRIWIKI_ENGINE names a folder for the engine that is kept, so that the next ru
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -35,9 +33,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def secrets(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secrets]:
-    [bridge] = json.loads(engine.docker("network", "inspect", "bridge"))
-    gateway = ip_network(bridge["IPAM"]["Config"][0]["Subnet"])[1]  # this machine, as containers see it
-    with pip_secrets(tmp_path_factory.mktemp("secrets"), str(gateway)) as secrets:
+    with pip_secrets(tmp_path_factory.mktemp("secrets"), engine.gateway) as secrets:
         yield secrets
 
 
