@@ -88,6 +88,13 @@ class Engine:
             raise DockerError(f"{' '.join(map(str, command))}: exit code {done.returncode}\n{output}")
         return done.stdout.decode(errors="replace")
 
+    def logs(self, container: str) -> str:
+        """What a container has printed."""
+        command = [DOCKER, "logs", container]
+        variables = {**os.environ, **self.environment}
+        done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
+        return done.stdout.decode(errors="replace")
+
     @property
     def gateway(self) -> str:
         """The address of this machine for containers and builds."""

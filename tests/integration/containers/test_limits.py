@@ -41,9 +41,9 @@ def container(engine: Engine, images: Images, store: Path) -> Iterator[str]:
     limits = ("--memory=1g", "--memory-swap=1g", "--cpus=1", "--read-only", "--tmpfs=/tmp")
     volumes = (f"--volume={store}:/store:ro", f"--volume={store / 'run'}:/store/run")
     name = engine.docker("run", "--detach", *limits, *volumes, images.build("service")).strip()
-    wait_until(lambda: is_ready(engine, name), START_SECONDS, lambda: engine.docker("logs", name), interval=0.5)
+    wait_until(lambda: is_ready(engine, name), START_SECONDS, lambda: engine.logs(name), interval=0.5)
     yield name
-    print(engine.docker("logs", name))
+    print(engine.logs(name))
     engine.docker("rm", "--force", name)
 
 
@@ -56,7 +56,7 @@ def is_ready(engine: Engine, name: str) -> bool:
 
 
 def test_it_says_that_it_has_little_memory(engine: Engine, container: str) -> None:
-    [line, *_] = [line for line in engine.docker("logs", container).splitlines() if "this container has" in line]
+    [line, *_] = [line for line in engine.logs(container).splitlines() if "this container has" in line]
     assert "1024 MB" in line
 
 

@@ -45,6 +45,8 @@ SETTINGS = {
     "MLFLOW_TRACKING_URI": "http://mlflow:5000",
     "GRAFANA_ADMIN_PASSWORD": "a-password-for-tests",
 }
+# All but Grafana: no package has it.
+SERVICES = ("service", "edge", "model-sync", "s3", "sqs", "mlflow", "prometheus", "alertmanager", "tensorboard")
 IMAGES = ("EDGE_IMAGE", "S3_IMAGE", "SQS_IMAGE", "PROMETHEUS_IMAGE", "ALERTMANAGER_IMAGE")
 # docs/containers.md has this table.
 PORTS = {
@@ -96,8 +98,7 @@ def deployment(compose: Start, images: Images) -> Iterator[Deployment]:
     environment = {**SETTINGS, "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode()}
     project = compose(*IMAGES, profiles=("registry", "monitoring"), environment=environment)
     began = time.monotonic()
-    # Grafana is in no package: its container is not started.
-    project.up("--scale", "grafana=0")
+    project.up(*SERVICES)
     print(f"registry and monitoring healthy after {time.monotonic() - began:.1f} s")
     found = Deployment(project)
     found.sqs.create_queue(QueueName="models")
@@ -110,7 +111,7 @@ def deployment(compose: Start, images: Images) -> Iterator[Deployment]:
 
 def test_every_container_is_healthy_and_none_is_root(deployment: Deployment) -> None:
     project = deployment.project
-    for name in ("service", "edge", "model-sync", "s3", "sqs", "mlflow", "prometheus", "alertmanager", "tensorboard"):
+    for name in SERVICES:
         [container] = project.containers(name)
         assert project.health(container) == "healthy", name
         assert project.inspect(container)["HostConfig"]["ReadonlyRootfs"], name
@@ -143,10 +144,10 @@ def test_published_versions_go_live_under_load(deployment: Deployment, tmp_path:
 
 def test_a_second_replica_starts_with_the_published_versions(deployment: Deployment) -> None:
     project = deployment.project
-    project.up("--no-recreate", "--scale", "service=2", "--scale", "grafana=0")
+    project.up("--no-recreate", "--scale", "service=2", *SERVICES)
     for _ in range(10):
         assert deployment.answers("/kcbert/prediction").startswith("v")
-    project.up("--no-recreate", "--scale", "service=1", "--scale", "grafana=0")
+    project.up("--no-recreate", "--scale", "service=1", *SERVICES)
 
 
 def test_nobody_notices_that_sidecar_and_registries_are_down(deployment: Deployment) -> None:
@@ -157,7 +158,7 @@ def test_nobody_notices_that_sidecar_and_registries_are_down(deployment: Deploym
     print(found.summary(), dict(found.failures))
     assert not found.failures
     assert httpx.get(f"{project.url}/readyz", timeout=5).status_code == 200
-    project.up("--scale", "grafana=0")
+    project.up(*SERVICES)
 
 
 def test_prometheus_scrapes_every_target(deployment: Deployment) -> None:

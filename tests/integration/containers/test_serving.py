@@ -194,7 +194,7 @@ def test_it_ends_in_order_within_its_grace_period(composed: Composed) -> None:
     composed("stop", "service")
     print(f"stopped in {time.monotonic() - began:.1f} s")
     assert composed.inspect(container)["State"]["ExitCode"] == 0
-    log = composed.engine.docker("logs", container)
+    log = composed.engine.logs(container)
     assert log.index("stopping the gateway") < log.index("stopping the runners")
     assert "Traceback" not in log
 
@@ -218,7 +218,7 @@ def test_a_profile_without_its_secrets_does_not_start(compose: Start, images: Im
     project = compose("EDGE_IMAGE", "PROMETHEUS_IMAGE", "ALERTMANAGER_IMAGE", profiles=("monitoring",))
     images.build("service")
     with pytest.raises(DockerError, match="monitoring-secrets"):
-        project("up", "--detach", "--scale", "grafana=0", "--scale", "tensorboard=0", "prometheus")
+        project("up", "--detach", "prometheus")
     assert "Set GRAFANA_ADMIN_PASSWORD in .env" in project("logs", "monitoring-secrets")
 
 
