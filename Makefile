@@ -6,7 +6,7 @@ DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help serve sync demo test test-unit prove check format bench bench-stall bench-labels bench-metrics train evaluate require-data require-model clean lock stubs dashboards serve-env serve-torch-env sync-env clients-env dev-env
+.PHONY: help serve sync image demo test test-unit prove check format bench bench-stall bench-labels bench-metrics train evaluate require-data require-model clean lock stubs dashboards serve-env serve-torch-env sync-env clients-env dev-env
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -16,6 +16,9 @@ serve: serve-env ## serve on PORT (3000), with the sidecar where a registry is c
 
 sync: serve-env sync-env ## the sidecar alone: docs/sync.md
 	@exec .venv-sync/bin/python -m model_sync run
+
+image: serve-env dev-env ## the service's image from its Bento, with its bill of materials (requires Docker): docs/containers.md
+	@scripts/image
 
 demo: dev-env serve-env ## promotions, a rejection and a rollback under load, in a terminal screen
 	@exec $(DEV)/python -m demo

@@ -39,6 +39,7 @@ def environment(given: Mapping[str, str], temporary: Path) -> dict[str, str]:
         **kept,
         "TMPDIR": str(temporary),
         "PYTHONPATH": ":".join([str(CODE), *filter(None, [given.get("PYTHONPATH")])]),  # for the launcher, in any folder
+        "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime keeps an identifier of the machine
         "JOBLIB_MULTIPROCESSING": "0",  # joblib would warn that it cannot start processes
     }
 

@@ -18,11 +18,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-from pydantic import DirectoryPath, Field, FilePath, ValidationError, field_validator, model_validator
+from pydantic import DirectoryPath, Field, FilePath, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.container import sizing
+from bunriwiki.container.limits import cores, memory
 
 PREFIX = "BUNRIWIKI_"
 SECRETS = ("feedback_key",)  # settings whose values no error shows
@@ -178,14 +180,32 @@ class Settings(CommonSettings):
     """The settings of the service. With the defaults it serves the bundled fallback models."""
 
     port: int = Field(default=3000, ge=1, le=65535, validation_alias="PORT", description="Port of the REST server.")
-    gateway_workers: int = Field(default=1, ge=1, description="Processes that serve HTTP and gRPC.")
-    runner_workers: int = Field(default=1, ge=1, description="Runner processes per model.")
-    threads: int = Field(default=0, ge=0, description="Threads per forward pass; 0: as many as there are cores, at most 4.")
+    # What the container was given decides, not what the machine has. Read the values as they are: a 0 has been replaced.
+    gateway_workers: int = Field(
+        default=0, ge=0, validate_default=True, description="Processes that serve HTTP and gRPC; 0: one per 4 cores."
+    )
+    runner_workers: int = Field(
+        default=0,
+        ge=0,
+        validate_default=True,
+        description="Runner processes per model; 0: one per 4 cores, and at most one per 2 GB of memory.",
+    )
+    threads: int = Field(
+        default=0,
+        ge=0,
+        validate_default=True,
+        description="Threads per forward pass; 0: as many as there are cores, at most 4.",
+    )
     max_queue_size: int = Field(
         default=512, ge=1, description="Requests that may wait per model; further ones are answered with 503."
     )
     deadline_seconds: float = Field(default=30, gt=0, description="Seconds after which a request is answered with 504.")
-    max_rss_mb: int = Field(default=0, ge=0, description="Resident memory in MB above which a worker is replaced; 0: no limit.")
+    max_rss_mb: int = Field(
+        default=0,
+        ge=0,
+        validate_default=True,
+        description="Resident memory in MB above which a worker is replaced; 0: half of the container's, if it has a limit.",
+    )
     drain_seconds: float = Field(
         default=1, ge=0, description="Seconds on SIGTERM between becoming unready and rejecting new connections."
     )
@@ -212,6 +232,21 @@ class Settings(CommonSettings):
         default="off", description="`on`: samples include the texts and photos themselves."
     )
     log_requests: bool = Field(default=True, description="Whether each request is logged.")
+
+    @field_validator("gateway_workers", "runner_workers", "threads", "max_rss_mb")
+    @classmethod
+    def _follow_the_container(cls, value: int, field: ValidationInfo) -> int:
+        if value:
+            return value
+        match field.field_name:
+            case "gateway_workers":
+                return sizing.gateway_workers(cores())
+            case "runner_workers":
+                return sizing.runner_workers(cores(), memory())
+            case "threads":
+                return sizing.threads(cores())
+            case _:
+                return sizing.max_rss_mb(memory())
 
     @model_validator(mode="after")
     def _tls_is_complete(self) -> Self:

@@ -28,6 +28,8 @@ from tornado.gen import coroutine, sleep
 
 from bunriwiki import runner_launch
 from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.container import sizing
+from bunriwiki.container.limits import memory
 from bunriwiki.model_store.heartbeats import GATEWAY_ROLE, Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.protocols.grpc.port import reserve
@@ -141,6 +143,8 @@ def supervise() -> None:
 
     Ends the process if another service has the gRPC port.
     """
+    if small := sizing.warning(memory()):
+        logger.warning("{}", small)
     if settings().grpc_port:
         OrderlyArbiter.held_port = reserve(settings().grpc_host, settings().grpc_port)
     circus.Arbiter = OrderlyArbiter

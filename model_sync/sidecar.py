@@ -104,7 +104,8 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
         inputs["sqs"] = sqs.run
     if listening:
         metrics = _registry(settings, report, writer, quality)
-        app = _app(settings, syncs, report, Commands(writer, syncs, cancellations), metrics, quality)
+        commands = Commands(writer, syncs, cancellations)
+        app = _app(settings, syncs, report, commands=commands, metrics=metrics, quality=quality)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         inputs["api"] = partial(server.run, sockets=[listening])
     for thread in (*work, *_threads(inputs)):
@@ -202,6 +203,7 @@ def _app(
     settings: SyncSettings,
     syncs: SyncQueues,
     report: Report,
+    *,
     commands: Commands,
     metrics: CollectorRegistry,
     quality: Quality,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -37,7 +36,7 @@ def read_verified(folder: Path, model: str) -> Manifest:
 
 def threads() -> int:
     """How many threads a forward pass may use in this process."""
-    return settings().threads or min(4, len(os.sched_getaffinity(0)))
+    return settings().threads
 
 
 def isolating(batch: Callable[[Sequence[InputT]], Sequence[ResultT]], inputs: Sequence[InputT]) -> list[ResultT | Failure]:

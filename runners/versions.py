@@ -21,6 +21,7 @@ from bunriwiki.settings import settings
 from bunriwiki.telemetry.metrics.loads import LOADED, LOADS, SWAPS
 from bunriwiki.telemetry.vitals import Vitals
 from runners.folder_loader import FolderLoader, ServableT
+from runners.headroom import beside_serving
 from runners.throttle import LoadThrottle, load_lock, unthrottled
 
 START_SECONDS = 60.0  # in which a worker must load a version; after half of it, any version that could serve instead
@@ -151,7 +152,9 @@ class Versions(Generic[ServableT]):
 
     def _loader(self, candidate: Candidate) -> LoaderFactory[ServableT]:
         def make() -> FolderLoader[ServableT]:
-            return FolderLoader(self._open, candidate, LoadThrottle().pause if self._serving else unthrottled)
+            if self._serving is None:
+                return FolderLoader(self._open, candidate, unthrottled)
+            return FolderLoader(beside_serving(self._open), candidate, LoadThrottle().pause)
 
         return make
 

@@ -52,5 +52,12 @@ class Policy:
 
 
 def interpreter_folders(python: Path) -> list[Path]:
-    """What an interpreter has to read: its virtual environment, and the installation that the environment was created from."""
-    return [python.absolute().parent.parent, python.resolve().parent.parent]
+    """What an interpreter has to read.
+
+    That is its virtual environment, the installation that the environment was created from, and the folders that the
+    environment's `.pth` files add to its path.
+    """
+    environment = python.absolute().parent.parent
+    files = environment.glob("lib/python3*/site-packages/*.pth")
+    added = [Path(line) for file in files for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("/")]
+    return [environment, python.resolve().parent.parent, *added]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -115,4 +116,5 @@ class Vitals:
         """Delete the heartbeat, so that no promotion waits for this worker any more."""
         with self._changing:
             self.latest = self.latest.model_copy(update={"state": "ending"})
-        self._heartbeats.forget(self.latest.worker)
+        with contextlib.suppress(OSError):  # a store that this worker could not write to either
+            self._heartbeats.forget(self.latest.worker)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
 
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 PREFIX = "registry"
 
 
+class Bucket(Protocol):
+    """An S3 server with a bucket."""
+
+    BUCKET: str
+
+    def client(self) -> S3Client: ...
+
+
 def s3_environment(s3: SeaweedFS) -> dict[str, str]:
     """The variables with which the sidecar syncs with the bucket of `s3`."""
     return {**s3.environment, "BUNRIWIKI_S3_URI": f"s3://{s3.BUCKET}/{PREFIX}"}
@@ -26,7 +34,7 @@ def s3_environment(s3: SeaweedFS) -> dict[str, str]:
 class Publisher:
     """Writes the files of a version, then `latest_model.yaml`."""
 
-    def __init__(self, s3: SeaweedFS) -> None:
+    def __init__(self, s3: Bucket) -> None:
         self._client: S3Client = s3.client()
         self._bucket = s3.BUCKET
         self.latest: dict[str, Any] = {}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bunriwiki.container.limits import Memory
 from bunriwiki.settings import Settings, settings
 from bunriwiki.testing.paths import ROOT
 
@@ -23,6 +24,15 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert (settings().deadline_seconds, settings().log_requests) == (2.5, False)
 
 
+def test_workers_threads_and_memory_follow_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bunriwiki.settings.cores", lambda: 9)
+    monkeypatch.setattr("bunriwiki.settings.memory", lambda: Memory(limit=6 * 2**30, used=0))
+    found = settings()
+    assert (found.gateway_workers, found.runner_workers, found.threads, found.max_rss_mb) == (2, 2, 4, 3072)
+    monkeypatch.setenv("BUNRIWIKI_RUNNER_WORKERS", "5")
+    assert Settings().runner_workers == 5
+
+
 @pytest.mark.parametrize("name", ["BUNRIWIKI_GRPC_CERTIFICATE", "BUNRIWIKI_GRPC_KEY", "BUNRIWIKI_GRPC_CLIENTS"])
 def test_incomplete_tls_settings_stop_the_start(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, __file__)
@@ -35,7 +45,7 @@ def test_incomplete_tls_settings_stop_the_start(monkeypatch: pytest.MonkeyPatch,
     [
         ("PORT", "70000"),
         ("BUNRIWIKI_DEADLINE_SECONDS", "soon"),
-        ("BUNRIWIKI_RUNNER_WORKERS", "0"),
+        ("BUNRIWIKI_RUNNER_WORKERS", "-1"),
         ("BUNRIWIKI_MODELS", "/nowhere"),
         ("BUNRIWIKI_LOG_LEVEL", "LOUD"),
     ],

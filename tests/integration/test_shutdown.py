@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 import pytest
 
@@ -12,6 +14,10 @@ from bunriwiki.testing.calls import mixed_calls
 from bunriwiki.testing.load import run_load
 from bunriwiki.testing.server import Server
 from tests.integration.conftest import FULL
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # of an HTTP/2 connection
+SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # an empty frame
+GOAWAY = 7
 
 
 @pytest.mark.anyio
@@ -38,3 +44,21 @@ async def test_every_accepted_request_is_answered(start: Callable[..., Server], 
     log = server.log()
     assert log.index("stopping the gateway") < log.index("stopping the runners")
     assert "Traceback" not in log
+
+
+def test_grpc_connections_end_with_goaway(start: Callable[..., Server]) -> None:
+    """A client learns that a connection ends, and which calls were not begun (RFC 9113, section 6.8)."""
+    server = start(grpc=True)
+    with socket.create_connection(("127.0.0.1", server.grpc_port), timeout=30) as connection:
+        connection.sendall(PREFACE + SETTINGS)
+        stream = connection.makefile("rb")
+        server.process.send_signal(signal.SIGTERM)
+        assert GOAWAY in frame_types(stream)
+    assert server.process.wait(60) == 0
+
+
+def frame_types(stream: BinaryIO) -> Iterator[int]:
+    """The types of the frames of HTTP/2 that arrive until the connection is closed."""
+    while len(header := stream.read(9)) == 9:
+        stream.read(int.from_bytes(header[:3]))
+        yield header[3]

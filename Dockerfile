@@ -1,0 +1,111 @@
+# The images of the service and of its sidecar: docs/containers.md describes targets, build arguments and secrets.
+# `bentoml build` reads it as well, as the template of the Bento's Dockerfile: there the next comment has a second line.
+
+ARG PYTHON_IMAGE=python:3.11-slim
+ARG SOURCE=.
+# In a Bento, the code is in a folder of its own. {{ "\nARG SOURCE=src" }}
+
+FROM ${PYTHON_IMAGE} AS base
+ENV LANG=C.UTF-8 \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+# The image of Python has no bytecode of its standard library, and nothing can write it later: the root is read-only.
+RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/(site-packages|dist-packages|test|idlelib|lib2to3)/' \
+        "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
+    && groupadd --gid 10001 bunriwiki \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin bunriwiki \
+    && install -d -o bunriwiki -g bunriwiki /store /store/run /data
+
+
+# The packages that serving requires.
+FROM base AS packages
+ARG SOURCE
+WORKDIR /build
+COPY ${SOURCE}/scripts/install-packages ${SOURCE}/requirements/serve.txt ./
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=secret,id=certificates \
+    --mount=type=cache,target=/root/.cache/pip,sharing=locked \
+    ./install-packages /opt/serve serve.txt
+
+
+# The packages that the sidecar requires besides, with the CPU build of torch.
+FROM packages AS sync-packages
+ARG TORCH_INDEX_URL=
+COPY requirements/torch.txt requirements/sync.txt ./
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=secret,id=certificates \
+    --mount=type=cache,target=/root/.cache/pip,sharing=locked \
+    EXTENDS=/opt/serve ./install-packages /opt/sync torch.txt sync.txt
+
+
+# The code and the fallback models, readable by everybody whatever their rights are in the clone.
+FROM base AS code
+ARG SOURCE
+WORKDIR /app
+COPY ${SOURCE}/LICENSE ${SOURCE}/service.py ./
+COPY ${SOURCE}/bunriwiki bunriwiki
+COPY ${SOURCE}/runners runners
+COPY ${SOURCE}/models models
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash bunriwiki runners service.py \
+    && chmod -R u=rwX,go=rX .
+
+
+FROM base AS sync-code
+WORKDIR /app
+COPY model_sync model_sync
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash model_sync \
+    && chmod -R u=rwX,go=rX .
+
+
+# What both images share.
+FROM base AS serving
+COPY --from=packages /opt/serve /opt/serve
+WORKDIR /app
+ENV PATH=/opt/serve/bin:$PATH \
+    HOME=/tmp \
+    BENTOML_HOME=/tmp/bentoml \
+    BENTOML_DO_NOT_TRACK=true \
+    BUNRIWIKI_MODEL_STORE=/store \
+    BUNRIWIKI_DRAIN_SECONDS=5
+
+
+# The sidecar: it has the serving environment as well, because new versions are evaluated in it.
+FROM serving AS model-sync
+# OpenCV, which ultralytics requires, is linked with them.
+# hadolint ignore=DL3008
+RUN --mount=type=secret,id=apt.conf,target=/etc/apt/apt.conf.d/99-build \
+    apt-get update -qq \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends libgl1 libglib2.0-0 libsm6 libxcb1 libxext6 \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=sync-packages /opt/sync /opt/sync
+COPY --from=code /app /app
+COPY --from=sync-code /app /app
+ENV BUNRIWIKI_SERVE_PYTHON=/opt/serve/bin/python3
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="bunriwiki-model-sync" \
+      org.opencontainers.image.description="The sidecar of Bunriwiki's service: brings new model versions into its store" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="AGPL-3.0-or-later"
+USER 10001:10001
+EXPOSE 3002
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s CMD ["env", "PORT=3002", "python3", "-m", "bunriwiki.container.health"]
+ENTRYPOINT ["/opt/sync/bin/python3", "-m", "model_sync"]
+CMD ["run"]
+
+
+# The service. It is the last stage, so that it is built where no target is named.
+FROM serving AS service
+COPY --from=code /app /app
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="bunriwiki" \
+      org.opencontainers.image.description="The models of Bunriwiki behind one API" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="AGPL-3.0-or-later"
+USER 10001:10001
+EXPOSE 3000 3001
+HEALTHCHECK --interval=5s --timeout=5s --start-period=90s CMD ["python3", "-m", "bunriwiki.container.health"]
+ENTRYPOINT ["python3", "-m", "bunriwiki.container"]

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from bunriwiki.container.health import is_healthy
+from bunriwiki.testing.ports import free_port
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/livez" else 503)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 (the base class's name)
+        pass
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def test_200_is_healthy_and_nothing_else(port: int) -> None:
+    assert is_healthy(port, "/livez")
+    assert not is_healthy(port, "/readyz")
+
+
+def test_no_answer_is_not_healthy() -> None:
+    assert not is_healthy(free_port(), "/livez")

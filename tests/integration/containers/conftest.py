@@ -1,0 +1,63 @@
+"""A Docker engine that the tests start, the project's images, and stand-ins for those that cannot be pulled.
+
+BUNRIWIKI_ENGINE names a folder for the engine that is kept, so that the next run has its images and its caches.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from bunriwiki.testing.containers.compose import Composed, clone
+from bunriwiki.testing.containers.engine import Engine
+from bunriwiki.testing.containers.images import Images
+from bunriwiki.testing.containers.pip_secrets import Secrets, pip_secrets
+
+Start = Callable[..., Composed]
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    kept = os.environ.get("BUNRIWIKI_ENGINE")
+    folder = Path(kept or tempfile.mkdtemp(prefix="bunriwiki-engine-"))
+    with Engine(folder) as engine:
+        yield engine
+    if not kept:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def secrets(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secrets]:
+    with pip_secrets(tmp_path_factory.mktemp("secrets"), engine.gateway) as secrets:
+        yield secrets
+
+
+@pytest.fixture(scope="session")
+def images(engine: Engine, secrets: Secrets) -> Images:
+    return Images(engine, secrets)
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bare clone."""
+    return clone(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def compose(engine: Engine, images: Images, repository: Path) -> Iterator[Start]:
+    """Returns projects of docker-compose.yml with stand-ins for the images of `variables`; removed at the end."""
+    projects: list[Composed] = []
+
+    def make(*variables: str, profiles: tuple[str, ...] = (), environment: Mapping[str, str] | None = None) -> Composed:
+        settings = {**images.stand_ins(*variables), **(environment or {})}
+        projects.append(Composed(engine, repository, settings, profiles))
+        return projects[-1]
+
+    yield make
+    for project in projects:
+        project.down()

@@ -1,0 +1,155 @@
+"""Replicas behind the edge, under load: they come, go, are replaced, and fail."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from bunriwiki.testing.containers.compose import Composed
+from bunriwiki.testing.containers.images import Images
+from bunriwiki.testing.containers.traffic import Traffic, traffic
+from bunriwiki.testing.waiting import wait_until
+from tests.integration.conftest import FULL
+from tests.integration.containers.conftest import Start
+
+ROUNDS = 5 if FULL else 1
+CALM_SECONDS = 10.0 if FULL else 2.0  # of load before and after an event
+LOOK_SECONDS = 2.0  # for the edge to see that a replica has come or gone
+PAUSE_SECONDS = 10.0
+BACK_SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def composed(compose: Start, images: Images) -> Iterator[Composed]:
+    images.build("service")
+    project = compose("EDGE_IMAGE")
+    scale(project, 2)
+    yield project
+    print(project.logs("edge"))
+
+
+def scale(project: Composed, replicas: int) -> None:
+    project.up("--no-recreate", "--scale", f"service={replicas}")
+
+
+def healthy(project: Composed) -> int:
+    """How many replicas the edge sends requests to."""
+    return metric(project, 'envoy_cluster_membership_healthy{envoy_cluster_name="rest"')
+
+
+def metric(project: Composed, series: str) -> int:
+    """The value of the edge's series whose line begins with `series`."""
+    text = project.execute("edge", "wget", "-q", "-O", "-", "http://127.0.0.1:9902/metrics")
+    [line] = [line for line in text.splitlines() if line.startswith(series)]
+    return int(line.split()[-1])
+
+
+def during(project: Composed, event: Callable[[], None]) -> Traffic:
+    """What came of the requests around an event."""
+    with traffic(project.url) as found:
+        time.sleep(CALM_SECONDS)
+        event()
+        time.sleep(CALM_SECONDS)
+    print(event.__name__, found.summary(), dict(found.failures))
+    assert found.requests > 0
+    assert found.grpc["OK"] > 0
+    return found
+
+
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_scaling_fails_no_request(composed: Composed, _: int) -> None:
+    def down_and_up() -> None:
+        scale(composed, 1)
+        wait_until(lambda: healthy(composed) == 1, LOOK_SECONDS + 5)
+        scale(composed, 2)
+        wait_until(lambda: healthy(composed) == 2, LOOK_SECONDS + 5)
+
+    assert not during(composed, down_and_up).failures
+
+
+def test_replacing_a_replica_fails_no_request(composed: Composed) -> None:
+    def replace() -> None:
+        old = composed.containers("service")[0]
+        composed.engine.docker("stop", "--time=90", old)
+        composed.engine.docker("rm", old)
+        scale(composed, 2)
+        wait_until(lambda: healthy(composed) == 2, LOOK_SECONDS + 5)
+
+    assert not during(composed, replace).failures
+
+
+def test_a_new_configuration_of_the_edge_fails_no_request(composed: Composed) -> None:
+    listener = composed.folder / "deploy" / "edge" / "listeners" / "plain.yaml"
+
+    def reconfigure() -> None:
+        changed = listener.with_suffix(".new")
+        changed.write_text(listener.read_text().replace("request_headers_timeout: 10s", "request_headers_timeout: 11s"))
+        shutil.move(changed, listener)
+        wait_until(lambda: metric(composed, "envoy_listener_manager_lds_update_success{") >= 2, 10)
+        time.sleep(12)  # the old listener's connections end within 10 s
+
+    assert not during(composed, reconfigure).failures
+
+
+def test_a_killed_replica_fails_what_was_in_flight_on_it(composed: Composed) -> None:
+    def kill() -> None:
+        composed.engine.docker("kill", composed.containers("service")[0])
+        wait_until(lambda: httpx.get(f"{composed.url}/readyz", timeout=5).status_code == 200, 10)
+
+    found = during(composed, kill)
+    assert found.failures.total() <= found.clients
+    scale(composed, 2)  # an operator's kill is not a crash: the engine does not restart it
+    wait_until(lambda: healthy(composed) == 2, BACK_SECONDS)
+
+
+def test_a_crashed_replica_comes_back_by_itself(composed: Composed) -> None:
+    def crash() -> None:
+        pid = composed.inspect(composed.containers("service")[0])["State"]["Pid"]
+        composed.engine.run(["/bin/kill", "-KILL", str(pid)])
+        wait_until(lambda: healthy(composed) == 1, LOOK_SECONDS + 5)
+        wait_until(lambda: healthy(composed) == 2, BACK_SECONDS)
+
+    found = during(composed, crash)
+    assert found.failures.total() <= found.clients
+
+
+def test_a_paused_replica_delays_what_was_in_flight_on_it(composed: Composed) -> None:
+    def pause() -> None:
+        container = composed.containers("service")[0]
+        composed.engine.docker("pause", container)
+        wait_until(
+            lambda: (
+                composed.engine.run(["/usr/bin/curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"{composed.url}/readyz"])
+                == "200"
+            ),
+            10,
+        )
+        time.sleep(PAUSE_SECONDS)
+        composed.engine.docker("unpause", container)
+        wait_until(lambda: healthy(composed) == 2, BACK_SECONDS)
+
+    found = during(composed, pause)
+    assert found.failures.total() <= found.clients
+
+
+def test_a_replica_that_is_cut_from_the_network_fails_what_was_in_flight_on_it(composed: Composed) -> None:
+    def cut() -> None:
+        container = composed.containers("service")[0]
+        state = composed.inspect(container)
+        address = state["NetworkSettings"]["Networks"][f"{composed.project}_serving"]["IPAddress"]
+        inside = ["/usr/bin/nsenter", "--net", f"--target={state['State']['Pid']}"]
+        shown = composed.engine.run([*inside, "ip", "-o", "-4", "address"])
+        [interface] = [line.split()[1] for line in shown.splitlines() if f" {address}/" in line]
+        composed.engine.run([*inside, "ip", "link", "set", interface, "down"])
+        try:
+            time.sleep(PAUSE_SECONDS)
+        finally:
+            composed.engine.run([*inside, "ip", "link", "set", interface, "up"])
+        wait_until(lambda: healthy(composed) == 2, BACK_SECONDS)
+
+    found = during(composed, cut)
+    assert found.failures.total() <= found.clients
