@@ -54,7 +54,7 @@ def kill(server: Server, victim: str) -> None:
 
 
 def load_and_kill(server: Server, victim: str) -> tuple[Seen, Scraped, Scraped]:
-    """What clients saw while a worker of `victim` was killed, and scrapes before and after it. No counter goes down meanwhile."""
+    """What clients saw while a worker of `victim` was killed, and scrapes before and after. No counter goes down meanwhile."""
     before = last = Scraped(server)
     killed = victim == "nobody"
     with ProtocolLoad(server, CLIENTS) as seen:
