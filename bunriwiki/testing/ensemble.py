@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -67,13 +68,15 @@ class Ensemble:
         (work / "ensemble.py").write_text(CODE, encoding="utf-8")
         (work / "members.pickle").write_bytes(pickle.dumps((self.vectorizer, self.members, list(self.labels))))
         texts = pd.DataFrame({"text": ["좋아요"]})
-        mlflow.pyfunc.save_model(
-            folder,
-            python_model=str(work / "ensemble.py"),
-            artifacts={"members": str(work / "members.pickle")},
-            signature=infer_signature(texts, pd.DataFrame([[0.5, 0.3, 0.2]], columns=list(self.labels))),
-            pip_requirements=[f"{name}=={version(name)}" for name in ("scikit-learn", "pandas")],
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # MLflow recommends type hints and an example
+            mlflow.pyfunc.save_model(
+                folder,
+                python_model=str(work / "ensemble.py"),
+                artifacts={"members": str(work / "members.pickle")},
+                signature=infer_signature(texts, pd.DataFrame([[0.5, 0.3, 0.2]], columns=list(self.labels))),
+                pip_requirements=[f"{name}=={version(name)}" for name in ("scikit-learn", "pandas")],
+            )
         return folder
 
 

@@ -19,7 +19,7 @@ from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.telemetry.metrics import FOLDER
 from bunriwiki.testing.calls import mixed_calls
 from bunriwiki.testing.paths import ROOT
-from bunriwiki.testing.protocol_load import LATE, ProtocolLoad, tokens
+from bunriwiki.testing.protocol_load import LATE, ProtocolLoad, Seen, tokens
 from bunriwiki.testing.scraped import Scraped, ScrapeDifference
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.waiting import wait_until
@@ -53,28 +53,33 @@ def kill(server: Server, victim: str) -> None:
     worker.wait()
 
 
-@pytest.mark.parametrize("victim", ["nobody", "kcbert", "sentiment", "bunriwiki"])
-def test_what_is_counted_is_what_clients_saw(crowd: Server, victim: str) -> None:
-    before = last = Scraped(crowd)
+def load_and_kill(server: Server, victim: str) -> tuple[Seen, Scraped, Scraped]:
+    """What clients saw while a worker of `victim` was killed, and scrapes before and after. No counter goes down meanwhile."""
+    before = last = Scraped(server)
     killed = victim == "nobody"
-    with ProtocolLoad(crowd, CLIENTS) as seen:
+    with ProtocolLoad(server, CLIENTS) as seen:
         end = time.monotonic() + SECONDS
         while time.monotonic() < end or not killed:
             time.sleep(0.2)
             if not killed and sum(seen.requests.values()) > 100:
-                kill(crowd, victim)
+                kill(server, victim)
                 killed = True
                 end = time.monotonic() + SECONDS
             try:
-                now = Scraped(crowd)
+                now = Scraped(server)
             except httpx.TransportError:
                 continue  # it went to the gateway worker that was killed
             assert all(now.counters()[series] >= value for series, value in last.counters().items())
             last = now
-    crowd.wait_until_ready(20)
-    crowd.wait_for_all_workers()
-    wait_until(lambda: Scraped(crowd).by("workers", "role") == Scraped(crowd).by("workers_expected", "role"), 20)
-    after = Scraped(crowd)
+    server.wait_until_ready(20)
+    server.wait_for_all_workers()
+    wait_until(lambda: Scraped(server).by("workers", "role") == Scraped(server).by("workers_expected", "role"), 20)
+    return seen, before, Scraped(server)
+
+
+@pytest.mark.parametrize("victim", ["nobody", "kcbert", "sentiment", "bunriwiki"])
+def test_what_is_counted_is_what_clients_saw(crowd: Server, victim: str) -> None:
+    seen, before, after = load_and_kill(crowd, victim)
     counted = ScrapeDifference(before, after)
     print(f"{victim} killed: {seen.inputs} inputs answered, {dict(seen.failures)} failed, {seen.lost} lost")
 
