@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
-import pytest
 
 from bunriwiki.artifacts.manifest import MODELS, Manifest, describe_files
 from bunriwiki.model_store.promotion import promote
@@ -20,8 +19,6 @@ from bunriwiki.testing.server import Server
 from bunriwiki.testing.versions import replace_once
 from bunriwiki.testing.waiting import wait_until
 from tests.integration.conftest import FULL, PAUSE_SECONDS
-
-pytestmark = pytest.mark.alone  # its deadlines are for a machine that does nothing else
 
 PHASES = ("preparing", "loading", "prepared", "activated")
 
