@@ -159,7 +159,7 @@ def _floor_latency(report: EvaluationReport, thresholds: Thresholds) -> Finding:
     found = own_latency(report.milliseconds)
     says = (
         f"{found.median:.1f} ms per input, {_bounds(found)} in {len(report.milliseconds)} answers; "
-        f"at most {thresholds.floor_seconds:g} s are allowed for the first version of a registry"
+        f"at most {thresholds.floor_seconds:g} s is allowed for the first version of a registry"
     )
     return _by_side("latency", found.compared_with(1000 * thresholds.floor_seconds), says)
 

@@ -205,7 +205,7 @@ def test_the_first_version_has_a_limit_of_its_own_for_the_latency(took: float, p
     found = first_version([classified("a")], texts("a"), milliseconds=[(took, 1.0)] * 24)["latency"]
     assert (found.passed, found.undecided) == (passed, undecided)
     assert f"{took:.1f} ms per input" in found.says
-    assert found.says.endswith("in 24 answers; at most 1 s are allowed for the first version of a registry")
+    assert found.says.endswith("in 24 answers; at most 1 s is allowed for the first version of a registry")
 
 
 def test_classes_must_be_the_same_in_any_order() -> None:
