@@ -17,11 +17,16 @@ RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/(site-
     && install -d -o bunriwiki -g bunriwiki /store /store/run /data
 
 
+# Apart from the stage that uses them, so that the packages are installed once for the clone and its Bento.
+FROM scratch AS locks
+ARG SOURCE
+COPY ${SOURCE}/scripts/install-packages ${SOURCE}/requirements/serve.txt /
+
+
 # The packages that serving requires.
 FROM base AS packages
-ARG SOURCE
 WORKDIR /build
-COPY ${SOURCE}/scripts/install-packages ${SOURCE}/requirements/serve.txt ./
+COPY --from=locks / ./
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=certificates \
     --mount=type=cache,target=/root/.cache/pip,sharing=locked \

@@ -7,6 +7,7 @@ Landlock mediates opening, creating, linking, renaming and removing files. It do
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import landlockpy
@@ -55,7 +56,19 @@ def restrict_files(policy: Policy) -> None:
             _allow(ruleset, Path(device), USE)
         for device in policy.devices:
             _allow(ruleset, Path(device), USE | AccessFS.READ_DIR | AccessFS.IOCTL_DEV)
+        for name in PROC:
+            _pin(Path(name).resolve())
         ruleset.restrict()
+
+
+def _pin(path: Path) -> None:
+    """Keep the inode of `path` in memory while this process runs, and the program that it executes.
+
+    A rule is about an inode. When memory is short, the kernel drops unused inodes of /proc, and makes a new one at the next
+    look-up, which no rule would allow.
+    """
+    with contextlib.suppress(OSError):
+        os.set_inheritable(os.open(path, os.O_PATH | os.O_NOFOLLOW), True)
 
 
 def _allow(ruleset: Ruleset, path: Path, access: AccessFS) -> None:

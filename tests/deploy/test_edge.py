@@ -31,4 +31,4 @@ def test_a_replica_has_ten_health_checks_to_leave_before_it_rejects_connections(
         [check] = cluster["health_checks"]
         assert drain >= 10 * float(check["interval"].removesuffix("s"))
         assert check["http_health_check"]["path"] == "/readyz"
-        assert cluster["common_lb_config"]["healthy_panic_threshold"] == {"value": 0}
+        assert cluster["common_lb_config"]["healthy_panic_threshold"] == {"value": 1}

@@ -38,7 +38,8 @@ def pip_secrets(folder: Path, address: str) -> Iterator[Secrets]:
     with ExitStack() as stack:
         lines = ["[global]"]
         for name in PLACES:
-            places = " ".join(stack.enter_context(_reachable(place, address)) for place in found.get(name, "").split())
+            reach = partial(_reachable, address=address, root=".." if name.endswith("index-url") else ".")
+            places = " ".join(stack.enter_context(reach(place)) for place in found.get(name, "").split())
             if places:
                 lines.append(f"{name} = {places}")
         lines.append(f"trusted-host = {address}")
@@ -58,16 +59,19 @@ def _configuration() -> dict[str, str]:
 
 
 @contextmanager
-def _reachable(place: str, address: str) -> Iterator[str]:
-    """The URL of `place` for a container: its own, or that of a server at `address` if it is a folder."""
+def _reachable(place: str, address: str, root: str) -> Iterator[str]:
+    """The URL of `place` for a container: its own, or that of a server at `address` if it is a folder.
+
+    The server has the folder `root`, relative to `place`: an index may refer to files beside it.
+    """
     path = Path(place.removeprefix("file://"))
     if not path.is_dir():
         yield place
         return
-    with ThreadingHTTPServer((address, 0), partial(_Quiet, directory=str(path))) as server:
+    with ThreadingHTTPServer((address, 0), partial(_Quiet, directory=str(path / root))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield f"http://{address}:{server.server_port}/"
+            yield f"http://{address}:{server.server_port}/{'' if root == '.' else path.name + '/'}"
         finally:
             server.shutdown()
 

@@ -10,9 +10,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
+from bunriwiki.sandbox import landlock
+from bunriwiki.sandbox.landlock import PROC
 from bunriwiki.sandbox.policy import Policy
 from bunriwiki.sandbox.user import can_change
 from bunriwiki.testing.paths import ROOT
@@ -149,7 +152,21 @@ def test_other_descriptors_are_closed(home: Path) -> None:
     os.close(secret)
     assert kept in opened
     assert secret not in opened
-    assert len(opened) == 5  # 0, 1, 2, the kept descriptor, and that of the listed folder
+    # 0, 1, 2, the kept descriptor, that of the listed folder, and those that keep inodes of /proc
+    assert len(opened) == 5 + len(PROC) * landlock.supported()
+
+
+def test_a_process_may_read_its_folder_in_proc_after_the_kernel_dropped_its_caches(home: Path) -> None:
+    """As it does when memory is short. The rule of the sandbox is about an inode, which must not be among what is dropped."""
+    code = (
+        "import psutil; read = psutil.Process().memory_info; read(); print('ready', flush=True); input(); print(read().rss > 0)"
+    )
+    with subprocess.Popen(command(policy(home), code), cwd=ROOT, text=True, stdin=PIPE, stdout=PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        Path("/proc/sys/vm/drop_caches").write_text("2", encoding="ascii")
+        printed, _ = process.communicate("\n", timeout=60)
+    assert printed == "True\n"
 
 
 def test_all_capabilities_are_dropped(home: Path) -> None:
