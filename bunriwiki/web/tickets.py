@@ -21,6 +21,7 @@ import msgspec
 SIGNATURE_BYTES = 16
 MAX_CHARACTERS = 4096  # of a ticket that is accepted
 MAX_BYTES = 2048  # of a ticket that is issued: a header has to hold it in base64
+TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 PURPOSE = b"ticket 1"  # part of each code: the same secret signs nothing else
 
 
@@ -47,19 +48,24 @@ class Ticket(msgspec.Struct, array_like=True, frozen=True):
     expires: int
 
 
-def _signing_key(secret: str) -> bytes:
-    return hashlib.blake2b(secret.encode()).digest()
+class _Signer:
+    """Signs with `secret`. The keyed hash is made once, and copied for each signature."""
 
+    def __init__(self, secret: str) -> None:
+        key = hashlib.blake2b(secret.encode()).digest()
+        self._keyed = hashlib.blake2b(key=key, person=PURPOSE, digest_size=SIGNATURE_BYTES)
 
-def _signature(key: bytes, content: bytes) -> bytes:
-    return hashlib.blake2b(content, key=key, person=PURPOSE, digest_size=SIGNATURE_BYTES).digest()
+    def sign(self, content: bytes) -> bytes:
+        signature = self._keyed.copy()
+        signature.update(content)
+        return signature.digest()
 
 
 class TicketIssuer:
     """Signs tickets with `secret`, which expire after `seconds`. `clock` returns the seconds since the epoch."""
 
     def __init__(self, secret: str, seconds: float, clock: Callable[[], float] = time.time) -> None:
-        self._key = _signing_key(secret)
+        self._signer = _Signer(secret)
         self._seconds = seconds
         self._clock = clock
         self._encoder = msgspec.msgpack.Encoder()
@@ -75,14 +81,15 @@ class TicketIssuer:
         )
         if len(content) > MAX_BYTES:
             return None
-        return base64.urlsafe_b64encode(content + _signature(self._key, content)).rstrip(b"=").decode()
+        encoded = binascii.b2a_base64(content + self._signer.sign(content), newline=False)
+        return encoded.translate(TO_URL_SAFE).rstrip(b"=").decode()
 
 
 class TicketReader:
     """Reads tickets that were signed with one of `secrets`. `clock` returns the seconds since the epoch."""
 
     def __init__(self, secrets: Sequence[str], clock: Callable[[], float] = time.time) -> None:
-        self._keys = [_signing_key(secret) for secret in secrets]
+        self._signers = [_Signer(secret) for secret in secrets]
         self._clock = clock
         self._decoder = msgspec.msgpack.Decoder(Ticket)
 
@@ -95,7 +102,7 @@ class TicketReader:
         except (binascii.Error, ValueError):
             raise TicketError from None
         content, signature = whole[:-SIGNATURE_BYTES], whole[-SIGNATURE_BYTES:]
-        matches = [hmac.compare_digest(_signature(key, content), signature) for key in self._keys]
+        matches = [hmac.compare_digest(signer.sign(content), signature) for signer in self._signers]
         if not any(matches):
             raise TicketError
         try:

@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
+from bunriwiki.protocols.handlers.feedback import REQUEST_ID
 from bunriwiki.protocols.handlers.statistics import Duration, Statistics
 from bunriwiki.protocols.inference.handlers import InferRequest, InferResponse, ModelMetadata
 from bunriwiki.protocols.inference.tensors import MAX_INPUTS, Tensor, TensorSpec, elements, split_bytes, to_raw
@@ -44,7 +45,7 @@ def read_request(message: pb.ModelInferRequest) -> InferRequest:
         parameters=_parameters(message.parameters),
         inputs=[_tensor(item, raw[number] if raw else None) for number, item in enumerate(message.inputs)],
         outputs=[output.name for output in message.outputs],
-        request_id=message.id,
+        request_id=message.id if REQUEST_ID.fullmatch(message.id) else "",
     )
 
 

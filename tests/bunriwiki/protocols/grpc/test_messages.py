@@ -61,9 +61,12 @@ def test_the_parameters_of_a_response() -> None:
     assert not write_response(InferResponse("kcbert", "v1", "", []), raw=False).parameters
 
 
-def test_the_id_of_a_message_is_the_id_of_the_request() -> None:
-    call = read_request(pb.ModelInferRequest(id="my-request"))
-    assert (call.id, call.request_id) == ("my-request", "my-request")
+@pytest.mark.parametrize(
+    ("given", "known_by"), [("my-request", "my-request"), ("no id: a space", ""), ("", ""), ("x" * 129, "")]
+)
+def test_the_id_of_a_message_is_the_id_of_the_request_if_it_is_one(given: str, known_by: str) -> None:
+    call = read_request(pb.ModelInferRequest(id=given))
+    assert (call.id, call.request_id) == (given, known_by)
 
 
 def test_raw_and_typed_contents_do_not_mix() -> None:

@@ -3,8 +3,6 @@ from __future__ import annotations
 import time
 import timeit
 
-import pytest
-
 from bunriwiki.artifacts.answers import Classification, Detection, Detections, ImageSize
 from bunriwiki.protocols.handlers.dataplane import Served
 from bunriwiki.protocols.handlers.feedback import Feedback, predicted
@@ -31,12 +29,11 @@ def test_there_are_no_tickets_without_a_key() -> None:
     assert Feedback().tickets(["a"], [Served("kcbert", "v1", ANSWER)], "id") == []
 
 
-@pytest.mark.parametrize(("given", "kept"), [("a-request", "a-request"), ("no id: a space", ""), ("", ""), ("x" * 129, "")])
-def test_each_answer_has_a_ticket(given: str, kept: str) -> None:
-    tickets = Feedback(TicketIssuer(KEY, 60)).tickets(["a", "b"], [Served("kcbert", "v1", ANSWER)] * 2, given)
+def test_each_answer_has_a_ticket() -> None:
+    tickets = Feedback(TicketIssuer(KEY, 60)).tickets(["a", "b"], [Served("kcbert", "v1", ANSWER)] * 2, "a-request")
     found = [TicketReader([KEY]).read(ticket) for ticket in tickets]
     assert [(each.model, each.version, each.labels, each.request_id) for each in found] == [
-        ("kcbert", "v1", [("hate", 0.8)], kept)
+        ("kcbert", "v1", [("hate", 0.8)], "a-request")
     ] * 2
 
 
