@@ -158,6 +158,10 @@ def _graph(panel: Panel) -> timeseries.Panel:
         .tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI).sort(options.SortOrder.DESCENDING))
         .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
     )
+    if panel.unit in {"short", "reqps", "ops"}:
+        built.axis_soft_max(1)  # otherwise the axis of a series of zeros goes to 100
+    if panel.unit == "bool_on_off":
+        built.line_interpolation(options.LineInterpolation.STEP_AFTER).fill_opacity(0)
     if panel.steps:
         built.thresholds_style(common.GraphThresholdsStyleConfig().mode(options.GraphThresholdsStyleMode.DASHED))
     if panel.stacked:
@@ -167,9 +171,9 @@ def _graph(panel: Panel) -> timeseries.Panel:
 
 def _stat(panel: Panel) -> stat.Panel:
     shows = options.BigValueTextMode.NAME if panel.kind == "name" else options.BigValueTextMode.VALUE_AND_NAME
+    built = stat.Panel() if panel.unit != "short" else stat.Panel().decimals(0)  # `increase` estimates
     return (
-        stat.Panel()
-        .text_mode(shows)
+        built.text_mode(shows)
         .graph_mode(options.BigValueGraphMode.NONE)
         .color_mode(options.BigValueColorMode.VALUE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))

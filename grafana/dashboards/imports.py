@@ -37,20 +37,21 @@ IMPORTS = Dashboard(
                 Panel(
                     "Outcomes over time",
                     Text("Imports since the sidecar's start.", "사이드카가 시작된 뒤의 가져오기 횟수입니다."),
-                    (Query(f"sum by (model, outcome) (bunriwiki_imports_total{{{HERE}}})", "{{model}}: {{outcome}}"),),
+                    (Query(f"sum by (model, outcome) (bunriwiki_imports_total{{{HERE}}}) > 0", "{{model}}: {{outcome}}"),),
                     runbooks=("BunriwikiImportFailing",),
+                    empty=NO_IMPORT,
                     width=12,
                 ),
                 Panel(
                     "Phases",
                     Text(
-                        "Mean duration of each phase since the sidecar's start.",
-                        "사이드카가 시작된 뒤 각 단계의 평균 시간입니다.",
+                        "Mean duration of each phase in the time shown.",
+                        "표시된 기간에 각 단계가 걸린 평균 시간입니다.",
                     ),
                     (
                         Query(
-                            f"bunriwiki_import_phase_duration_seconds_sum{{{HERE}}} / "
-                            f"(bunriwiki_import_phase_duration_seconds_count{{{HERE}}} > 0)",
+                            f"increase(bunriwiki_import_phase_duration_seconds_sum{{{HERE}}}[$__range]) / "
+                            f"(increase(bunriwiki_import_phase_duration_seconds_count{{{HERE}}}[$__range]) > 0)",
                             "{{model}}: {{phase}}",
                         ),
                     ),
@@ -69,12 +70,13 @@ IMPORTS = Dashboard(
                     (
                         Query(
                             "sum by (model, phase) "
-                            f"(rate(bunriwiki_import_phase_duration_seconds_sum{{{HERE}}}[$__rate_interval]))",
+                            f"(rate(bunriwiki_import_phase_duration_seconds_sum{{{HERE}}}[$__rate_interval])) > 0",
                             "{{model}}: {{phase}}",
                         ),
                     ),
                     unit="s",
                     stacked=True,
+                    empty=NO_IMPORT,
                     width=12,
                 ),
             ),
@@ -88,8 +90,9 @@ IMPORTS = Dashboard(
                         "Activations by what triggered them, since the first day of the store.",
                         "모델 저장소가 생긴 뒤의 활성화를 트리거별로 보여 줍니다.",
                     ),
-                    (Query(f"sum by (model, by) (bunriwiki_promotions_total{{{HERE}}})", "{{model}}: {{by}}"),),
+                    (Query(f"sum by (model, by) (bunriwiki_promotions_total{{{HERE}}}) > 0", "{{model}}: {{by}}"),),
                     see=("models",),
+                    empty=NO_IMPORT,
                     width=6,
                 ),
                 Panel(
@@ -98,9 +101,10 @@ IMPORTS = Dashboard(
                         "By reason, since the first day of the store. `operator`: by hand.",
                         "모델 저장소가 생긴 뒤의 롤백을 이유별로 보여 줍니다. `operator`는 사람이 한 것입니다.",
                     ),
-                    (Query(f"sum by (model, reason) (bunriwiki_rollbacks_total{{{HERE}}})", "{{model}}: {{reason}}"),),
+                    (Query(f"sum by (model, reason) (bunriwiki_rollbacks_total{{{HERE}}}) > 0", "{{model}}: {{reason}}"),),
                     runbooks=("BunriwikiVersionQuarantined",),
                     see=("models",),
+                    empty=Text("Empty until a version is rolled back.", "롤백이 있을 때까지 비어 있습니다."),
                     width=6,
                 ),
                 Panel(
@@ -168,7 +172,12 @@ IMPORTS = Dashboard(
                 Panel(
                     "Memory of the sidecar",
                     Text("Resident, without the sandboxes of imports.", "가져오기 샌드박스를 뺀 상주 메모리입니다."),
-                    (Query('process_resident_memory_bytes{instance=~"$sidecar"}', "{{instance}}"),),
+                    (
+                        Query(
+                            'process_resident_memory_bytes{instance=~"$sidecar"} and on (instance) bunriwiki_sync_build_info',
+                            "{{instance}}",
+                        ),
+                    ),
                     unit="bytes",
                     width=6,
                 ),

@@ -147,10 +147,10 @@ WORKERS = Dashboard(
                     width=6,
                 ),
                 Panel(
-                    "Loads that failed",
+                    "Loads not completed",
                     Text(
-                        "Loads that were started and not completed, or still run.",
-                        "시작되었지만 끝나지 않았거나 아직 실행 중인 로드 수입니다.",
+                        "Loads that failed, or that still run.",
+                        "실패했거나 아직 실행 중인 로드 수입니다.",
                     ),
                     (
                         Query(
@@ -178,7 +178,7 @@ WORKERS = Dashboard(
                 Panel(
                     "Duration of a scrape",
                     Text("As Prometheus measures it.", "Prometheus가 잰 시간입니다."),
-                    (Query(f"scrape_duration_seconds{{{ALL}}}", "{{instance}}"),),
+                    (Query(f"scrape_duration_seconds{{{ALL}}} and on (instance) bunriwiki_build_info", "{{instance}}"),),
                     unit="s",
                     width=12,
                 ),

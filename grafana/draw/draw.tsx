@@ -10,7 +10,7 @@ type Series = { metric: Record<string, string>; values?: [number, string][]; val
 
 const parameters = new URLSearchParams(location.search);
 const prometheus = parameters.get("prometheus")!;
-const [from, to] = [Number(parameters.get("from")), Number(parameters.get("to"))]; // seconds
+const [from, to] = [Number(parameters.get("from")), Number(parameters.get("to"))].map(Math.round); // seconds
 const theme = createTheme({ colors: { mode: "dark" } });
 const WIDTH = 1560;
 const COLUMN = WIDTH / 24;
@@ -36,11 +36,18 @@ function named(format: string, labels: Record<string, string>): string {
   return format.replace(/\{\{(\w+)\}\}/g, (_, name) => labels[name] ?? "");
 }
 
+// As Grafana's data source does it: a null for each step without a sample, so that no line is drawn over a gap.
+function filled(points: [number, string][]): [number, number | null][] {
+  const values = new Map(points.map(([time, value]) => [Math.round(time), Number(value)]));
+  const times = Array.from({ length: Math.floor((to - from) / STEP) + 1 }, (_, number) => Math.round(from + number * STEP));
+  return times.map((time) => [time, values.get(time) ?? null]);
+}
+
 async function frames(panel: Json): Promise<DataFrame[]> {
   const found: DataFrame[] = [];
   for (const target of panel.targets) {
     for (const series of await query(target.expr, target.instant)) {
-      const points = series.values ?? [series.value!];
+      const points = series.values ? filled(series.values) : [[to, Number(series.value![1])] as [number, number]];
       const name = named(target.legendFormat, series.metric);
       const { custom = {}, ...defaults } = panel.fieldConfig.defaults;
       const frame = toDataFrame({
@@ -50,7 +57,7 @@ async function frames(panel: Json): Promise<DataFrame[]> {
           {
             name: "Value",
             type: FieldType.number,
-            values: points.map(([, value]) => Number(value)),
+            values: points.map(([, value]) => value),
             config: {
               ...defaults,
               displayNameFromDS: name,
