@@ -14,7 +14,7 @@ from bunriwiki.testing.paths import PHOTOS
 from model_sync.sandbox import timeouts
 
 # No deadline for an example: a busy machine would decide whether it is met.
-hypothesis.settings.register_profile("patient")
+hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 

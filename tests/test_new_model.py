@@ -28,6 +28,7 @@ from bunriwiki.model_store.generation_watcher import GenerationWatcher
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.protocols.admin.sidecar import Sidecar
 from bunriwiki.protocols.handlers.dataplane import DataPlane, Limits, Model
+from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.shadowing import Comparisons
 from bunriwiki.protocols.inference import models as inference
 from bunriwiki.protocols.inference.handlers import InferRequest, OpenInference
@@ -175,7 +176,7 @@ async def test_open_inference(open_inference: OpenInference) -> None:
 async def test_the_rest_endpoint(spec: Spec, dataplane: DataPlane) -> None:
     names = {**vars(endpoints), "LENGTH": spec}
     exec(f"class WithLength(Endpoints):\n{ENDPOINT}", names)  # noqa: S102
-    rest = names["WithLength"](dataplane, Guide.read())
+    rest = names["WithLength"](dataplane, Guide.read(), Feedback())
     [route] = eval(f"[{ROUTE}]", names, {"self": rest})  # noqa: S307
     assert (route.method, route.path) == ("POST", "/length/prediction")
     body = json.dumps({"text": "가" * 40}).encode()

@@ -100,11 +100,16 @@ def serving(home: Path, code: str, **others: object) -> Iterator[str]:
     process = subprocess.Popen(command(listen, code), cwd=ROOT)
     path = home.parent / f"{process.pid}.sock"
     try:
-        wait_while_running(process, path.exists, 30, log=str)
+        wait_while_running(process, lambda: accepts(path), 30, log=str)
         yield str(path)
     finally:
         process.kill()
         process.wait()
+
+
+def accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def send(path: str, request: bytes) -> bytes:

@@ -29,7 +29,7 @@ KEY = "k" * 32
 ADMIN, RATER = {"Authorization": "Bearer admin"}, {"Authorization": "Bearer rater"}
 
 
-def ticket(model: str = "sentiment", seconds: float = 60) -> str:
+def ticket(model: str = "sentiment", seconds: float = 3600) -> str:
     return (
         TicketIssuer(KEY, seconds).issue(model, FALLBACK, [("긍정" if model == "sentiment" else "plastic", 0.9)], "r-1") or ""
     )
