@@ -26,11 +26,13 @@ from transformers import (
 )
 
 from training.arguments import needed
+from training.history import TrainerHistory
 
 Loss = Callable[..., torch.Tensor]  # of the model's output, the labels, and the number of items in the batch
 
 LAYERS, WIDTH, HEADS = 4, 256, 4  # KcBERT-base has 12, 768, 12
 LONGEST = 300  # tokens, as KcBERT
+CHECKPOINTS = ".run"
 
 
 def tokenizer(data: Path) -> Any:
@@ -101,7 +103,8 @@ def fit(
     """Train the model; returns it as it was when `better` (a name of `metrics`) was highest on `validation`.
 
     Evaluates about `evaluations` times, and stops after `patience` evaluations without an improvement. An interrupted run is
-    resumed from its last evaluation. Writes TensorBoard's scalars to `output`.
+    resumed from its last evaluation. Checkpoints go to `.run` in `output`, which `publish` skips because it is hidden, and the
+    scalars to `history` (`training.history`).
     """
     torch.set_flush_denormal(True)  # denormal numbers make training on a CPU several times slower
     steps = max(1, round(epochs * len(train) / batch))
@@ -109,7 +112,7 @@ def fit(
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
-            output_dir=str(output),
+            output_dir=str(output / CHECKPOINTS),
             max_steps=steps,
             per_device_train_batch_size=batch,
             per_device_eval_batch_size=256,
@@ -128,8 +131,8 @@ def fit(
             load_best_model_at_end=True,
             metric_for_best_model=better,
             restore_callback_states_from_checkpoint=True,  # the number of evaluations without an improvement
-            report_to="tensorboard",
-            logging_steps=50,
+            report_to="none",
+            logging_steps=min(50, every),
             use_cpu=True,
             bf16=True,
             seed=seed,
@@ -139,9 +142,9 @@ def fit(
         eval_dataset=validation,
         compute_loss_func=loss,
         compute_metrics=metrics,
-        callbacks=[EarlyStoppingCallback(patience)],
+        callbacks=[EarlyStoppingCallback(patience), TrainerHistory(output)],
     )
-    trainer.train(resume_from_checkpoint=any(output.glob("checkpoint-*")))
+    trainer.train(resume_from_checkpoint=any((output / CHECKPOINTS).glob("checkpoint-*")))
     return model.eval()
 
 

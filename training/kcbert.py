@@ -25,6 +25,7 @@ from model_sync.importing.compilers.ngrams import write_ngrams
 from training.arguments import add_output, add_seed, claim, parser
 from training.bert import Texts, fit, logits, shorten, tokenizer
 from training.comments import LABELS, load_comments
+from training.history import History
 from training.linear import count_ngrams, inverse_document_frequency, logistic
 from training.pretraining import pretrain
 from training.sentiment_model import tf_idf, vote
@@ -58,7 +59,7 @@ def fine_tune(pretrained: Path, data: Path, splits: dict[str, pd.DataFrame], out
         tokens,
         texts["train"],
         texts["validation"],
-        output / "run",
+        output,
         epochs=epochs,
         rate=1e-4,
         batch=32,
@@ -106,7 +107,10 @@ def main() -> None:
         given.output, SPEC, {name: torch.from_numpy(array) for name, array in {"idf": idf, **linear, **fitted}.items()}
     )
     chosen = vote(found["test"], fitted).argmax(axis=1)
-    log.info("dev: macro-F1 %.4f", f1_score(splits["test"]["label"], chosen, average="macro"))
+    quality = float(f1_score(splits["test"]["label"], chosen, average="macro"))
+    log.info("dev: macro-F1 %.4f", quality)
+    with History(given.output) as history:
+        history.add({"test/macro_f1": quality}, step=0)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def pretrain(data: Path, output: Path, *, seed: int, epochs: float = EPOCHS) -> 
         tokens,
         texts["train"],
         texts["validation"],
-        output / "run",
+        output,
         epochs=epochs,
         rate=5e-4,
         batch=128,

@@ -30,6 +30,7 @@ from bunriwiki.artifacts.text import TextEncoder
 from model_sync.importing.compilers.kcbert import Classifier, export_classifier
 from training import sentiment_model as model
 from training.arguments import add_output, add_seed, parser
+from training.history import History
 from training.linear import Arrays, inverse_document_frequency, logistic
 from training.pretraining import pretrain
 from training.reviews import LABELS, load_reviews
@@ -95,6 +96,14 @@ def _forget_paths(mlmodel: Path) -> None:
     mlmodel.write_text(yaml.safe_dump(described, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
+def begin_history(pretrained: Path, output: Path) -> History:
+    """The history of the ensemble, which begins with that of its BERT: the other members are not trained in steps."""
+    shutil.rmtree(output / "history", ignore_errors=True)
+    if (pretrained / "history").is_dir():  # an earlier version of the training wrote none
+        shutil.copytree(pretrained / "history", output / "history")
+    return History(output)
+
+
 def main() -> None:
     arguments = parser(__doc__)
     add_output(arguments, "sentiment")
@@ -119,9 +128,10 @@ def main() -> None:
     save(weights, parts, given.output / "pyfunc")
     labels = splits["test"]["label"].to_numpy()
     probabilities = model.vote(found["test"], weights)
-    log.info(
-        "test: accuracy %.4f, log loss %.4f", (probabilities.argmax(axis=1) == labels).mean(), log_loss(labels, probabilities)
-    )
+    accuracy, loss = float((probabilities.argmax(axis=1) == labels).mean()), float(log_loss(labels, probabilities))
+    log.info("test: accuracy %.4f, log loss %.4f", accuracy, loss)
+    with begin_history(pretrained, given.output) as history:
+        history.add({"test/accuracy": accuracy, "test/loss": loss}, step=0)
 
 
 if __name__ == "__main__":

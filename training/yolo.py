@@ -6,7 +6,7 @@ field): it has seen many photos, which is far better than random weights. Data: 
     python -m training.yolo --data DIR --output build/yolo
 
 `DIR` holds `recyclables/` (TrashNet with labels), `grounds/` (photos without recyclables) and `start/best.pt`. An
-interrupted run is resumed. TensorBoard's scalars are in the output folder, and so is `best.pt`, the result.
+interrupted run is resumed. The output folder has `best.pt`, the result, and `history` (`training.history`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import yaml
 from bunriwiki.artifacts.manifest import digest
 from training.arguments import add_output, add_seed, claim, needed, parser
 from training.composites import write_composites
+from training.history import record_detector
 from training.photos import CLASSES, LabelledPhoto, grounds, load_photos, split_photos
 
 log = logging.getLogger("training.yolo")
@@ -95,8 +96,10 @@ def _detector(weights: Path, output: Path) -> Any:
     from ultralytics.utils.nms import TorchNMS  # noqa: PLC0415
 
     torchvision.ops.nms = TorchNMS.nms  # torchvision's own operator is missing beside torch's CPU build
-    settings.update(tensorboard=True, mlflow=False, sync=False)
-    return YOLO(weights)
+    settings.update(tensorboard=False, mlflow=False, sync=False)
+    model = YOLO(weights)
+    record_detector(model, output)
+    return model
 
 
 def write_dataset(training: Sequence[Path], validation: Sequence[LabelledPhoto], output: Path) -> Path:

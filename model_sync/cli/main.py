@@ -151,8 +151,15 @@ def _publish(call: Call) -> Exit:
             done = publisher.publish(arguments.model, arguments.path, arguments.version, key=key, progress=progress)
     except PublishError as error:
         raise CliError(PUBLISH_ERROR_EXITS[error.kind], str(error)) from error
-    sentence = "publish.done" if done.announced else "publish.same"
-    return call.say(done, sentence, uri=done.uri, model=done.model, uploaded=len(done.uploaded), present=len(done.present))
+
+    def tell() -> None:
+        sentence = "publish.done" if done.announced else "publish.same"
+        facts = {"uploaded": len(done.uploaded), "present": len(done.present)}
+        call.screen.say(call.words(sentence, uri=done.uri, model=done.model, **facts))
+        if done.history:
+            call.screen.say(call.words("publish.history", files=len(done.history)))
+
+    return call.show(done, tell)
 
 
 def _sign(call: Call) -> Exit:

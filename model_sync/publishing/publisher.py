@@ -15,6 +15,7 @@ from model_sync.errors import PublishError, RejectedError
 from model_sync.publishing import Progress
 from model_sync.publishing.bucket import Bucket
 from model_sync.publishing.files import find_files, list_files, require_artifact
+from model_sync.publishing.history import find_history, upload_history
 from model_sync.publishing.latest_model_file import LatestModelFile
 from model_sync.publishing.names import require_name
 from model_sync.signatures import SignedFile, sign
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 class Published(BaseModel):
     """A version that `latest_model.yaml` names. `announced` is false if the file did not have to change.
 
-    The files in `present` were in the bucket already, from an interrupted attempt; those in `uploaded` were not.
+    The files in `present` were in the bucket already, from an interrupted attempt; those in `uploaded` were not. `history` has
+    the files of the training history.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,6 +41,7 @@ class Published(BaseModel):
     size_bytes: int
     uploaded: tuple[str, ...]
     present: tuple[str, ...]
+    history: tuple[str, ...]
     announced: bool
     signed: bool
 
@@ -66,10 +69,12 @@ class Publisher:
         """Publish the file or folder at `path` as `version` of `model`, without hidden files; signed with `key`, if given.
 
         An interrupted attempt is resumed with the files that are missing. Publishing the same version again changes nothing.
-        `latest_model.yaml` names the version only after all of its files are in the bucket. Raises PublishError.
+        `latest_model.yaml` names the version only after all of its files are in the bucket, and its training history
+        (`find_history`), which is uploaded beside the version. Raises PublishError.
         """
         require_name(model, version)
-        files = find_files(path)
+        history = find_history(path)
+        files = {name: file for name, file in find_files(path).items() if file not in history.values()}
         try:
             require_artifact(model, path, files)
             entry = _make_entry(model, version, files, key, progress)
@@ -83,6 +88,7 @@ class Publisher:
             raise PublishError(
                 "rejected", f"Files of {self._bucket.uri(entry.path)} were deleted during the upload: publish it again."
             )
+        upload_history(self._bucket, model, version, history)
         return Published(
             model=model,
             version=version,
@@ -91,6 +97,7 @@ class Publisher:
             size_bytes=sum(file.size for file in entry.files),
             uploaded=tuple(uploaded),
             present=tuple(sorted(present)),
+            history=tuple(history),
             announced=self._latest_model.announce(model, entry),
             signed=entry.signature is not None,
         )

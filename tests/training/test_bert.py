@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
-from training.bert import Texts, fit, logits, shorten
+from tests.training.test_history import read_history
+from training.bert import CHECKPOINTS, Texts, fit, logits, shorten
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of transformers, torch and tensorboard
 
@@ -43,7 +44,6 @@ def test_learns_and_is_reproducible(tokens: Any, tmp_path: Path) -> None:
     found = logits(once, tokens, GOOD + BAD, longest=8)
     assert found.argmax(axis=1).tolist() == [0, 0, 0, 1, 1, 1]
     assert np.array_equal(found, logits(again, tokens, GOOD + BAD, longest=8))
-    assert list((tmp_path / "once").rglob("events.out.tfevents*"))  # TensorBoard's
 
 
 def test_an_interrupted_run_is_resumed(tokens: Any, tmp_path: Path) -> None:
@@ -54,9 +54,21 @@ def test_an_interrupted_run_is_resumed(tokens: Any, tmp_path: Path) -> None:
     assert len(evaluations(tmp_path / "run")) > len(first)
 
 
+def test_the_history_has_loss_rate_and_quality_of_every_evaluation(tokens: Any, tmp_path: Path) -> None:
+    train(tokens, tmp_path, epochs=1)
+    train(tokens, tmp_path, epochs=4)  # as if interrupted
+    history = read_history(tmp_path)
+    assert history.keys() == {
+        "train/loss", "train/learning_rate", "train/grad_norm", "eval/loss", "eval/accuracy", "eval/macro_f1",
+    }  # fmt: skip
+    logged = {entry["step"]: entry["eval_macro_f1"] for entry in evaluations(tmp_path)}
+    assert [step for step, _ in history["eval/macro_f1"]] == list(logged)
+    assert dict(history["eval/macro_f1"]) == pytest.approx(logged)
+
+
 def evaluations(run: Path) -> list[dict[str, float]]:
     """All evaluations that the last checkpoint remembers."""
-    last = max(run.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
+    last = max((run / CHECKPOINTS).glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
     history = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
     return [entry for entry in history if "eval_macro_f1" in entry]
 

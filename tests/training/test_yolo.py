@@ -9,6 +9,7 @@ import torch
 from ultralytics import YOLO
 
 from bunriwiki.testing.paths import PHOTOS
+from tests.training.test_history import read_history
 from training import yolo
 from training.photos import CLASSES, load_photos
 
@@ -42,7 +43,9 @@ def test_trains(checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pyt
     dataset = yolo.write_dataset([photo.path for photo in labelled], labelled, output)
     best = yolo.train(dataset, checkpoint, output, epochs=1, seed=0)
     assert list(YOLO(best).names.values()) == list(CLASSES)
-    assert (output / "run" / "results.csv").is_file()  # ultralytics writes none for TensorBoard in a test
+    history = read_history(output)
+    assert [step for step, _ in history["metrics/mAP50(B)"]] == [1, 2]  # 2 has the quality of the best checkpoint
+    assert {"train/box_loss", "val/box_loss", "lr/pg0"} <= history.keys()
     assert yolo.train(dataset, checkpoint, output, epochs=1, seed=0) == best == output / "best.pt"  # nothing is trained again
 
 

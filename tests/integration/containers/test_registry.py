@@ -54,7 +54,7 @@ PORTS = {
     "registry": {"model-sync": [3002], "s3": [8333, 18333], "sqs": [5000], "mlflow": [5000]},
     "scrape": {"edge": [3000, 9902], "service": [3000, 3001], "model-sync": [3002], "prometheus": [9090]},
     "dashboards": {"prometheus": [9090], "alertmanager": [9093]},
-    "training": {"tensorboard": [6006]},
+    "training": {"tensorboard": [6006], "s3": [8333, 18333]},
 }
 
 

@@ -438,7 +438,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
                 raise PublishError("rejected", "it exists already")
             return Published(
                 model=model, version=version, uri="s3://bucket/x", digest="d", size_bytes=5, uploaded=("a",),
-                present=("b", "c"), announced=version != "v1", signed=False,
+                present=("b", "c"), history=("events",) if version == "v3" else (), announced=version != "v1", signed=False,
             )  # fmt: skip
 
     monkeypatch.setattr("model_sync.publishing.publisher.Publisher", RecordingPublisher)
@@ -453,8 +453,12 @@ def test_a_version_is_published(fake: Fake, capsys: Capture, published: list[tup
     assert "s3://bucket/x is published: 1 files uploaded, 2 already there" in said
     assert "was published before" in run(fake, "publish yolo best.pt --version v1", capsys)[1]
     assert run_json(fake, "publish yolo best.pt --version v2", capsys)[1].keys() == {
-        "model", "version", "uri", "digest", "size_bytes", "uploaded", "present", "announced", "signed",
+        "model", "version", "uri", "digest", "size_bytes", "uploaded", "present", "history", "announced", "signed",
     }  # fmt: skip
+    assert (
+        "Its training history is beside it, for TensorBoard: 1 files."
+        in run(fake, "publish yolo best.pt --version v3", capsys)[1]
+    )
     assert run(fake, "publish yolo best.pt --version taken", capsys) == (Exit.REJECTED, "it exists already\n")
 
 

@@ -119,6 +119,33 @@ def test_a_file_is_published(registry: Registry, tmp_path: Path, make_version: M
     assert registry.newest("yolo") == ("1.10", ["best.pt"])
 
 
+def test_the_training_history_is_published_beside_the_version(registry: Registry, make_version: MakeVersion) -> None:
+    folder = make_version("kcbert", "v1")
+    (folder / "history").mkdir()
+    events = folder / "history" / "events.out.tfevents.1"
+    events.write_bytes(b"one")
+    (folder / "history" / "notes.txt").write_text("a file of the version")
+    done = registry.publisher().publish("kcbert", folder, "v1")
+    assert done.history == ("events.out.tfevents.1",)
+    assert "history/kcbert/v1/events.out.tfevents.1" in registry.paths()
+    files = ["README.md", "deeper/weights.bin", "history/notes.txt", "manifest.yaml"]
+    assert registry.newest() == ("v1", files)
+    events.write_bytes(b"a longer one")  # the history may change, the version may not
+    again = registry.publisher().publish("kcbert", folder, "v1")
+    assert (again.digest, again.uploaded, again.announced) == (done.digest, (), False)
+    key = f"{registry.prefix}/history/kcbert/v1/events.out.tfevents.1"
+    assert registry.client.get_object(Bucket=registry.server.BUCKET, Key=key)["Body"].read() == b"a longer one"
+
+
+def test_a_short_entry_does_not_list_the_history(registry: Registry, make_version: MakeVersion) -> None:
+    folder = make_version("kcbert", "v1")
+    (folder.parent / "history").mkdir()
+    (folder.parent / "history" / "events.out.tfevents.1").write_bytes(b"one")
+    registry.publisher().publish("kcbert", folder, "v1")
+    registry.put("latest_model.yaml", b"kcbert: kcbert/v1\n")
+    assert registry.newest() == ("v1", ["README.md", "deeper/weights.bin", "manifest.yaml"])
+
+
 def test_the_same_version_again_changes_nothing(registry: Registry, make_version: MakeVersion) -> None:
     folder = make_version("kcbert", "v1")
     registry.publisher().publish("kcbert", folder, "v1")
