@@ -7,11 +7,11 @@ A file is written aside and renamed, so any number of processes may write, and a
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +48,32 @@ class SampleFolder:
         return sum(path.suffix == ".json" for path in found)
 
     def prune(self) -> None:
-        """Delete what is too old or too much."""
+        """Delete the samples that are too old or too much, each with its photo."""
         oldest = self._now() - self._days * DAY
         left = self._max_bytes
-        for path in sorted(self._files(), key=_written_at, reverse=True):
-            with contextlib.suppress(OSError):  # another process deleted it
-                left -= path.stat().st_size
-                if left < 0 or _written_at(path) < oldest:
-                    path.unlink()
+        files = sorted(self._files(), key=_sample, reverse=True)
+        for (written_at, _), of_sample in groupby(files, key=_sample):
+            paths = list(of_sample)
+            left -= sum(map(_size, paths))
+            if left < 0 or written_at < oldest:
+                for path in paths:
+                    path.unlink(missing_ok=True)
 
     def _files(self) -> Iterable[Path]:
         return [path for path in self._folder.glob("*/*") if path.name.count(SEPARATOR) == 2]
 
 
-def _written_at(path: Path) -> float:
-    return int(path.name.lstrip(".").split(SEPARATOR)[0]) / 1e9
+def _sample(path: Path) -> tuple[float, str]:
+    """When the sample of a file was written, in seconds since the epoch, and the sample's name."""
+    name = path.name.lstrip(".").removesuffix(".json").removesuffix(PHOTO)
+    return int(name.split(SEPARATOR)[0]) / 1e9, name
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # another process deleted it
+        return 0
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -10,8 +10,9 @@ NO_ANSWERS = Text("Empty until the version has answered.", "버전이 응답할 
 INPUTS = "text_length|unknown_tokens|image_pixels|brightness"
 
 
-def _features(metric: str, features: str) -> tuple[Query, ...]:
-    return (Query(f'{metric}{{{HERE}, feature=~"{features}"}}', "{{model}} {{version}}: {{feature}}"),)
+def _drift(features: str) -> tuple[Query, ...]:
+    expr = f'bunriwiki_drift_psi{{{HERE}, feature=~"{features}"}} / bunriwiki_drift_psi_threshold'
+    return (Query(expr, "{{model}} {{version}}: {{feature}}"),)
 
 
 DRIFT = Dashboard(
@@ -29,11 +30,11 @@ DRIFT = Dashboard(
                 Panel(
                     "Drift of the answers",
                     Text(
-                        "Population stability index of labels and scores. Above 0.25 it is a major change.",
-                        "레이블과 점수의 집단 안정성 지수입니다. 0.25를 넘으면 큰 변화입니다.",
+                        "Population stability index of labels and scores, divided by its threshold: above 1 they drift.",
+                        "레이블과 점수의 집단 안정성 지수를 임계값으로 나눈 값입니다. 1을 넘으면 드리프트입니다.",
                     ),
-                    _features("bunriwiki_drift_psi", "label|score"),
-                    steps=((0.1, "orange"), (0.25, "red")),
+                    _drift("label|score"),
+                    steps=((1, "red"),),
                     empty=NO_ANSWERS,
                     runbooks=("BunriwikiDrift",),
                     see=("models",),
@@ -57,16 +58,19 @@ DRIFT = Dashboard(
             (
                 Panel(
                     "Drift of the inputs",
-                    Text("Population stability index of what inputs look like.", "입력 특성의 집단 안정성 지수입니다."),
-                    _features("bunriwiki_drift_psi", INPUTS),
-                    steps=((0.1, "orange"), (0.25, "red")),
+                    Text(
+                        "Population stability index of what inputs look like, divided by its threshold.",
+                        "입력 특성의 집단 안정성 지수를 임계값으로 나눈 값입니다.",
+                    ),
+                    _drift(INPUTS),
+                    steps=((1, "red"),),
                     empty=NO_ANSWERS,
                     runbooks=("BunriwikiDrift",),
                     width=12,
                 ),
                 Panel(
                     "Answers in the window",
-                    Text("Below 200 no alert is raised.", "200보다 작으면 경보가 발생하지 않습니다."),
+                    Text("Below 200 there are no figures about drift.", "200보다 작으면 드리프트 값이 없습니다."),
                     (Query(f"bunriwiki_drift_window_inputs{{{HERE}}}", "{{model}} {{version}}"),),
                     steps=((200, "green"),),
                     start="orange",

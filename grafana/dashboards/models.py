@@ -111,11 +111,16 @@ MODELS = Dashboard(
                 Panel(
                     "Drift",
                     Text(
-                        "Largest population stability index of any feature: above 0.1 a change, above 0.25 a major one.",
-                        "모든 특성 중 가장 큰 집단 안정성 지수입니다. 0.1을 넘으면 변화가 있고, 0.25를 넘으면 큰 변화입니다.",
+                        "Largest population stability index of any feature, divided by its threshold: above 1 it drifts.",
+                        "모든 특성 중 가장 큰 집단 안정성 지수를 임계값으로 나눈 값입니다. 1을 넘으면 드리프트입니다.",
                     ),
-                    (Query(f"max by (model, version) (bunriwiki_drift_psi{{{THERE}}})", "{{model}} {{version}}"),),
-                    steps=((0.1, "orange"), (0.25, "red")),
+                    (
+                        Query(
+                            f"max by (model, version) (bunriwiki_drift_psi{{{THERE}}} / bunriwiki_drift_psi_threshold)",
+                            "{{model}} {{version}}",
+                        ),
+                    ),
+                    steps=((1, "red"),),
                     empty=NO_ANSWERS,
                     runbooks=("BunriwikiDrift",),
                     see=("drift",),

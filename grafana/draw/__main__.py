@@ -68,7 +68,7 @@ def draw(page: str, dashboard: dict[str, Any], options: dict[str, object], pictu
         f"{page}/index.html?{query}",
     ]
     subprocess.run(command, check=True, capture_output=True)
-    Image.open(picture).convert("RGB").quantize(64).save(picture, optimize=True)  # a third of the size
+    Image.open(picture).convert("RGB").quantize(256).save(picture, optimize=True)  # a third of the size
 
 
 def main() -> None:

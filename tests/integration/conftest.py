@@ -28,6 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker(pytest.mark.integration)
+        if "containers" in item.path.parts:
+            item.add_marker(pytest.mark.alone)
 
 
 @pytest.fixture(scope="session")

@@ -38,9 +38,7 @@ BATCH = 64
 DRAWS = 100 if FULL else 20
 INPUTS = 320  # of a draw
 WINDOW_SECONDS = 15
-MARK = (
-    " #추천"  # of 28 % of the live texts, and of no text of the reference set; the bad version has one answer for all of them
-)
+MARK = " #추천"  # of 35 % of the live texts, and of no text of the reference set; the bad version has one answer for them all
 RATED_BEFORE = {"v1": 200, "v2": 1200}
 MAX_RATED = 3000  # until the bad version must be rolled back
 KNOWN = {"Authorization": f"Bearer {RATER}"}
@@ -129,11 +127,11 @@ class Deployment:
 
 
 def live_texts(seed: int) -> Iterator[ReferenceText]:
-    """Reviews with their right labels, over and over; 7 of 25 have the mark."""
+    """Reviews with their right labels, over and over; 7 of 20 have the mark."""
     samples = read_reference_texts(MODELS / "sentiment")
     random.Random(seed).shuffle(samples)
     for number, sample in enumerate(itertools.cycle(samples)):
-        yield sample.model_copy(update={"text": sample.text + MARK}) if number % 25 < 7 else sample
+        yield sample.model_copy(update={"text": sample.text + MARK}) if number % 20 < 7 else sample
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +234,7 @@ def test_a_version_that_answers_worse_is_rolled_back_by_itself(deployment: Deplo
     assert "rated answers were right (v2: " in (quarantined.reason or "")
     assert deployment.feedback("v3", known=False) == 100
     shares = [sum(right) / len(right) for right in (before, rated)]
+    assert 0.07 < shares[0] - shares[1] < 0.13  # ten points, as rated
     print(f"accuracy {shares[0]:.1%}, then {shares[1]:.1%}; rolled back after {len(rated)} rated answers. {quarantined.reason}")
 
 

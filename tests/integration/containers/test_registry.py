@@ -168,4 +168,4 @@ def test_prometheus_scrapes_every_target(deployment: Deployment) -> None:
         targets = httpx.get(url, timeout=5).json()["data"]["activeTargets"]
         return {target["labels"]["job"] for target in targets if target["health"] == "up"}
 
-    wait_until(lambda: {"bunriwiki", "edge", "prometheus"} <= up(), 60, up, interval=1)
+    wait_until(lambda: {"bunriwiki-service", "bunriwiki-sidecar", "edge", "prometheus"} <= up(), 60, up, interval=1)
