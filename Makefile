@@ -2,11 +2,13 @@
 # of these that is on the PATH. PYTHON names another one.
 
 PYTHON ?=
+HOST ?= http://127.0.0.1:3000
+GRPC_HOST ?= 127.0.0.1:3001
 DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help serve sync image demo test test-unit prove check format bench bench-stall bench-labels bench-metrics train evaluate require-data require-model clean lock stubs dashboards serve-env serve-torch-env sync-env clients-env dev-env
+.PHONY: help serve sync image demo test test-unit prove check format bench bench-stall bench-labels bench-metrics load train evaluate require-data require-model clean lock stubs dashboards serve-env serve-torch-env sync-env clients-env dev-env
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -60,6 +62,9 @@ require-data:
 
 require-model:
 	@[ -n "$(MODEL)" ] || { echo "Set MODEL to yolo, kcbert or sentiment"; exit 2; }
+
+load: dev-env ## Locust's page, http://127.0.0.1:8089, to load a running service: HOST, GRPC_HOST
+	@exec $(DEV)/python -m locust --locustfile tests/load/locustfile.py --host "$(HOST)" --grpc-host "$(GRPC_HOST)" --web-host 127.0.0.1
 
 train: require-model require-data sync-env ## train MODEL (yolo, kcbert, sentiment) on the folder DATA: training/README.md
 	@.venv-sync/bin/python -m training.$(MODEL) --data "$(DATA)"
