@@ -1,6 +1,7 @@
-# A fresh machine needs Python 3.11 and make; each target makes the environments that it needs.
+# A fresh machine needs Python 3.11, 3.12 or 3.13, and make; each target makes the environments that it needs, with the newest
+# of these that is on the PATH. PYTHON names another one.
 
-PYTHON ?= python3.11
+PYTHON ?=
 DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
 
@@ -67,8 +68,8 @@ evaluate: require-data sync-env ## evaluate the bundled models on the folder DAT
 clean: ## remove the environments and everything built
 	@rm -rf .venv .venv-sync .venv-dev .venv-clients examples/node/node_modules build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-lock: dev-env ## lock the dependencies (requirements/*.in)
-	@scripts/lock $(DEV)/uv
+lock: dev-env ## lock the dependencies of pyproject.toml; UPGRADE=all or UPGRADE=NAME takes newer versions
+	@UPGRADE="$(UPGRADE)" scripts/lock $(DEV)/uv
 
 serve-env: ## .venv: the dependencies of serving
 	@scripts/make-env .venv serve

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from bunriwiki.settings import PREFIX, Settings
 from bunriwiki.testing.paths import ROOT
@@ -28,11 +31,15 @@ def test_every_setting_is_in_the_table_with_its_default_and_meaning() -> None:
 
 
 def test_every_direct_dependency_has_its_reason() -> None:
-    named = set()
-    for group in ("serve", "serve-torch", "sync", "dev", "clients"):
-        text = (ROOT / "requirements" / f"{group}.in").read_text() + (ROOT / "requirements" / "torch.txt").read_text()
-        named |= set(re.findall(r"^([a-z][a-z0-9-]*)", text, flags=re.MULTILINE))
-    assert {row[0] for row in rows("dependencies.md")} == named
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    declared = {
+        (Requirement(dependency).name, group)
+        for group, named in groups.items()
+        for dependency in named
+        if isinstance(dependency, str)
+    }
+    stated = {(row[0], group) for row in rows("dependencies.md") for group in row[1].split(", ")}
+    assert stated == declared
 
 
 def test_links_lead_somewhere() -> None:

@@ -113,8 +113,8 @@ def python() -> Iterator[str]:
     """An interpreter that an ordinary user may run, with the test's libraries."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        subprocess.run([shutil.which("python3.11", path="/usr/local/bin:/usr/bin") or sys.executable, "-m", "venv",
-                        "--without-pip", folder], check=True)  # fmt: skip
+        system = shutil.which(f"python3.{sys.version_info.minor}", path="/usr/local/bin:/usr/bin") or sys.executable
+        subprocess.run([system, "-m", "venv", "--without-pip", folder], check=True)
         [packages] = Path(folder).glob("lib/*/site-packages")
         (packages / "libraries.pth").write_text(f"{SITE}\n")
         yield f"{folder}/bin/python"

@@ -14,8 +14,6 @@ from google.protobuf import descriptor_pb2
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.testing.paths import ROOT
 
-CLIENTS = ROOT / ".venv-clients" / "lib" / "python3.11" / "site-packages"
-
 
 def test_they_are_current(tmp_path: Path) -> None:
     proto = "bunriwiki/protocols/grpc/open_inference.proto"
@@ -41,7 +39,8 @@ def fields(message: descriptor_pb2.DescriptorProto, prefix: str = "") -> dict[st
 
 @pytest.mark.integration
 def test_they_are_compatible_with_tritons() -> None:
-    source = (CLIENTS / "tritonclient" / "grpc" / "service_pb2.py").read_text()
+    [client] = (ROOT / ".venv-clients" / "lib").glob("python3.*/site-packages/tritonclient/grpc")
+    source = (client / "service_pb2.py").read_text()
     serialized = re.search(r"AddSerializedFile\((b'.*?')\)\n", source, re.DOTALL)
     assert serialized
     theirs, ours = descriptor_pb2.FileDescriptorProto(), descriptor_pb2.FileDescriptorProto()
