@@ -15,10 +15,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import prometheus_client
-from prometheus_client import values
+from prometheus_client import Counter, Gauge, values
 
 from bunriwiki.telemetry.metrics.value_file import WORD, Cell, ValueFile
 
@@ -87,6 +87,7 @@ def _value_class(cell: Callable[[Key], Cell], lock: threading.Lock) -> type:
 
         _multiprocess = True
         __slots__ = ("_at", "_words")
+        shared_lock = lock
 
         def __init__(  # noqa: PLR0917 - the library's signature
             self,
@@ -125,6 +126,41 @@ def _value_class(cell: Callable[[Key], Cell], lock: threading.Lock) -> type:
             return None
 
     return SharedValue
+
+
+class Additions:
+    """Metrics that change together, for a fraction of what single changes cost: one lock for all, and no checks.
+
+    `add` adds 1 to `plus`, subtracts 1 from `minus`, and counts an observation in each of `histograms`. All are children, with
+    labels.
+    """
+
+    def __init__(
+        self, *, plus: Sequence[Counter | Gauge] = (), minus: Sequence[Gauge] = (), histograms: Sequence[Histogram] = ()
+    ) -> None:
+        self._plus = [_place(metric._value) for metric in plus]
+        self._minus = [_place(metric._value) for metric in minus]
+        self._histograms = [
+            (_place(histogram._sum), histogram._upper_bounds, [_place(bucket) for bucket in histogram._buckets])
+            for histogram in histograms
+        ]
+        values_inside = [metric._value for metric in (*plus, *minus)] + [histogram._sum for histogram in histograms]
+        self._lock = values_inside[0].shared_lock
+
+    def add(self, observed: float = 0.0) -> None:
+        with self._lock:
+            for words, at in self._plus:
+                words[at] += 1.0
+            for words, at in self._minus:
+                words[at] -= 1.0
+            for (words, at), bounds, buckets in self._histograms:
+                words[at] += observed
+                words, at = buckets[bisect_left(bounds, observed)]  # noqa: PLW2901 - the bucket after the sum
+                words[at] += 1.0
+
+
+def _place(value: Any) -> Cell:
+    return Cell(value._words, value._at)
 
 
 class Histogram(prometheus_client.Histogram):
