@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bunriwiki.protocols.handlers.scrape import Scrape
@@ -19,6 +19,8 @@ from bunriwiki.telemetry.metrics.values import Additions
 PROTOCOL = "rest"  # the label `protocol`
 METHODS = ("GET", "HEAD", "POST")
 SCRAPES = "/metrics"  # the route of scrapes
+BEGIN = (1, 1)  # in flight, and in BentoML's progress
+END = (1, -1, 1, -1)  # answered, in flight, answered by BentoML's count, in its progress
 OTHER = "other"  # the label for methods and paths that this server does not have: a client cannot make up labels
 
 
@@ -60,7 +62,7 @@ class RequestMetrics:
             await send(message)
 
         if route != SCRAPES:
-            (self._began.get(route) or self._begin(route)).add()
+            (self._began.get(route) or self._begin(route)).add(BEGIN)
             if self._bentoml is not None:
                 self._bentoml.received()
         try:
@@ -68,25 +70,22 @@ class RequestMetrics:
         finally:
             seconds = time.perf_counter() - started
             method = scope["method"] if scope["method"] in METHODS else OTHER
-            (self._ended.get((method, route, status)) or self._end(method, route, status)).add(seconds)
+            (self._ended.get((method, route, status)) or self._end(method, route, status)).add(END, (seconds, seconds))
 
     def _begin(self, route: str) -> Additions:
         bentoml = [self._bentoml.in_progress(route)] if self._bentoml is not None else []
-        found = self._began[route] = Additions(plus=[self._in_flight, *bentoml])
+        found = self._began[route] = Additions([self._in_flight, *bentoml])
         return found
 
     def _end(self, method: str, route: str, status: int) -> Additions:
         requests, duration = series_of(method, route, str(status), PROTOCOL)
         if route == SCRAPES:  # not in flight: a scrape would always find itself. BentoML does not count its own scrapes, either
-            found = Additions(plus=[requests], histograms=[duration])
+            found = Additions([requests], [duration])
         elif self._bentoml is None:
-            found = Additions(plus=[requests], minus=[self._in_flight], histograms=[duration])
+            found = Additions([requests, self._in_flight], [duration])
         else:
             total, bentoml_duration = self._bentoml.answered(route, status)
-            found = Additions(
-                plus=[requests, total],
-                minus=[self._in_flight, self._bentoml.in_progress(route)],
-                histograms=[duration, bentoml_duration],
-            )
+            sums: list[Counter | Gauge] = [requests, self._in_flight, total, self._bentoml.in_progress(route)]
+            found = Additions(sums, [duration, bentoml_duration])
         self._ended[method, route, status] = found
         return found

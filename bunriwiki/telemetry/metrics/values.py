@@ -131,32 +131,26 @@ def _value_class(cell: Callable[[Key], Cell], lock: threading.Lock) -> type:
 class Additions:
     """Metrics that change together, for a fraction of what single changes cost: one lock for all, and no checks.
 
-    `add` adds 1 to `plus`, subtracts 1 from `minus`, and counts an observation in each of `histograms`. All are children, with
-    labels.
+    All are children, with labels; at least one.
     """
 
-    def __init__(
-        self, *, plus: Sequence[Counter | Gauge] = (), minus: Sequence[Gauge] = (), histograms: Sequence[Histogram] = ()
-    ) -> None:
-        self._plus = [_place(metric._value) for metric in plus]
-        self._minus = [_place(metric._value) for metric in minus]
+    def __init__(self, sums: Sequence[Counter | Gauge] = (), histograms: Sequence[Histogram] = ()) -> None:
+        self._sums = [_place(metric._value) for metric in sums]
         self._histograms = [
-            (_place(histogram._sum), histogram._upper_bounds, [_place(bucket) for bucket in histogram._buckets])
+            (*_place(histogram._sum), histogram._upper_bounds, [_place(bucket) for bucket in histogram._buckets])
             for histogram in histograms
         ]
-        values_inside = [metric._value for metric in (*plus, *minus)] + [histogram._sum for histogram in histograms]
-        self._lock = values_inside[0].shared_lock
+        self._lock = (sums[0]._value if sums else histograms[0]._sum).shared_lock
 
-    def add(self, observed: float = 0.0) -> None:
+    def add(self, amounts: Sequence[float], observations: Sequence[float] = ()) -> None:
+        """Add `amounts` to the sums, and an observation to each histogram, in their order. What has none stays as it is."""
         with self._lock:
-            for words, at in self._plus:
-                words[at] += 1.0
-            for words, at in self._minus:
-                words[at] -= 1.0
-            for (words, at), bounds, buckets in self._histograms:
+            for (words, at), amount in zip(self._sums, amounts, strict=False):
+                words[at] += amount
+            for (words, at, bounds, buckets), observed in zip(self._histograms, observations, strict=False):
                 words[at] += observed
-                words, at = buckets[bisect_left(bounds, observed)]  # noqa: PLW2901 - the bucket after the sum
-                words[at] += 1.0
+                bucket_words, bucket_at = buckets[bisect_left(bounds, observed)]
+                bucket_words[bucket_at] += 1.0
 
 
 def _place(value: Any) -> Cell:

@@ -49,10 +49,10 @@ def test_additions_are_the_same_as_single_changes(tmp_path: Path) -> None:
         requests = Counter("requests", "Requests.", ["path"], registry=registry).labels("/a")
         running = Gauge("running", "Running.", ["path"], registry=registry, multiprocess_mode=LIVE_SUM).labels("/a")
         seconds = Histogram("seconds", "Seconds.", ["path"], registry=registry, buckets=(1, 2)).labels("/a")
-        ended = Additions(plus=[requests], minus=[running], histograms=[seconds])
+        ended = Additions([requests, running], [seconds])
         for value in (0.5, 1, 1.5, 9):
             if together:
-                ended.add(value)
+                ended.add((1, -1), (value,))
             else:
                 requests.inc()
                 running.dec()
