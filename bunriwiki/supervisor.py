@@ -67,6 +67,7 @@ class OrderlyArbiter(circus.Arbiter):
         self._metrics = self._folder / "metrics"
         self._metrics.mkdir()
         share_values(self._metrics_of(SUPERVISOR))
+        self._started: set[int] = set()  # the processes of workers that may be alive
         layout = Layout(settings().model_store)
         self._heartbeats = Heartbeats(layout.run)
         with contextlib.suppress(OSError):  # without write access, promotions do not wait for the workers
@@ -79,7 +80,7 @@ class OrderlyArbiter(circus.Arbiter):
                 SOCKETS: str(self._folder),
                 logs.ADDRESS: logs.address(),
             }
-            watcher.hooks["after_spawn"] = partial(self._count_start, STARTS.labels(role))
+            watcher.hooks["after_spawn"] = partial(self._note_start, STARTS.labels(role))
             watcher.hooks["after_reap"] = self._clean_up
             if role in MODELS:
                 self._launch_sandboxed(watcher, role)
@@ -120,18 +121,25 @@ class OrderlyArbiter(circus.Arbiter):
         yield super().stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    @staticmethod
-    def _count_start(starts: Counter, **_: Any) -> bool:
-        """Count a worker that was started; returns whether it may run."""
+    def _note_start(self, starts: Counter, *, pid: int, **_: Any) -> bool:
+        """Count a worker that was started; returns whether it may run.
+
+        Cleans up after dead workers of which circus did not tell: it drops those that it finds dead while it starts others.
+        """
         starts.inc()
+        alive = {pid, *(process for watcher in self.iter_watchers() for process in watcher.processes)}
+        for lost in self._started - alive:
+            self._clean_up(process_pid=lost)
+        self._started.add(pid)
         return True
 
     def _clean_up(self, *, process_pid: int, **_: Any) -> None:
         """Delete the heartbeat and the sockets of a dead worker, so that no promotion waits for it, and keep its counts."""
+        self._started.discard(process_pid)
         try:
             merge_dead(self._metrics, process_pid)
-        except OSError as error:
-            logger.error("the metrics of process {} stay in its own file: {}", process_pid, error)
+        except Exception:  # they are counted there, too
+            logger.exception("the metrics of process {} stay in its own file", process_pid)
         for socket_file in self._folder.glob(f"*/{process_pid}.*"):
             socket_file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):

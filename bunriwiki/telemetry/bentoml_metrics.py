@@ -42,27 +42,16 @@ class BentoMetrics:
             multiprocess_mode=MAX,  # BentoML has a series for each process that there ever was
         )  # fmt: skip
         self._latest = latest.labels(**self._service)
-        self._running: dict[str, Gauge] = {}
-        self._answered: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
-    def begin(self, endpoint: str) -> None:
-        """Count a request that begins. `endpoint` is its route."""
-        running = self._running.get(endpoint)
-        if running is None:
-            running = self._running[endpoint] = self._in_progress.labels(endpoint=endpoint, **self._service)
-        running.inc()
+    def received(self) -> None:
+        """Note that a request arrives."""
         self._latest.set(time.time())
 
-    def end(self, endpoint: str, status: int, seconds: float) -> None:
-        """Count the answer to a request that has begun, and its duration in seconds."""
-        self._running[endpoint].dec()
-        self.existing(endpoint, status)
-        total, duration = self._answered[endpoint, status]
-        total.inc()
-        duration.observe(seconds)
+    def in_progress(self, endpoint: str) -> Gauge:
+        """The number of requests to a route that are being answered."""
+        return self._in_progress.labels(endpoint=endpoint, **self._service)
 
-    def existing(self, endpoint: str, status: int) -> None:
-        """Create the series of a route and a status."""
-        if (endpoint, status) not in self._answered:
-            labels = {"endpoint": endpoint, "http_response_code": status, **self._service}
-            self._answered[endpoint, status] = self._total.labels(**labels), self._seconds.labels(**labels)
+    def answered(self, endpoint: str, status: int) -> tuple[Counter, Histogram]:
+        """The counter and the histogram of answers with a status."""
+        labels = {"endpoint": endpoint, "http_response_code": status, **self._service}
+        return self._total.labels(**labels), self._seconds.labels(**labels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bunriwiki.protocols.handlers.scrape import Scrape
@@ -13,11 +13,14 @@ from bunriwiki.protocols.rest.requests import Request
 from bunriwiki.protocols.rest.responses import Response
 from bunriwiki.protocols.rest.routing import Route
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
-from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, count_request
+from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, series_of
+from bunriwiki.telemetry.metrics.values import Additions
 
 PROTOCOL = "rest"  # the label `protocol`
 METHODS = ("GET", "HEAD", "POST")
-SCRAPES = "/metrics"  # the route of scrapes, which are not counted among the requests in flight
+SCRAPES = "/metrics"  # the route of scrapes
+BEGIN = (1, 1)  # in flight, and in BentoML's progress
+END = (1, -1, 1, -1)  # answered, in flight, answered by BentoML's count, in its progress
 OTHER = "other"  # the label for methods and paths that this server does not have: a client cannot make up labels
 
 
@@ -40,10 +43,12 @@ class RequestMetrics:
     def __init__(self, routes: Sequence[tuple[str, str]], bentoml: BentoMetrics | None) -> None:
         self._bentoml = bentoml
         self._in_flight = IN_FLIGHT.labels(PROTOCOL)
+        self._began: dict[str, Additions] = {}
+        self._ended: dict[tuple[str, str, int], Additions] = {}
         begin_with_routes(routes, PROTOCOL, "200")
         if bentoml is not None:
             for _, route in routes:
-                bentoml.existing(route, 200)
+                bentoml.answered(route, 200)
 
     async def count(self, route: str, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Have `app` answer a request, and count it afterwards: a request that was counted was answered."""
@@ -56,19 +61,31 @@ class RequestMetrics:
                 status = message["status"]
             await send(message)
 
-        is_scrape = route == SCRAPES
-        bentoml = None if is_scrape else self._bentoml  # BentoML does not count its own scrapes
-        if bentoml is not None:
-            bentoml.begin(route)
-        if not is_scrape:  # or a scrape would always find one
-            self._in_flight.inc()
+        if route != SCRAPES:
+            (self._began.get(route) or self._begin(route)).add(BEGIN)
+            if self._bentoml is not None:
+                self._bentoml.received()
         try:
             await app(scope, receive, send_and_note_status)
         finally:
-            if not is_scrape:
-                self._in_flight.dec()
             seconds = time.perf_counter() - started
             method = scope["method"] if scope["method"] in METHODS else OTHER
-            count_request(method, route, str(status), PROTOCOL, seconds)
-            if bentoml is not None:
-                bentoml.end(route, status, seconds)
+            (self._ended.get((method, route, status)) or self._end(method, route, status)).add(END, (seconds, seconds))
+
+    def _begin(self, route: str) -> Additions:
+        bentoml = [self._bentoml.in_progress(route)] if self._bentoml is not None else []
+        found = self._began[route] = Additions([self._in_flight, *bentoml])
+        return found
+
+    def _end(self, method: str, route: str, status: int) -> Additions:
+        requests, duration = series_of(method, route, str(status), PROTOCOL)
+        if route == SCRAPES:  # not in flight: a scrape would always find itself. BentoML does not count its own scrapes, either
+            found = Additions([requests], [duration])
+        elif self._bentoml is None:
+            found = Additions([requests, self._in_flight], [duration])
+        else:
+            total, bentoml_duration = self._bentoml.answered(route, status)
+            sums: list[Counter | Gauge] = [requests, self._in_flight, total, self._bentoml.in_progress(route)]
+            found = Additions(sums, [duration, bentoml_duration])
+        self._ended[method, route, status] = found
+        return found

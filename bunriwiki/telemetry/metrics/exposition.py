@@ -84,7 +84,7 @@ def _series(text: str) -> _Series:
     head = f"# HELP {name} {key.help.translate(ESCAPED_HELP)}\n# TYPE {name} {key.kind}\n"
     is_histogram = key.kind == "histogram"
     labels = ",".join(
-        f'{label}="{value.translate(ESCAPED)}"' for label, value in key.labels if not (is_histogram and label == BOUND)
+        f'{label}="{value.translate(ESCAPED)}"' for label, value in sorted(key.labels) if not (is_histogram and label == BOUND)
     )
     bound = dict(key.labels).get(BOUND) if is_histogram else None
     return _Series(key.metric, head, is_histogram, key.sample, labels, None if bound is None else float(bound), version_of(key))

@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge
 
 from bunriwiki.artifacts.answers import Work
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, Histogram
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, Additions, Histogram
 from bunriwiki.telemetry.metrics.versions import mark_seen
 
 FailureReason = Literal["invalid_input", "overloaded", "deadline", "runner_lost", "model_error"]
@@ -47,8 +47,7 @@ SHED = Counter("bunriwiki_shed_requests_total", "Requests rejected before they c
 
 @dataclass(frozen=True, slots=True)
 class _OfVersion:
-    inputs: Counter
-    seconds: Histogram
+    answered: Additions
     failures: Mapping[FailureReason, Counter]
 
 
@@ -61,9 +60,13 @@ class PredictionMetrics:
     def __init__(self, model: str) -> None:
         self._model = model
         self._versions: dict[str, _OfVersion] = {}
-        self._phases = {phase: PHASE_SECONDS.labels(model, phase) for phase in PHASES}
-        self._batch_size = BATCH_SIZE.labels(model)
-        self._tokens, self._padding = TOKENS.labels(model), PADDING.labels(model)
+        phases = {phase: PHASE_SECONDS.labels(model, phase) for phase in PHASES}
+        self._called = Additions(
+            [TOKENS.labels(model), PADDING.labels(model)],
+            [BATCH_SIZE.labels(model), phases["forward"], phases["preprocess"]],
+        )
+        self._queue = phases["queue"]
+        self._transferred = Additions(histograms=[phases["read"], phases["encode"]])
         self._queue_depth = QUEUE_DEPTH.labels(model)
         for reason in SHED_REASONS:
             SHED.labels(model, reason)
@@ -71,8 +74,7 @@ class PredictionMetrics:
     def answered(self, version: str, inputs: int, seconds: float) -> None:
         """Count a request whose inputs `version` answered."""
         counters = self._versions.get(version) or self.begin(version)
-        counters.inputs.inc(inputs)
-        counters.seconds.observe(seconds)
+        counters.answered.add((inputs,), (seconds,))
 
     def failed(self, version: str, reason: FailureReason) -> None:
         """Count a request that got an error. `version` is the one that failed, or that should have answered."""
@@ -85,22 +87,17 @@ class PredictionMetrics:
 
     def called(self, inputs: int, work: Work) -> None:
         """Count a call that the runner answered, with the work that it reported."""
-        self._batch_size.observe(inputs)
-        if work.preprocess_seconds:  # not of a pyfunc, which tokenizes in its forward pass
-            self._phases["preprocess"].observe(work.preprocess_seconds)
-        self._phases["forward"].observe(work.forward_seconds)
-        if work.tokens:
-            self._tokens.inc(work.tokens)
-            self._padding.inc(work.padding_tokens)
+        preprocess, forward, tokens, padding = work
+        # A pyfunc tokenizes in its forward pass, and reports no time before it.
+        self._called.add((tokens, padding), (inputs, forward, preprocess) if preprocess else (inputs, forward))
 
     def queued(self, seconds: float) -> None:
         """Count an answered request whose inputs waited for `seconds`."""
-        self._phases["queue"].observe(seconds)
+        self._queue.observe(seconds)
 
     def transferred(self, read_seconds: float, encode_seconds: float) -> None:
         """Count an answered request: the time before its inputs were checked, and after they were answered."""
-        self._phases["read"].observe(read_seconds)
-        self._phases["encode"].observe(encode_seconds)
+        self._transferred.add((), (read_seconds, encode_seconds))
 
     def queue_changed(self, inputs: int) -> None:
         """Count so many more inputs (or fewer, if negative) that wait for a call."""
@@ -110,8 +107,7 @@ class PredictionMetrics:
         """Create the series of a version."""
         mark_seen([(self._model, version)])
         counters = self._versions[version] = _OfVersion(
-            PREDICTIONS.labels(self._model, version),
-            SECONDS.labels(self._model, version),
+            Additions([PREDICTIONS.labels(self._model, version)], [SECONDS.labels(self._model, version)]),
             {reason: FAILURES.labels(self._model, version, reason) for reason in FAILURE_REASONS},
         )
         return counters

@@ -25,16 +25,17 @@ IN_FLIGHT = Gauge(
 def begin_with_routes(routes: Iterable[tuple[str, str]], protocol: str, success: str) -> None:
     """Create the series of these methods and paths; `success` is the status of a successful call in this protocol."""
     for method, path in routes:
-        _series(method, path, success, protocol)
+        series_of(method, path, success, protocol)
 
 
 def count_request(method: str, path: str, status: str, protocol: str, seconds: float) -> None:
     """Count an answered request. `path` must be the route, not the path that the client sent."""
-    requests, duration = _series(method, path, status, protocol)
+    requests, duration = series_of(method, path, status, protocol)
     requests.inc()
     duration.observe(seconds)
 
 
 @cache  # one entry per series
-def _series(method: str, path: str, status: str, protocol: str) -> tuple[Counter, Histogram]:
+def series_of(method: str, path: str, status: str, protocol: str) -> tuple[Counter, Histogram]:
+    """The counter and the histogram of answered requests (see `count_request`)."""
     return REQUESTS.labels(method, path, status, protocol), SECONDS.labels(method, path, protocol)

@@ -15,10 +15,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import prometheus_client
-from prometheus_client import values
+from prometheus_client import Counter, Gauge, values
 
 from bunriwiki.telemetry.metrics.value_file import WORD, Cell, ValueFile
 
@@ -87,6 +87,7 @@ def _value_class(cell: Callable[[Key], Cell], lock: threading.Lock) -> type:
 
         _multiprocess = True
         __slots__ = ("_at", "_words")
+        shared_lock = lock
 
         def __init__(  # noqa: PLR0917 - the library's signature
             self,
@@ -125,6 +126,35 @@ def _value_class(cell: Callable[[Key], Cell], lock: threading.Lock) -> type:
             return None
 
     return SharedValue
+
+
+class Additions:
+    """Metrics that change together, for a fraction of what single changes cost: one lock for all, and no checks.
+
+    All are children, with labels; at least one.
+    """
+
+    def __init__(self, sums: Sequence[Counter | Gauge] = (), histograms: Sequence[Histogram] = ()) -> None:
+        self._sums = [_place(metric._value) for metric in sums]
+        self._histograms = [
+            (*_place(histogram._sum), histogram._upper_bounds, [_place(bucket) for bucket in histogram._buckets])
+            for histogram in histograms
+        ]
+        self._lock = (sums[0]._value if sums else histograms[0]._sum).shared_lock
+
+    def add(self, amounts: Sequence[float], observations: Sequence[float] = ()) -> None:
+        """Add `amounts` to the sums, and an observation to each histogram, in their order. What has none stays as it is."""
+        with self._lock:
+            for (words, at), amount in zip(self._sums, amounts, strict=False):
+                words[at] += amount
+            for (words, at, bounds, buckets), observed in zip(self._histograms, observations, strict=False):
+                words[at] += observed
+                bucket_words, bucket_at = buckets[bisect_left(bounds, observed)]
+                bucket_words[bucket_at] += 1.0
+
+
+def _place(value: Any) -> Cell:
+    return Cell(value._words, value._at)
 
 
 class Histogram(prometheus_client.Histogram):

@@ -6,11 +6,6 @@ from prometheus_client import REGISTRY
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 
 
-@pytest.fixture(scope="module")
-def metrics() -> BentoMetrics:
-    return BentoMetrics()
-
-
 def value(name: str, **labels: str) -> float | None:
     found = {
         tuple(sorted(sample.labels.items())): sample.value
@@ -22,16 +17,14 @@ def value(name: str, **labels: str) -> float | None:
     return matching[0] if matching else None
 
 
-def test_a_request_is_counted_like_bentoml_counts_it(metrics: BentoMetrics) -> None:
-    metrics.begin("/predict")
+def test_names_and_labels_are_those_of_bentoml(bentoml_metrics: BentoMetrics) -> None:
+    bentoml_metrics.received()
+    assert value("bentoml_service_last_request_timestamp_seconds")
+    bentoml_metrics.in_progress("/predict").inc()
     assert value("bentoml_service_request_in_progress", endpoint="/predict") == 1
-    metrics.end("/predict", 200, 0.02)
-    assert value("bentoml_service_request_in_progress", endpoint="/predict") == 0
+    total, duration = bentoml_metrics.answered("/predict", 200)
+    assert value("bentoml_service_request_total", endpoint="/predict", http_response_code="200") == 0
+    total.inc()
+    duration.observe(0.02)
     assert value("bentoml_service_request_total", endpoint="/predict", http_response_code="200") == 1
     assert value("bentoml_service_request_duration_seconds_sum", endpoint="/predict") == pytest.approx(0.02)
-    assert value("bentoml_service_last_request_timestamp_seconds")
-
-
-def test_a_series_exists_before_its_first_request(metrics: BentoMetrics) -> None:
-    metrics.existing("/yolo/prediction", 200)
-    assert value("bentoml_service_request_total", endpoint="/yolo/prediction", http_response_code="200") == 0

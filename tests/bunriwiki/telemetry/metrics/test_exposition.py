@@ -44,6 +44,12 @@ def test_the_processes_are_summed_up(root: Path) -> None:
     ]  # fmt: skip
 
 
+def test_labels_are_in_one_order(root: Path, worker: Callable[..., ValueFile]) -> None:
+    labels = (("status", "200"), ("path", "/a"))
+    add(worker(1), Key("counter", "", "requests", "requests_total", labels, "Requests.").text(), 1)
+    assert 'requests_total{path="/a",status="200"} 1.0' in exposition(root, []).decode()
+
+
 def key(name: str, version: str, kind: str = "counter", mode: str = "", suffix: str = "_total") -> str:
     return Key(kind, mode, name, name + suffix, (("model", "yolo"), ("version", version)), "Help.").text()
 

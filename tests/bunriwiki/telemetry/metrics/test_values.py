@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from bunriwiki.telemetry.metrics.value_file import read_values
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, Histogram, Key, share_values
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, Additions, Histogram, Key, share_values
 
 pytestmark = pytest.mark.usefixtures("unshared")
 
@@ -38,6 +38,28 @@ def test_metrics_of_the_library_count_in_the_file(tmp_path: Path) -> None:
         Key("histogram", "", "seconds", "seconds_bucket", (("le", "+Inf"),), "Seconds."): 0,
     }
     assert registry.get_sample_value("requests_total", {"path": "/a"}) == 3
+
+
+def test_additions_are_the_same_as_single_changes(tmp_path: Path) -> None:
+    registries = []
+    for together in (True, False):
+        (tmp_path / str(together)).mkdir()
+        share_values(tmp_path / str(together))
+        registry = CollectorRegistry()
+        requests = Counter("requests", "Requests.", ["path"], registry=registry).labels("/a")
+        running = Gauge("running", "Running.", ["path"], registry=registry, multiprocess_mode=LIVE_SUM).labels("/a")
+        seconds = Histogram("seconds", "Seconds.", ["path"], registry=registry, buckets=(1, 2)).labels("/a")
+        ended = Additions([requests, running], [seconds])
+        for value in (0.5, 1, 1.5, 9):
+            if together:
+                ended.add((1, -1), (value,))
+            else:
+                requests.inc()
+                running.dec()
+                seconds.observe(value)
+        registries.append(shared(tmp_path / str(together)))
+    assert registries[0] == registries[1]
+    assert sum(registries[0].values()) == 4 - 4 + 12 + 4
 
 
 @pytest.mark.parametrize(("value", "bound"), [(-1, "1.0"), (1, "1.0"), (1.5, "2.0"), (2, "2.0"), (2.1, "+Inf"), (9e9, "+Inf")])
