@@ -8,7 +8,7 @@ DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help serve sync image demo test test-unit prove check format bench bench-stall bench-labels bench-metrics load train evaluate require-data require-model clean lock stubs dashboards serve-env serve-torch-env sync-env clients-env dev-env
+.PHONY: help serve sync image demo test test-unit test-containers prove check format bench bench-stall bench-labels bench-metrics load train evaluate require-data require-model clean lock stubs dashboards serve-env serve-torch-env sync-env clients-env dev-env
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -29,8 +29,11 @@ test-unit: dev-env serve-env ## the fast tests, which start no server
 	@$(DEV)/python -m pytest -q -n 2 -m "not integration and not slow" $(addprefix --ignore=tests/,integration training \
 		model_sync/importing/compilers)
 
-test: dev-env serve-env clients-env ## all tests, with coverage; every proof in its short form
+test: dev-env serve-env clients-env ## all tests but those in containers, with coverage; every proof in its short form
 	@$(DEV)/python -m tests.run
+
+test-containers: dev-env serve-env ## the tests of images and docker-compose.yml, with a Docker engine of their own (as root): docs/containers.md
+	@$(DEV)/python -m pytest tests/integration/containers
 
 prove: dev-env serve-env clients-env ## the proofs in their full form, with their measurements
 	@BUNRIWIKI_PROOF=full $(DEV)/python -m pytest -m integration -rP
