@@ -36,7 +36,7 @@ from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.schemas import HateSpeech, Recyclables, Sentiment
 from bunriwiki.protocols.rest.server import RestServer
 from bunriwiki.settings import settings
-from bunriwiki.supervisor import CLOSING_SECONDS, SOCKETS, supervise
+from bunriwiki.supervisor import CLOSING_SECONDS, SOCKETS, SUPERVISOR, supervise
 from bunriwiki.telemetry import logs
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.telemetry.collector import set_up_collector
@@ -81,11 +81,11 @@ class Bunriwiki:
     @staticmethod
     def supervise_workers() -> None:
         """Runs once, in the parent of all workers."""
-        logs.configure(settings().log_level)
+        logs.configure(settings().logs(SUPERVISOR))
         supervise()
 
     def __init__(self) -> None:
-        logs.configure(settings().log_level)
+        logs.configure(settings().logs(GATEWAY_ROLE))
         layout = Layout(settings().model_store)
         self.generation_watcher = GenerationWatcher(layout, {model: settings().models / model for model in SPECS})
         first_sync = FirstSync(

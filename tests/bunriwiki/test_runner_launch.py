@@ -48,6 +48,13 @@ def test_a_worker_may_write_only_its_heartbeat_and_its_own_folders(tmp_path: Pat
     assert made.devices == ()
 
 
+def test_a_worker_may_write_its_own_log_and_no_other(tmp_path: Path, settings: Settings) -> None:
+    logging = settings.model_copy(update={"log_folder": tmp_path / "logs"})
+    made = runner_launch.policy("sentiment", logging, sockets=tmp_path, writable=[])
+    assert str(tmp_path / "logs" / "sentiment") in made.writable
+    assert str(tmp_path / "logs") not in {*made.readable, *made.writable}
+
+
 def test_a_missing_store_is_not_writable(tmp_path: Path) -> None:
     made = runner_launch.policy("yolo", Settings(model_store=tmp_path / "nowhere"), sockets=tmp_path, writable=[])
     assert made.writable == (str(tmp_path),)
