@@ -37,7 +37,7 @@ from bunriwiki.protocols.rest.schemas import HateSpeech, Recyclables, Sentiment
 from bunriwiki.protocols.rest.server import RestServer
 from bunriwiki.settings import settings
 from bunriwiki.supervisor import CLOSING_SECONDS, SOCKETS, SUPERVISOR, supervise
-from bunriwiki.telemetry import logs
+from bunriwiki.telemetry import error_tracking, logs
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.telemetry.collector import set_up_collector
 from bunriwiki.telemetry.metrics import FOLDER
@@ -82,10 +82,12 @@ class Bunriwiki:
     def supervise_workers() -> None:
         """Runs once, in the parent of all workers."""
         logs.configure(settings().logs(SUPERVISOR))
+        error_tracking.start(settings().sentry_dsn, SUPERVISOR)
         supervise()
 
     def __init__(self) -> None:
         logs.configure(settings().logs(GATEWAY_ROLE))
+        error_tracking.start(settings().sentry_dsn, GATEWAY_ROLE)
         layout = Layout(settings().model_store)
         self.generation_watcher = GenerationWatcher(layout, {model: settings().models / model for model in SPECS})
         first_sync = FirstSync(

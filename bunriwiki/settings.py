@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import DirectoryPath, Field, FilePath, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -28,7 +29,7 @@ from bunriwiki.container.limits import cores, memory
 
 PREFIX = "BUNRIWIKI_"
 LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARNING", "ERROR")
-SECRETS = ("feedback_key",)  # settings whose values no error shows
+SECRETS = ("feedback_key", "SENTRY_DSN")  # settings whose values no error shows
 MIN_KEY_CHARACTERS = 32  # a ticket is public: a shorter key could be guessed from one
 # The kinds of registry, as BUNRIWIKI_SOURCES may name them. model_sync/registries.py opens each kind.
 SOURCE_FORMS = ("s3", "mlflow", "mlflow:<registered model>", "local:<folder>")
@@ -135,6 +136,12 @@ class CommonSettings(BaseSettings):
     log_roll_mb: int = Field(default=100, ge=1, description="MB at which the log file is rolled.")
     log_keep: int = Field(default=10, ge=0, description="Rolled log files that are kept, compressed; older ones are deleted.")
 
+    sentry_dsn: str = Field(
+        default="",
+        validation_alias="SENTRY_DSN",
+        description="Address of a Sentry project, for errors; if empty, none are sent.",
+    )
+
     def logs(self, role: str) -> LogChoices:
         """How a process logs. `role` is `gateway`, `supervisor`, `sidecar`, or a model: of its runner's workers.
 
@@ -180,6 +187,14 @@ class CommonSettings(BaseSettings):
             # The value is a secret, which the error must not show: `_sentence` leaves it out.
             raise ValueError(f"a key has fewer than {MIN_KEY_CHARACTERS} characters; `openssl rand -hex 32` makes one")
         return keys
+
+    @field_validator("sentry_dsn")
+    @classmethod
+    def _check_dsn(cls, dsn: str) -> str:
+        address = urlsplit(dsn)
+        if dsn and not (address.scheme in ("http", "https") and address.username and address.hostname and address.path[1:]):
+            raise ValueError("a DSN has the form https://KEY@HOST/PROJECT")
+        return dsn
 
     @model_validator(mode="after")
     def _no_runner_may_read_samples_or_logs(self) -> Self:

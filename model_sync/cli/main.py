@@ -111,12 +111,13 @@ def _fail(screen: Screen, sentence: str, code: Exit) -> Exit:
 
 
 def _run(_: Call) -> Exit:
-    from bunriwiki.telemetry import logs
+    from bunriwiki.telemetry import error_tracking, logs
     from model_sync.settings import SyncSettings
     from model_sync.sidecar import run
 
     settings = read_settings(SyncSettings)
     logs.configure(settings.logs("sidecar"))
+    error_tracking.start(settings.sentry_dsn, "sidecar")
     run(settings)
     return Exit.DONE
 
