@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from threading import Thread
@@ -44,6 +45,7 @@ from bunriwiki.telemetry.metrics import FOLDER
 from bunriwiki.telemetry.metrics.loads import begin_with_models
 from bunriwiki.telemetry.sample_folder import SampleFolder
 from bunriwiki.telemetry.samples import Sampler
+from bunriwiki.telemetry.tracing import open_tracing
 from bunriwiki.telemetry.vitals import Vitals
 from bunriwiki.web.tickets import TicketIssuer
 from bunriwiki.web.tokens import TokenGate
@@ -109,8 +111,16 @@ class Bunriwiki:
         self.runners: dict[str, RunnerClient[Any]] = {
             name: RunnerClient(sockets / name, spec.answer) for name, spec in SPECS.items()
         }
+        self.tracing = open_tracing(GATEWAY_ROLE)
         models = [
-            Model(spec, self.runners[name], Route(name, self.generation_watcher), limits, comparisons=self.comparisons)
+            Model(
+                spec,
+                self.runners[name],
+                Route(name, self.generation_watcher),
+                limits,
+                comparisons=self.comparisons,
+                tracing=self.tracing,
+            )
             for name, spec in SPECS.items()
         ]
         self.dataplane = DataPlane(models, self.status)
@@ -135,12 +145,13 @@ class Bunriwiki:
             scrape=scrape,
             bento_metrics=BentoMetrics(),
             feedback=feedback,
+            tracing=self.tracing,
         )
         begin_with_models(SPECS)
         self.generation_watcher.start(on_change=lambda: None)  # each batch reads its state
         Thread(target=self.vitals.keep_beating, name="heartbeat", daemon=True).start()
         if settings().grpc_port:
-            self.grpc_server = GrpcServer(handlers, memory)
+            self.grpc_server = GrpcServer(handlers, memory, self.tracing)
             await self.grpc_server.open(settings().grpc_host, settings().grpc_port, _certificates())
         # Longer than the parent keeps its socket open, so that the workers accept every connection that it lets in.
         drain_on_sigterm(self.dataplane, settings().drain_seconds + 2 * CLOSING_SECONDS)
@@ -154,6 +165,8 @@ class Bunriwiki:
         await self.sidecar.close()
         for runner in self.runners.values():
             runner.close()
+        if self.tracing:
+            await asyncio.to_thread(self.tracing.close)
         self.generation_watcher.stop()
         self.vitals.leave()
 
