@@ -135,7 +135,7 @@ def test_requests_of_one_batch_are_linked(deployment: Deployment) -> None:
 def test_an_import_is_one_trace(deployment: Deployment) -> None:
     deployment.sidecar.start()
     deployment.sidecar.wait_for_status("sentiment", "promoted", seconds=IMPORT_SECONDS)
-    whole = wait_until(lambda: next((span for span in deployment.receiver.spans if span.name == "import sentiment"), None), 20)
+    [whole] = wait_until(lambda: [span for span in deployment.receiver.spans if span.name == "import sentiment"], 20)
     wait_until(lambda: any(span.name == "drain" for span in deployment.receiver.of(whole.trace)), 30)
     phases = [span for span in deployment.receiver.of(whole.trace) if span is not whole]
     assert {"fetch", "wait", "compile", "evaluate", "publish", "prepare", "activate", "drain"} <= {span.name for span in phases}

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.types import Receive, Scope, Send
 
+from bunriwiki.artifacts.answers import Classification
 from bunriwiki.artifacts.models import KCBERT
 from bunriwiki.ipc.trace import current_trace
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
@@ -109,7 +110,12 @@ async def test_scrapes_and_probes_have_no_span(tracing: Tracing, exporter: InMem
 
 async def test_the_batch_of_a_request_belongs_to_its_trace(tracing: Tracing, exporter: InMemorySpanExporter) -> None:
     seen: list[object] = []
-    runner = FakeRunner(lambda _: seen.append(current_trace.get()) or classified())
+
+    def answer(_: object) -> Classification:
+        seen.append(current_trace.get())
+        return classified()
+
+    runner = FakeRunner(answer)
     plane = DataPlane([model(runner, tracing=tracing)], FakeStatus())
     for header in (HEADER, {}):
         span = tracing.begin_request("POST /predict", {}, header)

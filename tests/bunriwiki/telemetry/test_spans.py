@@ -105,7 +105,7 @@ def test_a_failed_batch_has_the_kind_of_its_error_only(tracing: Tracing, exporte
 def test_the_runner_is_a_child_of_its_batch(tracing: Tracing, exporter: InMemorySpanExporter) -> None:
     with tracing.batch("kcbert", "v7", 1, [context(1)]) as batch:
         began = time.time_ns()
-        answers = Answers("kcbert", "v7", (), Work(0.25, 0.5), ran=Ran(began, began + 1, 77))
+        answers: Answers[object] = Answers("kcbert", "v7", (), Work(0.25, 0.5), ran=Ran(began, began + 1, 77))
         while time.time_ns() <= began:
             pass
         batch.answered("kcbert", answers)
