@@ -6,6 +6,7 @@ has an input, an answer or the message of an exception.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 Attributes = Mapping[str, str | int | float]
+CLOSE_SECONDS = 5.0  # for the last spans to be sent
 ROOT = Context()  # of a span without a parent
 
 
@@ -37,8 +39,10 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
 
     def close(self) -> None:
-        """Send what is left. Blocks while it is sent."""
-        self._provider.shutdown()
+        """Send what is left. Blocks while it is sent, but for CLOSE_SECONDS at most: a collector may be down."""
+        sending = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
+        sending.start()
+        sending.join(CLOSE_SECONDS)
 
     def begin_request(self, name: str, attributes: Attributes, headers: Mapping[str, str]) -> Span:
         """The span of a request that this task answers, to be ended by the caller.

@@ -44,7 +44,7 @@ def open_tracing(role: str) -> Tracing | None:
     disabled = os.environ.pop(DISABLED, None)
     try:
         # It is not made the global one: what libraries record is no part of a trace here.
-        provider = TracerProvider(resource=Resource.create(resource))
+        provider = TracerProvider(resource=Resource.create(resource), shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         return Tracing(provider)
     finally:

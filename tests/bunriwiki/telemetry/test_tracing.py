@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
 from bunriwiki.ipc.trace import current_trace
+from bunriwiki.telemetry import spans
 from bunriwiki.telemetry.tracing import DISABLED, ENDPOINTS, open_tracing
 from bunriwiki.testing.otlp_receiver import OtlpReceiver
 
@@ -66,3 +69,16 @@ def test_the_name_of_the_service_can_be_set(monkeypatch: pytest.MonkeyPatch) -> 
         tracing.start("import yolo", {})[0].end()
         tracing.close()
     assert receiver.spans[0].resource["service.name"] == "waste"
+
+
+def test_a_collector_that_does_not_answer_delays_nothing_but_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spans, "CLOSE_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "30")
+        tracing = open_tracing("gateway")
+        assert tracing is not None
+        tracing.start("import yolo", {})[0].end()
+        began = time.monotonic()
+        tracing.close()
+        assert time.monotonic() - began < 15
