@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from threading import Thread
@@ -36,14 +37,15 @@ from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.schemas import HateSpeech, Recyclables, Sentiment
 from bunriwiki.protocols.rest.server import RestServer
 from bunriwiki.settings import settings
-from bunriwiki.supervisor import CLOSING_SECONDS, SOCKETS, supervise
-from bunriwiki.telemetry import logs
+from bunriwiki.supervisor import CLOSING_SECONDS, SOCKETS, SUPERVISOR, supervise
+from bunriwiki.telemetry import error_tracking, logs
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.telemetry.collector import set_up_collector
 from bunriwiki.telemetry.metrics import FOLDER
 from bunriwiki.telemetry.metrics.loads import begin_with_models
 from bunriwiki.telemetry.sample_folder import SampleFolder
 from bunriwiki.telemetry.samples import Sampler
+from bunriwiki.telemetry.tracing import open_tracing
 from bunriwiki.telemetry.vitals import Vitals
 from bunriwiki.web.tickets import TicketIssuer
 from bunriwiki.web.tokens import TokenGate
@@ -81,11 +83,13 @@ class Bunriwiki:
     @staticmethod
     def supervise_workers() -> None:
         """Runs once, in the parent of all workers."""
-        logs.configure(settings().log_level)
+        logs.configure(settings().logs(SUPERVISOR))
+        error_tracking.start(settings().sentry_dsn, SUPERVISOR)
         supervise()
 
     def __init__(self) -> None:
-        logs.configure(settings().log_level)
+        logs.configure(settings().logs(GATEWAY_ROLE))
+        error_tracking.start(settings().sentry_dsn, GATEWAY_ROLE)
         layout = Layout(settings().model_store)
         self.generation_watcher = GenerationWatcher(layout, {model: settings().models / model for model in SPECS})
         first_sync = FirstSync(
@@ -107,8 +111,16 @@ class Bunriwiki:
         self.runners: dict[str, RunnerClient[Any]] = {
             name: RunnerClient(sockets / name, spec.answer) for name, spec in SPECS.items()
         }
+        self.tracing = open_tracing(GATEWAY_ROLE)
         models = [
-            Model(spec, self.runners[name], Route(name, self.generation_watcher), limits, comparisons=self.comparisons)
+            Model(
+                spec,
+                self.runners[name],
+                Route(name, self.generation_watcher),
+                limits,
+                comparisons=self.comparisons,
+                tracing=self.tracing,
+            )
             for name, spec in SPECS.items()
         ]
         self.dataplane = DataPlane(models, self.status)
@@ -133,12 +145,13 @@ class Bunriwiki:
             scrape=scrape,
             bento_metrics=BentoMetrics(),
             feedback=feedback,
+            tracing=self.tracing,
         )
         begin_with_models(SPECS)
         self.generation_watcher.start(on_change=lambda: None)  # each batch reads its state
         Thread(target=self.vitals.keep_beating, name="heartbeat", daemon=True).start()
         if settings().grpc_port:
-            self.grpc_server = GrpcServer(handlers, memory)
+            self.grpc_server = GrpcServer(handlers, memory, self.tracing)
             await self.grpc_server.open(settings().grpc_host, settings().grpc_port, _certificates())
         # Longer than the parent keeps its socket open, so that the workers accept every connection that it lets in.
         drain_on_sigterm(self.dataplane, settings().drain_seconds + 2 * CLOSING_SECONDS)
@@ -152,6 +165,8 @@ class Bunriwiki:
         await self.sidecar.close()
         for runner in self.runners.values():
             runner.close()
+        if self.tracing:
+            await asyncio.to_thread(self.tracing.close)
         self.generation_watcher.stop()
         self.vitals.leave()
 

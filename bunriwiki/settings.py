@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import DirectoryPath, Field, FilePath, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -27,7 +28,8 @@ from bunriwiki.container import sizing
 from bunriwiki.container.limits import cores, memory
 
 PREFIX = "BUNRIWIKI_"
-SECRETS = ("feedback_key",)  # settings whose values no error shows
+LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARNING", "ERROR")
+SECRETS = ("feedback_key", "SENTRY_DSN")  # settings whose values no error shows
 MIN_KEY_CHARACTERS = 32  # a ticket is public: a shorter key could be guessed from one
 # The kinds of registry, as BUNRIWIKI_SOURCES may name them. model_sync/registries.py opens each kind.
 SOURCE_FORMS = ("s3", "mlflow", "mlflow:<registered model>", "local:<folder>")
@@ -52,6 +54,23 @@ class VitalLimits:
     max_rss_bytes: int
     workers: int
     shutdown_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LogChoices:
+    """How a process logs. `folder` is that of its log file, None for none; `level_file` may name another level than `level`.
+
+    The file is rolled every `roll_days` days, and when it has `roll_mb` MB; `keep` rolled files are kept.
+    """
+
+    role: str
+    level: str
+    level_file: Path
+    json: bool = False
+    folder: Path | None = None
+    roll_days: float = 3
+    roll_mb: int = 100
+    keep: int = 10
 
 
 class CommonSettings(BaseSettings):
@@ -103,8 +122,41 @@ class CommonSettings(BaseSettings):
     samples_days: float = Field(default=30, gt=0, description="Days after which a sampled prediction is deleted.")
     samples_max_mb: int = Field(default=1024, ge=1, description="MB of sampled predictions; beyond, the oldest are deleted.")
     log_level: str = Field(
-        default="INFO", pattern="^(TRACE|DEBUG|INFO|WARNING|ERROR)$", description="Lowest level that is logged."
+        default="INFO",
+        pattern=f"^({'|'.join(LOG_LEVELS)})$",
+        description="Lowest level that is logged, unless `log-level` changed it.",
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="`json`: each line of the log is an object with the field names of OpenTelemetry."
+    )
+    log_folder: Path | None = Field(
+        default=None, description="Folder of `logfile.log`, outside the model store; if empty, there is no log file."
+    )
+    log_roll_days: float = Field(default=3, gt=0, description="Days after which the log file is rolled.")
+    log_roll_mb: int = Field(default=100, ge=1, description="MB at which the log file is rolled.")
+    log_keep: int = Field(default=10, ge=0, description="Rolled log files that are kept, compressed; older ones are deleted.")
+
+    sentry_dsn: str = Field(
+        default="",
+        validation_alias="SENTRY_DSN",
+        description="Address of a Sentry project, for errors; if empty, none are sent.",
+    )
+
+    def logs(self, role: str) -> LogChoices:
+        """How a process logs. `role` is `gateway`, `supervisor`, `sidecar`, or a model: of its runner's workers.
+
+        A runner's workers have a folder of their own in it: third-party code cannot forge or delete the lines of others.
+        """
+        return LogChoices(
+            role=role,
+            level=self.log_level,
+            level_file=self.model_store / "log_level",  # that of bunriwiki/model_store/layout.py
+            json=self.log_format == "json",
+            folder=self.log_folder / role if self.log_folder and role in MODELS else self.log_folder,
+            roll_days=self.log_roll_days,
+            roll_mb=self.log_roll_mb,
+            keep=self.log_keep,
+        )
 
     @property
     def sidecar_url(self) -> str | None:
@@ -136,12 +188,21 @@ class CommonSettings(BaseSettings):
             raise ValueError(f"a key has fewer than {MIN_KEY_CHARACTERS} characters; `openssl rand -hex 32` makes one")
         return keys
 
+    @field_validator("sentry_dsn")
+    @classmethod
+    def _check_dsn(cls, dsn: str) -> str:
+        address = urlsplit(dsn)
+        if dsn and not (address.scheme in ("http", "https") and address.username and address.hostname and address.path[1:]):
+            raise ValueError("a DSN has the form https://KEY@HOST/PROJECT")
+        return dsn
+
     @model_validator(mode="after")
-    def _no_runner_may_read_samples(self) -> Self:
+    def _no_runner_may_read_samples_or_logs(self) -> Self:
         # Third-party code must not read what users sent (bunriwiki/runner_launch.py has what a runner may read).
-        for folder in (self.model_store, self.models, Path(__file__).parent.parent):
-            if self.samples and self.samples.resolve().is_relative_to(folder.resolve()):
-                raise ValueError(f"BUNRIWIKI_SAMPLES must be outside {folder}, which runners may read")
+        for name, private in (("SAMPLES", self.samples), ("LOG_FOLDER", self.log_folder)):
+            for folder in (self.model_store, self.models, Path(__file__).parent.parent):
+                if private and private.resolve().is_relative_to(folder.resolve()):
+                    raise ValueError(f"{PREFIX}{name} must be outside {folder}, which runners may read")
         return self
 
     @field_validator("sources")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import uvicorn
 from loguru import logger
@@ -23,6 +24,7 @@ from bunriwiki.model_store.generation import GenerationError, Target
 from bunriwiki.model_store.lock import StoreLockedError
 from bunriwiki.model_store.writer import StoreWriter, open_writer
 from bunriwiki.sandbox.support import missing
+from bunriwiki.telemetry.tracing import open_tracing
 from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
 from model_sync.api.app import make_app
@@ -42,10 +44,14 @@ from model_sync.sources.latest_model import LATEST_MODEL
 from model_sync.stop_event import StopEvent
 from model_sync.syncing.queue import SyncQueue, SyncQueues
 from model_sync.syncing.report import Report
+from model_sync.telemetry.import_traces import ImportTraces
 from model_sync.telemetry.store import StoreCollector
 from model_sync.triggers.clock import Clock
 from model_sync.triggers.mlflow_webhooks import WebhookVerifier
 from model_sync.triggers.sqs import SqsTrigger
+
+if TYPE_CHECKING:
+    from bunriwiki.telemetry.spans import Tracing
 
 STOP_SECONDS = 5.0  # for the threads to end
 
@@ -71,7 +77,8 @@ def run(settings: SyncSettings) -> None:
 def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket | None, stopping: StopEvent) -> None:
     choices = settings.choices
     places = {model: describe(choice, settings) for model, choice in choices.items()}
-    report = Report(writer.layout.sync, places)
+    tracing = open_tracing("sidecar")
+    report = Report(writer.layout.sync, places, ImportTraces(tracing))
     report.write()  # first of all: the start of the service waits for this file
     if lacks := missing():
         report.add_problem_source("imports", lambda: "; ".join(lacks))
@@ -112,14 +119,14 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
         thread.start()
     logger.info("syncing {}", ", ".join(f"{model} from {place}" for model, place in places.items()))
     stopping.wait()
-    _end(queues, work, report)
+    _end(queues, work, report, tracing)
 
 
 def _threads(tasks: Mapping[str, Callable[[], object]]) -> list[threading.Thread]:
     return [threading.Thread(target=run, name=name, daemon=True) for name, run in tasks.items()]
 
 
-def _end(queues: Sequence[SyncQueue], work: Sequence[threading.Thread], report: Report) -> None:
+def _end(queues: Sequence[SyncQueue], work: Sequence[threading.Thread], report: Report, tracing: Tracing | None) -> None:
     """Stop the queues, and wait a few seconds for the threads in `work` to end."""
     logger.info("stopping")
     for queue in queues:
@@ -128,6 +135,8 @@ def _end(queues: Sequence[SyncQueue], work: Sequence[threading.Thread], report: 
     for thread in work:
         thread.join(max(0, end - time.monotonic()))
     report.end()
+    if tracing is not None:
+        tracing.close()
     if any(thread.is_alive() for thread in work):
         logger.warning("a sync is still running and is aborted; the next start resumes it")
         os._exit(0)  # while the lock is held: no other process may write as long as a thread of this process could

@@ -50,7 +50,7 @@ class Runner(Generic[InputT, AnswerT]):
     """
 
     def __init__(self, spec: ModelSpec[InputT, AnswerT]) -> None:
-        logs.configure(settings().log_level)
+        logs.configure(settings().logs(spec.name))
         if IPC_FD not in os.environ:
             raise RuntimeError(
                 f"the runner of {spec.name} was not started by `bunriwiki/supervisor.py`: serve without --development"

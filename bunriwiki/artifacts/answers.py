@@ -18,6 +18,7 @@ Score = float  # a probability, 0..1, rounded to DECIMALS
 DECIMALS = 6
 # Bounded where frames are decoded: a number of a sandboxed runner must not make a counter useless.
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 
 AnswerT = TypeVar("AnswerT")
@@ -87,13 +88,21 @@ class Work(NamedTuple):
 NO_WORK = Work()
 
 
+class Ran(NamedTuple):
+    """When a runner's worker began and ended a batch, in nanoseconds since the epoch, and its process id."""
+
+    began_ns: Nanoseconds
+    ended_ns: Nanoseconds
+    process: Count
+
+
 @dataclass(frozen=True, slots=True)
 class Answers(Generic[AnswerT]):
     """One result per input of a batch, in order, and the version that answered.
 
     `results` is empty if the requested version is not in the runner's memory; `version` then names the one that it serves.
     `measured` are features of the inputs (`bunriwiki/artifacts/features.py`) that were at hand while they were answered, one
-    value per input; they stay in the runner.
+    value per input; they stay in the runner. `ran` is set for a batch that belongs to a trace.
     """
 
     model: str
@@ -101,6 +110,7 @@ class Answers(Generic[AnswerT]):
     results: tuple[AnswerT | Failure, ...]
     work: Work = NO_WORK
     measured: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    ran: Ran | None = None
 
 
 def classification(scores: npt.NDArray[np.float32], labels: Sequence[Label], truncated: bool = False) -> Classification:

@@ -10,8 +10,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+CALLERS: ContextVar[Sequence[Any]] = ContextVar("callers of a batch", default=())  # in the order of the items
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -37,6 +40,7 @@ class DeadlineExceededError(Exception):
 class _Waiting(Generic[ItemT, ResultT]):
     item: ItemT
     answer: asyncio.Future[ResultT]
+    caller: Any
     taken: float | None = None  # when it left the queue for a call
 
 
@@ -51,7 +55,8 @@ class Batcher(Generic[ItemT, ResultT]):
     - if `call` raises, exactly the items of that call get the exception.
 
     `waited` is told how many seconds the items of a request waited, once they are answered; `queue_changed`, how many more (or
-    fewer, if negative) items wait than at its last call.
+    fewer, if negative) items wait than at its last call. If `caller` is given, `submit` asks it who submits, and `call` finds
+    the callers of its items in `CALLERS`.
 
     Not thread-safe: use it from one event loop.
     """
@@ -65,6 +70,7 @@ class Batcher(Generic[ItemT, ResultT]):
         parallel: int = 1,
         waited: Callable[[float], None] = lambda _: None,
         queue_changed: Callable[[int], None] = lambda _: None,
+        caller: Callable[[], object] | None = None,
     ) -> None:
         self._call = call
         self._max_batch_size = max_batch_size
@@ -75,6 +81,7 @@ class Batcher(Generic[ItemT, ResultT]):
         self._seconds_per_item = 0.0
         self._waited = waited
         self._queue_changed = queue_changed
+        self._caller = caller
         self._reported = 0  # items that wait, as `queue_changed` was told
 
     async def submit(self, items: Sequence[ItemT], seconds: float) -> list[ResultT]:
@@ -89,7 +96,8 @@ class Batcher(Generic[ItemT, ResultT]):
                 raise OverloadedError(max(1, round(len(self._queue) * self._seconds_per_item / self._parallel)))
         loop = asyncio.get_running_loop()
         began = time.perf_counter()  # uvloop's own clock ticks in milliseconds
-        group = [_Waiting[ItemT, ResultT](item, loop.create_future()) for item in items]
+        caller = self._caller() if self._caller is not None else None
+        group = [_Waiting[ItemT, ResultT](item, loop.create_future(), caller) for item in items]
         self._queue.extend(group)
         self._start_calls()
         timer = loop.call_later(seconds, _expire, group)
@@ -129,6 +137,8 @@ class Batcher(Generic[ItemT, ResultT]):
     async def _run(self, batch: list[_Waiting[ItemT, ResultT]]) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
+        if self._caller is not None:
+            CALLERS.set([waiting.caller for waiting in batch])
         try:
             results = await self._call([waiting.item for waiting in batch])
             answered = list(zip(batch, results, strict=True))

@@ -16,7 +16,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from bunriwiki.artifacts.answers import NO_WORK, Answers, Failure, Work
+from bunriwiki.artifacts.answers import NO_WORK, Answers, Failure, Ran, Work
+from bunriwiki.ipc.trace import TraceContext, current_trace
 
 LENGTH = struct.Struct("<I")
 MAX_BYTES = 256 * 2**20  # a batch of eight photos takes 80 MB at most
@@ -45,10 +46,11 @@ class Readable(Protocol):
 
 
 class Batch(msgspec.Struct, Generic[InputT], array_like=True, frozen=True):
-    """Inputs that exactly `version` must answer together."""
+    """Inputs that exactly `version` must answer together. `trace` is the batch's place in a trace, if it belongs to one."""
 
     version: str
     inputs: list[InputT]
+    trace: TraceContext | None = None
 
 
 class Results(msgspec.Struct, Generic[AnswerT], array_like=True, frozen=True):
@@ -63,6 +65,7 @@ class Results(msgspec.Struct, Generic[AnswerT], array_like=True, frozen=True):
     failures: dict[int, Failure]
     error: str = ""
     work: Work = NO_WORK
+    ran: Ran | None = None
 
 
 PROBE = LENGTH.pack(0)
@@ -70,15 +73,15 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def batch_frame(version: str, inputs: Sequence[Any]) -> bytearray:
-    """The frame of a batch. Raises BrokenFrameError if it is too long."""
-    return _frame(Batch(version, list(inputs)))
+    """The frame of a batch, which belongs to the current trace. Raises BrokenFrameError if it is too long."""
+    return _frame(Batch(version, list(inputs), current_trace.get()))
 
 
 def answers_frame(answers: Answers[Any]) -> bytearray:
     """The frame of the answers to a batch. Raises BrokenFrameError if it is too long."""
     failures = {position: result for position, result in enumerate(answers.results) if isinstance(result, Failure)}
     results = [None if position in failures else result for position, result in enumerate(answers.results)]
-    return _frame(Results(answers.model, answers.version, results, failures, work=answers.work))
+    return _frame(Results(answers.model, answers.version, results, failures, work=answers.work, ran=answers.ran))
 
 
 def error_frame(model: str, version: str, error: str) -> bytearray:
@@ -134,7 +137,7 @@ class AnswersDecoder(Generic[AnswerT]):
             if result is None:
                 raise BrokenFrameError(f"input {position} has neither an answer nor a failure")
             merged.append(result)
-        return Answers(results.model, results.version, tuple(merged), results.work)
+        return Answers(results.model, results.version, tuple(merged), results.work, ran=results.ran)
 
 
 def content_length(start: bytes | bytearray, max_bytes: int = MAX_BYTES) -> int:

@@ -7,16 +7,19 @@ batch at a time, so there are few threads.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from loguru import logger
 
-from bunriwiki.artifacts.answers import Answers
+from bunriwiki.artifacts.answers import Answers, Ran
 from bunriwiki.ipc.frames import PROBE, BatchDecoder, BrokenFrameError, Content, answers_frame, error_frame, receive
+from bunriwiki.ipc.trace import current_trace
 
 InputT = TypeVar("InputT")
 AnswerT = TypeVar("AnswerT")
@@ -44,8 +47,13 @@ class Replies(Generic[InputT, AnswerT]):
         if not content:
             return PROBE
         batch = self._decoder.decode(content)
+        current_trace.set(batch.trace)  # until the next batch of this thread
         try:
-            return answers_frame(self._answer(batch.inputs, batch.version))
+            began = time.time_ns()
+            answers = self._answer(batch.inputs, batch.version)
+            if batch.trace is not None:
+                answers = replace(answers, ran=Ran(began, time.time_ns(), os.getpid()))
+            return answers_frame(answers)
         except Exception as error:
             logger.exception("a batch of {} could not be answered", self._model)
             return error_frame(self._model, batch.version, f"{type(error).__name__}: {error}"[:500])

@@ -1,7 +1,7 @@
 """One log for everything: loguru, which also receives the records of BentoML, circus and uvicorn.
 
-A line is `[time] - [hostname:IP] | [level] | [message]` on standard output. Each process writes its lines itself, with one
-`write` per line, so lines of different workers do not mix.
+A line is `[time] - [hostname:IP] | [level] | [message]` on standard output, and in `logfile.log` if a folder is set. Each
+process writes its lines itself, with one `write` per line, so lines of different workers do not mix (docs/logs.md).
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import logging
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING
 
 from loguru import logger
 
-if TYPE_CHECKING:
-    from loguru import Record
+from bunriwiki.settings import LogChoices
+from bunriwiki.telemetry.log_file import LogFile
+from bunriwiki.telemetry.log_level import LogLevel
+from bunriwiki.telemetry.log_records import json_format, text_format
 
+LOG_FILE = "logfile.log"
 ADDRESS = "BUNRIWIKI_HOST_ADDRESS"  # set by the parent of all workers, for them
 
 # As BentoML sets them. Other loggers show WARNING and above.
@@ -34,15 +36,27 @@ class _IntoLoguru(logging.Handler):
         logger.opt(exception=record.exc_info).log(level, "{}", record.getMessage())
 
 
-def configure(level: str) -> None:
-    """Send all logging of this process to standard output, from `level` upwards."""
-    place = f"{socket.gethostname()}:{address()}"
+def configure(choices: LogChoices) -> LogLevel:
+    """Send all logging of this process to standard output and to the log file, as `choices` say; returns its level.
 
-    def line(_: Record) -> str:
-        return "[{time:YYYY-MM-DD HH:mm:ss.SSSZZ}] - [" + place + "] | [{level}] | [{message}]\n{exception}"
-
+    If the file cannot be opened, that is logged, and standard output is all there is: a full disk must not stop the service.
+    """
+    host = socket.gethostname()
+    line = json_format(host, address(), choices.role) if choices.json else text_format(host, address())
+    level = LogLevel(choices.level, choices.level_file)
     logger.remove()
-    logger.add(sys.stdout, level=level, format=line, backtrace=False, diagnose=False)  # diagnose would print payloads
+    # diagnose would print payloads. The filter decides: a level of its own would need the sinks to be replaced at each change.
+    logger.add(sys.stdout, level=0, filter=level.admits, format=line, backtrace=False, diagnose=False)
+    if choices.folder is not None:
+        try:
+            file = LogFile(
+                choices.folder / LOG_FILE, roll_days=choices.roll_days, max_bytes=choices.roll_mb * 2**20, keep=choices.keep
+            )
+        except OSError as error:
+            logger.error("the log goes to standard output only: {}", error)
+        else:
+            logger.add(file.write, level=0, filter=level.admits, format=line, backtrace=False, diagnose=False)
+    level.follow()
     logging.root.handlers = [_IntoLoguru()]
     logging.root.setLevel(logging.WARNING)
     for name in [*LEVELS, "uvicorn.error", "uvicorn.access"]:
@@ -50,6 +64,7 @@ def configure(level: str) -> None:
         other.handlers.clear()
         other.propagate = True
         other.setLevel(LEVELS.get(name, logging.NOTSET))
+    return level
 
 
 def address() -> str:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.settings import LOG_LEVELS
 from model_sync.admin.status import SHOWN
 from model_sync.cli.exits import Exit
 from model_sync.cli.words import LANGUAGES, Words
 
 PROGRAM = "python -m model_sync"
+USUAL = "usual"  # the log level that the setting names
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -91,6 +93,8 @@ def make_parser(words: Words) -> argparse.ArgumentParser:
             parsed.add_argument("--reason", required=True, metavar="TEXT", help=words("quarantine.add.reason"))
     _with_json(command("gc"), words)
     _with_json(command("doctor"), words)
+    log_level = _with_json(command("log-level"), words)
+    log_level.add_argument("level", metavar="LEVEL", choices=(*LOG_LEVELS, USUAL), help=words("log-level.level"))
     return parser
 
 

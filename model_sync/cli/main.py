@@ -18,10 +18,12 @@ from typing import Protocol
 from pydantic import BaseModel
 
 from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.model_store.files import write_atomically
+from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.settings import CommonSettings
 from model_sync.api.routes import HistoryAnswer
-from model_sync.cli.arguments import make_parser
+from model_sync.cli.arguments import USUAL, make_parser
 from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.operators import Operator, Reader, operator, reader
 from model_sync.cli.screen import STYLES, Screen, megabytes
@@ -109,12 +111,13 @@ def _fail(screen: Screen, sentence: str, code: Exit) -> Exit:
 
 
 def _run(_: Call) -> Exit:
-    from bunriwiki.telemetry import logs
+    from bunriwiki.telemetry import error_tracking, logs
     from model_sync.settings import SyncSettings
     from model_sync.sidecar import run
 
     settings = read_settings(SyncSettings)
-    logs.configure(settings.log_level)
+    logs.configure(settings.logs("sidecar"))
+    error_tracking.start(settings.sentry_dsn, "sidecar")
     run(settings)
     return Exit.DONE
 
@@ -310,8 +313,26 @@ def _doctor(call: Call) -> Exit:
     return Exit.FAILED if any(finding.level == "fail" for finding in findings) else Exit.DONE
 
 
+def _log_level(call: Call) -> Exit:
+    layout = Layout(read_settings(CommonSettings).model_store)
+    level = None if call.arguments.level == USUAL else call.arguments.level
+    try:
+        if level is None:
+            layout.log_level.unlink(missing_ok=True)
+        else:
+            write_atomically(layout.log_level, f"{level}\n")
+    except OSError as error:
+        raise CliError(Exit.FAILED, f"{layout.log_level}: {error.strerror}") from error
+    return call.say(_LogLevel(level=level), "log-level.usual" if level is None else "log-level.done", level=level)
+
+
+class _LogLevel(BaseModel):
+    level: str | None
+
+
 COMMANDS: dict[str, Callable[[Call], Exit]] = {
     "run": _run, "sync": _sync, "publish": _publish, "sign": _sign, "status": _status, "history": _history,
     "rollback": _rollback, "pin": _pin, "unpin": _unpin, "pause": _pause, "resume": _resume, "promote": _promote,
     "abort": _abort, "cancel": _cancel, "quarantine": _quarantine, "gc": _gc, "doctor": _doctor,
+    "log-level": _log_level,
 }  # fmt: skip

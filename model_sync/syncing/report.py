@@ -14,18 +14,20 @@ from loguru import logger
 
 from bunriwiki.model_store.sync_state import EVERY, ModelSync, SyncState
 from model_sync.syncing.requests import Outcome
+from model_sync.telemetry.import_traces import ImportTraces
 from model_sync.telemetry.metrics import SyncMetrics
 
 
 class Report:
-    """Writes every change to `path`, and counts in `metrics`. Safe to use from many threads.
+    """Writes every change to `path`, and counts in `metrics`, and records imports in `traces`. Safe to use from many threads.
 
     `sources` describes the registry of each model.
     """
 
-    def __init__(self, path: Path, sources: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, sources: Mapping[str, str], traces: ImportTraces | None = None) -> None:
         self._path = path
         self.metrics = SyncMetrics(sources)
+        self._traces = traces or ImportTraces()
         self._since = datetime.now(UTC)
         self._models = {model: ModelSync(source=source) for model, source in sources.items()}
         self._problem_sources: dict[str, Callable[[], str | None]] = {}
@@ -45,6 +47,7 @@ class Report:
 
     def begin(self, model: str) -> None:
         """Start the report of a new import: durations and findings of the last import are cleared."""
+        self._traces.begin(model)
         self._update(model, seconds={}, findings=[])
 
     @contextmanager
@@ -62,6 +65,7 @@ class Report:
         """Record the duration of a phase, or of a part of a phase, in seconds."""
         self._update(model, seconds={**self._models[model].seconds, name: round(seconds, 2)})
         self.metrics.took(model, name, seconds)
+        self._traces.took(model, name, seconds)
         logger.info("{}: {} took {:.1f} s", model, name, seconds)
 
     def registry_read(self, model: str, *, succeeded: bool) -> None:
@@ -97,6 +101,7 @@ class Report:
                 level, "{} {}: {}{}", outcome.model, outcome.version or "", outcome.status,
                 f": {outcome.reason}" if outcome.reason else "",
             )  # fmt: skip
+        self._traces.end(outcome.model, outcome.status, outcome.version)
 
     def add_problem_source(self, name: str, read: Callable[[], str | None]) -> None:
         """Add `name` to the state's problems whenever `read` returns a sentence; None means that there is no problem."""

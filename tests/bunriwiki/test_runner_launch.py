@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bunriwiki import runner_launch
+from bunriwiki.sandbox.support import missing
 from bunriwiki.settings import Settings
 from bunriwiki.testing.paths import ROOT
 
@@ -46,6 +49,43 @@ def test_a_worker_may_write_only_its_heartbeat_and_its_own_folders(tmp_path: Pat
     assert {str(tmp_path / "store"), str(settings.models), str(ROOT / "runners")} <= set(made.readable)
     assert made.listen == f"{tmp_path}/{{pid}}.sock"
     assert made.devices == ()
+
+
+def test_a_worker_may_write_its_own_log_and_no_other(tmp_path: Path, settings: Settings) -> None:
+    logging = settings.model_copy(update={"log_folder": tmp_path / "logs"})
+    made = runner_launch.policy("sentiment", logging, sockets=tmp_path, writable=[])
+    assert str(tmp_path / "logs" / "sentiment") in made.writable
+    assert str(tmp_path / "logs") not in {*made.readable, *made.writable}
+
+
+ATTACK = """
+import sys
+from pathlib import Path
+logs = Path(sys.argv[1])
+(logs / "sentiment" / "logfile.log").write_text("mine")
+for path in (logs / "logfile.log", logs / "yolo" / "logfile.log"):
+    for attempt in (path.read_text, lambda: path.open("a"), path.unlink, lambda: path.rename(logs / "sentiment" / "taken")):
+        try:
+            attempt()
+        except OSError:
+            continue
+        sys.exit(f"{path}: {attempt}")
+"""
+
+
+@pytest.mark.skipif(bool(missing()), reason="; ".join(missing()))
+def test_third_party_code_reaches_no_log_but_its_own(tmp_path: Path, settings: Settings) -> None:
+    logs = tmp_path / "logs"
+    (logs / "yolo").mkdir(parents=True)
+    for path in (logs / "logfile.log", logs / "yolo" / "logfile.log"):
+        path.write_text("of others")
+    logging = settings.model_copy(update={"log_folder": logs})
+    made = replace(runner_launch.policy("sentiment", logging, sockets=tmp_path / "sockets", writable=[]), listen=None)
+    launch = [sys.executable, "-m", "bunriwiki.sandbox", made.to_json(), sys.executable, "-c", ATTACK, str(logs)]
+    done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert (logs / "sentiment" / "logfile.log").read_text() == "mine"
+    assert [(logs / name / "logfile.log").read_text() for name in ("", "yolo")] == ["of others"] * 2
 
 
 def test_a_missing_store_is_not_writable(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_keys_and_tokens_of_feedback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("place", ["store/samples", "store", "models"])
-def test_samples_are_where_no_runner_may_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str) -> None:
+def test_samples_and_logs_are_where_no_runner_may_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str) -> None:
     (tmp_path / "models").mkdir()
     monkeypatch.setenv("BUNRIWIKI_MODEL_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("BUNRIWIKI_MODELS", str(tmp_path / "models"))
@@ -105,3 +105,7 @@ def test_samples_are_where_no_runner_may_read(monkeypatch: pytest.MonkeyPatch, t
         monkeypatch.setenv("BUNRIWIKI_SAMPLES", str(folder))
         with pytest.raises(SystemExit, match="BUNRIWIKI_SAMPLES must be outside"):
             settings()
+    monkeypatch.delenv("BUNRIWIKI_SAMPLES")
+    monkeypatch.setenv("BUNRIWIKI_LOG_FOLDER", str(tmp_path / place))
+    with pytest.raises(SystemExit, match="BUNRIWIKI_LOG_FOLDER must be outside"):
+        settings()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -18,6 +19,9 @@ from bunriwiki.protocols.grpc.open_inference_pb2_grpc import add_GRPCInferenceSe
 from bunriwiki.protocols.grpc.servicer import SERVICE, Servicer
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.inference.handlers import OpenInference
+
+if TYPE_CHECKING:
+    from bunriwiki.telemetry.spans import Tracing
 
 MAX_CALLS = 1024  # at a time; further calls are answered RESOURCE_EXHAUSTED
 MAX_BYTES = 10 * 2**20 + 2**16
@@ -43,11 +47,11 @@ class Certificates:
 
 
 class GrpcServer:
-    """Open Inference, health and reflection on one port."""
+    """Open Inference, health and reflection on one port. With `tracing`, each call of Open Inference has a span."""
 
-    def __init__(self, handlers: OpenInference, memory: Memory) -> None:
+    def __init__(self, handlers: OpenInference, memory: Memory, tracing: Tracing | None = None) -> None:
         self._handlers = handlers
-        self._servicer = Servicer(handlers, memory)
+        self._servicer = Servicer(handlers, memory, tracing)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(interceptors=[RejectMalformed()], options=OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
         self._watch: asyncio.Task[None] | None = None

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
 from loguru import logger
@@ -15,11 +15,15 @@ from bunriwiki import __version__
 from bunriwiki.protocols.grpc import messages
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceServicer
+from bunriwiki.protocols.grpc.traced import CallTrace
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, OpenInference
 from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, count_request
 from bunriwiki.web import problems
+
+if TYPE_CHECKING:
+    from bunriwiki.telemetry.spans import Tracing
 
 FLUSH_SECONDS = 0.1  # for the last responses to be sent
 PROTOCOL = "grpc"  # the label `protocol` of the metrics
@@ -32,9 +36,10 @@ AnswerT = TypeVar("AnswerT")
 class Servicer(GRPCInferenceServiceServicer):
     """Translates messages for the handlers and back; a RequestError becomes a gRPC status."""
 
-    def __init__(self, handlers: OpenInference, memory: Memory) -> None:
+    def __init__(self, handlers: OpenInference, memory: Memory, tracing: Tracing | None = None) -> None:
         self._handlers = handlers
         self._memory = memory
+        self._tracing = tracing
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -80,6 +85,7 @@ class Servicer(GRPCInferenceServiceServicer):
         """Each request is answered as it arrives. A request that fails is answered with its error, and the stream goes on."""
         started = time.perf_counter()
         status = "CANCELLED"
+        trace = self._trace("ModelStreamInfer", context)
         self._calls.inc()
         try:
             async for request in request_iterator:
@@ -91,6 +97,8 @@ class Servicer(GRPCInferenceServiceServicer):
             status = "OK"
         finally:
             self._calls.dec()
+            if trace is not None:
+                trace.end(status)
             count_request("POST", f"/{SERVICE.full_name}/ModelStreamInfer", status, PROTOCOL, time.perf_counter() - started)
 
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
@@ -151,9 +159,13 @@ class Servicer(GRPCInferenceServiceServicer):
             if not self._in_flight:
                 self._idle.set()
 
+    def _trace(self, method: str, context: Context) -> CallTrace | None:
+        return CallTrace(self._tracing, f"{SERVICE.full_name}/{method}", context) if self._tracing is not None else None
+
     async def _counted(self, method: str, context: Context, answer: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
         started = time.perf_counter()
         status = "CANCELLED"
+        trace = self._trace(method, context)
         self._calls.inc()
         try:
             response = await answer()
@@ -168,6 +180,8 @@ class Servicer(GRPCInferenceServiceServicer):
             await _abort(context, problems.internal(problems.UNEXPECTED))
         finally:
             self._calls.dec()
+            if trace is not None:
+                trace.end(status)
             count_request("POST", f"/{SERVICE.full_name}/{method}", status, PROTOCOL, time.perf_counter() - started)
 
 

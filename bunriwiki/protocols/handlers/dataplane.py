@@ -6,15 +6,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from loguru import logger
 
 from bunriwiki.artifacts.answers import Answers, Failure
 from bunriwiki.artifacts.models import ModelSpec
-from bunriwiki.batching.batcher import Batcher, DeadlineExceededError, OverloadedError
+from bunriwiki.batching.batcher import CALLERS, Batcher, DeadlineExceededError, OverloadedError
 from bunriwiki.ipc.client import ConnectionLostError
 from bunriwiki.ipc.frames import BatchError, BrokenFrameError
+from bunriwiki.ipc.trace import current_trace
 from bunriwiki.protocols.handlers.failures import of_failure
 from bunriwiki.protocols.handlers.routing import Route
 from bunriwiki.protocols.handlers.shadowing import Comparisons, Shadow
@@ -23,6 +24,9 @@ from bunriwiki.protocols.handlers.status import ServiceStatus, Status
 from bunriwiki.protocols.handlers.timing import note_answer
 from bunriwiki.telemetry.metrics.predictions import FailureReason, PredictionMetrics
 from bunriwiki.web import problems
+
+if TYPE_CHECKING:
+    from bunriwiki.telemetry.spans import Tracing
 
 MAX_TRIES = 4  # of a batch whose requests name a version that not every worker has
 RETRY_SECONDS = 0.02  # until a batch goes again to workers that did not have its version
@@ -64,7 +68,7 @@ class Model(Generic[InputT, AnswerT]):
     """One model behind its batchers and the inter-process calls to its runner.
 
     Each batch carries the version that must answer it: the serving version when the batch leaves the queue, or a canary beside
-    it. Requests that name another version have a batcher per version.
+    it. Requests that name another version have a batcher per version. With `tracing`, batches are recorded.
     """
 
     def __init__(
@@ -75,8 +79,10 @@ class Model(Generic[InputT, AnswerT]):
         limits: Limits,
         *,
         comparisons: Comparisons,
+        tracing: Tracing | None = None,
     ) -> None:
         self.spec = spec
+        self._tracing = tracing
         self.statistics = StatisticsByVersion()
         self.metrics = PredictionMetrics(spec.name)
         self.metrics.begin(route.version())
@@ -212,6 +218,7 @@ class Model(Generic[InputT, AnswerT]):
             parallel=self._limits.parallel_calls,
             waited=self.metrics.queued,
             queue_changed=self.metrics.queue_changed,
+            caller=current_trace.get if self._tracing else None,
         )
 
     def _batcher_of(self, version: str) -> Batcher[InputT, Served[AnswerT | Failure]]:
@@ -254,7 +261,12 @@ class Model(Generic[InputT, AnswerT]):
 
     async def _call_runner(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
         begun = time.monotonic_ns()
-        answers = await self._call_runner_twice(batch, version)
+        if self._tracing is None:
+            answers = await self._call_runner_twice(batch, version)
+        else:
+            with self._tracing.batch(self.spec.name, version, len(batch), CALLERS.get()) as span:
+                answers = await self._call_runner_twice(batch, version)
+                span.answered(self.spec.name, answers)
         if answers.version == version:
             self.statistics.of(version).infer.add(time.monotonic_ns() - begun)
             self.metrics.called(len(batch), answers.work)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
 from loguru import logger
 from starlette.datastructures import Headers
@@ -31,9 +32,13 @@ from bunriwiki.protocols.rest.open_inference import OpenInferenceRoutes
 from bunriwiki.protocols.rest.requests import Request, request_id_of, unless_disconnected
 from bunriwiki.protocols.rest.responses import Response, error_response, is_open_inference, write
 from bunriwiki.protocols.rest.routing import Match, Router
+from bunriwiki.protocols.rest.traced import traced
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.web import problems
 from bunriwiki.web.bodies import read_body
+
+if TYPE_CHECKING:
+    from bunriwiki.telemetry.spans import Tracing
 
 CLIENT_CLOSED_REQUEST = 499  # nginx' status for a client that disconnected: only the metrics see it
 
@@ -43,6 +48,7 @@ class RestServer:
 
     A body has to arrive within `read_seconds`; `memory` bounds the bodies of all protocols together. Every response has an
     `X-Request-Id`, and closes its connection while `dataplane` is draining. With `log_requests`, each prediction is logged.
+    With `tracing`, requests have a span.
     """
 
     def __init__(
@@ -58,11 +64,13 @@ class RestServer:
         scrape: Scrape,
         bento_metrics: BentoMetrics | None = None,
         feedback: Feedback | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._dataplane = dataplane
         self._memory = memory
         self._read_seconds = read_seconds
         self._log_requests = log_requests
+        self._tracing = tracing
         routes = [
             *Endpoints(dataplane, guide, feedback or Feedback()).routes(),
             *CommandRoutes(sidecar).routes(),
@@ -83,6 +91,8 @@ class RestServer:
             label, app = template, partial(self._forward, bentoml)
         else:
             label, app = OTHER, self._not_found
+        if self._tracing is not None:
+            app = traced(self._tracing, label, app)
         await self._metrics.count(label, app, scope, receive, send)
 
     async def _answer(self, match: Match, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bunriwiki.batching.batcher import Batcher, DeadlineExceededError, OverloadedError
+from bunriwiki.batching.batcher import CALLERS, Batcher, DeadlineExceededError, OverloadedError
 
 pytestmark = pytest.mark.anyio
 
@@ -260,3 +261,28 @@ async def test_a_deadline_knows_whether_the_item_was_called() -> None:
     assert isinstance(called, DeadlineExceededError)
     assert isinstance(queued, DeadlineExceededError)
     assert (called.queued, queued.queued) == (False, True)
+
+
+async def test_a_call_knows_who_submitted_its_items() -> None:
+    caller: ContextVar[str] = ContextVar("caller")
+    seen: list[Sequence[str]] = []
+    gate = asyncio.Event()
+
+    async def call(items: list[int]) -> list[int]:
+        seen.append(CALLERS.get())
+        await gate.wait()
+        return items
+
+    queue = Batcher(call, max_batch_size=4, max_queue_size=8, caller=caller.get)
+
+    async def submit(name: str, items: list[int]) -> None:
+        caller.set(name)
+        await queue.submit(items, 5)
+
+    first = asyncio.create_task(submit("first", [0]))
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(submit("second", [1, 2])), asyncio.create_task(submit("third", [3]))]
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(first, *others)
+    assert seen == [["first"], ["second", "second", "third"]]

@@ -18,6 +18,7 @@ from bunriwiki.ipc import client as client_module
 from bunriwiki.ipc.client import ConnectionLostError, RunnerClient
 from bunriwiki.ipc.frames import LENGTH, BatchError, batch_frame, receive
 from bunriwiki.ipc.server import BatchTurn, IpcServer
+from bunriwiki.ipc.trace import TraceContext, current_trace
 from bunriwiki.testing.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -312,3 +313,26 @@ def test_a_turn_ends_at_the_deadline() -> None:
         holder.join()  # the end of the turn that took too long does not end this turn
         assert turn._until is not None
     assert turn._until is None
+
+
+async def test_a_batch_takes_its_place_in_a_trace_along(
+    start: Callable[..., Worker], client: RunnerClient[Classification]
+) -> None:
+    seen: list[TraceContext | None] = []
+
+    def answer(texts: Sequence[str], version: str) -> Answers[Classification]:
+        seen.append(current_trace.get())
+        return echo(texts, version)
+
+    start(answer)
+    traces = [TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=True), None]
+    ran = []
+    for trace in traces:
+        current_trace.set(trace)
+        began = time.time_ns()
+        ran.append((await client.predict(["가"], "v1")).ran)
+    assert seen == traces
+    assert ran[1] is None
+    assert ran[0] is not None
+    assert ran[0].process == os.getpid()
+    assert ran[0].began_ns <= ran[0].ended_ns < began

@@ -20,6 +20,7 @@ from bunriwiki.protocols.handlers.routing import Route
 from bunriwiki.protocols.handlers.shadowing import Comparisons
 from bunriwiki.protocols.handlers.status import ServiceModelStatus, ServiceStatus, ServiceWorkerStatus, Status
 from bunriwiki.protocols.inference.handlers import OpenInference
+from bunriwiki.telemetry.spans import Tracing
 from bunriwiki.testing.paths import MODELS as SHIPPED
 from bunriwiki.web.tokens import TokenGate
 
@@ -130,11 +131,12 @@ def model(
     max_queue_size: int = 8,
     deadline: float = 5,
     comparisons: Comparisons | None = None,
+    tracing: Tracing | None = None,
 ) -> Model[Any, Any]:
     """A model with small batches, whose runner gets one call at a time."""
     spec = replace(spec, max_batch_size=MAX_BATCH_SIZE)
     limits = Limits(max_queue_size=max_queue_size, parallel_calls=1, deadline_seconds=deadline)
-    return Model(spec, runner, route or FakeRoute(), limits, comparisons=comparisons or Comparisons())
+    return Model(spec, runner, route or FakeRoute(), limits, comparisons=comparisons or Comparisons(), tracing=tracing)
 
 
 def plane(

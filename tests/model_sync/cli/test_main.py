@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bunriwiki.model_store.generation import Canary, Target
 from bunriwiki.model_store.history import Event
+from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.status import SidecarStatus, StoredModelStatus, StoredVersion, StoreStatus, WorkerStatus
 from bunriwiki.model_store.sync_state import ModelSync
@@ -416,12 +417,26 @@ def test_an_interrupted_command_ends_with_130(fake: Fake, capsys: Capture, monke
     assert main(["status"], fake) == Exit.INTERRUPTED
 
 
+def test_the_log_level_is_in_the_store_until_it_is_the_usual_one(
+    fake: Fake, capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BUNRIWIKI_MODEL_STORE", str(tmp_path))
+    assert run_json(fake, "log-level DEBUG", capsys) == (Exit.DONE, {"level": "DEBUG"})
+    assert Layout(tmp_path).log_level.read_text() == "DEBUG\n"
+    assert CommonSettings().logs("sidecar").level_file == Layout(tmp_path).log_level
+    assert run_json(fake, "log-level usual", capsys) == (Exit.DONE, {"level": None})
+    assert not Layout(tmp_path).log_level.exists()
+    monkeypatch.setenv("BUNRIWIKI_MODEL_STORE", str(tmp_path / "nowhere"))
+    assert main(["log-level", "DEBUG"], fake) == Exit.FAILED
+    assert "No such file" in capsys.readouterr().err
+
+
 def test_run_starts_the_sidecar(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[object] = []
     monkeypatch.setattr("model_sync.sidecar.run", ran.append)
     monkeypatch.setattr("bunriwiki.telemetry.logs.configure", ran.append)
     assert main(["run"], fake) == Exit.DONE
-    assert ran[0] == "INFO"
+    assert ran[0] == CommonSettings().logs("sidecar")
     assert type(ran[1]).__name__ == "SyncSettings"
 
 
