@@ -179,8 +179,8 @@ def test_an_accuracy_that_falls_is_reported(deployment: Deployment) -> None:
     deployment.rate(10, right=True, headers=KNOWN)
     deployment.rate(10, right=False, headers={})
     accuracy = 'bunriwiki_feedback_accuracy_ratio{model="kcbert", version="v1", known="%s"} == %d'
-    wait_until(lambda: deployment.prometheus.query(accuracy % ("true", 1)))
-    wait_until(lambda: deployment.prometheus.query(accuracy % ("false", 0)))
+    wait_until(lambda: deployment.prometheus.query(accuracy % ("true", 1)), 30)
+    wait_until(lambda: deployment.prometheus.query(accuracy % ("false", 0)), 30)
     assert not deployment.prometheus.query('ALERTS{alertname="BunriwikiAccuracyDown"}')
     deployment.rate(10, right=False, headers=KNOWN)
     deployment.wait_for_delivery("BunriwikiAccuracyDown", "firing", model="kcbert", version="v1", known="true")
