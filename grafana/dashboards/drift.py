@@ -7,6 +7,9 @@ from grafana.dashboards.variables import MODEL, SIDECAR, VERSION
 
 HERE = 'instance=~"$sidecar", model=~"$model", version=~"$version"'
 NO_ANSWERS = Text("Empty until the version has answered.", "버전이 응답할 때까지 비어 있습니다.")
+FEW_ANSWERS = Text(
+    "Empty until 200 answers can be compared with a reference.", "기준과 비교할 응답이 200개 모일 때까지 비어 있습니다."
+)
 INPUTS = "text_length|unknown_tokens|image_pixels|brightness"
 
 
@@ -35,7 +38,7 @@ DRIFT = Dashboard(
                     ),
                     _drift("label|score"),
                     steps=((1, "red"),),
-                    empty=NO_ANSWERS,
+                    empty=FEW_ANSWERS,
                     runbooks=("BunriwikiDrift",),
                     see=("models",),
                     width=12,
@@ -64,7 +67,7 @@ DRIFT = Dashboard(
                     ),
                     _drift(INPUTS),
                     steps=((1, "red"),),
-                    empty=NO_ANSWERS,
+                    empty=FEW_ANSWERS,
                     runbooks=("BunriwikiDrift",),
                     width=12,
                 ),
@@ -91,7 +94,7 @@ DRIFT = Dashboard(
                     ),
                     (Query(f"bunriwiki_drift_js_distance{{{HERE}}}", "{{model}} {{version}}: {{feature}}"),),
                     maximum=1,
-                    empty=NO_ANSWERS,
+                    empty=FEW_ANSWERS,
                     runbooks=("BunriwikiDrift",),
                     see=("models",),
                     width=24,

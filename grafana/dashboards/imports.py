@@ -21,7 +21,10 @@ IMPORTS = Dashboard(
             (
                 Panel(
                     "Outcomes",
-                    Text("Of the imports in the time shown.", "표시된 기간에 실행된 가져오기의 결과입니다."),
+                    Text(
+                        "Of the imports in the time shown. `undecided`: the machine was too busy to tell; it is tried again.",
+                        "표시된 기간의 가져오기 결과입니다. `undecided`는 서버가 바빠 판정하지 못해 다시 시도합니다.",
+                    ),
                     (
                         Query(
                             f"sum by (model, outcome) (increase(bunriwiki_imports_total{{{HERE}}}[$__range])) > 0",

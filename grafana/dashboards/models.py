@@ -9,6 +9,9 @@ HERE = 'instance=~"$instance", model=~"$model", version=~"$version"'
 THERE = 'instance=~"$sidecar", model=~"$model", version=~"$version"'
 NO_FEEDBACK = Text("Empty until somebody gives feedback.", "피드백이 들어올 때까지 비어 있습니다.")
 NO_ANSWERS = Text("Empty until the version has answered.", "버전이 응답할 때까지 비어 있습니다.")
+FEW_ANSWERS = Text(
+    "Empty until 200 answers can be compared with a reference.", "기준과 비교할 응답이 200개 모일 때까지 비어 있습니다."
+)
 
 MODELS = Dashboard(
     name="models",
@@ -121,7 +124,7 @@ MODELS = Dashboard(
                         ),
                     ),
                     steps=((1, "red"),),
-                    empty=NO_ANSWERS,
+                    empty=FEW_ANSWERS,
                     runbooks=("BunriwikiDrift",),
                     see=("drift",),
                     width=12,

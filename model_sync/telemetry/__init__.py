@@ -1,1 +1,1 @@
-"""The metrics of the sidecar, which its API returns at `/metrics`. docs/monitoring.md lists them."""
+"""The metrics of the sidecar, which its API returns at `/metrics`. docs/metrics.md lists them."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import re
 import shutil
 import statistics
 import subprocess
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import pytest
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.telemetry.metrics import FOLDER
 from bunriwiki.testing.calls import mixed_calls
-from bunriwiki.testing.paths import ROOT
+from bunriwiki.testing.metrics_table import check_metrics_table
 from bunriwiki.testing.protocol_load import LATE, ProtocolLoad, Seen, tokens
 from bunriwiki.testing.scraped import Scraped, ScrapeDifference
 from bunriwiki.testing.server import Server
@@ -120,22 +118,8 @@ def test_what_is_counted_is_what_clients_saw(crowd: Server, victim: str) -> None
 
 def test_the_table_of_the_documentation_is_what_a_scrape_has(crowd: Server) -> None:
     """Runs after the load: the scrape has every kind of failure and phase."""
-    _, _, section = (ROOT / "docs/metrics.md").read_text(encoding="utf-8").partition("\n## The service\n")
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.*?) \|", section.partition("\n### ")[0], re.MULTILINE)
-    documented = {name.removesuffix("_total"): (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels, _ in rows}
-    scraped: dict[str, tuple[str, set[str]]] = {}
-    series: defaultdict[str, set[tuple[tuple[str, str], ...]]] = defaultdict(set)
-    for family in Scraped(crowd).families:
-        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
-        scraped[family.name] = family.type, labels
-        series[family.name] = {
-            tuple(pair for pair in sorted(sample.labels.items()) if pair[0] != "le") for sample in family.samples
-        }
-    assert scraped == documented
     sizes = {"M": len(MODELS), "V": 16, "R": 45, "A": 4, "C": 20, "W": 8, "K": 1}
-    for name, _, _, most in rows:
-        products = [[sizes.get(factor) or int(factor) for factor in term.split(" · ")] for term in most.split(" + ")]
-        assert len(series[name.removesuffix("_total")]) <= sum(map(math.prod, products)), name
+    check_metrics_table("The service", Scraped(crowd).families, sizes)
 
 
 def test_promtool_has_no_complaint(crowd: Server) -> None:
