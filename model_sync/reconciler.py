@@ -97,7 +97,7 @@ class Reconciler:
         if blocked := self._blocked(offer, version):
             return blocked
         quarantined = self.writer.quarantine.find(self.model, version)
-        if quarantined and self._applies_to(quarantined, offer) and not force:
+        if quarantined and quarantined.applies_to(offer.digest, self.signatures.identity(offer)) and not force:
             return self._outcome("rejected", version, quarantined.reason)
         if quarantined:
             self.writer.release(self.model, version, by)
@@ -114,11 +114,6 @@ class Reconciler:
             outcome = self._promote(offer, version, by)
         self.report.metrics.imported(self.model, "promoted" if outcome.status == "promoted" else "cancelled")
         return outcome
-
-    def _applies_to(self, quarantined: Quarantined, offer: Offer) -> bool:
-        """Whether the reason applies to this offer: other files, or another signature where that was the reason, void it."""
-        same_signature = quarantined.signature in {None, self.signatures.identity(offer)}
-        return quarantined.digest == offer.digest and same_signature
 
     def _blocked(self, offer: Offer, version: str) -> Outcome | None:
         """The outcome if an operator keeps `version` from serving, else None."""

@@ -142,6 +142,17 @@ def test_after_a_first_version_that_was_bad_the_next_one_is_the_first(setup: Set
     assert setup.importer.brought[1] == ("v2", Baseline(MODELS / "kcbert", chose=False))
 
 
+def test_a_damaged_quarantine_entry_keeps_its_version_out(setup: Setup) -> None:
+    damaged = setup.writer.layout.quarantine / "kcbert" / "v1.yaml"
+    damaged.parent.mkdir(parents=True)
+    damaged.touch()
+    setup.offers("v1")
+    assert setup.sync()[:2] == ("rejected", "v1")
+    assert setup.serving is None
+    setup.writer.release("kcbert", "v1", "operator")
+    assert setup.sync()[:2] == ("promoted", "v1")
+
+
 @pytest.fixture
 def clock(setup: Setup) -> list[float]:
     """The seconds that pass for the postponed imports; in a list of one."""
