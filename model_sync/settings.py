@@ -48,6 +48,9 @@ class SyncSettings(CommonSettings):
     reference: DirectoryPath = Field(
         default=ROOT / "models", description="Folder with the reference set of each model, for the evaluation of new versions."
     )
+    max_version_mb: int = Field(
+        default=4096, ge=1, description="MB that a version may have, in the registry and compiled; a larger one is rejected."
+    )
     import_memory_mb: int = Field(
         default=4096, ge=512, description="MB of memory that each process of an import may use; an evaluation has two."
     )
@@ -169,6 +172,11 @@ class SyncSettings(CommonSettings):
     def signatures(self) -> Signatures:
         """The keys that versions must be signed with. Raises OSError and ValueError if a file changed since the start."""
         return Signatures.read(_paths(self.public_key))
+
+    @property
+    def max_version_bytes(self) -> int:
+        """The bytes that a version may have."""
+        return self.max_version_mb * MB
 
     @property
     def limits(self) -> Limits:

@@ -94,8 +94,8 @@ class TextInput(_Strict):
 class Manifest(_Strict):
     """One version of one model.
 
-    `engine` names the engine that runs it, and `entry` the file (or folder) that the engine opens. `files` are all files of the
-    version except the manifest.
+    `engine` names the engine that runs it, and `entry` the file that the engine opens, one of `files`, or a folder with some of
+    them. `files` are all files of the version except the manifest.
     """
 
     format: Literal[1] = 1
@@ -115,6 +115,18 @@ class Manifest(_Strict):
         if len(set(names)) != len(names):
             raise ValueError("two labels share a name")
         return self
+
+    @model_validator(mode="after")
+    def _entry_is_verified(self) -> Self:
+        # The engine opens nothing whose digest the manifest does not state.
+        if not any(file.path == self.entry or file.path.startswith(f"{self.entry}/") for file in self.files):
+            raise ValueError("entry must be one of files, or a folder that has some of them")
+        return self
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files."""
+        return sum(file.size for file in self.files)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:

@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from bunriwiki.artifacts.manifest import MANIFEST, DamagedArtifactError, Manifest, digest
 from bunriwiki.artifacts.reference import REFERENCE
 from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.status import folder_size
 from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError, SyncCancelledError, UndecidedError
 from model_sync.evaluation.answering import SandboxSettings, VersionFolder
 from model_sync.evaluation.evaluate import evaluate
@@ -27,7 +28,7 @@ from model_sync.evaluation.gates import Finding, is_latency_decided, judge_evalu
 from model_sync.evaluation.reference_set import ReferenceSet
 from model_sync.evaluation.remembered import RememberedAnswers
 from model_sync.importing.crashes import CrashCounter
-from model_sync.importing.fetch import fetch
+from model_sync.importing.fetch import fetch, require_size
 from model_sync.quality.evaluated import evaluated
 from model_sync.quality.references import References
 from model_sync.sandbox.run import run_sandboxed
@@ -100,6 +101,7 @@ class Importer:
                     source,
                     offer,
                     self._layout.downloads,
+                    max_bytes=self._settings.max_version_bytes,
                     progress=lambda done, total: self._report.share(model, done / max(1, total)),
                     stop=self._stopping,
                 )
@@ -142,6 +144,7 @@ class Importer:
                 ReferenceSet.read(model, self._settings.reference / model).write_unlabelled(scratch / "inputs")
                 self._compile(offer, fetched, scratch / "inputs", folder, version)
             manifest = _read_manifest(folder, model)
+            require_size(folder_size(folder), self._settings.max_version_bytes)
             with self._report.phase(model, "evaluate"):
                 findings = self._judge(VersionFolder(folder, manifest), baseline, scratch / "evaluated", force=force)
         except ImportCrashedError as error:

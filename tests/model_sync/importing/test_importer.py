@@ -381,3 +381,14 @@ def test_a_cancelled_import_does_not_wait_for_others(setup: Setup, monkeypatch: 
     with pytest.raises(SyncCancelledError):
         setup.bring()
     assert (setup.left, setup.fetched.is_dir()) == ([], True)  # the files that were fetched are kept for the next import
+
+
+def test_a_compiled_version_that_is_too_large_is_rejected(setup: Setup) -> None:
+    def grow(folder: Path) -> None:
+        with (folder / "more").open("wb") as stream:
+            stream.truncate(SyncSettings().max_version_bytes)  # a sparse file
+
+    setup.programs.spoil = grow
+    with pytest.raises(RejectedError, match="BUNRIWIKI_MAX_VERSION_MB"):
+        setup.bring(force=True)
+    assert setup.left == []
