@@ -7,10 +7,13 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from bunriwiki.artifacts import bounded_yaml
 
 MODELS = ("yolo", "kcbert", "sentiment")  # the models of this service
 MANIFEST = "manifest.yaml"
+MAX_MANIFEST_BYTES = 8_000_000  # a version may have many files
 
 # The names that BentoML's model store accepts for versions.
 Version = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
@@ -133,10 +136,12 @@ class Manifest(_Strict):
         """Read the manifest in `folder`. Raises DamagedArtifactError if it is missing or does not match the schema."""
         path = folder / MANIFEST
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            with path.open("rb") as stream:
+                data = stream.read(MAX_MANIFEST_BYTES + 1)
+            return cls.model_validate(bounded_yaml.load(data, MAX_MANIFEST_BYTES))
         except FileNotFoundError:
             raise DamagedArtifactError(f"{path} does not exist") from None
-        except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise DamagedArtifactError(f"{path} is not a valid manifest: {error}") from error
 
     def write(self, folder: Path) -> None:

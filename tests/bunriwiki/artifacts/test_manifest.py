@@ -75,7 +75,9 @@ def test_a_missing_manifest(tmp_path: Path) -> None:
         Manifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "- a list", "model: [", "model: yolo\nunknown: 1", "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "- a list", "model: [", "model: yolo\nunknown: 1", "\x00", "a: &a 1\nb: *a", "at: 2026-13-01"]
+)
 def test_an_invalid_manifest(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.yaml").write_text(text)
     with pytest.raises(DamagedArtifactError, match="is not a valid manifest"):
