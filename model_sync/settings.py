@@ -23,6 +23,7 @@ from model_sync.live.analysis import LiveLimits
 from model_sync.quality.quality import Quality
 from model_sync.sandbox.run import MB, Limits
 from model_sync.signatures import Signatures
+from model_sync.sources.artifact_locations import DEFAULT, ArtifactLocations
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,6 +35,11 @@ class SyncSettings(CommonSettings):
         default="",
         description="PEM files with Ed25519 public keys, separated by commas; versions without a valid signature by one of "
         "them are rejected.",
+    )
+    mlflow_artifacts: str = Field(
+        default=DEFAULT,
+        description="Where artifacts of MLflow may be, separated by commas: `mlflow-artifacts` (the tracking server), "
+        "`s3://bucket`, `file:///folder`, `https://host`; versions elsewhere are rejected.",
     )
     poll_interval_seconds: float = Field(
         default=300, gt=0, description="Seconds between two polls of a registry, varied by up to 10 %."
@@ -149,6 +155,12 @@ class SyncSettings(CommonSettings):
         if choice not in {"auto", "off"} and not all((Path(path) / "cgroup.procs").is_file() for path in choice.split(",")):
             raise ValueError("must be `auto`, `off`, or folders of control groups, separated by commas")
         return choice
+
+    @field_validator("mlflow_artifacts")
+    @classmethod
+    def _check_artifacts(cls, text: str) -> str:
+        ArtifactLocations(text)
+        return text
 
     @field_validator("public_key")
     @classmethod
