@@ -9,6 +9,7 @@
     quality/                    the sidecar's: reference distributions of the versions, and feedback
     run/                        the workers' heartbeats
     sync.json                   the state of the sidecar and of its last syncs
+    signatures.json             the sidecar's: the highest counter of a verified signature of each model
     writer.lock                 held by the one writer
 
 With `BENTOML_HOME` set to the store, `bentoml models list` shows the versions.
@@ -38,6 +39,7 @@ class Layout:
         self.quality = root / "quality"
         self.run = root / "run"
         self.sync = root / "sync.json"
+        self.signatures = root / "signatures.json"
         self.lock = root / "writer.lock"
 
     def version(self, model: str, version: str) -> Path:

@@ -21,6 +21,7 @@ from bunriwiki.artifacts.manifest import MANIFEST, DamagedArtifactError, Manifes
 from bunriwiki.artifacts.reference import REFERENCE
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.status import folder_size
+from model_sync.counters import SignatureCounters
 from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError, SyncCancelledError, UndecidedError
 from model_sync.evaluation.answering import SandboxSettings, VersionFolder
 from model_sync.evaluation.evaluate import evaluate
@@ -80,6 +81,7 @@ class Importer:
         self._crashes = CrashCounter()
         self._answers = RememberedAnswers()
         self._signatures = settings.signatures
+        self._counters = SignatureCounters(layout.signatures)
         self._references = References(layout.quality)
 
     @contextmanager
@@ -87,15 +89,17 @@ class Importer:
         """Import `offer` as the version `version`, evaluated against `baseline`.
 
         The folder of the result exists within the `with` only. With `force` a failed gate does not reject the version. Raises
-        RejectedError if it must not serve, SignatureError (also with `force`) if its signature is invalid; UndecidedError if
-        the machine may be the cause of a finding; SourceError, OSError and ImportEnvironmentError if a retry may succeed;
-        SyncCancelledError.
+        RejectedError if it must not serve, SignatureError (also with `force`) if its signature is invalid, has expired, or is
+        older than one that was accepted before; UndecidedError if the machine may be the cause of a finding; SourceError,
+        OSError and ImportEnvironmentError if a retry may succeed; SyncCancelledError.
         """
         model = offer.model
         self._report.begin(model)
         scratch = self._layout.staging / f"import-{model}-{uuid.uuid4().hex}"
         try:
             self._signatures.require(offer)
+            if self._signatures.enforced:
+                self._counters.require(offer, self._signatures.counter(offer))
             with self._report.phase(model, "fetch"):
                 fetched = fetch(
                     source,
@@ -108,6 +112,7 @@ class Importer:
             if self._signatures.enforced:
                 with self._report.phase(model, "signature"):
                     self._signatures.verify(offer, describe(fetched))
+                    self._counters.record(offer, self._signatures.counter(offer))
             with self._report.phase(model, "wait"):
                 self._wait_for_slot()
             try:
