@@ -34,6 +34,7 @@ from bunriwiki.protocols.rest.routing import Match, Router
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.web import problems
 from bunriwiki.web.bodies import read_body
+from bunriwiki.web.tokens import CLIENT
 
 CLIENT_CLOSED_REQUEST = 499  # nginx' status for a client that disconnected: only the metrics see it
 
@@ -89,6 +90,7 @@ class RestServer:
         started = time.perf_counter()
         headers = Headers(scope=scope)
         request_id = request_id_of(headers)
+        CLIENT.set(str((scope.get("client") or ("an unknown address",))[0]))
         timing = RequestTiming.begin()
         try:
             response = await self._respond(match, scope, headers, receive, request_id)
