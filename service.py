@@ -46,6 +46,7 @@ from bunriwiki.telemetry.sample_folder import SampleFolder
 from bunriwiki.telemetry.samples import Sampler
 from bunriwiki.telemetry.vitals import Vitals
 from bunriwiki.web.tickets import TicketIssuer
+from bunriwiki.web.tls import trusting
 from bunriwiki.web.tokens import TokenGate
 from runners.worker import runner_service
 
@@ -112,7 +113,12 @@ class Bunriwiki:
             for name, spec in SPECS.items()
         ]
         self.dataplane = DataPlane(models, self.status)
-        self.sidecar = Sidecar(settings().sidecar_url, TokenGate(settings().admin_tokens), settings().deadline_seconds)
+        self.sidecar = Sidecar(
+            settings().sidecar_url,
+            TokenGate(settings().admin_tokens),
+            settings().deadline_seconds,
+            verify=trusting(settings().sync_certificate),
+        )
         feedback = _feedback()
         handlers = OpenInference(self.dataplane, self.generation_watcher, self.sidecar, feedback=feedback)
         memory = Memory()

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import DirectoryPath, Field, field_validator, model_validator
+from pydantic import DirectoryPath, Field, FilePath, field_validator, model_validator
 
 from bunriwiki.artifacts.reference import REFERENCE
 from bunriwiki.model_store.generation import Canary
@@ -47,6 +47,7 @@ class SyncSettings(CommonSettings):
     sqs_queue_url: str = Field(default="", description="SQS queue with the bucket's event notifications.")
     webhook_secret: str = Field(default="", description="Secret of the MLflow webhook; if empty, webhooks are rejected.")
     sync_host: str = Field(default="127.0.0.1", description="Address that the sidecar listens on.")
+    sync_key: FilePath | None = Field(default=None, description="PEM file with the key of `BUNRIWIKI_SYNC_CERTIFICATE`.")
     serve_python: Path = Field(
         default=ROOT / ".venv" / "bin" / "python",
         description="Python interpreter of the data plane, which runs new versions for their evaluation.",
@@ -141,6 +142,12 @@ class SyncSettings(CommonSettings):
                 raise ValueError(f"BUNRIWIKI_SOURCES: {choice.place}, the registry of {model}, is not a folder")
             if not (self.reference / model / REFERENCE).is_file():
                 raise ValueError(f"BUNRIWIKI_REFERENCE={str(self.reference)!r} has no {model}/{REFERENCE}")
+        return self
+
+    @model_validator(mode="after")
+    def _tls_is_complete(self) -> Self:
+        if self.sync_key and not self.sync_certificate:
+            raise ValueError("BUNRIWIKI_SYNC_KEY requires BUNRIWIKI_SYNC_CERTIFICATE")
         return self
 
     @model_validator(mode="after")
