@@ -95,7 +95,7 @@ LABEL org.opencontainers.image.title="bunriwiki-model-sync" \
       org.opencontainers.image.licenses="AGPL-3.0-or-later"
 USER 10001:10001
 EXPOSE 3002
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s CMD ["env", "PORT=3002", "python3", "-m", "bunriwiki.container.health"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s CMD ["env", "PORT=3002", "python3", "-m", "bunriwiki.container.health", "/livez", "BUNRIWIKI_SYNC_CERTIFICATE"]
 ENTRYPOINT ["/opt/sync/bin/python3", "-m", "model_sync"]
 CMD ["run"]
 

@@ -48,6 +48,7 @@ from bunriwiki.telemetry.samples import Sampler
 from bunriwiki.telemetry.tracing import open_tracing
 from bunriwiki.telemetry.vitals import Vitals
 from bunriwiki.web.tickets import TicketIssuer
+from bunriwiki.web.tls import trusting
 from bunriwiki.web.tokens import TokenGate
 from runners.worker import runner_service
 
@@ -124,7 +125,12 @@ class Bunriwiki:
             for name, spec in SPECS.items()
         ]
         self.dataplane = DataPlane(models, self.status)
-        self.sidecar = Sidecar(settings().sidecar_url, TokenGate(settings().admin_tokens), settings().deadline_seconds)
+        self.sidecar = Sidecar(
+            settings().sidecar_url,
+            TokenGate(settings().admin_tokens),
+            settings().deadline_seconds,
+            verify=trusting(settings().sync_certificate),
+        )
         feedback = _feedback()
         handlers = OpenInference(self.dataplane, self.generation_watcher, self.sidecar, feedback=feedback)
         memory = Memory()

@@ -107,6 +107,11 @@ class CommonSettings(BaseSettings):
         pattern=r"^(https?://[^/]+.*)?$",
         description="URL of the sidecar, for the service and the command line; default: `BUNRIWIKI_SYNC_PORT` on this machine.",
     )
+    sync_certificate: FilePath | None = Field(
+        default=None,
+        description="PEM file with the certificate chain of the sidecar, for TLS; the service and the command line trust it "
+        "alone.",
+    )
     feedback_key: str = Field(
         default="",
         description="Secrets that sign feedback tickets, separated by commas: the first signs, all are accepted; at least 32 "
@@ -163,7 +168,8 @@ class CommonSettings(BaseSettings):
         """The URL of the sidecar; None if it has neither a port nor a URL."""
         if self.sync_url:
             return self.sync_url.rstrip("/")
-        return f"http://127.0.0.1:{self.sync_port}" if self.sync_port else None
+        scheme = "https" if self.sync_certificate else "http"
+        return f"{scheme}://127.0.0.1:{self.sync_port}" if self.sync_port else None
 
     @property
     def admin_tokens(self) -> list[str]:

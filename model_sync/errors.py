@@ -31,6 +31,10 @@ class SignatureError(RejectedError):
         super().__init__(message, "signature")
 
 
+class ReplayedError(SignatureError):
+    """The signature is older than one that was accepted before. The version, which may be a good one, is not quarantined."""
+
+
 class ImportEnvironmentError(Exception):
     """The import failed through no fault of the version. The message says what is wrong."""
 

@@ -17,10 +17,12 @@ from bunriwiki.model_store.promotion import BadVersionError, FailsLiveError, Pro
 from bunriwiki.model_store.publication import VersionExistsError, registry_digest
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.writer import StoreWriter
+from model_sync.counters import SignatureCounters
 from model_sync.errors import (
     ImportCancelledError,
     ImportEnvironmentError,
     RejectedError,
+    ReplayedError,
     SignatureError,
     SourceError,
     UndecidedError,
@@ -28,7 +30,7 @@ from model_sync.errors import (
 from model_sync.importing.cancellation import Cancellation
 from model_sync.importing.importer import Baseline, Importer
 from model_sync.importing.postponed import Postponed
-from model_sync.signatures import Signatures
+from model_sync.signatures import Signatures, SignedFile
 from model_sync.sources import Offer, Source
 from model_sync.syncing.report import Report
 from model_sync.syncing.requests import Outcome, SyncStatus
@@ -78,6 +80,9 @@ class Reconciler:
             return self._outcome("rejected", None, str(error))
         try:
             return self._reconcile(offer, version, by, force=force)
+        except ReplayedError as error:  # whoever replays an old entry must not have the version quarantined
+            logger.warning("{} {} is not promoted: {}", self.model, version, error)
+            return self._outcome("rejected", version, str(error))
         except RejectedError as error:
             self._put_in_quarantine(offer, version, error, by)
             return self._outcome("rejected", version, str(error))
@@ -97,12 +102,14 @@ class Reconciler:
         if blocked := self._blocked(offer, version):
             return blocked
         quarantined = self.writer.quarantine.find(self.model, version)
-        if quarantined and self._applies_to(quarantined, offer) and not force:
+        if quarantined and quarantined.applies_to(offer.digest, self.signatures.identity(offer)) and not force:
             return self._outcome("rejected", version, quarantined.reason)
         if quarantined:
             self.writer.release(self.model, version, by)
         with self.report.metrics.count_failed_import(self.model):
-            if not self.writer.layout.version(self.model, version).is_dir():
+            if self.writer.layout.version(self.model, version).is_dir():
+                self._require_not_replayed(offer)
+            else:
                 if by != "operator" and self.postponed.seconds(offer.digest):
                     return self._undecided(offer, version)
                 with self.cancellation.importing(version, offer.digest):
@@ -115,10 +122,27 @@ class Reconciler:
         self.report.metrics.imported(self.model, "promoted" if outcome.status == "promoted" else "cancelled")
         return outcome
 
-    def _applies_to(self, quarantined: Quarantined, offer: Offer) -> bool:
-        """Whether the reason applies to this offer: other files, or another signature where that was the reason, void it."""
-        same_signature = quarantined.signature in {None, self.signatures.identity(offer)}
-        return quarantined.digest == offer.digest and same_signature
+    def _require_not_replayed(self, offer: Offer) -> None:
+        """Raises ReplayedError for a version on disk that was signed before one that was accepted since.
+
+        Its files are not fetched again. So a new signature counts only if the registry states the digests of its files.
+        """
+        if not self.signatures.enforced:
+            return
+        counters = SignatureCounters(self.writer.layout.signatures)
+        try:
+            counters.require_known(offer)
+        except ReplayedError:
+            files = self.source.files(offer)
+            covered = [SignedFile(file.path, file.size, file.sha256) for file in files if file.sha256]
+            if len(covered) < len(files):
+                raise
+            counters.require(offer, self.signatures.counter(offer))
+            try:
+                self.signatures.verify(offer, covered)
+            except SignatureError as error:
+                raise ReplayedError(str(error)) from error
+            counters.record(offer, self.signatures.counter(offer))
 
     def _blocked(self, offer: Offer, version: str) -> Outcome | None:
         """The outcome if an operator keeps `version` from serving, else None."""

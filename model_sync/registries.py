@@ -36,7 +36,7 @@ def _open_s3(settings: SyncSettings, _: Mapping[str, str]) -> Source:
 def _open_mlflow(settings: SyncSettings, places: Mapping[str, str]) -> Source:
     from model_sync.sources.mlflow_registry import MlflowSource
 
-    return MlflowSource(settings.mlflow_tracking_uri, places)
+    return MlflowSource(settings.mlflow_tracking_uri, places, settings.mlflow_artifacts)
 
 
 def _describe_mlflow(settings: SyncSettings, place: str) -> str:

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import DirectoryPath, Field, field_validator, model_validator
+from pydantic import DirectoryPath, Field, FilePath, field_validator, model_validator
 
 from bunriwiki.artifacts.reference import REFERENCE
 from bunriwiki.model_store.generation import Canary
@@ -23,6 +23,7 @@ from model_sync.live.analysis import LiveLimits
 from model_sync.quality.quality import Quality
 from model_sync.sandbox.run import MB, Limits
 from model_sync.signatures import Signatures
+from model_sync.sources.artifact_locations import DEFAULT, ArtifactLocations
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,18 +36,27 @@ class SyncSettings(CommonSettings):
         description="PEM files with Ed25519 public keys, separated by commas; versions without a valid signature by one of "
         "them are rejected.",
     )
+    mlflow_artifacts: str = Field(
+        default=DEFAULT,
+        description="Where artifacts of MLflow may be, separated by commas: `mlflow-artifacts` (the tracking server), "
+        "`s3://bucket`, `file:///folder`, `https://host`; versions elsewhere are rejected.",
+    )
     poll_interval_seconds: float = Field(
         default=300, gt=0, description="Seconds between two polls of a registry, varied by up to 10 %."
     )
     sqs_queue_url: str = Field(default="", description="SQS queue with the bucket's event notifications.")
     webhook_secret: str = Field(default="", description="Secret of the MLflow webhook; if empty, webhooks are rejected.")
     sync_host: str = Field(default="127.0.0.1", description="Address that the sidecar listens on.")
+    sync_key: FilePath | None = Field(default=None, description="PEM file with the key of `BUNRIWIKI_SYNC_CERTIFICATE`.")
     serve_python: Path = Field(
         default=ROOT / ".venv" / "bin" / "python",
         description="Python interpreter of the data plane, which runs new versions for their evaluation.",
     )
     reference: DirectoryPath = Field(
         default=ROOT / "models", description="Folder with the reference set of each model, for the evaluation of new versions."
+    )
+    max_version_mb: int = Field(
+        default=4096, ge=1, description="MB that a version may have, in the registry and compiled; a larger one is rejected."
     )
     import_memory_mb: int = Field(
         default=4096, ge=512, description="MB of memory that each process of an import may use; an evaluation has two."
@@ -135,6 +145,12 @@ class SyncSettings(CommonSettings):
         return self
 
     @model_validator(mode="after")
+    def _tls_is_complete(self) -> Self:
+        if self.sync_key and not self.sync_certificate:
+            raise ValueError("BUNRIWIKI_SYNC_KEY requires BUNRIWIKI_SYNC_CERTIFICATE")
+        return self
+
+    @model_validator(mode="after")
     def _check_shadow(self) -> Self:
         if self.shadow == "on" and not self.canary_share:
             raise ValueError("BUNRIWIKI_SHADOW=on requires BUNRIWIKI_CANARY_SHARE, the share of the batches that are copied")
@@ -146,6 +162,12 @@ class SyncSettings(CommonSettings):
         if choice not in {"auto", "off"} and not all((Path(path) / "cgroup.procs").is_file() for path in choice.split(",")):
             raise ValueError("must be `auto`, `off`, or folders of control groups, separated by commas")
         return choice
+
+    @field_validator("mlflow_artifacts")
+    @classmethod
+    def _check_artifacts(cls, text: str) -> str:
+        ArtifactLocations(text)
+        return text
 
     @field_validator("public_key")
     @classmethod
@@ -169,6 +191,11 @@ class SyncSettings(CommonSettings):
     def signatures(self) -> Signatures:
         """The keys that versions must be signed with. Raises OSError and ValueError if a file changed since the start."""
         return Signatures.read(_paths(self.public_key))
+
+    @property
+    def max_version_bytes(self) -> int:
+        """The bytes that a version may have."""
+        return self.max_version_mb * MB
 
     @property
     def limits(self) -> Limits:

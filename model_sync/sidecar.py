@@ -113,7 +113,7 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
         metrics = _registry(settings, report, writer, quality)
         commands = Commands(writer, syncs, cancellations)
         app = _app(settings, syncs, report, commands=commands, metrics=metrics, quality=quality)
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+        server = uvicorn.Server(_server_config(app, settings))
         inputs["api"] = partial(server.run, sockets=[listening])
     for thread in (*work, *_threads(inputs)):
         thread.start()
@@ -227,6 +227,16 @@ def _app(
         metrics=metrics,
         feedback=FeedbackRoutes(quality, admins=TokenGate(settings.admin_tokens), raters=TokenGate(settings.feedback_tokens)),
     )
+
+
+def _server_config(app: Starlette, settings: SyncSettings) -> uvicorn.Config:
+    """With TLS if the files for it are set."""
+    certificate, key = settings.sync_certificate, settings.sync_key
+    if certificate is None:
+        return uvicorn.Config(app, log_config=None, lifespan="off")
+    if key is None:  # no fallback to tokens in clear
+        sys.exit("BUNRIWIKI_SYNC_CERTIFICATE requires BUNRIWIKI_SYNC_KEY, for the sidecar")
+    return uvicorn.Config(app, log_config=None, lifespan="off", ssl_certfile=certificate, ssl_keyfile=key)
 
 
 def _registry(settings: SyncSettings, report: Report, writer: StoreWriter, quality: Quality) -> CollectorRegistry:

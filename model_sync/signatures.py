@@ -1,10 +1,10 @@
-"""Signatures of versions: what is signed, and how it is signed and verified. Ed25519, in base64."""
+"""Signatures of versions: what is signed, and how it is signed and verified. Ed25519, in base64 (see `envelope`)."""
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -13,12 +13,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from bunriwiki.artifacts.manifest import digest
+from model_sync.envelope import BYTES, Envelope, Validity
 from model_sync.errors import SignatureError
 from model_sync.sources import MAX_SIGNATURE_CHARACTERS, Offer
 from model_sync.sources.digests import digest_of
 
-FORMAT = "bunriwiki version 1"  # so that signatures made for other purposes with the same key are not valid here
-BYTES = 64  # of an Ed25519 signature
+# So that signatures made for other purposes with the same key are not valid here.
+FORMAT = "bunriwiki version 1"
+FORMAT_WITH_VALIDITY = "bunriwiki version 2"
 
 
 class SignedFile(NamedTuple):
@@ -35,25 +37,33 @@ def describe(folder: Path) -> tuple[SignedFile, ...]:
     return tuple(SignedFile(path.relative_to(folder).as_posix(), path.stat().st_size, digest(path)) for path in paths)
 
 
-def signed_text(model: str, version: str, files: Iterable[SignedFile]) -> bytes:
-    """The signed bytes: `[FORMAT, model, version, digest]` as JSON without spaces.
+def signed_text(model: str, version: str, files: Iterable[SignedFile], validity: Validity | None = None) -> bytes:
+    """The signed bytes: `[FORMAT_WITH_VALIDITY, model, version, digest, counter, expires]` as JSON without spaces.
 
-    `digest` is the SHA-256, in hex, of `[[path, size, sha256], ...]` as JSON without spaces, sorted by path. Paths are compared
-    exactly: neither Unicode nor letter case is normalised. The location is not signed, so the files may be copied.
+    Without `validity`: `[FORMAT, model, version, digest]`. `digest` is the SHA-256, in hex, of `[[path, size, sha256], ...]` as
+    JSON without spaces, sorted by path. Paths are compared exactly: neither Unicode nor letter case is normalised. The location
+    is not signed, so the files may be copied.
     """
-    return json.dumps([FORMAT, model, version, digest_of(sorted(files))], separators=(",", ":")).encode()
+    digest_of_files = digest_of(sorted(files))
+    content: list[object] = [FORMAT, model, version, digest_of_files]
+    if validity:
+        content = [FORMAT_WITH_VALIDITY, model, version, digest_of_files, validity.counter, validity.expires]
+    return json.dumps(content, separators=(",", ":")).encode()
 
 
-def sign(key: Ed25519PrivateKey, model: str, version: str, files: Iterable[SignedFile]) -> str:
-    """The signature, in base64. `version` is the registry's name for the version."""
-    return base64.b64encode(key.sign(signed_text(model, version, files))).decode()
+def sign(
+    key: Ed25519PrivateKey, model: str, version: str, files: Iterable[SignedFile], validity: Validity | None = None
+) -> str:
+    """The signature as text. `version` is the registry's name for the version."""
+    return str(Envelope(key.sign(signed_text(model, version, files, validity)), validity))
 
 
 class Signatures:
     """Verifies versions by the signatures in their registries. Without keys, every version is accepted."""
 
-    def __init__(self, keys: Sequence[Ed25519PublicKey] = ()) -> None:
+    def __init__(self, keys: Sequence[Ed25519PublicKey] = (), now: Callable[[], float] = time.time) -> None:
         self._keys = tuple(keys)
+        self._now = now
 
     @classmethod
     def read(cls, paths: Iterable[Path]) -> Self:
@@ -66,17 +76,28 @@ class Signatures:
         return bool(self._keys)
 
     def require(self, offer: Offer) -> None:
-        """Check that the offer carries a well-formed signature, before anything is downloaded. Raises SignatureError."""
-        if self._keys:
-            _decode(offer)
+        """Check that the offer carries a well-formed signature that has not expired, before anything is downloaded.
+
+        Raises SignatureError. Only an import calls it: what is in the store goes on serving.
+        """
+        if not self._keys:
+            return
+        validity = _decode(offer).validity
+        if validity and validity.expires <= self._now():
+            raise SignatureError(f"the signature of {offer.model} {offer.version} has expired: sign the version again")
+
+    def counter(self, offer: Offer) -> int:
+        """The counter that the offer's signature states, unverified; 0 if it states none. Raises SignatureError."""
+        validity = _decode(offer).validity
+        return validity.counter if validity else 0
 
     def verify(self, offer: Offer, files: Iterable[SignedFile]) -> None:
         """Check that one of the keys signed this model and version with exactly these files. Raises SignatureError."""
         if not self._keys:
             return
-        signature = _decode(offer)
-        text = signed_text(offer.model, offer.version, files)
-        if not any(_is_valid(key, signature, text) for key in self._keys):
+        envelope = _decode(offer)
+        text = signed_text(offer.model, offer.version, files, envelope.validity)
+        if not any(_is_valid(key, envelope.signature, text) for key in self._keys):
             raise SignatureError(
                 f"the signature of {offer.model} {offer.version} is for other content, or by a key that is not in "
                 "BUNRIWIKI_PUBLIC_KEY: sign the files that are in the registry"
@@ -98,22 +119,19 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def _decode(offer: Offer) -> bytes:
+def _decode(offer: Offer) -> Envelope:
     if not offer.signature:
         raise SignatureError(
             f"{offer.model} {offer.version} has no signature, which BUNRIWIKI_PUBLIC_KEY requires: "
             "sign it with `python -m model_sync sign`, whose help says where the signature goes"
         )
     try:
-        signature = base64.b64decode(offer.signature[: MAX_SIGNATURE_CHARACTERS + 1].strip(), validate=True)
-    except ValueError:
-        signature = b""
-    if len(signature) != BYTES:
+        return Envelope.parse(offer.signature[: MAX_SIGNATURE_CHARACTERS + 1])
+    except ValueError as error:
         raise SignatureError(
-            f"the signature of {offer.model} {offer.version} is malformed: it should be {BYTES} bytes in base64, as "
-            "`python -m model_sync sign` prints them"
-        )
-    return signature
+            f"the signature of {offer.model} {offer.version} is malformed: it should be {BYTES} bytes in base64, with a "
+            "counter and an expiry before it, as `python -m model_sync sign` prints them"
+        ) from error
 
 
 def _is_valid(key: Ed25519PublicKey, signature: bytes, text: bytes) -> bool:

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import BaseModel, ConfigDict
 
 from bunriwiki.artifacts.manifest import digest
+from model_sync.envelope import DEFAULT_DAYS, Validity
 from model_sync.errors import PublishError
 from model_sync.publishing.names import require_name
 from model_sync.signatures import SignedFile, describe, sign
@@ -38,8 +39,10 @@ def read_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def sign_path(model: str, path: Path, version: str, key: Ed25519PrivateKey) -> Signed:
+def sign_path(model: str, path: Path, version: str, key: Ed25519PrivateKey, days: float = DEFAULT_DAYS) -> Signed:
     """Sign the file or folder at `path` as `version` of `model`: all files, also hidden ones, except the file `signature`.
+
+    An import accepts the signature for `days`.
 
     Raises PublishError.
     """
@@ -50,7 +53,8 @@ def sign_path(model: str, path: Path, version: str, key: Ed25519PrivateKey) -> S
         raise PublishError("failed", f"{path} cannot be read: {error}.") from error
     if not files:
         raise PublishError("rejected", f"There is no file in {path}.")
-    return Signed(model=model, version=version, files=files, signature=sign(key, model, version, files))
+    signature = sign(key, model, version, files, Validity.from_now(days))
+    return Signed(model=model, version=version, files=files, signature=signature)
 
 
 def _files(path: Path) -> tuple[SignedFile, ...]:

@@ -87,7 +87,7 @@ class FetchingImporter:
 
     @contextmanager
     def bring(self, source: Source, offer: Offer, version: str, serving: Path, *, force: bool) -> Iterator[Imported]:
-        folder = fetch(source, offer, self._downloads, progress=lambda done, total: None, attempts=1)
+        folder = fetch(source, offer, self._downloads, max_bytes=10**9, progress=lambda done, total: None, attempts=1)
         yield Imported(folder, None)
 
 

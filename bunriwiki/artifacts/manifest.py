@@ -7,10 +7,13 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from bunriwiki.artifacts import bounded_yaml
 
 MODELS = ("yolo", "kcbert", "sentiment")  # the models of this service
 MANIFEST = "manifest.yaml"
+MAX_MANIFEST_BYTES = 8_000_000  # a version may have many files
 
 # The names that BentoML's model store accepts for versions.
 Version = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
@@ -94,8 +97,8 @@ class TextInput(_Strict):
 class Manifest(_Strict):
     """One version of one model.
 
-    `engine` names the engine that runs it, and `entry` the file (or folder) that the engine opens. `files` are all files of the
-    version except the manifest.
+    `engine` names the engine that runs it, and `entry` the file that the engine opens, one of `files`, or a folder with some of
+    them. `files` are all files of the version except the manifest.
     """
 
     format: Literal[1] = 1
@@ -116,15 +119,29 @@ class Manifest(_Strict):
             raise ValueError("two labels share a name")
         return self
 
+    @model_validator(mode="after")
+    def _entry_is_verified(self) -> Self:
+        # The engine opens nothing whose digest the manifest does not state.
+        if not any(file.path == self.entry or file.path.startswith(f"{self.entry}/") for file in self.files):
+            raise ValueError("entry must be one of files, or a folder that has some of them")
+        return self
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files."""
+        return sum(file.size for file in self.files)
+
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """Read the manifest in `folder`. Raises DamagedArtifactError if it is missing or does not match the schema."""
         path = folder / MANIFEST
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            with path.open("rb") as stream:
+                data = stream.read(MAX_MANIFEST_BYTES + 1)
+            return cls.model_validate(bounded_yaml.load(data, MAX_MANIFEST_BYTES))
         except FileNotFoundError:
             raise DamagedArtifactError(f"{path} does not exist") from None
-        except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise DamagedArtifactError(f"{path} is not a valid manifest: {error}") from error
 
     def write(self, folder: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +20,7 @@ from bunriwiki.model_store.names import FALLBACK
 
 EVERY = 1.0  # seconds between two heartbeats
 ALIVE = 5.0  # seconds without a heartbeat after which a worker counts as dead
+MAX_STEP = 2 * EVERY  # seconds of silence at most that one read adds: the reader itself may have been stopped in between
 FORGOTTEN = 600.0  # seconds after which a dead worker's heartbeat is deleted
 
 GATEWAY_ROLE = "gateway"
@@ -128,11 +131,29 @@ def worker_name(role: str) -> str:
     return f"{role}-{HOST}-{os.getpid()}-{time.time_ns():x}"
 
 
-class Heartbeats:
-    """The heartbeats in the folder `run/`."""
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """A heartbeat as this reader last saw it, by its `at`, and the seconds for which it has seen no other."""
 
-    def __init__(self, folder: Path) -> None:
+    at: float
+    silent: float
+
+
+class Heartbeats:
+    """The heartbeats in the folder `run/`. Safe to use from many threads.
+
+    A worker counts as dead if this reader has seen no change of its heartbeat for `ALIVE` seconds of `monotonic`, so that a
+    clock that jumps kills nobody. Of a heartbeat that it has never seen before, the reader knows only the time in it. It
+    believes that time while another heartbeat shows that the clocks agree. If every heartbeat looks old, that is unknown, and
+    the workers count as alive until they have been silent for `ALIVE` seconds.
+    """
+
+    def __init__(self, folder: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
+        self._monotonic = monotonic
+        self._reading = threading.Lock()
+        self._last_read = monotonic()
+        self._observed: dict[str, _Observed] = {}
 
     def write(self, heartbeat: Heartbeat) -> None:
         """Write `heartbeat`, with the current time. It need not survive a power cut. Raises OSError."""
@@ -142,8 +163,22 @@ class Heartbeats:
 
     def alive(self) -> list[Heartbeat]:
         """The last heartbeat of every live worker, by name."""
-        now = time.time()
-        return [heartbeat for heartbeat in self._all() if now - heartbeat.at < ALIVE]
+        with self._reading:
+            found = list(self._all())
+            now = self._monotonic()
+            passed, self._last_read = min(now - self._last_read, MAX_STEP), now
+            ages = {heartbeat.worker: time.time() - heartbeat.at for heartbeat in found}
+            clocks_agree = any(abs(age) < ALIVE for age in ages.values())
+            observed = {}
+            for heartbeat in found:
+                before = self._observed.get(heartbeat.worker)
+                if before is None:
+                    silent = max(0.0, ages[heartbeat.worker]) if clocks_agree else 0.0
+                else:
+                    silent = before.silent + passed if before.at == heartbeat.at else 0.0
+                observed[heartbeat.worker] = _Observed(heartbeat.at, silent)
+            self._observed = observed
+            return [heartbeat for heartbeat in found if observed[heartbeat.worker].silent < ALIVE]
 
     def forget(self, worker: str) -> None:
         """Delete the heartbeat of `worker`, which is about to end."""

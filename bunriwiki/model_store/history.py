@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from bunriwiki.model_store.files import sync_folder
 from bunriwiki.model_store.generation import Trigger
+
+# The id of the admin token on whose behalf the current thread or task changes something; None outside such a request.
+ACTING_TOKEN: ContextVar[str | None] = ContextVar("ACTING_TOKEN", default=None)
 
 Kind = Literal[
     "published", "activated", "abandoned", "undecided", "quarantined", "released", "removed", "pinned", "unpinned", "held",
@@ -28,7 +32,7 @@ class Event(BaseModel):
     `released`: it may again. `removed`: it was deleted by the garbage collection. `held`: a rollback left it, or an operator
     aborted its promotion, and syncs do not promote it. `paused`, `resumed`, `promoted`: an operator paused its canary, resumed
     it, or had it activated before its end. `cancelled`: an operator cancelled its import. `cause` is the check that a
-    quarantined version failed, as a label of the metrics.
+    quarantined version failed, as a label of the metrics. `token` is the id of the admin token that an operator acted with.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,6 +50,7 @@ class Event(BaseModel):
     forced: bool | None = None
     reason: str | None = None
     cause: str | None = None
+    token: str | None = None
 
 
 class History:

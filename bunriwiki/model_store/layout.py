@@ -10,6 +10,7 @@
     run/                        the workers' heartbeats
     sync.json                   the state of the sidecar and of its last syncs
     log_level                   the log level of every process, while it differs from the setting
+    signatures.json             the sidecar's: the highest counter of a verified signature of each model
     writer.lock                 held by the one writer
 
 With `BENTOML_HOME` set to the store, `bentoml models list` shows the versions.
@@ -40,6 +41,7 @@ class Layout:
         self.run = root / "run"
         self.sync = root / "sync.json"
         self.log_level = root / "log_level"
+        self.signatures = root / "signatures.json"
         self.lock = root / "writer.lock"
 
     def version(self, model: str, version: str) -> Path:

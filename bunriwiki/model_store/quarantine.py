@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from loguru import logger
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from bunriwiki.artifacts.manifest import Version
 from bunriwiki.model_store.files import sync_folder, write_atomically
+
+UNREADABLE = "unreadable"  # the digest of an entry whose file is damaged
 
 
 class Quarantined(BaseModel):
@@ -28,6 +32,13 @@ class Quarantined(BaseModel):
     reason: str = Field(min_length=1)
     at: AwareDatetime
 
+    def applies_to(self, digest: str, signature: str) -> bool:
+        """Whether the reason applies to an offer: other files, or another signature where that was the reason, void it.
+
+        A damaged entry applies to every offer, because what it said is not known.
+        """
+        return self.digest == UNREADABLE or (self.digest == digest and self.signature in {None, signature})
+
 
 class Quarantine:
     """The entries in the folder. Only the writer changes them."""
@@ -43,16 +54,29 @@ class Quarantine:
         write_atomically(path, yaml.safe_dump(entry.model_dump(mode="json"), allow_unicode=True, sort_keys=False, width=120))
 
     def find(self, model: str, version: str) -> Quarantined | None:
-        """The entry of a version; None if it is not in quarantine."""
+        """The entry of a version; None if it is not in quarantine.
+
+        A version whose file is damaged stays in quarantine: its entry has the digest `UNREADABLE`, and a reason that says so.
+        """
+        path = self._path(model, version)
         try:
-            return Quarantined.model_validate(yaml.safe_load(self._path(model, version).read_text(encoding="utf-8")))
+            return Quarantined.model_validate(yaml.safe_load(path.read_bytes()))
         except FileNotFoundError:
             return None
+        except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+            return _unreadable(path, error)
 
     def all(self) -> list[Quarantined]:
-        """All entries, sorted by model and version."""
-        found = (self.find(path.parent.name, path.stem) for path in sorted(self._folder.glob("*/[!.]*.yaml")))
-        return [entry for entry in found if entry]
+        """All entries, sorted by model and version. A file whose name is not that of a version is skipped, and logged."""
+        found = []
+        for path in sorted(self._folder.glob("*/[!.]*.yaml")):
+            try:
+                entry = self.find(path.parent.name, path.stem)
+            except ValidationError:
+                logger.warning("{} is not about a version: delete it", path)
+            else:
+                found += [entry] if entry else []
+        return found
 
     def release(self, model: str, version: str) -> bool:
         """Delete the entry of a version; returns whether there was one. Raises OSError."""
@@ -65,3 +89,18 @@ class Quarantine:
 
     def _path(self, model: str, version: str) -> Path:
         return self._folder / model / f"{version}.yaml"
+
+
+def _unreadable(path: Path, error: Exception) -> Quarantined:
+    """The entry in place of the damaged file at `path`. Raises ValidationError if its name is not that of a version."""
+    try:
+        at = path.stat().st_mtime
+    except OSError:
+        at = 0.0
+    return Quarantined(
+        model=path.parent.name,
+        version=path.stem,
+        digest=UNREADABLE,
+        reason=f"its quarantine entry cannot be read ({type(error).__name__}): `quarantine release` deletes it",
+        at=datetime.fromtimestamp(at, UTC),
+    )

@@ -14,7 +14,7 @@ from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.model_store.files import sync_folder
 from bunriwiki.model_store.generation import Canary, Generations, ModelGeneration, Target, Trigger
 from bunriwiki.model_store.heartbeats import Heartbeats
-from bunriwiki.model_store.history import Event, History, Kind
+from bunriwiki.model_store.history import ACTING_TOKEN, Event, History, Kind
 from bunriwiki.model_store.layout import MODEL_YAML, Layout
 from bunriwiki.model_store.lock import writer_lock
 from bunriwiki.model_store.publication import Progress, publish
@@ -185,7 +185,8 @@ class StoreWriter:
             self.record("activated", model, generation=new.generation, previous=previous, **details)
 
     def _append(self, kind: Kind, model: str, **details: Any) -> None:
-        self.history.append(Event(at=datetime.now(UTC), kind=kind, model=model, **details))
+        token = ACTING_TOKEN.get() if details.get("by") == "operator" else None
+        self.history.append(Event(at=datetime.now(UTC), kind=kind, model=model, token=token, **details))
 
     def _published_at(self, model: str, version: str) -> int:
         return (self.layout.version(model, version) / MODEL_YAML).stat().st_mtime_ns

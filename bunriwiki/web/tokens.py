@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 from collections.abc import Sequence
+from contextvars import ContextVar
+from functools import lru_cache
 
 from loguru import logger
 
@@ -12,6 +15,20 @@ from bunriwiki.web import problems
 
 DELAY_SECONDS = 0.5  # before a wrong token is answered
 MAX_DELAYED = 32  # answers that are delayed at a time; further wrong tokens are rejected at once
+MAX_ADDRESS = 60  # characters of a client's address in the log
+ID_SALT = b"bunriwiki token id"
+
+# The address of the client of the current request, for the log; the servers set it.
+CLIENT: ContextVar[str] = ContextVar("CLIENT", default="an unknown address")
+
+
+@lru_cache(maxsize=64)
+def token_id(token: str) -> str:
+    """Eight hex digits that name a token in logs and in the history, without revealing it.
+
+    Whoever reads them could try guesses against them, so each try takes a while: about 50 ms and 16 MB.
+    """
+    return hashlib.scrypt(token.encode(), salt=ID_SALT, n=2**14, r=8, p=1, dklen=4).hex()
 
 
 class TokenGate:
@@ -22,11 +39,11 @@ class TokenGate:
     """
 
     def __init__(self, tokens: Sequence[str]) -> None:
-        self._tokens = [token.encode() for token in tokens if token]
+        self._tokens = {token.encode(): token for token in tokens if token}
         self._delayed = 0
 
-    async def check(self, authorization: str | None, request: str) -> None:
-        """Check the value of the header `Authorization`. `request` describes the request in the log.
+    async def check(self, authorization: str | None, request: str) -> str:
+        """Check the value of the header `Authorization`, and return its token. `request` describes the request in the log.
 
         Raises RequestError with status 401, 403 (no tokens are set) or 429 (too many wrong tokens). The time of the comparison
         does not depend on the token.
@@ -35,12 +52,12 @@ class TokenGate:
             raise problems.forbidden("Administration is closed here: BUNRIWIKI_ADMIN_TOKEN is not set.")
         scheme, _, given = (authorization or "").partition(" ")
         sent = given.strip().encode("latin-1", "replace")  # the bytes that were sent: headers are decoded as Latin-1
-        matches = [hmac.compare_digest(sent, token) for token in self._tokens]
-        if scheme.lower() == "bearer" and any(matches):
-            return
+        matches = [text for token, text in self._tokens.items() if hmac.compare_digest(sent, token)]
+        if scheme.lower() == "bearer" and matches:
+            return matches[0]
         if self._delayed >= MAX_DELAYED:
             raise problems.too_many("Too many wrong tokens. Wait a moment.")
-        logger.warning("Rejected {}: no valid admin token", request)
+        logger.warning("Rejected {} from {}: no valid admin token", request, CLIENT.get()[:MAX_ADDRESS])
         self._delayed += 1
         try:
             await asyncio.sleep(DELAY_SECONDS)

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.model_store.history import ACTING_TOKEN
 from bunriwiki.web import problems
 from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
@@ -97,6 +98,7 @@ class _Api:
         unknown = [model for model in wanted.models or () if model not in MODELS]
         if unknown:
             raise problems.invalid(f"There is no model {unknown[0][:60]!r}. The models are {', '.join(MODELS)}.")
+        logger.info("a sync is requested from {} with the token {}", client_of(request), ACTING_TOKEN.get())
         pending = self._syncs.request("operator", wanted.models, force=wanted.force)
         if not wanted.wait:
             return JSONResponse({"sync_requested": True}, 202)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from bunriwiki.model_store.history import ACTING_TOKEN
 from bunriwiki.web import problems
 from bunriwiki.web.bodies import read_body
-from bunriwiki.web.tokens import TokenGate
+from bunriwiki.web.tokens import CLIENT, TokenGate, token_id
 
 MAX_BODY_BYTES = 1_000_000
 READ_SECONDS = 10.0  # in which a body has to arrive
@@ -18,9 +20,10 @@ BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
 async def authorize(request: Request, gate: TokenGate) -> None:
-    """Raises RequestError unless the request has an admin token."""
-    description = f"{request.method} {request.url.path!r} from {client_of(request)}"
-    await gate.check(request.headers.get("authorization"), description)
+    """Raises RequestError unless the request has a token of `gate`, whose id the history then names for what it changes."""
+    CLIENT.set(client_of(request))
+    token = await gate.check(request.headers.get("authorization"), f"{request.method} {request.url.path[:100]!r}")
+    ACTING_TOKEN.set(await run_in_threadpool(token_id, token))
 
 
 async def read(request: Request) -> bytes:

@@ -14,6 +14,7 @@ from bunriwiki.settings import LOG_LEVELS
 from model_sync.admin.status import SHOWN
 from model_sync.cli.exits import Exit
 from model_sync.cli.words import LANGUAGES, Words
+from model_sync.envelope import DEFAULT_DAYS
 
 PROGRAM = "python -m model_sync"
 USUAL = "usual"  # the log level that the setting names
@@ -70,10 +71,12 @@ def make_parser(words: Words) -> argparse.ArgumentParser:
     publish.add_argument("path", metavar="PATH", type=Path, help=words("publish.path"))
     publish.add_argument("--version", required=True, metavar="V", help=words("publish.version"))
     publish.add_argument("--sign", metavar="KEY.pem", type=Path, help=words("publish.sign"))
+    publish.add_argument("--valid-days", metavar="N", type=_count, default=DEFAULT_DAYS, help=words("sign.valid_days"))
     sign = _with_json(_with_model(command("sign"), words), words)
     sign.add_argument("path", metavar="PATH", type=Path, help=words("sign.path"))
     sign.add_argument("--version", required=True, metavar="V", help=words("sign.version"))
     sign.add_argument("--key", required=True, metavar="KEY.pem", type=Path, help=words("sign.key"))
+    sign.add_argument("--valid-days", metavar="N", type=_count, default=DEFAULT_DAYS, help=words("sign.valid_days"))
     sign.add_argument("--mlflow", nargs="?", const="", metavar="NAME", help=words("sign.mlflow"))
     _with_json(command("status"), words)
     history = _with_json(command("history"), words)

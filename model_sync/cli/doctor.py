@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from bunriwiki.model_store.lock import holder
 from bunriwiki.model_store.sync_state import SyncState
 from bunriwiki.sandbox.support import missing
 from bunriwiki.settings import CommonSettings, Settings
+from bunriwiki.web.tls import trusting
 from model_sync.cli.exits import CliError
 from model_sync.cli.remote import Remote
 from model_sync.cli.settings import read_settings
@@ -137,7 +139,7 @@ class Doctor:
         if held_by is None:
             yield self._finding("lock", "ok", "free")
             return
-        answers = settings.sidecar_url is not None and _probe(settings.sidecar_url, self._words) == "sidecar"
+        answers = settings.sidecar_url is not None and _probe(settings.sidecar_url, settings, self._words) == "sidecar"
         yield self._finding("lock", "ok" if answers else "warn", "held" if answers else "no_answer", holder=held_by)
 
     def _generation(self, layout: Layout) -> Iterator[Finding]:
@@ -314,10 +316,11 @@ class Doctor:
         port, name = settings.sync_port, "BUNRIWIKI_SYNC_PORT"
         if _is_free(port, settings.sync_host):
             return self._finding("ports", "ok", "free", port=port, name=name)
-        url = f"http://{settings.sync_host}:{port}"
-        if _probe(url, self._words) != "sidecar":
+        url = f"{'https' if settings.sync_certificate else 'http'}://{settings.sync_host}:{port}"
+        if _probe(url, settings, self._words) != "sidecar":
             return self._finding("ports", "fail", "taken", port=port, name=name)
-        stored, running = SyncState.read(layout.sync), httpx.get(f"{url}/state", timeout=PORT_SECONDS, trust_env=False).json()
+        answer = httpx.get(f"{url}/state", timeout=PORT_SECONDS, verify=_verify(settings), trust_env=False)
+        stored, running = SyncState.read(layout.sync), answer.json()
         is_same = stored is not None and (stored.host, stored.pid) == (running["host"], running["pid"])
         level: Level = "ok" if is_same else "fail"
         return self._finding("ports", level, "sidecar" if is_same else "other_store", port=port, name=name)
@@ -365,12 +368,20 @@ def _is_free(port: int, host: str = "") -> bool:
     return True
 
 
-def _probe(url: str, words: Words) -> str:
-    remote = Remote(url, "", words)
+def _probe(url: str, settings: CommonSettings, words: Words) -> str:
+    remote = Remote(url, "", words, verify=_verify(settings))
     try:
         return remote.probe()
     finally:
         remote.close()
+
+
+def _verify(settings: CommonSettings) -> ssl.SSLContext | bool:
+    """A port is probed at the address that it listens on, which the certificate need not name. No token is sent there."""
+    verify = trusting(settings.sync_certificate)
+    if isinstance(verify, ssl.SSLContext):
+        verify.check_hostname = False
+    return verify
 
 
 def _service_answers(port: int) -> bool:

@@ -151,7 +151,9 @@ def _publish(call: Call) -> Exit:
         key = read_key(arguments.sign) if arguments.sign else None
         with call.screen.transfer_progress() as progress:
             publisher = Publisher(settings.s3_uri)
-            done = publisher.publish(arguments.model, arguments.path, arguments.version, key=key, progress=progress)
+            done = publisher.publish(
+                arguments.model, arguments.path, arguments.version, key=key, days=arguments.valid_days, progress=progress
+            )
     except PublishError as error:
         raise CliError(PUBLISH_ERROR_EXITS[error.kind], str(error)) from error
 
@@ -171,7 +173,7 @@ def _sign(call: Call) -> Exit:
     arguments = call.arguments
     settings = read_settings(CommonSettings)
     try:
-        signed = sign_path(arguments.model, arguments.path, arguments.version, read_key(arguments.key))
+        signed = sign_path(arguments.model, arguments.path, arguments.version, read_key(arguments.key), arguments.valid_days)
         if arguments.mlflow is None:
             return call.show(signed, lambda: call.screen.bare(signed.signature))
         if not settings.mlflow_tracking_uri:

@@ -15,6 +15,7 @@ from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.status import StoreStatus
 from bunriwiki.model_store.writer import open_writer
 from bunriwiki.settings import CommonSettings
+from bunriwiki.web.tls import trusting
 from model_sync.admin.commands import Commands
 from model_sync.admin.results import (
     Aborted,
@@ -147,7 +148,7 @@ def _sidecar(settings: CommonSettings, words: Words) -> Iterator[Remote | None]:
     if url is None:
         yield None
         return
-    remote = Remote(url, next(iter(settings.admin_tokens), ""), words)
+    remote = Remote(url, next(iter(settings.admin_tokens), ""), words, verify=trusting(settings.sync_certificate))
     try:
         found = remote.probe()
         if found == "other":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -49,7 +50,15 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 class Remote:
     """The sidecar at `url`. Every method but `probe` raises CliError if it rejects the request or cannot be reached."""
 
-    def __init__(self, url: str, token: str, words: Words, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        words: Words,
+        transport: httpx.BaseTransport | None = None,
+        *,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
         self._url = url
         self._words = words
         self._client = httpx.Client(
@@ -58,6 +67,7 @@ class Remote:
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
             trust_env=not is_here(url),  # no proxy for requests to this machine
             transport=transport,
+            verify=verify,
         )
 
     def close(self) -> None:

@@ -32,6 +32,7 @@ def fetch(
     offer: Offer,
     downloads: Path,
     *,
+    max_bytes: int,
     progress: Callable[[int, int], None],
     attempts: int = 5,
     max_wait: float = 10.0,
@@ -44,9 +45,9 @@ def fetch(
     the bytes that are complete and the total bytes, at the start and after each file. Each file has `attempts`, with at most
     `max_wait` seconds between them.
 
-    Raises SourceError if they are used up, or soon after `stop` is set; RejectedError if a file differs from what
-    the registry states even after a second download from zero, or has an invalid path; OSError, with ENOSPC before anything is
-    fetched if too little disk space is free.
+    Raises SourceError if they are used up, or soon after `stop` is set; RejectedError if the files have more than `max_bytes`,
+    before anything is fetched, or if a file differs from what the registry states even after a second download from zero, or
+    has an invalid path; OSError, with ENOSPC before anything is fetched if too little disk space is free.
     """
     stop = stop or threading.Event()
     retry = Retrying(
@@ -61,6 +62,7 @@ def fetch(
     _delete_other_offers(downloads, offer.model, folder)
     files = sorted(retry(source.files, offer), key=lambda file: file.path)
     _require_valid_paths(files)
+    require_size(sum(file.size for file in files), max_bytes)
     missing = [file for file in files if not (folder / file.path).is_file() or _mismatch(folder / file.path, file)]
     _require_disk_space(downloads, offer, sum(max(0, file.size - _size(_part(folder, file))) for file in missing))
     total = sum(file.size for file in files)
@@ -74,6 +76,14 @@ def fetch(
         progress(done, total)
     _delete_strays(folder, files)
     return folder
+
+
+def require_size(size: int, max_bytes: int) -> None:
+    """Raises RejectedError if a version of `size` bytes is too large."""
+    if size > max_bytes:
+        raise RejectedError(
+            f"the version has {size / 2**20:.1f} MB, and BUNRIWIKI_MAX_VERSION_MB allows {max_bytes / 2**20:.1f}"
+        )
 
 
 def _fetch_file(download: Callable[[RemoteFile, Path], None], offer: Offer, file: RemoteFile, folder: Path) -> None:

@@ -20,6 +20,8 @@ from packaging.requirements import Requirement
 from bunriwiki.artifacts.manifest import MANIFEST, DamagedArtifactError, Manifest, digest
 from bunriwiki.artifacts.reference import REFERENCE
 from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.status import folder_size
+from model_sync.counters import SignatureCounters
 from model_sync.errors import ImportCrashedError, ImportEnvironmentError, RejectedError, SyncCancelledError, UndecidedError
 from model_sync.evaluation.answering import SandboxSettings, VersionFolder
 from model_sync.evaluation.evaluate import evaluate
@@ -27,7 +29,7 @@ from model_sync.evaluation.gates import Finding, is_latency_decided, judge_evalu
 from model_sync.evaluation.reference_set import ReferenceSet
 from model_sync.evaluation.remembered import RememberedAnswers
 from model_sync.importing.crashes import CrashCounter
-from model_sync.importing.fetch import fetch
+from model_sync.importing.fetch import fetch, require_size
 from model_sync.quality.evaluated import evaluated
 from model_sync.quality.references import References
 from model_sync.sandbox.run import run_sandboxed
@@ -79,6 +81,7 @@ class Importer:
         self._crashes = CrashCounter()
         self._answers = RememberedAnswers()
         self._signatures = settings.signatures
+        self._counters = SignatureCounters(layout.signatures)
         self._references = References(layout.quality)
 
     @contextmanager
@@ -86,26 +89,30 @@ class Importer:
         """Import `offer` as the version `version`, evaluated against `baseline`.
 
         The folder of the result exists within the `with` only. With `force` a failed gate does not reject the version. Raises
-        RejectedError if it must not serve, SignatureError (also with `force`) if its signature is invalid; UndecidedError if
-        the machine may be the cause of a finding; SourceError, OSError and ImportEnvironmentError if a retry may succeed;
-        SyncCancelledError.
+        RejectedError if it must not serve, SignatureError (also with `force`) if its signature is invalid, has expired, or is
+        older than one that was accepted before; UndecidedError if the machine may be the cause of a finding; SourceError,
+        OSError and ImportEnvironmentError if a retry may succeed; SyncCancelledError.
         """
         model = offer.model
         self._report.begin(model)
         scratch = self._layout.staging / f"import-{model}-{uuid.uuid4().hex}"
         try:
             self._signatures.require(offer)
+            if self._signatures.enforced:
+                self._counters.require(offer, self._signatures.counter(offer))
             with self._report.phase(model, "fetch"):
                 fetched = fetch(
                     source,
                     offer,
                     self._layout.downloads,
+                    max_bytes=self._settings.max_version_bytes,
                     progress=lambda done, total: self._report.share(model, done / max(1, total)),
                     stop=self._stopping,
                 )
             if self._signatures.enforced:
                 with self._report.phase(model, "signature"):
                     self._signatures.verify(offer, describe(fetched))
+                    self._counters.record(offer, self._signatures.counter(offer))
             with self._report.phase(model, "wait"):
                 self._wait_for_slot()
             try:
@@ -142,6 +149,7 @@ class Importer:
                 ReferenceSet.read(model, self._settings.reference / model).write_unlabelled(scratch / "inputs")
                 self._compile(offer, fetched, scratch / "inputs", folder, version)
             manifest = _read_manifest(folder, model)
+            require_size(folder_size(folder), self._settings.max_version_bytes)
             with self._report.phase(model, "evaluate"):
                 findings = self._judge(VersionFolder(folder, manifest), baseline, scratch / "evaluated", force=force)
         except ImportCrashedError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -18,7 +19,8 @@ class MetricsWindow:
 
     A worker's counts are cumulative: the window subtracts what a worker had counted before the window, and counts a worker that
     started later from zero. `before` is the previous version, which may be `FALLBACK`. A batch that takes longer than `stuck`
-    seconds counts as stuck. `now` returns the seconds since the epoch.
+    seconds counts as stuck. All times are those at which the window saw a change, in seconds of the monotonic clock `now`: a
+    clock that jumps makes no batch long.
     """
 
     def __init__(
@@ -29,7 +31,7 @@ class MetricsWindow:
         before: str,
         stuck: float,
         *,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._heartbeats = heartbeats
         self._model = model
@@ -37,10 +39,12 @@ class MetricsWindow:
         self._before = before
         self._stuck = stuck
         self._now = now
-        self._began = now()
         self._first = {heartbeat.worker: heartbeat for heartbeat in self._alive()}
         self._last = dict(self._first)
+        self._heard = dict.fromkeys(self._first, now())  # by worker: when its last heartbeat was seen first
+        self._busy: dict[str, tuple[float, float]] = {}  # by worker: `busy_since` of its batch, and when that was seen first
         self._ending: set[str] = set()
+        self._observe(self._first.values())
 
     def served_before_window(self) -> Served:
         """What the previous version had done before the window began."""
@@ -49,7 +53,7 @@ class MetricsWindow:
     def read(self, served_before: Served | None = None) -> LiveMetrics:
         """The metrics so far. `served_before` replaces what the previous version did within the window."""
         alive = self._alive()
-        self._last |= {heartbeat.worker: heartbeat for heartbeat in alive}
+        self._observe(alive)
         self._ending |= {heartbeat.worker for heartbeat in alive if heartbeat.state == "ending"}
         deaths, silent = self._losses(alive)
         return LiveMetrics(
@@ -86,11 +90,22 @@ class MetricsWindow:
         """The heartbeats of the model's live runners and of the live gateways."""
         return [heartbeat for heartbeat in self._heartbeats.alive() if heartbeat.role in (self._model, GATEWAY_ROLE)]
 
+    def _observe(self, alive: Iterable[Heartbeat]) -> None:
+        now = self._now()
+        for heartbeat in alive:
+            name, before = heartbeat.worker, self._last.get(heartbeat.worker)
+            if before is None or before.at != heartbeat.at:
+                self._heard[name] = now
+            if heartbeat.busy_with != self._version or not heartbeat.busy_since:
+                self._busy.pop(name, None)
+            elif name not in self._busy or self._busy[name][0] != heartbeat.busy_since:
+                self._busy[name] = heartbeat.busy_since, now
+            self._last[name] = heartbeat
+
     def _is_stuck(self, heartbeat: Heartbeat) -> bool:
-        """Compares with the heartbeat's own time: the last heartbeat of a worker that just died may say that it was busy."""
-        if heartbeat.busy_with != self._version or not heartbeat.busy_since:
-            return False
-        return heartbeat.at - max(heartbeat.busy_since, self._began) > self._stuck
+        """Only up to the last heartbeat: that of a worker that just died may say that it was busy."""
+        _, began = self._busy.get(heartbeat.worker, (0.0, math.inf))
+        return self._heard[heartbeat.worker] - began > self._stuck
 
     def _since(self, version: str) -> Served:
         return _total(
@@ -132,7 +147,7 @@ class MetricsWindow:
             ]
             deaths += min(len(gone), len(appeared))
             if len(gone) > len(appeared):
-                silent += sum(self._now() - runner.at > max(self._stuck, SILENT) for runner in gone)
+                silent += sum(self._now() - self._heard[runner.worker] > max(self._stuck, SILENT) for runner in gone)
         return deaths, silent
 
 

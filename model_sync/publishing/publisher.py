@@ -11,14 +11,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bunriwiki.artifacts.manifest import DamagedArtifactError
-from model_sync.errors import PublishError, RejectedError
+from model_sync.envelope import DEFAULT_DAYS, Validity
+from model_sync.errors import PublishError, RejectedError, SignatureError
 from model_sync.publishing import Progress
 from model_sync.publishing.bucket import Bucket
 from model_sync.publishing.files import find_files, list_files, require_artifact
 from model_sync.publishing.history import find_history, upload_history
 from model_sync.publishing.latest_model_file import LatestModelFile
 from model_sync.publishing.names import require_name
-from model_sync.signatures import SignedFile, sign
+from model_sync.signatures import Signatures, SignedFile, sign
+from model_sync.sources import Offer
 from model_sync.sources.latest_model import LATEST_MODEL, FullEntry
 
 if TYPE_CHECKING:
@@ -64,9 +66,11 @@ class Publisher:
         version: str,
         *,
         key: Ed25519PrivateKey | None = None,
+        days: float = DEFAULT_DAYS,
         progress: Progress = lambda *_: None,
     ) -> Published:
-        """Publish the file or folder at `path` as `version` of `model`, without hidden files; signed with `key`, if given.
+        """Publish the file or folder at `path` as `version` of `model`, without hidden files; signed with `key`, if given,
+        for `days`.
 
         An interrupted attempt is resumed with the files that are missing. Publishing the same version again changes nothing.
         `latest_model.yaml` names the version only after all of its files are in the bucket, and its training history
@@ -77,11 +81,13 @@ class Publisher:
         files = {name: file for name, file in find_files(path).items() if file not in history.values()}
         try:
             require_artifact(model, path, files)
-            entry = _make_entry(model, version, files, key, progress)
+            entry = _make_entry(model, version, files, progress)
         except (RejectedError, DamagedArtifactError) as error:
             raise PublishError("rejected", f"{path} is not a version of {model}: {error}.") from error
         except OSError as error:
             raise PublishError("failed", f"{path} cannot be read: {error}.") from error
+        if key is not None:
+            entry = entry.model_copy(update={"signature": self._signature(model, entry, key, days)})
         present = self._find_present(model, entry)
         uploaded = self._upload_missing(entry, files, present, progress)
         if uploaded and len(self._find_present(model, entry)) != len(entry.files):
@@ -118,6 +124,22 @@ class Publisher:
             present.add(stored.path)
         return present
 
+    def _signature(self, model: str, entry: FullEntry, key: Ed25519PrivateKey, days: float) -> str:
+        """The signature of `entry`: the announced one if it is by this key and of this version, so that nothing changes."""
+        covered = [SignedFile(file.path, file.size, file.sha256) for file in entry.files]
+        current = self._latest_model.entry(model)
+        if isinstance(current, FullEntry) and current.signature and current.version == entry.version:
+            announced = Offer(model, entry.version, entry.digest, "", current.signature)
+            signatures = Signatures([key.public_key()])
+            try:
+                signatures.require(announced)
+                signatures.verify(announced, covered)
+            except SignatureError:
+                pass
+            else:
+                return current.signature
+        return sign(key, model, entry.version, covered, Validity.from_now(days))
+
     def _announced_digests(self, model: str, entry: FullEntry) -> dict[str, str]:
         """The digests that `latest_model.yaml` states for the same version: objects of other tools lack the metadata."""
         current = self._latest_model.entry(model)
@@ -142,15 +164,9 @@ class Publisher:
         return [file.path for file in missing]
 
 
-def _make_entry(
-    model: str, version: str, files: Mapping[str, Path], key: Ed25519PrivateKey | None, progress: Progress
-) -> FullEntry:
+def _make_entry(model: str, version: str, files: Mapping[str, Path], progress: Progress) -> FullEntry:
     listed = list_files(files, progress)
     try:
-        entry = FullEntry(version=version, path=f"{model}/{version}", files=listed)
+        return FullEntry(version=version, path=f"{model}/{version}", files=listed)
     except ValidationError as error:
         raise PublishError("rejected", f"It cannot be listed in {LATEST_MODEL}: {error.errors()[0]['msg']}.") from error
-    if key is None:
-        return entry
-    covered = [SignedFile(file.path, file.size, file.sha256) for file in listed]
-    return entry.model_copy(update={"signature": sign(key, model, version, covered)})

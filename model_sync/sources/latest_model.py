@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from bunriwiki.artifacts import bounded_yaml
 from bunriwiki.artifacts.manifest import MODELS
 from model_sync.errors import SourceError
 from model_sync.sources.digests import digest_of
@@ -61,6 +62,11 @@ class FullEntry(_Strict):
         files = sorted([file.path, file.size, file.sha256] for file in self.files)
         return digest_of([self.path, files])
 
+    @property
+    def identity(self) -> tuple[str, str, str | None]:
+        """What tells two entries apart: version, digest and signature. The metrics, which may be large, are for people."""
+        return self.version, self.digest, self.signature
+
 
 class ShortEntry(_Strict):
     """Only the path of a file or a folder."""
@@ -86,11 +92,11 @@ class LatestModel:
     @classmethod
     def parse(cls, text: bytes) -> LatestModel:
         """Parse the file; only this service's models are kept. Raises SourceError if it is not a YAML mapping."""
-        if len(text) > MAX_BYTES:
-            raise SourceError(f"{LATEST_MODEL} has more than {MAX_BYTES} bytes: replace it with a valid file")
         try:
-            body = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date such as 2026-13-01
+            body = bounded_yaml.load(text, MAX_BYTES)
+        except bounded_yaml.YamlBoundsError as error:
+            raise SourceError(f"{LATEST_MODEL}: {error}") from error
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date such as 2026-13-01
             raise SourceError(f"{LATEST_MODEL} is not valid YAML: {error}") from error
         if not isinstance(body, dict):
             raise SourceError(f"{LATEST_MODEL} should have the names of the models as its keys")
@@ -118,8 +124,9 @@ def with_entry(text: bytes, model: str, entry: FullEntry) -> bytes:
     Raises SourceError if `text` is not a YAML mapping.
     """
     try:
+        bounded_yaml.check(text, MAX_BYTES)
         root = yaml.compose(text, Loader=yaml.SafeLoader) or yaml.MappingNode("tag:yaml.org,2002:map", [])
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, bounded_yaml.YamlBoundsError) as error:
         raise SourceError(f"{LATEST_MODEL} is not valid YAML: {error}") from error
     if not isinstance(root, yaml.MappingNode):
         raise SourceError(f"{LATEST_MODEL} should have the names of the models as its keys")

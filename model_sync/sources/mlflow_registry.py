@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,9 +14,11 @@ import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
 from model_sync.errors import RejectedError, SourceError
 from model_sync.sources import MLFLOW_SIGNATURE_TAG, Offer, RemoteFile
+from model_sync.sources.artifact_locations import DEFAULT, ArtifactLocations
 from model_sync.sources.digests import digest_of
 
 ALIASES = ("champion", "production")
@@ -27,15 +30,18 @@ HTTP_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TI
 class MlflowSource:
     """The registry of the server at `tracking_uri`; `names` maps each model to its registered model.
 
+    `artifacts` is the allow-list of locations that files may be fetched from (see `ArtifactLocations`).
+
     `newest` takes one request, or two if an alias is set. MLflow's own variables apply (credentials, certificates). Its retries
     and timeouts are reduced in this process's environment, unless they are set there.
     """
 
-    def __init__(self, tracking_uri: str, names: Mapping[str, str]) -> None:
+    def __init__(self, tracking_uri: str, names: Mapping[str, str], artifacts: str = DEFAULT) -> None:
         for name, value in HTTP_DEFAULTS.items():
             os.environ.setdefault(name, value)
         self._tracking_uri = tracking_uri
         self._names = dict(names)
+        self._locations = ArtifactLocations(artifacts, tracking_uri)
         self._client = MlflowClient(tracking_uri=tracking_uri)
         self._stores: dict[str, tuple[str, Any]] = {}  # by model: an offer's digest, and its artifact store
 
@@ -69,9 +75,14 @@ class MlflowSource:
             raise self._source_error(error, offer.uri) from error
 
     def files(self, offer: Offer) -> tuple[RemoteFile, ...]:
-        """The files with their sizes; MLflow has no digests. Raises SourceError, and RejectedError if there is no file."""
+        """The files with their sizes; MLflow has no digests.
+
+        Raises SourceError, and RejectedError if there is no file or the location is not in the allow-list.
+        """
         try:
             files = tuple(_walk(self._store(offer)))
+        except RejectedError:
+            raise
         except Exception as error:  # every kind of artifact store has its own errors
             raise self._source_error(error, offer.uri) from error
         if not files:
@@ -94,6 +105,8 @@ class MlflowSource:
             # download_artifacts() lets the server choose the local name, and sends every request twice.
             self._store(offer)._download_file(file.path, str(download))
             download.replace(part)
+        except RejectedError:
+            raise
         except requests.RequestException as error:  # a subclass of OSError, but not an error of this disk
             raise self._source_error(error, f"{file.path} of {offer.uri}") from error
         except OSError:
@@ -114,10 +127,20 @@ class MlflowSource:
     def _store(self, offer: Offer) -> Any:
         digest, store = self._stores.get(offer.model, ("", None))
         if digest != offer.digest:
-            uri = self._client.get_model_version_download_uri(self._names[offer.model], offer.version)
+            stated = self._client.get_model_version_download_uri(self._names[offer.model], offer.version)
+            uri = self._resolved(stated)
+            self._locations.require(uri)
             store = get_artifact_repository(uri, tracking_uri=self._tracking_uri)
             self._stores[offer.model] = (offer.digest, store)
         return store
+
+    def _resolved(self, uri: str) -> str:
+        """The location that `uri` stands for, if it names a run or a logged model."""
+        if model := re.fullmatch(r"models:/(m-[0-9a-zA-Z]+)", uri):
+            return str(self._client.get_logged_model(model[1]).artifact_location)
+        if RunsArtifactRepository.is_runs_uri(uri):
+            return str(RunsArtifactRepository.get_underlying_uri(uri, self._tracking_uri))
+        return uri
 
     def _source_error(self, error: Exception, what: str) -> SourceError:
         """The error of a request for `what`, without the password that the server's address may contain."""

@@ -52,6 +52,11 @@ class _Offered:
     entry: FullEntry | None
     etags: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def identity(self) -> tuple[str | None, ...]:
+        """What tells two offers apart, bounded in size."""
+        return self.entry.identity if self.entry else (self.digest,)
+
 
 class S3Source:
     """The registry at `uri` (`s3://bucket/prefix`); AWS's own variables configure the client.
@@ -82,7 +87,7 @@ class S3Source:
         else:
             offered, version = self._list(model, entry)
         known = self._offered.get(model)
-        if known is None or known.digest != offered.digest or known.entry != offered.entry:
+        if known is None or known.identity != offered.identity:
             self._offered[model] = offered
         signature = offered.entry.signature if offered.entry else None  # the short form cannot carry a signature
         return Offer(model, version, offered.digest, self._location.uri(self._location.key(entry.path)), signature)

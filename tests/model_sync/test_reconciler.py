@@ -23,6 +23,8 @@ from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.waiting import wait_until
 from model_sync.admin.commands import Commands
+from model_sync.counters import SignatureCounters
+from model_sync.envelope import Validity
 from model_sync.errors import (
     ImportCancelledError,
     ImportCrashedError,
@@ -37,7 +39,8 @@ from model_sync.importing.cancellation import Cancellation
 from model_sync.importing.importer import Baseline, Importer
 from model_sync.importing.postponed import Postponed
 from model_sync.reconciler import Reconciler
-from model_sync.signatures import Signatures
+from model_sync.signatures import Signatures, SignedFile, sign
+from model_sync.sources import RemoteFile
 from model_sync.stop_event import StopEvent
 from model_sync.syncing.report import Report
 from model_sync.telemetry.metrics import OUTCOMES
@@ -142,6 +145,17 @@ def test_after_a_first_version_that_was_bad_the_next_one_is_the_first(setup: Set
     assert setup.importer.brought[1] == ("v2", Baseline(MODELS / "kcbert", chose=False))
 
 
+def test_a_damaged_quarantine_entry_keeps_its_version_out(setup: Setup) -> None:
+    damaged = setup.writer.layout.quarantine / "kcbert" / "v1.yaml"
+    damaged.parent.mkdir(parents=True)
+    damaged.touch()
+    setup.offers("v1")
+    assert setup.sync()[:2] == ("rejected", "v1")
+    assert setup.serving is None
+    setup.writer.release("kcbert", "v1", "operator")
+    assert setup.sync()[:2] == ("promoted", "v1")
+
+
 @pytest.fixture
 def clock(setup: Setup) -> list[float]:
     """The seconds that pass for the postponed imports; in a list of one."""
@@ -236,6 +250,35 @@ def signing(setup: Setup, *keys: Ed25519PrivateKey) -> None:
 
 def signed(setup: Setup, signature: str | None) -> None:
     setup.source.offers["kcbert"] = dataclasses.replace(offer("v1"), signature=signature)
+
+
+def test_a_replayed_entry_of_a_version_on_disk_changes_nothing(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = Ed25519PrivateKey.generate()
+    setup.reconciler = dataclasses.replace(setup.reconciler, signatures=Signatures([key.public_key()]))
+    file = SignedFile("weights", 5, "0" * 64)
+    listed: list[str | None] = ["0" * 64]
+    monkeypatch.setattr(setup.source, "files", lambda _: (RemoteFile(file.path, file.size, listed[0]),))
+
+    def names(version: str, digest: str, counter: int, signer: Ed25519PrivateKey = key) -> None:
+        """The registry names this version, signed with this counter."""
+        signature = sign(signer, "kcbert", version, [file], Validity(counter, expires=10**12))
+        setup.source.offers["kcbert"] = dataclasses.replace(offer(version, digest), signature=signature)
+
+    for version, digest, counter in (("v1", "d1", 1), ("v2", "d2", 2)):
+        setup.offers(version, digest)
+        names(version, digest, counter)
+        assert setup.sync()[0] == "promoted"
+        SignatureCounters(setup.writer.layout.signatures).record(offer(version, digest), counter)  # as the importer does
+    names("v1", "d1", 1)
+    assert setup.sync(force=True)[:2] == ("rejected", "v1")
+    names("v1", "d1", 3, Ed25519PrivateKey.generate())  # a counter that is not signed by the publisher
+    assert setup.sync()[:2] == ("rejected", "v1")
+    listed[0] = None  # the registry states no digests, so what is signed cannot be compared
+    names("v1", "d1", 3)
+    assert setup.sync()[:2] == ("rejected", "v1")
+    assert (setup.serving, setup.writer.quarantine.all()) == ("v2", [])  # nobody has good versions quarantined by a replay
+    listed[0] = "0" * 64
+    assert setup.sync()[:2] == ("promoted", "v1")  # the publisher signed it again
 
 
 def test_a_version_rejected_for_its_signature_is_imported_again_with_another_signature(setup: Setup) -> None:

@@ -14,6 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bunriwiki.testing.keys import make_keys
+from model_sync.envelope import Validity
 from model_sync.errors import SignatureError
 from model_sync.signatures import Signatures, SignedFile, describe, read_public_key, sign, signed_text
 from model_sync.sources import MAX_SIGNATURE_CHARACTERS, Offer
@@ -191,3 +192,32 @@ def test_an_invalid_key(tmp_path: Path) -> None:
         read_public_key(public)
     with pytest.raises(FileNotFoundError):
         Signatures.read([tmp_path / "none"])
+
+
+VALIDITY = Validity(counter=7, expires=1000)
+
+
+def at(seconds: float) -> Signatures:
+    """The required key, when it is that late."""
+    return Signatures([KEY.public_key()], lambda: seconds)
+
+
+def test_the_signed_text_with_a_counter_and_an_expiry() -> None:
+    digest = b"72528e234592fb810c755dafdde81975ed34f210e34d75190a2ea5a00738f067"
+    assert signed_text("yolo", "v3", FILES[:1], VALIDITY) == b'["bunriwiki version 2","yolo","v3","%s",7,1000]' % digest
+
+
+def test_an_expired_signature_is_not_accepted_for_an_import() -> None:
+    signed = offer(sign(KEY, "yolo", "v3", FILES, VALIDITY))
+    at(999).require(signed)
+    at(999).verify(signed, FILES)
+    with pytest.raises(SignatureError, match="has expired: sign the version again"):
+        at(1000).require(signed)
+    assert at(0).counter(signed) == 7
+    assert at(0).counter(offer(sign(KEY, "yolo", "v3", FILES))) == 0
+
+
+@pytest.mark.parametrize("prefix", ["8.1000.", "7.9999.", "", "7.", "7.1000.1.", "-7.1000.", "\u0667.1000.", "9" * 16 + ".1."])
+def test_a_counter_or_an_expiry_cannot_be_changed(prefix: str) -> None:
+    encoded = sign(KEY, "yolo", "v3", FILES, VALIDITY).rpartition(".")[2]
+    rejects(offer(prefix + encoded), signatures=at(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,17 +29,26 @@ class SidecarResponse:
 class Sidecar:
     """The sidecar at `url`, if there is one. Only requests that `gate` lets pass are forwarded; a command may take `seconds`.
 
+    `verify` is what the sidecar's certificate is verified with, if `url` begins with https.
+
     `authorization` is the value of the request's header of that name. All methods but `close` raise RequestError: for a wrong
     token, with status 503 when no sidecar answers, and with 504 when it does not answer in time.
     """
 
     def __init__(
-        self, url: str | None, gate: TokenGate, seconds: float, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        url: str | None,
+        gate: TokenGate,
+        seconds: float,
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        verify: ssl.SSLContext | bool = True,
     ) -> None:
         self._url = url
         self._gate = gate
         self._seconds = seconds
         self._transport = transport
+        self._verify = verify
         self._client: httpx.AsyncClient | None = None
 
     async def reload(self, authorization: str | None, body: bytes) -> SidecarResponse:
@@ -84,7 +94,9 @@ class Sidecar:
             raise problems.unavailable("This service has no sidecar: set BUNRIWIKI_SYNC_PORT or BUNRIWIKI_SYNC_URL.", 60)
         if self._client is None:
             timeout = httpx.Timeout(self._seconds + GRACE_SECONDS, connect=CONNECT_SECONDS)
-            self._client = httpx.AsyncClient(base_url=self._url, timeout=timeout, transport=self._transport, trust_env=False)
+            self._client = httpx.AsyncClient(
+                base_url=self._url, timeout=timeout, transport=self._transport, verify=self._verify, trust_env=False
+            )
         headers = {"Content-Type": "application/json"} | ({"Authorization": authorization} if authorization else {})
         try:
             answer = await self._client.post(path, content=body, headers=headers)

@@ -21,6 +21,7 @@ from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, OpenInference
 from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, count_request
 from bunriwiki.web import problems
+from bunriwiki.web.tokens import CLIENT
 
 if TYPE_CHECKING:
     from bunriwiki.telemetry.spans import Tracing
@@ -193,6 +194,8 @@ def _detail(error: Exception) -> str:
 
 
 def _authorization(context: Context) -> str | None:
+    """The authorization of a call that needs one; the log of a wrong one has the client's address."""
+    CLIENT.set(context.peer())
     for name, value in context.invocation_metadata() or ():
         if name == "authorization":
             return str(value)

@@ -36,6 +36,7 @@ from bunriwiki.protocols.rest.traced import traced
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.web import problems
 from bunriwiki.web.bodies import read_body
+from bunriwiki.web.tokens import CLIENT
 
 if TYPE_CHECKING:
     from bunriwiki.telemetry.spans import Tracing
@@ -99,6 +100,7 @@ class RestServer:
         started = time.perf_counter()
         headers = Headers(scope=scope)
         request_id = request_id_of(headers)
+        CLIENT.set(str((scope.get("client") or ("an unknown address",))[0]))
         timing = RequestTiming.begin()
         try:
             response = await self._respond(match, scope, headers, receive, request_id)

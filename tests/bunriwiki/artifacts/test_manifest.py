@@ -75,7 +75,9 @@ def test_a_missing_manifest(tmp_path: Path) -> None:
         Manifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "- a list", "model: [", "model: yolo\nunknown: 1", "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "- a list", "model: [", "model: yolo\nunknown: 1", "\x00", "a: &a 1\nb: *a", "at: 2026-13-01"]
+)
 def test_an_invalid_manifest(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.yaml").write_text(text)
     with pytest.raises(DamagedArtifactError, match="is not a valid manifest"):
@@ -91,3 +93,15 @@ def test_version_names_that_the_model_store_rejects(folder: Path, version: str) 
 def test_label_names_are_unique(folder: Path) -> None:
     with pytest.raises(ValidationError, match="share a name"):
         manifest(folder, labels=[Label(name="a", ko="ㄱ"), Label(name="a", ko="ㄴ")])
+
+
+@pytest.mark.parametrize("entry", ["other.bin", "../model.bin", "/etc/passwd", ".", "./model.bin", "su", "sub/", "model.bin/x"])
+def test_an_entry_that_is_not_one_of_the_files_is_rejected(folder: Path, entry: str) -> None:
+    (folder.parent / "other.bin").write_bytes(b"not verified")
+    with pytest.raises(ValidationError, match="entry must be one of files"):
+        manifest(folder, entry=entry)
+
+
+@pytest.mark.parametrize("entry", ["model.bin", "sub/more.bin", "sub"])
+def test_an_entry_is_a_file_or_a_folder_of_files(folder: Path, entry: str) -> None:
+    assert manifest(folder, entry=entry).entry == entry

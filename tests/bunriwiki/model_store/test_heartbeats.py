@@ -10,23 +10,98 @@ from bunriwiki.model_store.heartbeats import ALIVE, FORGOTTEN, HOST, Heartbeat, 
 from bunriwiki.model_store.names import FALLBACK
 
 
+class Clock:
+    """A monotonic clock in seconds, that a test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
 @pytest.fixture
-def heartbeats(tmp_path: Path) -> Heartbeats:
-    return Heartbeats(tmp_path / "run")
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def heartbeats(tmp_path: Path, clock: Clock) -> Heartbeats:
+    return Heartbeats(tmp_path / "run", monotonic=clock)
 
 
 def heartbeat(worker: str, pid: int = 1, host: str = HOST) -> Heartbeat:
     return Heartbeat(worker=worker, host=host, pid=pid, parent=1, role="yolo", state="ready")
 
 
-def test_heartbeats_count_until_they_are_too_old(heartbeats: Heartbeats, monkeypatch: pytest.MonkeyPatch) -> None:
+def names(heartbeats: Heartbeats) -> list[str]:
+    return [beat.worker for beat in heartbeats.alive()]
+
+
+def watch(heartbeats: Heartbeats, clock: Clock, seconds: float) -> list[str]:
+    """Read every half a second for so long; the workers that are alive then."""
+    for _ in range(round(seconds / 0.5)):
+        clock.seconds += 0.5
+        heartbeats.alive()
+    return names(heartbeats)
+
+
+def jump(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + seconds)
+
+
+def test_a_worker_is_dead_when_its_heartbeat_has_not_changed_for_long(heartbeats: Heartbeats, clock: Clock) -> None:
     assert heartbeats.alive() == []
     heartbeats.write(heartbeat("one"))
     heartbeats.write(heartbeat("two"))
-    assert [beat.worker for beat in heartbeats.alive()] == ["one", "two"]
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + ALIVE + 1)
-    assert heartbeats.alive() == []
+    assert names(heartbeats) == ["one", "two"]
+    assert watch(heartbeats, clock, ALIVE - 1) == ["one", "two"]
+    heartbeats.write(heartbeat("two"))
+    assert watch(heartbeats, clock, 1) == ["two"]
+    assert watch(heartbeats, clock, ALIVE) == []
+
+
+@pytest.mark.parametrize("seconds", [6.0, 86_400.0, -6.0, -86_400.0])
+def test_a_clock_that_jumps_kills_nobody(
+    heartbeats: Heartbeats, clock: Clock, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    for name in ("one", "two"):
+        heartbeats.write(heartbeat(name))
+    assert names(heartbeats) == ["one", "two"]
+    jump(monkeypatch, seconds)
+    assert names(heartbeats) == ["one", "two"]
+    heartbeats.write(heartbeat("one"))  # two has not written since the jump
+    assert watch(heartbeats, clock, 1) == ["one", "two"]
+    assert watch(heartbeats, clock, ALIVE) == []  # silent for long, whatever the clock says
+
+
+def test_if_all_are_silent_a_new_reader_does_not_know_and_waits(
+    heartbeats: Heartbeats, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        heartbeats.write(heartbeat(name))
+    jump(monkeypatch, 6)
+    reader = Heartbeats(tmp_path / "run", monotonic=clock)
+    assert names(reader) == ["one", "two"]
+    assert watch(reader, clock, ALIVE) == []
+
+
+def test_a_new_reader_believes_the_time_of_a_heartbeat_while_the_clocks_agree(
+    heartbeats: Heartbeats, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heartbeats.write(heartbeat("dead"))
+    jump(monkeypatch, ALIVE + 1)
+    heartbeats.write(heartbeat("live"))
+    assert names(Heartbeats(tmp_path / "run", monotonic=clock)) == ["live"]
+
+
+def test_a_reader_that_was_stopped_itself_does_not_conclude_from_that(heartbeats: Heartbeats, clock: Clock) -> None:
+    heartbeats.write(heartbeat("one"))
+    assert names(heartbeats) == ["one"]
+    clock.seconds += 3600
+    assert names(heartbeats) == ["one"]
+    assert watch(heartbeats, clock, ALIVE) == []
 
 
 def test_heartbeats_of_dead_workers_are_deleted(heartbeats: Heartbeats, tmp_path: Path) -> None:

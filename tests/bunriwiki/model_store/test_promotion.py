@@ -114,6 +114,19 @@ def test_a_dead_worker_is_not_waited_for(writer: StoreWriter) -> None:
         assert promoted.result(5) == 1
 
 
+@pytest.mark.parametrize("jump", [6.0, 86_400.0])
+def test_a_clock_that_jumps_promotes_nothing_that_no_worker_has_prepared(
+    writer: StoreWriter, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    with worker(writer, "one", loading), worker(writer, "two", loading):
+        assert len(writer.heartbeats.alive()) == 2
+    now = time.time()  # from here on no worker has written, and all heartbeats look old at once
+    monkeypatch.setattr(time, "time", lambda: now + jump)
+    with pytest.raises(PromotionError, match="none of 2 workers had loaded"):
+        promote(writer, "yolo", "v1", "a test", "operator", deadline=0.3)
+    assert writer.generations().of("yolo").serving is None
+
+
 def test_a_worker_that_is_ending_is_not_waited_for(writer: StoreWriter) -> None:
     writer.heartbeats.write(Heartbeat(worker="one", pid=1, parent=1, role="yolo", state="ending"))
     assert promote(writer, "yolo", "v1", "a test", "operator", deadline=0) == 0

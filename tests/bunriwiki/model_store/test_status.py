@@ -52,6 +52,15 @@ def test_the_versions_that_serve_and_that_are_on_disk(layout: Layout, writer: St
     assert [(entry.version, entry.reason) for entry in yolo.quarantined] == [("v1", "it is slow")]
 
 
+def test_an_empty_quarantine_file_is_shown_with_what_to_do(layout: Layout) -> None:
+    damaged = layout.quarantine / "yolo" / "v1.yaml"
+    damaged.parent.mkdir(parents=True)
+    damaged.touch()
+    [entry] = read_status(layout).models[0].quarantined
+    assert entry.version == "v1"
+    assert "cannot be read" in entry.reason
+
+
 def test_a_version_that_is_deleted_meanwhile_is_left_out(layout: Layout) -> None:
     (layout.version("yolo", "v2") / "model.yaml").unlink()
     assert [stored.version for stored in read_status(layout).models[0].versions] == ["v3", "v1"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 from loguru import logger
 
 from bunriwiki.web.problems import RequestError
-from bunriwiki.web.tokens import MAX_DELAYED, TokenGate
+from bunriwiki.web.tokens import CLIENT, MAX_DELAYED, TokenGate, token_id
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +75,22 @@ async def test_a_client_that_disconnects_gives_its_place_up() -> None:
     assert await status(gate, "Bearer wrong") == 401
 
 
-async def test_a_wrong_token_is_logged_without_the_token(log: list[str]) -> None:
+async def test_a_wrong_token_is_logged_with_the_client_and_without_the_token(log: list[str]) -> None:
+    CLIENT.set("192.0.2.7")
     await status(TokenGate(["one"]), "Bearer secret")
     await status(TokenGate(["one"]), "Bearer one")
-    assert log == ["WARNING Rejected a test: no valid admin token\n"]
+    CLIENT.set("x" * 10_000)
+    await status(TokenGate(["one"]), "Bearer secret")
+    assert log[0] == "WARNING Rejected a test from 192.0.2.7: no valid admin token\n"
+    assert len(log) == 2
+    assert len(log[1]) < 150
+
+
+async def test_the_token_that_matched_is_returned() -> None:
+    assert await TokenGate(["one", "two"]).check("Bearer two", "a test") == "two"
+
+
+def test_an_id_names_a_token_and_does_not_reveal_it() -> None:
+    assert token_id("one") == token_id("one") != token_id("two")
+    assert len(token_id("one")) == 8
+    assert not hashlib.sha256(b"one").hexdigest().startswith(token_id("one"))  # guesses must not be cheap

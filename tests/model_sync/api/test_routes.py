@@ -13,6 +13,7 @@ from bunriwiki.model_store.generation import Canary, ModelGeneration, Target
 from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.status import StoreStatus
 from bunriwiki.model_store.writer import StoreWriter
+from bunriwiki.web.tokens import token_id
 from model_sync.admin.commands import Commands
 from model_sync.api.app import make_app
 from tests.model_sync.api.test_app import OPERATOR, Known, assert_problem
@@ -65,6 +66,18 @@ async def test_a_rollback(client: httpx.AsyncClient, writer: StoreWriter, body: 
     assert found.pop("seconds") < 5
     assert found == {"model": "yolo", "from": "v2", "to": "v1", "workers": 0}
     assert (serving(writer), now(writer).held) == ("v1", ("v2",))
+
+
+async def test_the_history_says_which_token_acted_and_not_the_token(client: httpx.AsyncClient, writer: StoreWriter) -> None:
+    assert (await client.post("/models/yolo/rollback")).status_code == 200
+    assert (await client.post("/models/yolo/unpin")).status_code == 200
+    events = list(writer.history.read("yolo"))
+    acted = [event for event in events if event.by == "operator" and event.token]
+    assert {event.token for event in acted} == {token_id("one")}
+    assert {event.kind for event in acted} >= {"held", "activated", "unpinned"}
+    writer.record("paused", "yolo", by="poll")
+    *_, outside = writer.history.read("yolo")
+    assert outside.token is None
 
 
 @pytest.mark.parametrize(

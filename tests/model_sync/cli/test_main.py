@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ from model_sync.cli.main import main
 from model_sync.cli.operators import Operator, Reader
 from model_sync.cli.remote import SyncProgress
 from model_sync.cli.words import Words
+from model_sync.envelope import DEFAULT_DAYS
 from model_sync.errors import CommandError, PublishError
 from model_sync.publishing.publisher import Published, Publisher
 from model_sync.signing import Signed
@@ -446,7 +448,10 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
 
     class RecordingPublisher(Publisher):
-        def publish(self, model: str, path: Path, version: str, *, key: object = None, progress: Any = None) -> Published:
+        def publish(
+            self, model: str, path: Path, version: str, *, key: object = None, days: float = 0, progress: Any = None
+        ) -> Published:
+            assert days == DEFAULT_DAYS
             found.append((model, path, version, key is not None))
             progress("upload", 5, 5)
             if version == "taken":
@@ -501,10 +506,13 @@ def to_sign(tmp_path: Path) -> str:
 
 def test_a_signature_is_printed_alone(fake: Fake, capsys: Capture, to_sign: str, tmp_path: Path) -> None:
     code, said = run(fake, to_sign, capsys)
-    assert (code, len(said)) == (Exit.DONE, 89)
-    code, signed = run_json(fake, to_sign, capsys)
+    assert code == Exit.DONE
+    assert re.fullmatch(r"\d{10}\.\d{10}\.[A-Za-z0-9+/=]{88}\n", said)
+    code, signed = run_json(fake, f"{to_sign} --valid-days 1", capsys)
+    counter, expires, _ = signed["signature"].split(".")
+    assert int(expires) - int(counter) == 86_400
     assert signed.keys() == {"model", "version", "files", "signature", "uri"}
-    assert (code, signed["signature"], signed["uri"]) == (Exit.DONE, said.strip(), None)
+    assert (code, signed["uri"]) == (Exit.DONE, None)
     assert [(path, size) for path, size, _ in signed["files"]] == [("MLmodel", 11)]
     key = f"--key {tmp_path / 'key.pem'}"
     assert run(fake, to_sign.replace(key, f"--key {tmp_path / 'key.public.pem'}"), capsys)[0] == Exit.USAGE

@@ -64,7 +64,11 @@ class Caller:
     def __call__(self, source: FakeSource, offer: Offer = OFFER, **more: Any) -> Path:
         self.progress.clear()
         return fetch(
-            source, offer, self.downloads, progress=lambda *call: self.progress.append(call), **{"max_wait": 0, **more}
+            source,
+            offer,
+            self.downloads,
+            progress=lambda *call: self.progress.append(call),
+            **{"max_wait": 0, "max_bytes": 1000 * MB, **more},
         )
 
 
@@ -239,3 +243,11 @@ def test_it_is_cancelled_instead_of_retrying(call: Caller) -> None:
     with pytest.raises(SourceError, match="cut"):
         call(source, stop=stop, max_wait=60)
     assert source.sent == {"a": 3}
+
+
+def test_a_version_that_is_too_large_is_rejected_before_a_byte_is_fetched(call: Caller) -> None:
+    source = FakeSource({"a": b"x" * 600, "b": b"y" * 600})
+    with pytest.raises(RejectedError, match="BUNRIWIKI_MAX_VERSION_MB"):
+        call(source, max_bytes=1199)
+    assert sum(source.sent.values()) == 0
+    call(source, max_bytes=1200)

@@ -23,10 +23,12 @@ from bunriwiki.model_store.layout import Layout
 from bunriwiki.testing.keys import make_keys
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.versions import compiled
+from model_sync.envelope import Validity
 from model_sync.errors import (
     ImportCrashedError,
     ImportEnvironmentError,
     RejectedError,
+    ReplayedError,
     SignatureError,
     SyncCancelledError,
     UndecidedError,
@@ -270,6 +272,27 @@ def test_the_signature_covers_the_fetched_files(signing_key: Ed25519PrivateKey, 
         setup.bring(signed, force=True)
 
 
+def test_an_older_signature_is_a_replay(signing_key: Ed25519PrivateKey, setup: Setup) -> None:
+    def signed(counter: int) -> Offer:
+        signature = sign(signing_key, "kcbert", "v1", FILES, Validity(counter, expires=10**12))
+        return replace(offer(digest=f"d{counter}"), signature=signature)
+
+    assert setup.bring(signed(5)) is None
+    assert setup.bring(signed(7)) is None
+    for replayed in (signed(5), replace(offer(), signature=sign(signing_key, "kcbert", "v1", FILES))):
+        with pytest.raises(ReplayedError, match="older"):
+            setup.bring(replayed, force=True)
+    assert setup.bring(signed(7)) is None
+
+
+def test_a_counter_that_nobody_signed_is_not_remembered(signing_key: Ed25519PrivateKey, setup: Setup) -> None:
+    genuine = sign(signing_key, "kcbert", "v1", FILES, Validity(5, expires=10**12))
+    forged = genuine.replace("5.", "999.", 1)
+    with pytest.raises(SignatureError, match="is for other content"):
+        setup.bring(replace(offer(), signature=forged))
+    assert setup.bring(replace(offer(), signature=genuine)) is None
+
+
 def test_a_signature_is_ignored_unless_signatures_are_required(setup: Setup) -> None:
     assert setup.bring(replace(offer(), signature="?")) is None
     assert "signature" not in setup.report.state().models["kcbert"].seconds
@@ -381,3 +404,14 @@ def test_a_cancelled_import_does_not_wait_for_others(setup: Setup, monkeypatch: 
     with pytest.raises(SyncCancelledError):
         setup.bring()
     assert (setup.left, setup.fetched.is_dir()) == ([], True)  # the files that were fetched are kept for the next import
+
+
+def test_a_compiled_version_that_is_too_large_is_rejected(setup: Setup) -> None:
+    def grow(folder: Path) -> None:
+        with (folder / "more").open("wb") as stream:
+            stream.truncate(SyncSettings().max_version_bytes)  # a sparse file
+
+    setup.programs.spoil = grow
+    with pytest.raises(RejectedError, match="BUNRIWIKI_MAX_VERSION_MB"):
+        setup.bring(force=True)
+    assert setup.left == []

@@ -128,6 +128,17 @@ def test_a_good_version_stays(setup: Setup) -> None:
     assert setup.writer.quarantine.all() == []
 
 
+def test_a_damaged_quarantine_file_does_not_end_the_monitor(setup: Setup) -> None:
+    setup.activate("v1", monitored=False)
+    damaged = setup.writer.layout.quarantine / "kcbert" / "v1.yaml"
+    damaged.parent.mkdir(parents=True)
+    damaged.touch()  # the previous version is not one to go back to, and the fallback serves
+    with LiveWorker(setup.writer, {BUNDLED: GOOD, "v1": GOOD, "v2": FAILING}):
+        setup.activate("v2")
+        wait_until(lambda: not setup.monitored)
+    assert setup.serving == FALLBACK
+
+
 def test_zero_seconds_disable_the_monitor(setup: Setup) -> None:
     setup.monitor = setup.make(0)
     setup.activate("v1")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -81,6 +82,41 @@ def requested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(requests.Session, "send", recording)
     return urls
+
+
+class Stored:
+    """Replaces MLflow's client: every version is at `location`."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+
+    def get_model_version_download_uri(self, name: str, version: str) -> str:
+        return self.location
+
+    def get_logged_model(self, model: str) -> Any:
+        return SimpleNamespace(artifact_location="file:///etc")
+
+
+@pytest.mark.parametrize("indirect", [False, True])
+def test_a_version_whose_artifacts_are_files_of_this_machine_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, indirect: bool
+) -> None:
+    (tmp_path / "credentials").write_text("secret")
+    source = MlflowSource("http://127.0.0.1:1", {"sentiment": "m"})
+    monkeypatch.setattr(source, "_client", Stored("models:/m-1" if indirect else f"file://{tmp_path}"))
+    offer = Offer("sentiment", "1", "d", "models:/m/1")
+    with pytest.raises(RejectedError, match="BUNRIWIKI_MLFLOW_ARTIFACTS"):
+        source.files(offer)
+    with pytest.raises(RejectedError):
+        source.download(offer, RemoteFile("credentials", 6), tmp_path / "part", threading.Event())
+    assert not (tmp_path / "part").exists()
+
+
+def test_a_folder_that_is_allowed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").write_text("weights")
+    source = MlflowSource("http://127.0.0.1:1", {"sentiment": "m"}, f"file://{tmp_path}")
+    monkeypatch.setattr(source, "_client", Stored(f"file://{tmp_path}"))
+    assert source.files(Offer("sentiment", "1", "d", "models:/m/1")) == (RemoteFile("model", 7),)
 
 
 def newest(source: MlflowSource) -> Offer:
