@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 from bunriwiki.artifacts.manifest import MODELS
@@ -45,4 +46,7 @@ class CommandRoutes:
 
 
 def _response(answer: SidecarResponse) -> Response:
+    """The sidecar's answer. Raises RequestError for a problem, so that it has this request's path and id."""
+    if answer.media_type == problems.MEDIA_TYPE:
+        raise problems.RequestError(answer.status, str(json.loads(answer.body).get("detail")))
     return Response(answer.body, answer.status, answer.media_type)

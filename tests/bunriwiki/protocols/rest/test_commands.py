@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+
 import httpx
 import pytest
 from starlette.datastructures import Headers
@@ -16,9 +19,9 @@ from bunriwiki.web.tokens import TokenGate
 class Commands:
     """The endpoints, over a sidecar that answers with the path of the request that it got."""
 
-    def __init__(self) -> None:
-        echo = httpx.MockTransport(lambda request: httpx.Response(202, text=request.url.path))
-        self.router = Router(CommandRoutes(Sidecar("http://sidecar", TokenGate(["secret"]), 1, echo)).routes())
+    def __init__(self, answer: Callable[[httpx.Request], httpx.Response] | None = None) -> None:
+        transport = httpx.MockTransport(answer or (lambda request: httpx.Response(202, text=request.url.path)))
+        self.router = Router(CommandRoutes(Sidecar("http://sidecar", TokenGate(["secret"]), 1, transport)).routes())
 
     async def post(self, path: str) -> Response:
         match = self.router.match(path)
@@ -70,3 +73,13 @@ async def test_a_command_for_an_unknown_model_is_not_forwarded() -> None:
     with pytest.raises(RequestError) as rejected:
         await Commands().post("/v1/models/bert/pin")
     assert rejected.value.status == 404
+
+
+@pytest.mark.anyio
+async def test_a_problem_of_the_sidecar_becomes_one_of_this_request() -> None:
+    problem = {"title": "Conflict", "status": 409, "detail": "It is pinned.", "instance": "/models/yolo/promote"}
+    headers = {"content-type": "application/problem+json"}
+    commands = Commands(lambda _: httpx.Response(409, content=json.dumps(problem), headers=headers))
+    with pytest.raises(RequestError) as rejected:
+        await commands.post("/v1/models/yolo/promote")
+    assert (rejected.value.status, rejected.value.detail) == (409, "It is pinned.")
