@@ -44,7 +44,7 @@ def test_workers_over_the_memory_limit_are_replaced(
         )
         server.wait_for_all_workers()
         before = pids(server, "yolo")
-        with background_load(server.url, pause=PAUSE_SECONDS) as outcome:
+        with background_load(server.url) as outcome:  # without pauses: batches of photos take memory, too
             promote(store, "yolo", "v1", "a test", "operator")
             wait_until(lambda: pids(server, "yolo") - before and "BUNRIWIKI_MAX_RSS_MB allows" in server.log(), 30, server.log)
             server.wait_until_serving("yolo", "v1")
