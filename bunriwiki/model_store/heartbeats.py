@@ -102,6 +102,7 @@ class Heartbeat(BaseModel):
     )
     busy_with: str | None = Field(default=None, description="The version that answers the current batch.")
     rss_bytes: int = Field(default=0, description="Resident memory.")
+    over_limit: bool = Field(default=False, description="Whether that is more than the limit that applies to it.")
     at: float = Field(default=0.0, description="Seconds since the epoch.")
 
     @property

@@ -47,7 +47,9 @@ class Vitals:
         with self._changing:  # another thread must not write a heartbeat after `leave` has deleted it
             if self.latest.state == "ending":
                 return
-            self.latest = self.latest.model_copy(update={**self._figures(), **details, "rss_bytes": resident_memory()})
+            rss_bytes = resident_memory()
+            memory = {"rss_bytes": rss_bytes, "over_limit": 0 < self._max_rss_bytes < rss_bytes}
+            self.latest = self.latest.model_copy(update={**self._figures(), **details, **memory})
         try:
             self._heartbeats.write(self.latest)
         except OSError as error:
@@ -92,7 +94,7 @@ class Vitals:
         if not self._max_rss_bytes or me.rss_bytes <= self._max_rss_bytes or me.state != "ready":
             return
         service = [worker for worker in self.others() if worker.service == me.service and worker.state == "ready"]
-        first = all(worker.worker > me.worker for worker in service if worker.rss_bytes > self._max_rss_bytes)
+        first = all(worker.worker > me.worker for worker in service if worker.over_limit)
         if first and len(service) + 1 == self._workers:
             self.end(f"it has {me.rss_bytes // 2**20} MB, BUNRIWIKI_MAX_RSS_MB allows {self._max_rss_bytes // 2**20}")
 

@@ -35,9 +35,18 @@ def make_worker(heartbeats: Heartbeats, ends: list[str], *, limit: int = 200, wo
     return worker
 
 
-def write_other(heartbeats: Heartbeats, name: str, *, rss: int = 100, state: Any = "ready", parent: int | None = None) -> None:
+def write_other(
+    heartbeats: Heartbeats,
+    name: str,
+    *,
+    rss: int = 100,
+    over: bool = False,
+    state: Any = "ready",
+    parent: int | None = None,
+) -> None:
+    parent = parent or os.getppid()
     heartbeats.write(
-        Heartbeat(worker=name, pid=1, parent=parent or os.getppid(), role="kcbert", state=state, rss_bytes=rss * MB)
+        Heartbeat(worker=name, pid=1, parent=parent, role="kcbert", state=state, rss_bytes=rss * MB, over_limit=over)
     )
 
 
@@ -73,7 +82,7 @@ def test_a_worker_over_the_limit_is_replaced(heartbeats: Heartbeats, memory: lis
     assert ends == ["it has 201 MB, BUNRIWIKI_MAX_RSS_MB allows 200"]
 
 
-@pytest.mark.parametrize("fields", [{"state": "starting"}, {"state": "ending"}, {"parent": 1}, {"rss": 300, "name": "a"}])
+@pytest.mark.parametrize("fields", [{"state": "starting"}, {"state": "ending"}, {"parent": 1}, {"over": True, "name": "a"}])
 def test_only_one_worker_at_a_time_is_replaced(heartbeats: Heartbeats, memory: list[int], fields: dict[str, object]) -> None:
     ends: list[str] = []
     worker = make_worker(heartbeats, ends)
@@ -82,6 +91,18 @@ def test_only_one_worker_at_a_time_is_replaced(heartbeats: Heartbeats, memory: l
     write_other(heartbeats, **{"name": "z", **fields})  # type: ignore[arg-type]
     worker.check_memory()
     assert not ends
+
+
+def test_a_worker_to_which_the_limit_is_not_applied_does_not_keep_others_from_being_replaced(
+    heartbeats: Heartbeats, memory: list[int]
+) -> None:
+    ends: list[str] = []
+    worker = make_worker(heartbeats, ends)
+    memory[0] = 201 * MB
+    worker.beat()
+    write_other(heartbeats, "a", rss=300)
+    worker.check_memory()
+    assert ends == ["it has 201 MB, BUNRIWIKI_MAX_RSS_MB allows 200"]
 
 
 @pytest.mark.parametrize("limit", [0, 50])
