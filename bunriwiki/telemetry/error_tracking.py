@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from loguru import logger
 
@@ -27,7 +27,7 @@ def start(dsn: str, role: str) -> None:
     """
     if not dsn:
         return
-    import sentry_sdk  # noqa: PLC0415 - loaded where it is used
+    import sentry_sdk
 
     sentry_sdk.init(
         dsn=dsn,
@@ -56,7 +56,7 @@ def scrubbed(event: Event, _: Hint) -> Event:
     kept["contexts"] = (
         {"trace": {"trace_id": trace.trace_id, "span_id": trace.span_id}} if (trace := current_trace.get()) else {}
     )
-    return kept  # type: ignore[return-value]
+    return cast("Event", kept)
 
 
 def _exception(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,8 +66,8 @@ def _exception(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _capture(message: Message) -> None:
-    import sentry_sdk  # noqa: PLC0415
-    from sentry_sdk.utils import event_from_exception  # noqa: PLC0415
+    import sentry_sdk
+    from sentry_sdk.utils import event_from_exception
 
     record = message.record
     place = f"{record['name']}:{record['function']}:{record['line']}"
@@ -76,8 +76,7 @@ def _capture(message: Message) -> None:
         of_exception, _ = event_from_exception(error.value, sentry_sdk.get_client().options)
         event["exception"] = of_exception["exception"]
     else:
-        event["exception"] = {
-            "values": [{"type": place, "value": ""}]
-        }  # the title: without the message, the place is all there is
+        # The title: without the message, the place is all there is.
+        event["exception"] = {"values": [{"type": place, "value": ""}]}
     event["fingerprint"] = ["{{ default }}", place]
     sentry_sdk.capture_event(event)

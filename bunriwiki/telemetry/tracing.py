@@ -26,12 +26,12 @@ def open_tracing(role: str) -> Tracing | None:
     """What records the spans of this process, whose role is `role`; None if no endpoint is set. Call `close` at its end."""
     if not any(map(os.environ.get, ENDPOINTS)) or os.environ.get("OTEL_TRACES_EXPORTER") == "none":
         return None
-    from opentelemetry.exporter.otlp.json.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - loaded where it is used
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    from opentelemetry.exporter.otlp.json.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    from bunriwiki.telemetry.spans import Tracing  # noqa: PLC0415
+    from bunriwiki.telemetry.spans import Tracing
 
     for protocol in filter(None, map(os.environ.get, PROTOCOLS)):
         if protocol != PROTOCOL:
