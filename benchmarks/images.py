@@ -24,12 +24,14 @@ from bunriwiki.testing.containers.engine import DockerError, Engine
 from bunriwiki.testing.containers.images import IMAGES, Images
 from bunriwiki.testing.containers.pip_secrets import pip_secrets
 from bunriwiki.testing.paths import ROOT
+from bunriwiki.testing.waiting import wait_until
 
 PAGE = ROOT / "docs" / "containers.md"
 LARGEST = 8  # packages that the tables name
 LIMITS = ("--cpus=2", "--memory=3g")  # those of docker-compose.yml
 HEALTH = ("python3", "-m", "bunriwiki.container.health", "/readyz")
 # These run in a container.
+START_SECONDS = 120.0  # at most, until /readyz is 200
 USED = "from bunriwiki.container.limits import memory; print(memory().used)"
 PARTS = """
 import collections, json, pathlib
@@ -90,8 +92,7 @@ def start(engine: Engine, image: str) -> str:
     """The table of a start: the seconds until /readyz is 200, and the memory then."""
     began = time.monotonic()
     with container(engine, image) as name:
-        while not is_ready(engine, name):
-            time.sleep(0.1)
+        wait_until(lambda: is_ready(engine, name), START_SECONDS, interval=0.1)
         took = time.monotonic() - began
         used = float(engine.docker("exec", name, "python3", "-c", USED))
     return table(("from `docker run` to ready, s", "memory then, MB"), [(f"{took:.1f}", megabytes(used))])
