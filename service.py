@@ -47,6 +47,7 @@ from bunriwiki.telemetry.sample_folder import SampleFolder
 from bunriwiki.telemetry.samples import Sampler
 from bunriwiki.telemetry.tracing import open_tracing
 from bunriwiki.telemetry.vitals import Vitals
+from bunriwiki.telemetry.worker_number import worker_number
 from bunriwiki.web.tickets import TicketIssuer
 from bunriwiki.web.tls import trusting
 from bunriwiki.web.tokens import TokenGate
@@ -102,7 +103,9 @@ class Bunriwiki:
         self.status = Status(layout, self.generation_watcher, settings().runner_workers, first_sync, settings().choices)
         self.grpc_server: GrpcServer | None = None
         self.comparisons = Comparisons()
-        self.vitals = Vitals(GATEWAY_ROLE, Heartbeats(layout.run), settings().vital_limits, self.comparisons.figures)
+        self.vitals = Vitals(
+            GATEWAY_ROLE, Heartbeats(layout.run), settings().vital_limits, self.comparisons.figures, worker_number()
+        )
 
     @bentoml.on_startup
     async def start_servers(self) -> None:
@@ -125,9 +128,10 @@ class Bunriwiki:
             for name, spec in SPECS.items()
         ]
         self.dataplane = DataPlane(models, self.status)
+        gate = TokenGate(settings().admin_tokens)
         self.sidecar = Sidecar(
             settings().sidecar_url,
-            TokenGate(settings().admin_tokens),
+            gate,
             settings().deadline_seconds,
             verify=trusting(settings().sync_certificate),
         )
@@ -144,6 +148,7 @@ class Bunriwiki:
             dataplane=self.dataplane,
             open_inference=handlers,
             sidecar=self.sidecar,
+            gate=gate,
             guide=guide,
             memory=memory,
             read_seconds=settings().deadline_seconds,

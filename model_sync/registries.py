@@ -18,10 +18,12 @@ class Registry:
 
     `open` returns the source of the models in `places`, which maps them to what follows the colon in BUNRIWIKI_SOURCES. It may
     raise OSError and ValueError. `describe` returns the address of one place, without credentials, for logs and `GET /state`.
+    `label` returns its name in the metrics, which everybody may read: no path of this machine; None: the kind.
     """
 
     open: Callable[[SyncSettings, Mapping[str, str]], Source]
     describe: Callable[[SyncSettings, str], str] = lambda _, place: place
+    label: Callable[[SyncSettings, str], str] | None = None
 
 
 # Each kind imports its source when it is opened: the sources need large libraries.
@@ -43,6 +45,10 @@ def _describe_mlflow(settings: SyncSettings, place: str) -> str:
     return f"MLflow {urlsplit(settings.mlflow_tracking_uri).hostname or settings.mlflow_tracking_uri}, {place}"
 
 
+def _label_mlflow(settings: SyncSettings, place: str) -> str:
+    return f"MLflow {urlsplit(settings.mlflow_tracking_uri).hostname or 'on this machine'}, {place}"
+
+
 def _open_local(_: SyncSettings, places: Mapping[str, str]) -> Source:
     from model_sync.sources.local import LocalSource
 
@@ -50,8 +56,8 @@ def _open_local(_: SyncSettings, places: Mapping[str, str]) -> Source:
 
 
 REGISTRIES = {
-    "s3": Registry(_open_s3, lambda settings, _: settings.s3_uri),
-    "mlflow": Registry(_open_mlflow, _describe_mlflow),
+    "s3": Registry(_open_s3, lambda settings, _: settings.s3_uri, lambda settings, _: settings.s3_uri),
+    "mlflow": Registry(_open_mlflow, _describe_mlflow, _label_mlflow),
     "local": Registry(_open_local),
 }
 
@@ -69,3 +75,9 @@ def open_sources(settings: SyncSettings) -> dict[str, Source]:
 def describe(choice: SourceChoice, settings: SyncSettings) -> str:
     """The address of a registry, without credentials, for logs and `GET /state`."""
     return REGISTRIES[choice.kind].describe(settings, choice.place)
+
+
+def label(choice: SourceChoice, settings: SyncSettings) -> str:
+    """The name of a registry in the metrics."""
+    of_kind = REGISTRIES[choice.kind].label
+    return of_kind(settings, choice.place) if of_kind else choice.kind

@@ -37,7 +37,7 @@ from model_sync.live.monitor import RolloutMonitor
 from model_sync.quality.feedback import Feedback
 from model_sync.quality.quality import Quality
 from model_sync.reconciler import Reconciler
-from model_sync.registries import describe, open_sources
+from model_sync.registries import describe, label, open_sources
 from model_sync.s3_client import S3Location
 from model_sync.settings import SyncSettings
 from model_sync.sources.latest_model import LATEST_MODEL
@@ -78,7 +78,8 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
     choices = settings.choices
     places = {model: describe(choice, settings) for model, choice in choices.items()}
     tracing = open_tracing("sidecar")
-    report = Report(writer.layout.sync, places, ImportTraces(tracing))
+    labels = {model: label(choice, settings) for model, choice in choices.items()}
+    report = Report(writer.layout.sync, places, ImportTraces(tracing), labels)
     report.write()  # first of all: the start of the service waits for this file
     if lacks := missing():
         report.add_problem_source("imports", lambda: "; ".join(lacks))

@@ -25,6 +25,7 @@ from bunriwiki.settings import settings
 from bunriwiki.telemetry import logs
 from bunriwiki.telemetry.collector import set_up_collector
 from bunriwiki.telemetry.vitals import Vitals
+from bunriwiki.telemetry.worker_number import worker_number
 from runners.servable import servable_class
 from runners.serving_statistics import ServingStatistics
 from runners.versions import Versions
@@ -59,7 +60,8 @@ class Runner(Generic[InputT, AnswerT]):
         layout = Layout(settings().model_store)
         generation_watcher = GenerationWatcher(layout, {spec.name: settings().models / spec.name})
         self._statistics = ServingStatistics()
-        vitals = Vitals(spec.name, Heartbeats(layout.run), settings().vital_limits, self._statistics.figures)
+        figures = self._statistics.figures
+        vitals = Vitals(spec.name, Heartbeats(layout.run), settings().vital_limits, figures, worker_number())
         self._versions = Versions(spec.name, servable_class(spec), generation_watcher, vitals)
         self._versions.start()
         listening = socket.socket(fileno=int(os.environ[IPC_FD]))

@@ -83,6 +83,7 @@ class Heartbeat(BaseModel):
     pid: int
     parent: int = Field(description="The process that started it.")
     role: str
+    number: int = Field(default=0, ge=0, description="Its number in its role, from 0; its replacement gets it, too.")
     state: WorkerState
     generation: int = 0
     preparing: AwareDatetime | None = Field(default=None, description="`since` of the target that it prepares.")

@@ -27,11 +27,16 @@ def resident_memory() -> int:
 class Vitals:
     """Writes the heartbeats of this worker, and ends the worker when it takes too much memory.
 
-    `figures` returns further fields of `Heartbeat`; it is called for each heartbeat.
+    `number` is the worker's number in its role. `figures` returns further fields of `Heartbeat`, and is called for each one.
     """
 
     def __init__(
-        self, role: str, heartbeats: Heartbeats, limits: VitalLimits, figures: Callable[[], Mapping[str, Any]] = dict
+        self,
+        role: str,
+        heartbeats: Heartbeats,
+        limits: VitalLimits,
+        figures: Callable[[], Mapping[str, Any]] = dict,
+        number: int = 0,
     ) -> None:
         self._heartbeats = heartbeats
         self._figures = figures
@@ -40,7 +45,9 @@ class Vitals:
         self._shutdown_seconds = limits.shutdown_seconds
         self._cannot_write = False
         self._changing = threading.Lock()
-        self.latest = Heartbeat(worker=worker_name(role), pid=os.getpid(), parent=os.getppid(), role=role, state="starting")
+        self.latest = Heartbeat(
+            worker=worker_name(role), pid=os.getpid(), parent=os.getppid(), role=role, number=number, state="starting"
+        )
 
     def beat(self, **details: Any) -> None:
         """Write a heartbeat with these fields; the others stay as they were."""

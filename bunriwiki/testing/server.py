@@ -46,6 +46,8 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.grpc_port = free_port() if grpc else 0
         self.grpc_address = f"127.0.0.1:{self.grpc_port}"
+        tokens = (environment or {}).get("BUNRIWIKI_ADMIN_TOKEN", "")
+        self._headers = {"Authorization": f"Bearer {tokens.rpartition(',')[2]}"} if tokens else {}
         self._log = log
         with log.open("w") as stream:
             self.process = subprocess.Popen(
@@ -95,8 +97,8 @@ class Server:
         return dict(self.all_workers())
 
     def model(self, name: str) -> dict[str, Any]:
-        """The state of a model."""
-        models = httpx.get(f"{self.url}/v1/models", timeout=10).json()["models"]
+        """The state of a model; its details, if the environment has an admin token."""
+        models = httpx.get(f"{self.url}/v1/models", headers=self._headers, timeout=10).json()["models"]
         return next(state for state in models if state["name"] == name)
 
     def serving(self, name: str) -> str:

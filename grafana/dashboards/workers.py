@@ -106,8 +106,8 @@ WORKERS = Dashboard(
                 Panel(
                     "Memory",
                     Text(
-                        "Resident memory of each worker; 0 is the oldest of its role.",
-                        "각 워커의 상주 메모리입니다. 0이 그 역할에서 가장 오래된 워커입니다.",
+                        "Resident memory of each worker; the replacement of a dead one has its number.",
+                        "각 워커의 상주 메모리입니다. 죽은 워커를 대신하는 워커는 같은 번호를 씁니다.",
                     ),
                     (Query(f"bunriwiki_worker_memory_bytes{{{ALL}}}", "{{instance}} {{role}} {{worker}}"),),
                     unit="bytes",

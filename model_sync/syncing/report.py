@@ -21,13 +21,20 @@ from model_sync.telemetry.metrics import SyncMetrics
 class Report:
     """Writes every change to `path`, and counts in `metrics`, and records imports in `traces`. Safe to use from many threads.
 
-    `sources` describes the registry of each model.
+    `sources` describes the registry of each model; `labels` are the names of the registries in the metrics, if those differ.
     """
 
-    def __init__(self, path: Path, sources: Mapping[str, str], traces: ImportTraces | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sources: Mapping[str, str],
+        traces: ImportTraces | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
         self._path = path
         self.metrics = SyncMetrics(sources)
         self._traces = traces or ImportTraces()
+        self._labels = labels or sources
         self._since = datetime.now(UTC)
         self._models = {model: ModelSync(source=source) for model, source in sources.items()}
         self._problem_sources: dict[str, Callable[[], str | None]] = {}
@@ -70,7 +77,7 @@ class Report:
 
     def registry_read(self, model: str, *, succeeded: bool) -> None:
         """Count whether the registry of `model` could be read."""
-        self.metrics.registry_read(model, self._models[model].source, succeeded=succeeded)
+        self.metrics.registry_read(model, self._labels[model], succeeded=succeeded)
 
     def share(self, model: str, share: float) -> None:
         """Set the progress of the current phase, 0..1. Steps below 0.01 are dropped."""

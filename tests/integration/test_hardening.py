@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import pickle
+import re
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ import pytest
 from bunriwiki.artifacts.manifest import MODELS, Manifest, describe_files
 from bunriwiki.ipc.frames import LENGTH
 from bunriwiki.testing.paths import ROOT
+from bunriwiki.testing.scraped import Scraped
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.sidecar import Sidecar
 from bunriwiki.testing.stores import serve_from_store
@@ -202,6 +204,31 @@ def test_no_runner_knows_a_secret(service: Service) -> None:
     for process in service.runners().values():
         known = Path(f"/proc/{process.pid}/environ").read_bytes()
         assert [secret for secret in SECRETS.values() if secret.encode() in known] == []
+
+
+def test_nobody_reads_processes_hosts_and_paths(service: Service) -> None:
+    """`/v1/models` showed all of them to everybody."""
+    wait_until(lambda: all(worker["serving"] for name in MODELS for worker in service.server.model(name)["workers"]))
+    told = [str(process.pid) for process in service.processes()]
+    told += [socket.gethostname(), str(service.store), str(service.folder()), str(ROOT)]
+    pattern = re.compile("|".join(rf"(?<![\w.]){re.escape(text)}(?![\w.])" for text in told))
+    index = httpx.post(f"{service.server.url}/v2/repository/index", timeout=10).text
+    texts = [index, *(httpx.get(service.server.url + path, timeout=10).text for path in ("/v1/models", "/readyz", "/v2"))]
+    assert [text for text in texts if pattern.search(text)] == []
+    labels = {
+        (name, value)
+        for family in Scraped(service.server).families
+        for sample in family.samples
+        for name, value in sample.labels.items()
+    }
+    assert [(name, value) for name, value in labels if pattern.search(value)] == []
+    assert [(name, value) for name, value in labels if value.startswith("/") and name not in {"path", "endpoint"}] == []
+    assert {value for name, value in labels if name == "worker"} == {"0"}
+    authorized = httpx.get(f"{service.server.url}/v1/models", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10)
+    assert {worker["pid"] for model in authorized.json()["models"] for worker in model["workers"]} == {
+        runner.pid for runner in service.runners().values()
+    }
+    assert httpx.get(f"{service.server.url}/v1/models", headers={"Authorization": "Bearer guess"}).status_code == 401
 
 
 def _reaches(path: str, user: int) -> bool:

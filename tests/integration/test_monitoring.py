@@ -128,6 +128,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         "BUNRIWIKI_LOG_REQUESTS": "false",
         "BUNRIWIKI_FEEDBACK_KEY": "a-secret-of-a-test-that-is-long-enough",
         "BUNRIWIKI_FEEDBACK_TOKEN": RATER,
+        "BUNRIWIKI_ADMIN_TOKEN": TOKEN,
     }
     with ExitStack() as stack:
         s3 = stack.enter_context(SeaweedFS(root / "s3"))

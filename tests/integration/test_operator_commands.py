@@ -101,7 +101,12 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         offers.append(source.newest(MODEL))
         serve_from_store(root / "store", make_version(MODEL, version, 0, root / version), offers[-1])
     serve_from_store(root / "store", root / "v1", offers[0])
-    environment = {"BUNRIWIKI_RUNNER_WORKERS": "2", "BUNRIWIKI_MODEL_STORE": str(root / "store"), "BUNRIWIKI_SYNC": "off"}
+    environment = {
+        "BUNRIWIKI_RUNNER_WORKERS": "2",
+        "BUNRIWIKI_MODEL_STORE": str(root / "store"),
+        "BUNRIWIKI_SYNC": "off",
+        "BUNRIWIKI_ADMIN_TOKEN": TOKEN,
+    }
     server = Server(root / "server.log", environment=environment)
     running = sidecar(root, BUNRIWIKI_CANARY_SHARE="0.1", **ENDLESS)
     client = httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)

@@ -25,7 +25,7 @@ import pytest
 from bunriwiki.model_store.generation import Generations
 from bunriwiki.model_store.heartbeats import Heartbeats
 from bunriwiki.testing.server import Server
-from bunriwiki.testing.sidecar import Sidecar
+from bunriwiki.testing.sidecar import TOKEN, Sidecar
 from bunriwiki.testing.stores import serve_from_store
 from bunriwiki.testing.versions import make_version, pyfunc
 from bunriwiki.testing.waiting import wait_until
@@ -213,6 +213,7 @@ def live(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, str]) ->
         "BUNRIWIKI_RUNNER_WORKERS": "2",
         "BUNRIWIKI_MODEL_STORE": str(root / "store"),
         "BUNRIWIKI_SYNC": "off",
+        "BUNRIWIKI_ADMIN_TOKEN": TOKEN,
         "BUNRIWIKI_DEADLINE_SECONDS": "6",
         "BUNRIWIKI_LOG_REQUESTS": "false",
     }

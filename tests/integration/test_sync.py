@@ -19,7 +19,7 @@ from bunriwiki.testing.publisher import notification
 from bunriwiki.testing.registries import Registries, running_registries
 from bunriwiki.testing.seaweedfs import SeaweedFS
 from bunriwiki.testing.server import Server
-from bunriwiki.testing.sidecar import SECRET, Sidecar
+from bunriwiki.testing.sidecar import SECRET, TOKEN, Sidecar
 from bunriwiki.testing.untrained import untrained_detector
 from bunriwiki.testing.versions import compiled, pyfunc
 from tests.integration.conftest import FULL
@@ -57,6 +57,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, st
         environment = {
             **registries.environment,
             **reference,
+            "BUNRIWIKI_ADMIN_TOKEN": TOKEN,
             "BUNRIWIKI_POLL_INTERVAL_SECONDS": "3600",  # only notifications trigger a sync
             "BUNRIWIKI_GATE_QUALITY_POINTS": "100",  # an untrained detector should pass, too
         }

@@ -19,7 +19,7 @@ from bunriwiki.testing.publisher import Publisher, s3_environment
 from bunriwiki.testing.registrar import Registrar
 from bunriwiki.testing.seaweedfs import SeaweedFS
 from bunriwiki.testing.server import Server
-from bunriwiki.testing.sidecar import Sidecar
+from bunriwiki.testing.sidecar import TOKEN, Sidecar
 from bunriwiki.testing.stores import serve_from_store
 from bunriwiki.testing.versions import compiled, pyfunc
 from tests.integration.conftest import FULL
@@ -56,6 +56,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, st
             "BUNRIWIKI_POLL_INTERVAL_SECONDS": "1",
             "BUNRIWIKI_MIN_DOWNLOAD_KB_PER_SECOND": "64",
             "BUNRIWIKI_SOURCES": "kcbert=s3 sentiment=mlflow",
+            "BUNRIWIKI_ADMIN_TOKEN": TOKEN,
             **reference,
         }
         sidecar = Sidecar(root / "store", root / "sidecar.log", registries)

@@ -16,6 +16,8 @@ from bunriwiki.protocols.handlers.status import ServiceModelStatus, Status
 from bunriwiki.telemetry.metrics.exposition import exposition
 from bunriwiki.telemetry.metrics.versions import mark_seen
 
+NUMBERS_PER_WORKER = 2  # numbers of workers, for each that there should be: circus gives out no more
+
 
 class Scrape:
     """Scrapes the values in the folder `root`. `expected` is the number of workers that each role should have.
@@ -68,12 +70,12 @@ class Scrape:
             {(role,): number for role, number in self._expected.items()},
         )  # fmt: skip
         yield _gauge(
-            "bunriwiki_worker_memory_bytes", "Resident memory of a worker; worker 0 is the oldest of its role.",
-            ["role", "worker"],
+            "bunriwiki_worker_memory_bytes", "Resident memory of a worker, by its number in its role.", ["role", "worker"],
             {
-                (role, str(number)): worker.rss_bytes
-                for role in self._expected
-                for number, worker in enumerate(_of(role, workers))
+                (role, str(worker.number)): worker.rss_bytes  # of a worker and its replacement, the latter
+                for role, expected in self._expected.items()
+                for worker in _of(role, workers)
+                if worker.number < NUMBERS_PER_WORKER * expected  # a runner's heartbeat may say anything
             },
         )  # fmt: skip
         yield _gauge(

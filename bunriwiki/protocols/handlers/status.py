@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.model_store.generation import ModelGeneration, Target
@@ -24,6 +25,16 @@ class ServiceWorkerStatus(WorkerStatus):
     """A worker of this service, or of another service that shares the store."""
 
     here: bool = Field(description="Whether it is a worker of this service.")
+    number: int = Field(
+        description="Its number in its role, from 0, which is its label in the metrics; a replacement gets it, too."
+    )
+
+
+class Reason(NamedTuple):
+    """Why a model is degraded, as a phrase: for everybody, and with the details for administrators."""
+
+    public: str
+    full: str
 
 
 class ServiceModelStatus(ModelStatus):
@@ -32,7 +43,17 @@ class ServiceModelStatus(ModelStatus):
     workers: tuple[ServiceWorkerStatus, ...]
     fallback: str = Field(description="The bundled version, which answers if `serving` is null or names it.")
     degraded: bool
-    reasons: tuple[str, ...] = Field(description="Why it is degraded, a phrase each.")
+    causes: tuple[Reason, ...] = Field(exclude=True)
+
+    @computed_field(description="Why it is degraded, a phrase each.")  # type: ignore[prop-decorator]
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return tuple(cause.full for cause in self.causes)
+
+    @property
+    def public_reasons(self) -> tuple[str, ...]:
+        """`reasons` without what only administrators may see."""
+        return tuple(cause.public for cause in self.causes)
 
     @property
     def serving_version(self) -> str:
@@ -113,17 +134,17 @@ class Status:
         return found
 
     def _model(self, model: str, workers: Sequence[Heartbeat], sync: ModelSync | None) -> ServiceModelStatus:
-        reasons = self._reasons(model, workers)
+        causes = self._causes(model, workers)
         if sync and sync.trouble:
-            reasons.append(sync.trouble)
+            causes.append(Reason(f"the last sync with its registry: {sync.status}", sync.trouble))
         return ServiceModelStatus.of(
             model,
             self._with_own_names(model, self._generation_watcher.generations.of(model)),
-            (ServiceWorkerStatus.of(worker, here=_is_here(worker)) for worker in workers),
+            (ServiceWorkerStatus.of(worker, here=_is_here(worker), number=worker.number) for worker in workers),
             sync,
             fallback=self._generation_watcher.fallback_version(model),
-            degraded=bool(reasons),
-            reasons=tuple(reasons),
+            degraded=bool(causes),
+            causes=tuple(causes),
         )
 
     def _with_own_names(self, model: str, generation: ModelGeneration) -> ModelGeneration:
@@ -136,23 +157,31 @@ class Status:
         targets = {"serving": generation.serving, "previous": generation.previous, "preparing": generation.preparing}
         return generation.model_copy(update={place: named(target) for place, target in targets.items()})
 
-    def _reasons(self, model: str, workers: Sequence[Heartbeat]) -> list[str]:
-        reasons = []
+    def _causes(self, model: str, workers: Sequence[Heartbeat]) -> list[Reason]:
+        causes = []
         decided = self._generation_watcher.generations.of(model).serving
         if model in self._registered and decided is None:
-            reasons.append("fallback: no version from the store serves, so the bundled fallback model does")
+            causes.append(_open("fallback: no version from the store serves, so the bundled fallback model does"))
         if model in self._registered and decided and decided.version == FALLBACK:
-            reasons.append(f"fallback: {DECIDED_BY.get(decided.by, decided.by)} went back to the bundled fallback model")
+            causes.append(_open(f"fallback: {DECIDED_BY.get(decided.by, decided.by)} went back to the bundled fallback model"))
         serving = self._generation_watcher.aspired(model).serving.version
         for worker in workers:
+            public = f"worker {worker.number}" if _is_here(worker) else "a worker of another service"
             if worker.serving and worker.serving != serving:
-                reasons.append(f"{worker.worker} answers with {worker.serving}")
+                did = f"answers with {worker.serving}"
+                causes.append(Reason(f"{public} {did}", f"{worker.worker} {did}"))
             for version, error in worker.errors.items():
-                reasons.append(f"{worker.worker} could not load {version}: {error}")
+                did = f"could not load {version}"
+                causes.append(Reason(f"{public} {did}", f"{worker.worker} {did}: {error}"))
         ready = sum(worker.state == "ready" for worker in workers if _is_here(worker))
         if ready < self._workers:
-            reasons.append(f"{ready} of {self._workers} workers are ready")
-        return reasons
+            causes.append(_open(f"{ready} of {self._workers} workers are ready"))
+        return causes
+
+
+def _open(phrase: str) -> Reason:
+    """A reason that has no details."""
+    return Reason(phrase, phrase)
 
 
 def _is_here(heartbeat: Heartbeat) -> bool:

@@ -10,6 +10,7 @@ from bunriwiki.artifacts.models import KCBERT, SENTIMENT, YOLO
 from bunriwiki.disposal.advice import Guide
 from bunriwiki.protocols.handlers.dataplane import DataPlane, Served
 from bunriwiki.protocols.handlers.feedback import Feedback
+from bunriwiki.protocols.handlers.public_status import PublicStatus
 from bunriwiki.protocols.rest import parsing
 from bunriwiki.protocols.rest.openapi import document
 from bunriwiki.protocols.rest.requests import Request
@@ -17,15 +18,20 @@ from bunriwiki.protocols.rest.responses import Response
 from bunriwiki.protocols.rest.routing import Route
 from bunriwiki.protocols.rest.schemas import Recyclables
 from bunriwiki.web import problems
+from bunriwiki.web.tokens import TokenGate
 
 
 class Endpoints:
-    """Answers from `dataplane`, with the advice of `guide` and the tickets of `feedback`. All endpoints raise RequestError."""
+    """Answers from `dataplane`, with the advice of `guide` and the tickets of `feedback`. All endpoints raise RequestError.
 
-    def __init__(self, dataplane: DataPlane, guide: Guide, feedback: Feedback) -> None:
+    Details of the status are for those whom `gate` lets pass.
+    """
+
+    def __init__(self, dataplane: DataPlane, guide: Guide, feedback: Feedback, gate: TokenGate) -> None:
         self._dataplane = dataplane
         self._guide = guide
         self._feedback = feedback
+        self._gate = gate
 
     def routes(self) -> list[Route]:
         return [
@@ -67,8 +73,13 @@ class Endpoints:
             raise problems.unavailable(f"Not ready: {', '.join(reasons)}.")
         return Response(b"\n", media_type="text/plain; charset=utf-8")
 
-    async def _models(self, _: Request) -> Response:
-        return Response((await self._dataplane.models()).model_dump_json().encode())
+    async def _models(self, request: Request) -> Response:
+        authorization = request.headers.get("authorization")
+        if authorization is not None:
+            await self._gate.check(authorization, "the details of the models")
+        status = await self._dataplane.models()
+        shown = PublicStatus.of(status) if authorization is None else status
+        return Response(shown.model_dump_json().encode())
 
     async def _docs(self, _: Request) -> Response:
         return Response(document())

@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from bunriwiki.artifacts.inputs import THRESHOLDS
 from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.protocols.handlers.public_status import PublicStatus
 from bunriwiki.protocols.handlers.status import ServiceStatus
 from bunriwiki.protocols.rest.parsing import ADVICE, IMAGE_TYPES
 from bunriwiki.protocols.rest.schemas import HateSpeech, Problem, Recyclables, Sentiment, TextRequest
@@ -75,7 +76,7 @@ FEEDBACK_REJECTIONS = {
 @lru_cache(maxsize=1)
 def document() -> bytes:
     """The document, as JSON."""
-    models: list[type[BaseModel]] = [TextRequest, Recyclables, HateSpeech, Sentiment, ServiceStatus, Problem]
+    models: list[type[BaseModel]] = [TextRequest, Recyclables, HateSpeech, Sentiment, ServiceStatus, PublicStatus, Problem]
     _, schemas = models_json_schema([(model, "serialization") for model in models], ref_template=REFERENCE)
     text = {"application/json": {"schema": _reference(TextRequest)}}
     return json.dumps(
@@ -170,14 +171,20 @@ def _problem(text: str) -> dict[str, Any]:
 
 
 def _state() -> dict[str, Any]:
-    answered = {"description": "Every model.", "content": {"application/json": {"schema": _reference(ServiceStatus)}}}
-    summary = "The version of each model that serves, since when and from where, and the state of its workers."
+    schema = {"anyOf": [_reference(PublicStatus), _reference(ServiceStatus)]}
+    answered = {"description": "Every model; with a token, in detail.", "content": {"application/json": {"schema": schema}}}
+    summary = "The version of each model that serves, since when, and the state of its workers."
     return {
         "get": {
             "operationId": "models",
             "tags": ["Infrastructure"],
             "summary": summary,
-            "responses": {"200": answered, "503": _problem("The service is starting.")},
+            "security": [{}, {"token": []}],
+            "responses": {
+                "200": answered,
+                **{str(status): _problem(REJECTIONS[status]) for status in (401, 403, 429)},
+                "503": _problem("The service is starting."),
+            },
         }
     }
 

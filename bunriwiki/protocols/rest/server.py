@@ -36,7 +36,7 @@ from bunriwiki.protocols.rest.traced import traced
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.web import problems
 from bunriwiki.web.bodies import read_body
-from bunriwiki.web.tokens import CLIENT
+from bunriwiki.web.tokens import CLIENT, TokenGate
 
 if TYPE_CHECKING:
     from bunriwiki.telemetry.spans import Tracing
@@ -48,8 +48,8 @@ class RestServer:
     """Answers the requests of one gateway worker.
 
     A body has to arrive within `read_seconds`; `memory` bounds the bodies of all protocols together. Every response has an
-    `X-Request-Id`, and closes its connection while `dataplane` is draining. With `log_requests`, each prediction is logged.
-    With `tracing`, requests have a span.
+    `X-Request-Id`, and closes its connection while `dataplane` is draining. `gate` lets administrators pass. With
+    `log_requests`, each prediction is logged. With `tracing`, requests have a span.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class RestServer:
         dataplane: DataPlane,
         open_inference: OpenInference,
         sidecar: Sidecar,
+        gate: TokenGate,
         guide: Guide,
         memory: Memory,
         read_seconds: float,
@@ -73,7 +74,7 @@ class RestServer:
         self._log_requests = log_requests
         self._tracing = tracing
         routes = [
-            *Endpoints(dataplane, guide, feedback or Feedback()).routes(),
+            *Endpoints(dataplane, guide, feedback or Feedback(), gate).routes(),
             *CommandRoutes(sidecar).routes(),
             *OpenInferenceRoutes(open_inference).routes(),
             scrape_route(scrape),

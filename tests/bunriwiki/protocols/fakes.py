@@ -110,12 +110,12 @@ class FakeStatus(Status):
     def status(self, name: str) -> ServiceModelStatus:
         serving = next(iter(self.memory), "")
         worker = ServiceWorkerStatus(
-            name="worker", here=True, host="here", pid=1, state="ready", generation=0, serving=serving,
+            name="worker", here=True, number=0, host="here", pid=1, state="ready", generation=0, serving=serving,
             loaded=self.memory, errors={}, rss_bytes=0, heartbeat_age_seconds=0,
         )  # fmt: skip
         return ServiceModelStatus(
             name=name, generation=0, serving=None, previous=None, preparing=None, canary=None, paused=None,
-            pinned=False, held=(), cancelled=None, workers=(worker,), sync=None, fallback=serving, degraded=False, reasons=(),
+            pinned=False, held=(), cancelled=None, workers=(worker,), sync=None, fallback=serving, degraded=False, causes=(),
         )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
 from bunriwiki.model_store.sync_state import SyncState
 from model_sync.syncing.report import Report
@@ -72,3 +73,11 @@ def test_keep_writing_writes_until_it_is_stopped(report: Report, tmp_path: Path,
     stopping.set()
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_the_metrics_may_call_a_registry_by_another_name(tmp_path: Path) -> None:
+    report = Report(tmp_path / "sync.json", {"yolo": "/srv/versions"}, labels={"yolo": "local"})
+    report.registry_read("yolo", succeeded=True)
+    text = generate_latest(report.metrics.registry).decode()
+    assert 'registry="local"' in text
+    assert "/srv/versions" not in text

@@ -55,13 +55,26 @@ def activate(layout: Layout, *versions: str) -> None:
 
 async def test_workers(layout: Layout) -> None:
     beat(layout, "gateway", 1, rss_bytes=10)
-    beat(layout, "yolo", 0x20, rss_bytes=20)
-    beat(layout, "yolo", 0x10, rss_bytes=30, state="starting")
+    beat(layout, "yolo", 0x20, rss_bytes=20, number=0)
+    beat(layout, "yolo", 0x10, rss_bytes=30, number=1, state="starting")
     beat(layout, "yolo", 0x30, parent=1)  # of another service
     found = await scrape(layout)
     assert found["bunriwiki_workers"] == {("gateway",): 1, ("yolo",): 1, ("kcbert",): 0, ("sentiment",): 0}
     assert found["bunriwiki_workers_expected"] == {("gateway",): 1, ("yolo",): 2, ("kcbert",): 2, ("sentiment",): 2}
-    assert found["bunriwiki_worker_memory_bytes"] == {("gateway", "0"): 10, ("yolo", "0"): 30, ("yolo", "1"): 20}
+    assert found["bunriwiki_worker_memory_bytes"] == {("gateway", "0"): 10, ("yolo", "0"): 20, ("yolo", "1"): 30}
+
+
+async def test_a_replacement_has_the_number_of_the_dead_worker(layout: Layout) -> None:
+    beat(layout, "yolo", 0x10, rss_bytes=10, number=0)
+    beat(layout, "yolo", 0x20, rss_bytes=20, number=1)
+    beat(layout, "yolo", 0x30, rss_bytes=30, number=0)
+    assert (await scrape(layout))["bunriwiki_worker_memory_bytes"] == {("yolo", "0"): 30, ("yolo", "1"): 20}
+
+
+async def test_a_runner_cannot_make_up_numbers(layout: Layout) -> None:
+    for number in range(100):
+        beat(layout, "yolo", 0x100 + number, number=number)
+    assert len((await scrape(layout))["bunriwiki_worker_memory_bytes"]) == 2 * 2
 
 
 async def test_the_fallback_serves(layout: Layout) -> None:

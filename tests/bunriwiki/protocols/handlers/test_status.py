@@ -15,6 +15,7 @@ from bunriwiki.model_store.heartbeats import Heartbeat, Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.model_store.sync_state import ModelSync, SyncState
+from bunriwiki.protocols.handlers.public_status import PublicStatus
 from bunriwiki.protocols.handlers.startup import FirstSync
 from bunriwiki.protocols.handlers.status import ServiceModelStatus, Status
 from bunriwiki.testing.paths import MODELS as BUNDLED
@@ -110,6 +111,41 @@ def test_a_decision_for_the_fallback_is_shown_with_the_name_that_answers_carry(l
     previous = yolo(layout).previous
     assert previous
     assert previous.version == "fallback-2"
+
+
+def test_the_public_view_names_no_process_host_or_file(layout: Layout) -> None:
+    secrets = ("/home/somebody", "host-of-mine", "7654321", "yolo-host-of-mine-7654321-1")
+    path, host, process, worker = secrets
+    activate(layout, "v1", "v2")
+    error = f"no space left: {path}"
+    Heartbeats(layout.run).write(
+        Heartbeat(
+            worker=worker, host=host, pid=int(process), parent=1, role="yolo", number=1, state="ready", serving="v1",
+            loaded={"v1": "available"}, errors={"v2": error},
+        )
+    )  # fmt: skip
+    sync = ModelSync(source=path, synced_at=SINCE, status="failed", reason=error, findings=[error], rollout=worker)
+    SyncState(since=SINCE, models={"yolo": sync}, problems=[f"SQS: {host}"]).write(layout.sync)
+    one = status(layout).models()
+    public = PublicStatus.of(one).model_dump_json()
+    assert [secret for secret in secrets if secret not in one.model_dump_json()] == []
+    assert [secret for secret in secrets if secret in public] == []
+    [model] = [model for model in PublicStatus.of(one).models if model.name == "yolo"]
+    assert model.reasons == (
+        "a worker of another service answers with v1",
+        "a worker of another service could not load v2",
+        "0 of 1 workers are ready",
+        "the last sync with its registry: failed",
+    )
+    assert [(found.number, found.serving, found.here) for found in model.workers] == [(1, "v1", False)]
+    assert (model.serving and model.serving.version, model.degraded) == ("v2", True)
+
+
+def test_the_public_view_calls_a_worker_by_its_number(layout: Layout) -> None:
+    activate(layout, "v2")
+    beat(layout, "one", serving="v1", number=1, loaded={"v1": "available"})
+    [model] = [model for model in PublicStatus.of(status(layout).models()).models if model.name == "yolo"]
+    assert model.reasons == ("worker 1 answers with v1",)
 
 
 def test_a_model_without_a_registry_is_meant_to_serve_its_bundled_version(layout: Layout) -> None:

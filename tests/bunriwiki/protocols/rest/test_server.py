@@ -28,7 +28,7 @@ from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.server import RestServer
 from bunriwiki.web.tickets import TicketIssuer, TicketReader
 from bunriwiki.web.tokens import TokenGate
-from tests.bunriwiki.protocols.fakes import BOX, DETECTIONS, FOUND, FakeRunner, FakeService, classified, plane
+from tests.bunriwiki.protocols.fakes import BOX, DETECTIONS, FOUND, FakeRunner, FakeService, FakeStatus, classified, plane
 
 pytestmark = pytest.mark.anyio
 
@@ -62,10 +62,12 @@ class FakeScrape(Scrape):
 
 
 def server(dataplane: DataPlane, feedback: Feedback | None = None) -> RestServer:
+    gate = TokenGate(["secret"])
     return RestServer(
         dataplane=dataplane,
         open_inference=FakeService().handlers,
-        sidecar=Sidecar("http://127.0.0.1:9", TokenGate(["secret"]), 1),
+        sidecar=Sidecar("http://127.0.0.1:9", gate, 1),
+        gate=gate,
         guide=GUIDE,
         memory=memory.Memory(),
         read_seconds=0.5,
@@ -358,6 +360,16 @@ async def test_a_command_without_a_sidecar(client: httpx.AsyncClient) -> None:
     rejected = await client.get("/v1/models/yolo/pin", headers=headers)
     assert_problem(rejected, 405)
     assert rejected.headers["allow"] == "POST"
+
+
+async def test_the_details_of_the_models_are_for_administrators(client: httpx.AsyncClient, rest: RestApp) -> None:
+    rest.server = server(DataPlane([], FakeStatus(["yolo"], {"v1": "available"})))
+    [public] = (await client.get("/v1/models")).json()["models"]
+    assert {"pid", "host", "name", "errors"}.isdisjoint(public["workers"][0])
+    answer = await client.get("/v1/models", headers={"Authorization": "Bearer secret"})
+    [full] = answer.json()["models"]
+    assert (full["workers"][0]["pid"], full["workers"][0]["host"]) == (1, "here")
+    assert_problem(await client.get("/v1/models", headers={"Authorization": "Bearer guess"}), 401, "Bearer")
 
 
 async def test_readiness(client: httpx.AsyncClient, rest: RestApp) -> None:
