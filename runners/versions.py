@@ -68,6 +68,8 @@ class Versions(Generic[ServableT]):
         self._failed: dict[str, float] = {}  # the versions that could not be loaded, and since when
         self._behind_since: float | None = None
         self._stuck_since: float | None = None
+        self._batch: float | None = None  # `busy_since` of the batch under way
+        self._batch_seen = 0.0  # since when it is seen, by the clock of this object: the other one may jump
         self._late = False
 
     def start(self) -> None:
@@ -231,7 +233,10 @@ class Versions(Generic[ServableT]):
         """End this worker if a version that no longer serves is past the deadline with a batch: it may occupy a core."""
         me, aspired = self._vitals.latest, self._generation_watcher.aspired(self._model)
         wanted = {candidate.version for candidate in (aspired.serving, aspired.preparing, self._serving) if candidate}
-        if me.busy_since and me.busy_with not in wanted and time.time() - me.busy_since > settings().deadline_seconds:
+        if me.busy_since != self._batch:
+            self._batch, self._batch_seen = me.busy_since, self._clock()
+        late = self._clock() - self._batch_seen > settings().deadline_seconds
+        if me.busy_since and me.busy_with not in wanted and late:
             self._vitals.end(f"{self._model}:{me.busy_with} does not finish a batch", LAST_ANSWERS)
 
     def _ahead(self, target: Candidate, *, here: bool) -> bool:

@@ -21,7 +21,7 @@ from bunriwiki.model_store.names import FALLBACK
 EVERY = 1.0  # seconds between two heartbeats
 ALIVE = 5.0  # seconds without a heartbeat after which a worker counts as dead
 MAX_STEP = 2 * EVERY  # seconds of silence at most that one read adds: the reader itself may have been stopped in between
-FORGOTTEN = 600.0  # seconds after which a dead worker's heartbeat is deleted
+FORGOTTEN = 600.0  # seconds without a change after which a file is deleted
 
 GATEWAY_ROLE = "gateway"
 HOST = socket.gethostname()
@@ -156,6 +156,7 @@ class Heartbeats:
         self._reading = threading.Lock()
         self._last_read = monotonic()
         self._observed: dict[str, _Observed] = {}
+        self._unchanged: dict[tuple[Path, int], float] = {}  # by file and time of its change: since when it has been seen so
 
     def write(self, heartbeat: Heartbeat) -> None:
         """Write `heartbeat`, with the current time. It need not survive a power cut. Raises OSError."""
@@ -193,11 +194,20 @@ class Heartbeats:
                 self.forget(heartbeat.worker)
 
     def tidy(self) -> None:
-        """Delete the heartbeats of workers that died long ago, and the files that they left half written."""
+        """Delete the heartbeats of workers that died long ago, and the files that they left half written.
+
+        A file is deleted once a call finds it as a call `FORGOTTEN` seconds of `monotonic` before did. By its own time, a clock
+        that jumps would make those of live workers old.
+        """
+        now, before, self._unchanged = self._monotonic(), self._unchanged, {}
         for path in (*self._folder.glob("*.json"), *self._folder.glob(".*.json.*")):
             with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > FORGOTTEN:
+                found = path, path.stat().st_mtime_ns
+                since = before.get(found, now)
+                if now - since > FORGOTTEN:
                     path.unlink()
+                else:
+                    self._unchanged[found] = since
 
     def _all(self) -> Iterable[Heartbeat]:
         for path in sorted(self._folder.glob("[!.]*.json")):

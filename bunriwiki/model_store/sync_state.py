@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -72,10 +74,40 @@ class SyncState(BaseModel):
 
     @property
     def is_alive(self) -> bool:
-        """Whether the sidecar runs: it was not shut down, and wrote its state within the last `ALIVE` seconds."""
+        """Whether the sidecar runs: it was not shut down, and wrote its state within the last `ALIVE` seconds.
+
+        By the clock, so for those who read the state once: `SyncWatch` is for the others.
+        """
         return not self.ended and time.time() - self.at < ALIVE
 
     @property
     def has_synced(self) -> bool:
         """Whether the sidecar has synced every model since its start."""
         return all(model.synced_at for model in self.models.values())
+
+
+class SyncWatch:
+    """Reads the file `path` again and again, and knows whether the sidecar runs. Safe to use from many threads.
+
+    A state is as old as its last observed change, in seconds of `monotonic`, so that a clock that jumps neither ends a sidecar
+    nor revives one. If this reader has not looked for `ALIVE` seconds, it knows only the time in the state.
+    """
+
+    def __init__(self, path: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._monotonic = monotonic
+        self._reading = threading.Lock()
+        self._at: float | None = None
+        self._read = self._changed = float("-inf")
+
+    def read(self) -> tuple[SyncState | None, bool]:
+        """The state, None if there is none or it is not valid; and whether the sidecar that wrote it runs."""
+        with self._reading:
+            state, now = SyncState.read(self._path), self._monotonic()
+            looked, self._read = now - self._read < ALIVE, now
+            if state is None:
+                return None, False
+            if state.at != self._at:
+                self._at = state.at
+                self._changed = now if looked else now - max(0.0, time.time() - state.at)
+            return state, not state.ended and now - self._changed < ALIVE

@@ -335,16 +335,41 @@ def test_a_worker_whose_loads_are_all_stuck_ends(worker: Worker, monkeypatch: py
     worker.until(lambda it: bool(worker.ends))
 
 
+def busy(worker: Worker, monkeypatch: pytest.MonkeyPatch, **figures: object) -> None:
+    """Have the worker's heartbeat say that a batch is under way."""
+    monkeypatch.setattr(worker.vitals, "end", lambda reason, within: worker.ends.append(reason))
+    monkeypatch.setattr(worker.vitals, "_figures", lambda: figures)
+
+
 @pytest.mark.parametrize(("version", "seconds", "ends"), [("v1", 31, True), ("v1", 10, False), ("fallback-2", 31, False)])
 def test_a_worker_with_a_stuck_batch_of_another_version_ends(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, version: str, seconds: float, ends: bool
 ) -> None:
-    monkeypatch.setattr(worker.vitals, "end", lambda reason, within: worker.ends.append(reason))
-    busy = {"busy_with": version, "busy_since": time.time() - seconds}
-    monkeypatch.setattr(worker.vitals, "_figures", lambda: busy)
+    busy(worker, monkeypatch, busy_with=version, busy_since=time.time())
     worker.versions.start()
     worker.versions._end_when_a_batch_is_stuck()
+    worker.clock.now += seconds
+    worker.versions._end_when_a_batch_is_stuck()
     assert set(worker.ends) == ({"yolo:v1 does not finish a batch"} if ends else set())
+
+
+def test_a_clock_that_jumps_makes_no_batch_stuck(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy(worker, monkeypatch, busy_with="v1", busy_since=time.time() - 3600)  # an hour ago, by a clock that was set
+    worker.versions.start()
+    for _ in range(2):
+        worker.versions._end_when_a_batch_is_stuck()
+        worker.clock.now += 10
+    assert worker.ends == []
+
+
+def test_another_batch_begins_anew(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker.versions.start()
+    for number in range(5):
+        busy(worker, monkeypatch, busy_with="v1", busy_since=time.time() + number)
+        worker.vitals.beat()
+        worker.versions._end_when_a_batch_is_stuck()
+        worker.clock.now += 20
+    assert worker.ends == []
 
 
 def test_a_version_that_failed_once_may_serve_later(worker: Worker) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from bunriwiki.model_store.sync_state import SyncState
+from bunriwiki.model_store.sync_state import SyncWatch
 
 
 class FirstSync:
@@ -16,7 +16,7 @@ class FirstSync:
     """
 
     def __init__(self, path: Path, seconds: float, *, expected: bool, started: float) -> None:
-        self._path = path
+        self._sync = SyncWatch(path)
         self.expected = expected
         self._until = started + seconds
         self._over = False
@@ -28,7 +28,7 @@ class FirstSync:
         return None if self._over else "the sidecar has not synced with every registry yet"
 
     def _is_syncing(self) -> bool:
-        state = SyncState.read(self._path)
-        if state is None or not state.is_alive:
+        state, is_alive = self._sync.read()
+        if state is None or not is_alive:
             return self.expected
         return not state.has_synced

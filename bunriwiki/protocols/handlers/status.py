@@ -15,7 +15,7 @@ from bunriwiki.model_store.heartbeats import HOST, Heartbeat, Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.model_store.status import ModelStatus, WorkerStatus
-from bunriwiki.model_store.sync_state import ModelSync, SyncState
+from bunriwiki.model_store.sync_state import ModelSync, SyncWatch
 from bunriwiki.protocols.handlers.startup import FirstSync
 
 DECIDED_BY = {"monitor": "the rollout monitor", "operator": "an operator"}
@@ -91,15 +91,16 @@ class Status:
         self._layout = layout
         self._generation_watcher = generation_watcher
         self._heartbeats = Heartbeats(layout.run)
+        self._sync = SyncWatch(layout.sync)
 
     def models(self) -> ServiceStatus:
         """The status of every model."""
         alive = self._heartbeats.alive()
-        sync = SyncState.read(self._layout.sync)
-        if sync and not sync.is_alive and not self._first_sync.expected:
+        sync, is_alive = self._sync.read()
+        if sync and not is_alive and not self._first_sync.expected:
             sync = None  # written by a sidecar that is no longer configured
         problems = list(sync.problems) if sync else []
-        if self._first_sync.expected and not (sync and sync.is_alive):
+        if self._first_sync.expected and not is_alive:
             problems.append("the sidecar does not run, so no new version will be served; its log says why")
         return ServiceStatus(
             models=tuple(

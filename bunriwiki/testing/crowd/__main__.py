@@ -15,8 +15,6 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-import uvloop
-
 from bunriwiki.testing.crowd import honest, hostile
 from bunriwiki.testing.crowd.member import Kind, Member
 
@@ -69,7 +67,7 @@ def main() -> None:
     given = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     members = [Member(given.rest, given.grpc, given.sources[number % len(given.sources)]) for number in range(given.members)]
-    json.dump(uvloop.run(run(KINDS[given.kind](), members, given.seconds)), sys.stdout)
+    json.dump(asyncio.run(run(KINDS[given.kind](), members, given.seconds)), sys.stdout)
 
 
 if __name__ == "__main__":

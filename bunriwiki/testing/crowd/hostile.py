@@ -82,10 +82,10 @@ async def _drip(streams: Streams, piece: bytes) -> str:
     reader, writer = streams
     answer = asyncio.ensure_future(reader.readline())
     try:
-        while not answer.done():
+        while not answer.done() and not writer.is_closing():
             writer.write(piece)
             await asyncio.wait([answer], timeout=DRIP_SECONDS)
-        line = answer.result()
+        line = answer.result() if answer.done() else b""
     finally:
         answer.cancel()
     return line[9:12].decode() or "closed"

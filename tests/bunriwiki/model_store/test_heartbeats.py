@@ -110,9 +110,30 @@ def test_heartbeats_of_dead_workers_are_deleted(heartbeats: Heartbeats, tmp_path
     heartbeats.forget("one")
     heartbeats.forget_process(2)
     assert [beat.worker for beat in heartbeats.alive()] == ["elsewhere", "four"]
-    os.utime(tmp_path / "run" / "four.json", (0, time.time() - FORGOTTEN - 1))
+
+
+def test_what_has_not_changed_for_long_is_deleted(heartbeats: Heartbeats, clock: Clock, tmp_path: Path) -> None:
+    half_written = tmp_path / "run" / ".dead.json.123"
+    for name in ("dead", "live"):
+        heartbeats.write(heartbeat(name))
+    half_written.write_text("{")
+    for _ in range(2):
+        heartbeats.tidy()
+        heartbeats.write(heartbeat("live"))
+        clock.seconds += FORGOTTEN + 1
+    assert not half_written.exists()
+    assert [beat.worker for beat in Heartbeats(tmp_path / "run").alive()] == ["live"]
+
+
+def test_a_clock_that_jumps_deletes_no_heartbeat(heartbeats: Heartbeats, clock: Clock, tmp_path: Path) -> None:
+    heartbeats.write(heartbeat("one"))
     heartbeats.tidy()
-    assert [beat.worker for beat in heartbeats.alive()] == ["elsewhere"]
+    past = time.time() - 10 * FORGOTTEN
+    os.utime(tmp_path / "run" / "one.json", (past, past))  # as if the clock had been set forward since
+    clock.seconds += 5
+    heartbeats.tidy()
+    Heartbeats(tmp_path / "run", monotonic=clock).tidy()  # nor does a reader that has just started
+    assert (tmp_path / "run" / "one.json").exists()
 
 
 def test_files_that_are_no_heartbeats_are_skipped(heartbeats: Heartbeats, tmp_path: Path) -> None:
