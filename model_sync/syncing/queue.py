@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from loguru import logger
 
 from bunriwiki.model_store.generation import Trigger
+from bunriwiki.model_store.history import ACTING_TOKEN
 from model_sync.errors import SyncCancelledError
 from model_sync.syncing.report import Report
 from model_sync.syncing.requests import Outcome, PendingSync
@@ -17,7 +18,10 @@ Sync = Callable[..., Outcome]  # (by, *, force)
 
 
 class SyncQueue:
-    """The syncs of one model, which the thread that calls `run` executes."""
+    """The syncs of one model, which the thread that calls `run` executes.
+
+    A sync that an operator requested acts with the operator's token (`ACTING_TOKEN`); of several operators, the last one's.
+    """
 
     def __init__(self, model: str, sync: Sync, report: Report) -> None:
         self.model = model
@@ -29,6 +33,7 @@ class SyncQueue:
         self._finished = 0  # number of the last request that a finished sync covers
         self._by: Trigger = "start"
         self._force = False
+        self._token: str | None = None
         self._stopped = False
         self._outcome: Outcome | None = None
         self._pause: float | None = None  # seconds until this queue requests a sync itself
@@ -38,6 +43,7 @@ class SyncQueue:
         with self._changed:
             if self._requested == self._started or by == "operator":
                 self._by = by
+                self._token = ACTING_TOKEN.get() if by == "operator" else None
             self._force |= force
             self._requested += 1
             self._changed.notify_all()
@@ -68,6 +74,7 @@ class SyncQueue:
                 number, by, force = self._requested, self._by, self._force
                 self._started = number
                 self._force = False
+                ACTING_TOKEN.set(self._token if by == "operator" else None)
             try:
                 outcome = self._sync(by, force=force)
             except SyncCancelledError:

@@ -4,11 +4,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
 
 from bunriwiki.model_store.generation import Trigger
+from bunriwiki.model_store.history import ACTING_TOKEN
 from bunriwiki.testing.waiting import wait_until
 from model_sync.errors import SyncCancelledError
 from model_sync.syncing.queue import SyncQueue, SyncQueues
@@ -23,6 +25,7 @@ class FakeSync:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Trigger, bool]] = []
+        self.tokens: list[str | None] = []
         self.begun = threading.Semaphore(0)
         self.open = threading.Event()
         self.open.set()
@@ -30,6 +33,7 @@ class FakeSync:
 
     def __call__(self, by: Trigger, *, force: bool) -> Outcome:
         self.calls.append((by, force))
+        self.tokens.append(ACTING_TOKEN.get())
         self.begun.release()
         self.open.wait(SECONDS)
         if self.error:
@@ -161,3 +165,33 @@ def test_the_depth_counts_the_requests_that_no_sync_has_finished(report: Report)
     with running(queue):
         assert queue.wait(numbers[-1], time.monotonic() + SECONDS)
         assert queue.depth() == 0  # one sync covers them all
+
+
+def test_a_sync_acts_with_the_token_of_the_operator_who_requested_it(fake: FakeSync, report: Report) -> None:
+    queue = SyncQueue("yolo", fake, report)
+
+    def request(by: Trigger, token: str | None) -> int:
+        context = copy_context()
+        context.run(ACTING_TOKEN.set, token)
+        return context.run(lambda: queue.request(by, force=False))
+
+    with running(queue):
+        requests: list[tuple[Trigger, str | None]] = [
+            ("operator", "one"), ("poll", None), ("operator", "two"), ("webhook", "three"),
+        ]  # fmt: skip
+        for by, token in requests:
+            assert queue.wait(request(by, token), time.monotonic() + SECONDS)
+    assert fake.calls == [("operator", False), ("poll", False), ("operator", False), ("webhook", False)]
+    assert fake.tokens == ["one", None, "two", None]
+
+
+def test_of_requests_that_share_a_sync_the_operators_counts(fake: FakeSync, report: Report) -> None:
+    queue = SyncQueue("yolo", fake, report)
+    context = copy_context()
+    context.run(ACTING_TOKEN.set, "one")
+    queue.request("poll", force=False)
+    context.run(lambda: queue.request("operator", force=False))
+    number = queue.request("poll", force=False)
+    with running(queue):
+        assert queue.wait(number, time.monotonic() + SECONDS)
+    assert (fake.calls, fake.tokens) == ([("operator", False)], ["one"])
