@@ -47,6 +47,7 @@ from bunriwiki.telemetry.sample_folder import SampleFolder
 from bunriwiki.telemetry.samples import Sampler
 from bunriwiki.telemetry.tracing import open_tracing
 from bunriwiki.telemetry.vitals import Vitals
+from bunriwiki.web.clients import Clients
 from bunriwiki.web.tickets import TicketIssuer
 from bunriwiki.web.tls import trusting
 from bunriwiki.web.tokens import TokenGate
@@ -134,6 +135,7 @@ class Bunriwiki:
         feedback = _feedback()
         handlers = OpenInference(self.dataplane, self.generation_watcher, self.sidecar, feedback=feedback)
         memory = Memory()
+        clients = Clients(settings().proxies)
         scrape = Scrape(
             Path(os.environ[FOLDER]).parent,
             self.status,
@@ -152,12 +154,13 @@ class Bunriwiki:
             bento_metrics=BentoMetrics(),
             feedback=feedback,
             tracing=self.tracing,
+            clients=clients,
         )
         begin_with_models(SPECS)
         self.generation_watcher.start(on_change=lambda: None)  # each batch reads its state
         Thread(target=self.vitals.keep_beating, name="heartbeat", daemon=True).start()
         if settings().grpc_port:
-            self.grpc_server = GrpcServer(handlers, memory, self.tracing)
+            self.grpc_server = GrpcServer(handlers, memory, self.tracing, clients)
             await self.grpc_server.open(settings().grpc_host, settings().grpc_port, _certificates())
         # Longer than the parent keeps its socket open, so that the workers accept every connection that it lets in.
         drain_on_sigterm(self.dataplane, settings().drain_seconds + 2 * CLOSING_SECONDS)

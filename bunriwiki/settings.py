@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
@@ -112,6 +113,10 @@ class CommonSettings(BaseSettings):
         description="PEM file with the certificate chain of the sidecar, for TLS; the service and the command line trust it "
         "alone.",
     )
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses or networks of proxies, separated by commas, whose `X-Forwarded-For` names the client.",
+    )
     feedback_key: str = Field(
         default="",
         description="Secrets that sign feedback tickets, separated by commas: the first signs, all are accepted; at least 32 "
@@ -177,6 +182,11 @@ class CommonSettings(BaseSettings):
         return [token.strip() for token in self.admin_token.split(",") if token.strip()]
 
     @property
+    def proxies(self) -> list[IPv4Network | IPv6Network]:
+        """The networks in `trusted_proxies`."""
+        return [ip_network(part.strip()) for part in self.trusted_proxies.split(",") if part.strip()]
+
+    @property
     def feedback_keys(self) -> list[str]:
         """The secrets in `feedback_key`."""
         return [key.strip() for key in self.feedback_key.split(",") if key.strip()]
@@ -185,6 +195,13 @@ class CommonSettings(BaseSettings):
     def feedback_tokens(self) -> list[str]:
         """The tokens whose feedback counts as known."""
         return [*self.admin_tokens, *(token.strip() for token in self.feedback_token.split(",") if token.strip())]
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, proxies: str) -> str:
+        for part in proxies.split(","):
+            ip_network(part.strip() or "::")
+        return proxies
 
     @field_validator("feedback_key")
     @classmethod

@@ -25,6 +25,7 @@ from bunriwiki.model_store.lock import StoreLockedError
 from bunriwiki.model_store.writer import StoreWriter, open_writer
 from bunriwiki.sandbox.support import missing
 from bunriwiki.telemetry.tracing import open_tracing
+from bunriwiki.web.clients import Clients
 from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
 from model_sync.api.app import make_app
@@ -226,6 +227,7 @@ def _app(
         commands=commands,
         metrics=metrics,
         feedback=FeedbackRoutes(quality, admins=TokenGate(settings.admin_tokens), raters=TokenGate(settings.feedback_tokens)),
+        clients=Clients(settings.proxies),
     )
 
 

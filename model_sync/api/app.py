@@ -19,6 +19,7 @@ from starlette.routing import Route
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.model_store.history import ACTING_TOKEN
 from bunriwiki.web import problems
+from bunriwiki.web.clients import Clients
 from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
 from model_sync.api.errors import HANDLED, as_problem
@@ -116,16 +117,17 @@ def make_app(
     commands: Commands,
     metrics: CollectorRegistry,
     feedback: FeedbackRoutes | None = None,
+    clients: Clients | None = None,
 ) -> Starlette:
     """The ASGI application.
 
     `state` returns what `GET /state` answers; it is called in threads, as `commands` are. Webhooks lead to a sync if they are
     about one of the registered models `webhook_names`; without a `verifier`, they are rejected. `GET /metrics` returns
-    `metrics`, and needs no token.
+    `metrics`, and needs no token. `clients` tells whose address the log has.
     """
     gate = TokenGate(admin_tokens)
     api = _Api(syncs=syncs, state=state, gate=gate, verifier=verifier, webhook_names=webhook_names, metrics=metrics)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/livez", api.livez),
             Route("/state", api.state),
@@ -137,6 +139,8 @@ def make_app(
         ],
         exception_handlers=dict.fromkeys(HANDLED, as_problem),
     )
+    app.state.clients = clients or Clients()
+    return app
 
 
 async def _outcomes(pending: PendingSync, seconds: float) -> dict[str, Outcome]:

@@ -11,7 +11,8 @@ from starlette.requests import Request
 from bunriwiki.model_store.history import ACTING_TOKEN
 from bunriwiki.web import problems
 from bunriwiki.web.bodies import read_body
-from bunriwiki.web.tokens import CLIENT, TokenGate, token_id
+from bunriwiki.web.clients import CLIENT, Clients
+from bunriwiki.web.tokens import TokenGate, token_id
 
 MAX_BODY_BYTES = 1_000_000
 READ_SECONDS = 10.0  # in which a body has to arrive
@@ -50,4 +51,5 @@ def invalid(error: ValidationError, whole: str) -> problems.RequestError:
 
 def client_of(request: Request) -> str:
     """The client's address, for the log."""
-    return request.client.host if request.client else "an unknown address"
+    clients: Clients = request.app.state.clients
+    return clients.of_scope(request.scope)

@@ -21,7 +21,7 @@ from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, OpenInference
 from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, count_request
 from bunriwiki.web import problems
-from bunriwiki.web.tokens import CLIENT
+from bunriwiki.web.clients import CLIENT, Clients
 
 if TYPE_CHECKING:
     from bunriwiki.telemetry.spans import Tracing
@@ -37,8 +37,11 @@ AnswerT = TypeVar("AnswerT")
 class Servicer(GRPCInferenceServiceServicer):
     """Translates messages for the handlers and back; a RequestError becomes a gRPC status."""
 
-    def __init__(self, handlers: OpenInference, memory: Memory, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self, handlers: OpenInference, memory: Memory, tracing: Tracing | None = None, clients: Clients | None = None
+    ) -> None:
         self._handlers = handlers
+        self._clients = clients or Clients()
         self._memory = memory
         self._tracing = tracing
         self._in_flight = 0
@@ -123,7 +126,7 @@ class Servicer(GRPCInferenceServiceServicer):
         self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> pb.RepositoryModelLoadResponse:
         async def answer() -> pb.RepositoryModelLoadResponse:
-            await self._handlers.load(request.model_name, _authorization(context))
+            await self._handlers.load(request.model_name, self._authorization(context))
             return pb.RepositoryModelLoadResponse()
 
         return await self._counted("RepositoryModelLoad", context, answer)
@@ -132,7 +135,7 @@ class Servicer(GRPCInferenceServiceServicer):
         self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> pb.RepositoryModelUnloadResponse:
         async def answer() -> pb.RepositoryModelUnloadResponse:
-            await self._handlers.unload(request.model_name, _authorization(context))
+            await self._handlers.unload(request.model_name, self._authorization(context))
             return pb.RepositoryModelUnloadResponse()
 
         return await self._counted("RepositoryModelUnload", context, answer)
@@ -163,6 +166,17 @@ class Servicer(GRPCInferenceServiceServicer):
     def _trace(self, method: str, context: Context) -> CallTrace | None:
         return CallTrace(self._tracing, f"{SERVICE.full_name}/{method}", context) if self._tracing is not None else None
 
+    def _authorization(self, context: Context) -> str | None:
+        """The authorization of a call that needs one; the log of a wrong one has the client's address."""
+        CLIENT.set(self._client_of(context))
+        for name, value in context.invocation_metadata() or ():
+            if name == "authorization":
+                return str(value)
+        return None
+
+    def _client_of(self, context: Context) -> str:
+        return self._clients.of_call(context.peer(), context.invocation_metadata())
+
     async def _counted(self, method: str, context: Context, answer: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
         started = time.perf_counter()
         status = "CANCELLED"
@@ -191,15 +205,6 @@ def _detail(error: Exception) -> str:
         return error.detail
     logger.opt(exception=error).error("A request of a stream failed")
     return problems.UNEXPECTED
-
-
-def _authorization(context: Context) -> str | None:
-    """The authorization of a call that needs one; the log of a wrong one has the client's address."""
-    CLIENT.set(context.peer())
-    for name, value in context.invocation_metadata() or ():
-        if name == "authorization":
-            return str(value)
-    return None
 
 
 async def _abort(context: Context, error: problems.RequestError) -> NoReturn:

@@ -36,7 +36,7 @@ from bunriwiki.protocols.rest.traced import traced
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.web import problems
 from bunriwiki.web.bodies import read_body
-from bunriwiki.web.tokens import CLIENT
+from bunriwiki.web.clients import CLIENT, Clients
 
 if TYPE_CHECKING:
     from bunriwiki.telemetry.spans import Tracing
@@ -66,7 +66,9 @@ class RestServer:
         bento_metrics: BentoMetrics | None = None,
         feedback: Feedback | None = None,
         tracing: Tracing | None = None,
+        clients: Clients | None = None,
     ) -> None:
+        self._clients = clients or Clients()
         self._dataplane = dataplane
         self._memory = memory
         self._read_seconds = read_seconds
@@ -100,7 +102,7 @@ class RestServer:
         started = time.perf_counter()
         headers = Headers(scope=scope)
         request_id = request_id_of(headers)
-        CLIENT.set(str((scope.get("client") or ("an unknown address",))[0]))
+        CLIENT.set(self._clients.of_scope(scope))
         timing = RequestTiming.begin()
         try:
             response = await self._respond(match, scope, headers, receive, request_id)
