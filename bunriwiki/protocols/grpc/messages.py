@@ -12,7 +12,16 @@ from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.handlers.feedback import REQUEST_ID
 from bunriwiki.protocols.handlers.statistics import Duration, Statistics
 from bunriwiki.protocols.inference.handlers import InferRequest, InferResponse, ModelMetadata
-from bunriwiki.protocols.inference.tensors import MAX_INPUTS, Tensor, TensorSpec, elements, split_bytes, to_raw
+from bunriwiki.protocols.inference.tensors import (
+    MAX_INPUTS,
+    Parameter,
+    Tensor,
+    TensorSpec,
+    as_bytes,
+    elements,
+    split_bytes,
+    to_raw,
+)
 from bunriwiki.web import problems
 
 CODES = {
@@ -61,7 +70,7 @@ def write_response(answer: InferResponse, *, raw: bool) -> pb.ModelInferResponse
         if raw:
             message.raw_output_contents.append(to_raw(tensor))
         elif not isinstance(tensor.data, np.ndarray):
-            output.contents.bytes_contents.extend(tensor.data)
+            output.contents.bytes_contents.extend(map(as_bytes, tensor.data))
         elif tensor.datatype == "FP32":
             output.contents.fp32_contents.extend(tensor.data.tolist())
         else:
@@ -121,7 +130,7 @@ def _tensor(given: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> 
     return Tensor(given.name, given.datatype, tuple(given.shape), data)
 
 
-def _parameters(given: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
+def _parameters(given: Mapping[str, pb.InferParameter]) -> dict[str, Parameter]:
     found = {}
     for name, value in given.items():
         which = value.WhichOneof("parameter_choice")

@@ -21,7 +21,7 @@ from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, OpenInference
 from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, count_request
 from bunriwiki.web import problems
-from bunriwiki.web.clients import CLIENT, Clients
+from bunriwiki.web.clients import CLIENT, Clients, group_of
 
 if TYPE_CHECKING:
     from bunriwiki.telemetry.spans import Tracing
@@ -151,8 +151,8 @@ class Servicer(GRPCInferenceServiceServicer):
         self._idle.clear()
         try:
             timing = RequestTiming.begin()
-            with self._memory.holding(request.model_name) as reserve:
-                reserve(request.ByteSize())
+            with self._memory.holding(request.model_name, group_of(self._client_of(context))) as holding:
+                holding.reserve(request.ByteSize())
                 call = messages.read_request(request)
                 answer = await self._handlers.infer(call, context.time_remaining())
                 response = messages.write_response(answer, raw=bool(request.raw_input_contents))

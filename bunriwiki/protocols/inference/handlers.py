@@ -16,7 +16,7 @@ from bunriwiki.protocols.handlers.dataplane import DataPlane
 from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.statistics import Statistics
 from bunriwiki.protocols.inference.models import MODEL_TENSORS, ModelTensors
-from bunriwiki.protocols.inference.tensors import Tensor, TensorSpec
+from bunriwiki.protocols.inference.tensors import Parameter, Tensor, TensorSpec
 from bunriwiki.web import problems
 
 NAME = "bunriwiki"
@@ -36,7 +36,7 @@ class InferRequest:
     inputs: Sequence[Tensor]
     version: str = ""
     id: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
     outputs: Sequence[str] = ()
     request_id: str = ""
 
@@ -177,7 +177,7 @@ def _entry(name: str, version: str, states: set[str]) -> IndexEntry:
     return IndexEntry(name, version, state, "not in memory")
 
 
-def _patience(parameters: Mapping[str, Any], seconds: float | None) -> float | None:
+def _patience(parameters: Mapping[str, Parameter], seconds: float | None) -> float | None:
     """The seconds that a client still waits: by its deadline, and by the parameter `timeout` (microseconds), as in Triton."""
     timeout = parameters.get("timeout")
     if timeout is None:
