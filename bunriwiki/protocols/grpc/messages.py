@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import grpc
 import numpy as np
@@ -38,6 +38,31 @@ CODES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 """The code for each HTTP status of a RequestError; all others are INTERNAL."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedCall:
+    """An infer request of `size` bytes, or why it is rejected. It does not keep the message, which has all data once more.
+
+    `raw`: its tensors were raw, and the response's should be.
+    """
+
+    model: str
+    id: str
+    size: int
+    raw: bool
+    request: InferRequest | problems.RequestError
+
+
+def read_call(data: bytes) -> ReceivedCall:
+    """The infer request in the bytes of a message. Raises DecodeError."""
+    message = pb.ModelInferRequest.FromString(data)
+    request: InferRequest | problems.RequestError
+    try:
+        request = read_request(message)
+    except problems.RequestError as error:
+        request = error.with_traceback(None)
+    return ReceivedCall(message.model_name, message.id, len(data), bool(message.raw_input_contents), request)
 
 
 def read_request(message: pb.ModelInferRequest) -> InferRequest:
