@@ -47,7 +47,7 @@ from bunriwiki.telemetry.sample_folder import SampleFolder
 from bunriwiki.telemetry.samples import Sampler
 from bunriwiki.telemetry.tracing import open_tracing
 from bunriwiki.telemetry.vitals import Vitals
-from bunriwiki.web.bodies import Pace
+from bunriwiki.web.bodies import ReadLimits
 from bunriwiki.web.clients import Clients
 from bunriwiki.web.tickets import TicketIssuer
 from bunriwiki.web.tls import trusting
@@ -149,7 +149,9 @@ class Bunriwiki:
             sidecar=self.sidecar,
             guide=guide,
             memory=memory,
-            pace=Pace(settings().deadline_seconds, settings().body_min_bytes_per_second, settings().body_grace_seconds),
+            read_limits=ReadLimits(
+                settings().deadline_seconds, settings().body_min_bytes_per_second, settings().body_grace_seconds
+            ),
             log_requests=settings().log_requests,
             scrape=scrape,
             bento_metrics=BentoMetrics(),

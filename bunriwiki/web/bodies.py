@@ -17,7 +17,7 @@ CHECK_SECONDS = 1.0  # at most, between two checks of the bodies that are arrivi
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ReadLimits:
     """How fast a body has to arrive.
 
     The whole body within `seconds`, and at least `min_bytes_per_second` on average in every `grace_seconds`.
@@ -43,9 +43,9 @@ class _Arriving:
 class BodyReader:
     """Reads the bodies of one event loop. One timer checks all bodies that are arriving, and runs only while there are any."""
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
-        self._every = min(CHECK_SECONDS, pace.seconds / 4, pace.grace_seconds / 4)
+    def __init__(self, limits: ReadLimits) -> None:
+        self._limits = limits
+        self._every = min(CHECK_SECONDS, limits.seconds / 4, limits.grace_seconds / 4)
         self._arriving: set[_Arriving] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -63,7 +63,7 @@ class BodyReader:
         raise an error of its own.
 
         Raises RequestError with status 413 as soon as the body is known to have more than `max_bytes`, and with 408 when it
-        arrives more slowly than the pace allows; ClientDisconnect when the client closes the connection before the end of the
+        arrives more slowly than its limits allow; ClientDisconnect when the client closes the connection before the end of the
         body.
         """
         announced = headers.get("content-length", "")
@@ -96,14 +96,14 @@ class BodyReader:
 
     def _late(self, arriving: _Arriving, now: float) -> str:
         """Why a body is too slow; empty if it is not."""
-        pace = self._pace
-        if now - arriving.began >= pace.seconds:
-            return f"The body did not arrive within {pace.seconds:g} s. Send it faster."
-        if now - arriving.window >= pace.grace_seconds:
-            if arriving.size - arriving.size_at_window < pace.min_bytes_per_second * pace.grace_seconds:
+        limits = self._limits
+        if now - arriving.began >= limits.seconds:
+            return f"The body did not arrive within {limits.seconds:g} s. Send it faster."
+        if now - arriving.window >= limits.grace_seconds:
+            if arriving.size - arriving.size_at_window < limits.min_bytes_per_second * limits.grace_seconds:
                 return (
-                    f"The body arrived with less than {pace.min_bytes_per_second} bytes per second for "
-                    f"{pace.grace_seconds:g} s. Send it faster."
+                    f"The body arrived with less than {limits.min_bytes_per_second} bytes per second for "
+                    f"{limits.grace_seconds:g} s. Send it faster."
                 )
             arriving.window, arriving.size_at_window = now, arriving.size
         return ""

@@ -35,7 +35,7 @@ from bunriwiki.protocols.rest.routing import Match, Router
 from bunriwiki.protocols.rest.traced import traced
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.web import problems
-from bunriwiki.web.bodies import BodyReader, Pace
+from bunriwiki.web.bodies import BodyReader, ReadLimits
 from bunriwiki.web.clients import CLIENT, Clients, group_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ CLIENT_CLOSED_REQUEST = 499  # nginx' status for a client that disconnected: onl
 class RestServer:
     """Answers the requests of one gateway worker.
 
-    A body has to arrive at `pace`; `memory` bounds the bodies of all protocols together. Every response has an
+    A body has to arrive within `read_limits`; `memory` bounds the bodies of all protocols together. Every response has an
     `X-Request-Id`, and closes its connection while `dataplane` is draining. With `log_requests`, each prediction is logged.
     With `tracing`, requests have a span.
     """
@@ -60,7 +60,7 @@ class RestServer:
         sidecar: Sidecar,
         guide: Guide,
         memory: Memory,
-        pace: Pace,
+        read_limits: ReadLimits,
         log_requests: bool,
         scrape: Scrape,
         bento_metrics: BentoMetrics | None = None,
@@ -71,7 +71,7 @@ class RestServer:
         self._clients = clients or Clients()
         self._dataplane = dataplane
         self._memory = memory
-        self._bodies = BodyReader(pace)
+        self._bodies = BodyReader(read_limits)
         self._log_requests = log_requests
         self._tracing = tracing
         routes = [

@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from bunriwiki.web.bodies import BodyReader, Pace
+from bunriwiki.web.bodies import BodyReader, ReadLimits
 from bunriwiki.web.problems import RequestError
 
 pytestmark = pytest.mark.anyio
@@ -29,11 +29,11 @@ def receiving(*chunks: bytes, seconds: float = 0) -> Receive:
 
 async def read(*chunks: bytes, seconds: float = 0, **headers: str) -> bytes:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return await BodyReader(Pace(0.05)).read(named, receiving(*chunks, seconds=seconds), max_bytes=4)
+    return await BodyReader(ReadLimits(0.05)).read(named, receiving(*chunks, seconds=seconds), max_bytes=4)
 
 
 def reader() -> BodyReader:
-    return BodyReader(Pace(1))
+    return BodyReader(ReadLimits(1))
 
 
 @pytest.mark.parametrize("chunks", [(b"",), (b"abcd",), (b"ab", b"", b"cd")])

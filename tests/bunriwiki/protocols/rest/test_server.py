@@ -26,7 +26,7 @@ from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.scrape import Scrape
 from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.server import RestServer
-from bunriwiki.web.bodies import Pace
+from bunriwiki.web.bodies import ReadLimits
 from bunriwiki.web.tickets import TicketIssuer, TicketReader
 from bunriwiki.web.tokens import TokenGate
 from tests.bunriwiki.protocols.fakes import BOX, DETECTIONS, FOUND, FakeRunner, FakeService, classified, plane
@@ -69,7 +69,7 @@ def server(dataplane: DataPlane, feedback: Feedback | None = None, kept: memory.
         sidecar=Sidecar("http://127.0.0.1:9", TokenGate(["secret"]), 1),
         guide=GUIDE,
         memory=kept or memory.Memory(),
-        pace=Pace(0.5),
+        read_limits=ReadLimits(0.5),
         log_requests=True,
         scrape=FakeScrape(),
         feedback=feedback,
