@@ -48,6 +48,7 @@ from bunriwiki.telemetry.sample_folder import SampleFolder
 from bunriwiki.telemetry.samples import Sampler
 from bunriwiki.telemetry.tracing import open_tracing
 from bunriwiki.telemetry.vitals import Vitals
+from bunriwiki.web.bodies import ReadLimits
 from bunriwiki.web.bounded_http import bounded_http
 from bunriwiki.web.clients import Clients
 from bunriwiki.web.connections import ConnectionLimits
@@ -140,7 +141,7 @@ class Bunriwiki:
         )
         feedback = _feedback()
         handlers = OpenInference(self.dataplane, self.generation_watcher, self.sidecar, feedback=feedback)
-        memory = Memory()
+        memory = Memory(settings().body_memory_mb, settings().small_body_memory_mb)
         clients = Clients(settings().proxies)
         scrape = Scrape(
             Path(os.environ[FOLDER]).parent,
@@ -154,7 +155,9 @@ class Bunriwiki:
             sidecar=self.sidecar,
             guide=guide,
             memory=memory,
-            read_seconds=settings().deadline_seconds,
+            read_limits=ReadLimits(
+                settings().deadline_seconds, settings().body_min_bytes_per_second, settings().body_grace_seconds
+            ),
             log_requests=settings().log_requests,
             scrape=scrape,
             bento_metrics=BentoMetrics(),

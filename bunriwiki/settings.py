@@ -285,6 +285,18 @@ class Settings(CommonSettings):
         default=512, ge=1, description="Requests that may wait per model; further ones are answered with 503."
     )
     deadline_seconds: float = Field(default=30, gt=0, description="Seconds after which a request is answered with 504.")
+    body_memory_mb: int = Field(
+        default=512, ge=64, description="MB of request bodies that a gateway worker holds, of all protocols together."
+    )
+    small_body_memory_mb: int = Field(default=64, ge=1, description="MB of them that are for bodies of at most 64 KB alone.")
+    body_min_bytes_per_second: int = Field(
+        default=1000,
+        ge=0,
+        description="Bytes per second that a body has at least to arrive with, on average over `BUNRIWIKI_BODY_GRACE_SECONDS`.",
+    )
+    body_grace_seconds: float = Field(
+        default=10, gt=0, description="Seconds over which the rate of a body is averaged; a slower one is answered with 408."
+    )
     max_rss_mb: int = Field(
         default=0,
         ge=0,
@@ -347,6 +359,12 @@ class Settings(CommonSettings):
             raise ValueError("BUNRIWIKI_GRPC_CERTIFICATE and BUNRIWIKI_GRPC_KEY must be set together")
         if self.grpc_clients and not self.grpc_certificate:
             raise ValueError("BUNRIWIKI_GRPC_CLIENTS requires BUNRIWIKI_GRPC_CERTIFICATE and BUNRIWIKI_GRPC_KEY")
+        return self
+
+    @model_validator(mode="after")
+    def _large_bodies_have_memory(self) -> Self:
+        if self.small_body_memory_mb > self.body_memory_mb - 32:
+            raise ValueError("BUNRIWIKI_SMALL_BODY_MEMORY_MB must leave 32 MB of BUNRIWIKI_BODY_MEMORY_MB for large bodies")
         return self
 
     @property

@@ -19,12 +19,13 @@ from starlette.routing import Route
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.model_store.history import ACTING_TOKEN
 from bunriwiki.web import problems
+from bunriwiki.web.bodies import BodyReader
 from bunriwiki.web.clients import Clients
 from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
 from model_sync.api.errors import HANDLED, as_problem
 from model_sync.api.feedback import FeedbackRoutes
-from model_sync.api.requests import authorize, client_of, parse, read
+from model_sync.api.requests import READ_LIMITS, authorize, client_of, parse, read
 from model_sync.api.routes import CommandRoutes
 from model_sync.errors import WebhookRejectedError
 from model_sync.syncing.requests import Outcome, PendingSync, SyncRequests
@@ -140,6 +141,7 @@ def make_app(
         exception_handlers=dict.fromkeys(HANDLED, as_problem),
     )
     app.state.clients = clients or Clients()
+    app.state.bodies = BodyReader(READ_LIMITS)
     return app
 
 

@@ -21,7 +21,7 @@ from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, OpenInference
 from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, count_request
 from bunriwiki.web import problems
-from bunriwiki.web.clients import CLIENT, Clients
+from bunriwiki.web.clients import CLIENT, Clients, group_of
 
 if TYPE_CHECKING:
     from bunriwiki.telemetry.spans import Tracing
@@ -80,11 +80,11 @@ class Servicer(GRPCInferenceServiceServicer):
 
         return await self._counted("ModelMetadata", context, answer)
 
-    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+    async def ModelInfer(self, request: messages.ReceivedCall, context: Context) -> pb.ModelInferResponse:
         return await self._counted("ModelInfer", context, lambda: self._infer(request, context))
 
     async def ModelStreamInfer(
-        self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
+        self, request_iterator: AsyncIterator[messages.ReceivedCall], context: Context
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         """Each request is answered as it arrives. A request that fails is answered with its error, and the stream goes on."""
         started = time.perf_counter()
@@ -96,7 +96,7 @@ class Servicer(GRPCInferenceServiceServicer):
                 try:
                     yield pb.ModelStreamInferResponse(infer_response=await self._infer(request, context))
                 except Exception as error:
-                    rejected = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
+                    rejected = pb.ModelInferResponse(model_name=request.model, id=request.id)
                     yield pb.ModelStreamInferResponse(error_message=_detail(error), infer_response=rejected)
             status = "OK"
         finally:
@@ -146,16 +146,17 @@ class Servicer(GRPCInferenceServiceServicer):
             await asyncio.wait_for(self._idle.wait(), seconds)
         await asyncio.sleep(FLUSH_SECONDS)
 
-    async def _infer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+    async def _infer(self, received: messages.ReceivedCall, context: Context) -> pb.ModelInferResponse:
         self._in_flight += 1
         self._idle.clear()
         try:
             timing = RequestTiming.begin()
-            with self._memory.holding(request.model_name) as reserve:
-                reserve(request.ByteSize())
-                call = messages.read_request(request)
-                answer = await self._handlers.infer(call, context.time_remaining())
-                response = messages.write_response(answer, raw=bool(request.raw_input_contents))
+            with self._memory.holding(received.model, group_of(self._client_of(context))) as holding:
+                holding.reserve(received.size)
+                if isinstance(received.request, problems.RequestError):
+                    raise received.request
+                answer = await self._handlers.infer(received.request, context.time_remaining())
+                response = messages.write_response(answer, raw=received.raw)
                 timing.end()
                 return response
         finally:
