@@ -23,7 +23,7 @@ from statistics import median
 
 from benchmarks.machine import NoiseMonitor
 from benchmarks.resident import resident
-from bunriwiki.protocols.handlers.memory import MAX_HELD_BYTES
+from bunriwiki.settings import Settings
 from bunriwiki.testing.crowd.measured import crowd, run_honest
 from bunriwiki.testing.load import Outcome
 from bunriwiki.testing.paths import SERVE_ENV
@@ -31,7 +31,7 @@ from bunriwiki.testing.server import Server
 
 MAX_TIMES_SLOWER = 2.0  # p99 beside the hostile crowd, than beside the honest one
 MAX_GROWTH = 64.0  # MB of the gateway
-BUDGET = MAX_HELD_BYTES / 2**20  # MB that bodies may take
+BUDGET = Settings.model_fields["body_memory_mb"].default  # MB that bodies may take
 WARM_UP = 10.0  # seconds
 ARRIVAL = 3.0  # seconds until the crowd is there
 SAMPLING = 0.2  # seconds between two readings of the memory
@@ -120,9 +120,7 @@ def exceeded(pairs: Sequence[tuple[Phase, Phase]], before: float, max_growth: fl
             if failures(outcome) or not outcome.latencies
         ]
         if hostile.memory - before > max_growth:
-            found.append(
-                f"Round {number}: the gateway grew by {hostile.memory - before:.0f} MB; {max_growth:.0f} are allowed."
-            )
+            found.append(f"Round {number}: the gateway grew by {hostile.memory - before:.0f} MB; {max_growth:.0f} are allowed.")
     for kind in pairs[0][0].honest:
         ratio = median(
             hostile.honest[kind].percentile(0.99) / honest.honest[kind].percentile(0.99) for honest, hostile in pairs

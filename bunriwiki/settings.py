@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
@@ -30,6 +31,7 @@ from bunriwiki.container.limits import cores, memory
 PREFIX = "BUNRIWIKI_"
 LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARNING", "ERROR")
 SECRETS = ("feedback_key", "SENTRY_DSN")  # settings whose values no error shows
+METRICS_PORT_OFFSET = 3  # from PORT, if no other port is set; bunriwiki/container/health.py has it as well
 MIN_KEY_CHARACTERS = 32  # a ticket is public: a shorter key could be guessed from one
 # The kinds of registry, as BUNRIWIKI_SOURCES may name them. model_sync/registries.py opens each kind.
 SOURCE_FORMS = ("s3", "mlflow", "mlflow:<registered model>", "local:<folder>")
@@ -112,6 +114,10 @@ class CommonSettings(BaseSettings):
         description="PEM file with the certificate chain of the sidecar, for TLS; the service and the command line trust it "
         "alone.",
     )
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses or networks of proxies, separated by commas, whose `X-Forwarded-For` names the client.",
+    )
     feedback_key: str = Field(
         default="",
         description="Secrets that sign feedback tickets, separated by commas: the first signs, all are accepted; at least 32 "
@@ -177,6 +183,11 @@ class CommonSettings(BaseSettings):
         return [token.strip() for token in self.admin_token.split(",") if token.strip()]
 
     @property
+    def proxies(self) -> list[IPv4Network | IPv6Network]:
+        """The networks in `trusted_proxies`."""
+        return [ip_network(part.strip()) for part in self.trusted_proxies.split(",") if part.strip()]
+
+    @property
     def feedback_keys(self) -> list[str]:
         """The secrets in `feedback_key`."""
         return [key.strip() for key in self.feedback_key.split(",") if key.strip()]
@@ -185,6 +196,13 @@ class CommonSettings(BaseSettings):
     def feedback_tokens(self) -> list[str]:
         """The tokens whose feedback counts as known."""
         return [*self.admin_tokens, *(token.strip() for token in self.feedback_token.split(",") if token.strip())]
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, proxies: str) -> str:
+        for part in proxies.split(","):
+            ip_network(part.strip() or "::")
+        return proxies
 
     @field_validator("feedback_key")
     @classmethod
@@ -267,6 +285,18 @@ class Settings(CommonSettings):
         default=512, ge=1, description="Requests that may wait per model; further ones are answered with 503."
     )
     deadline_seconds: float = Field(default=30, gt=0, description="Seconds after which a request is answered with 504.")
+    body_memory_mb: int = Field(
+        default=512, ge=64, description="MB of request bodies that a gateway worker holds, of all protocols together."
+    )
+    small_body_memory_mb: int = Field(default=64, ge=1, description="MB of them that are for bodies of at most 64 KB alone.")
+    body_min_bytes_per_second: int = Field(
+        default=1000,
+        ge=0,
+        description="Bytes per second that a body has at least to arrive with, on average over `BUNRIWIKI_BODY_GRACE_SECONDS`.",
+    )
+    body_grace_seconds: float = Field(
+        default=10, gt=0, description="Seconds over which the rate of a body is averaged; a slower one is answered with 408."
+    )
     max_rss_mb: int = Field(
         default=0,
         ge=0,
@@ -279,6 +309,14 @@ class Settings(CommonSettings):
     # All addresses, like BentoML's HTTP port by default.
     grpc_host: str = Field(default="0.0.0.0", description="Address that the gRPC server listens on.")  # noqa: S104
     grpc_port: int = Field(default=3001, ge=0, le=65535, description="Port of the gRPC server; 0: no gRPC.")
+    metrics_host: str = Field(default="0.0.0.0", description="Address of the port for health checks and metrics.")  # noqa: S104
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port for health checks and metrics alone, which answers although the other ports are overloaded; default: "
+        "`PORT` + 3; 0: none.",
+    )
     grpc_certificate: FilePath | None = Field(
         default=None, description="PEM file with the certificate chain of the gRPC server, for TLS."
     )
@@ -322,6 +360,19 @@ class Settings(CommonSettings):
         if self.grpc_clients and not self.grpc_certificate:
             raise ValueError("BUNRIWIKI_GRPC_CLIENTS requires BUNRIWIKI_GRPC_CERTIFICATE and BUNRIWIKI_GRPC_KEY")
         return self
+
+    @model_validator(mode="after")
+    def _large_bodies_have_memory(self) -> Self:
+        if self.small_body_memory_mb > self.body_memory_mb - 32:
+            raise ValueError("BUNRIWIKI_SMALL_BODY_MEMORY_MB must leave 32 MB of BUNRIWIKI_BODY_MEMORY_MB for large bodies")
+        return self
+
+    @property
+    def health_port(self) -> int:
+        """The port in `metrics_port`, or its default; 0 for none."""
+        if self.metrics_port is not None:
+            return self.metrics_port
+        return self.port + METRICS_PORT_OFFSET if self.port + METRICS_PORT_OFFSET <= 65535 else 0
 
     @property
     def vital_limits(self) -> VitalLimits:

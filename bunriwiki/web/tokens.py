@@ -6,20 +6,16 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Sequence
-from contextvars import ContextVar
 from functools import lru_cache
 
 from loguru import logger
 
 from bunriwiki.web import problems
+from bunriwiki.web.clients import CLIENT
 
 DELAY_SECONDS = 0.5  # before a wrong token is answered
 MAX_DELAYED = 32  # answers that are delayed at a time; further wrong tokens are rejected at once
-MAX_ADDRESS = 60  # characters of a client's address in the log
 ID_SALT = b"bunriwiki token id"
-
-# The address of the client of the current request, for the log; the servers set it.
-CLIENT: ContextVar[str] = ContextVar("CLIENT", default="an unknown address")
 
 
 @lru_cache(maxsize=64)
@@ -57,7 +53,7 @@ class TokenGate:
             return matches[0]
         if self._delayed >= MAX_DELAYED:
             raise problems.too_many("Too many wrong tokens. Wait a moment.")
-        logger.warning("Rejected {} from {}: no valid admin token", request, CLIENT.get()[:MAX_ADDRESS])
+        logger.warning("Rejected {} from {}: no valid admin token", request, CLIENT.get())
         self._delayed += 1
         try:
             await asyncio.sleep(DELAY_SECONDS)

@@ -19,11 +19,13 @@ from starlette.routing import Route
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.model_store.history import ACTING_TOKEN
 from bunriwiki.web import problems
+from bunriwiki.web.bodies import BodyReader
+from bunriwiki.web.clients import Clients
 from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
 from model_sync.api.errors import HANDLED, as_problem
 from model_sync.api.feedback import FeedbackRoutes
-from model_sync.api.requests import authorize, client_of, parse, read
+from model_sync.api.requests import READ_LIMITS, authorize, client_of, parse, read
 from model_sync.api.routes import CommandRoutes
 from model_sync.errors import WebhookRejectedError
 from model_sync.syncing.requests import Outcome, PendingSync, SyncRequests
@@ -116,16 +118,17 @@ def make_app(
     commands: Commands,
     metrics: CollectorRegistry,
     feedback: FeedbackRoutes | None = None,
+    clients: Clients | None = None,
 ) -> Starlette:
     """The ASGI application.
 
     `state` returns what `GET /state` answers; it is called in threads, as `commands` are. Webhooks lead to a sync if they are
     about one of the registered models `webhook_names`; without a `verifier`, they are rejected. `GET /metrics` returns
-    `metrics`, and needs no token.
+    `metrics`, and needs no token. `clients` tells whose address the log has.
     """
     gate = TokenGate(admin_tokens)
     api = _Api(syncs=syncs, state=state, gate=gate, verifier=verifier, webhook_names=webhook_names, metrics=metrics)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/livez", api.livez),
             Route("/state", api.state),
@@ -137,6 +140,9 @@ def make_app(
         ],
         exception_handlers=dict.fromkeys(HANDLED, as_problem),
     )
+    app.state.clients = clients or Clients()
+    app.state.bodies = BodyReader(READ_LIMITS)
+    return app
 
 
 async def _outcomes(pending: PendingSync, seconds: float) -> dict[str, Outcome]:

@@ -10,11 +10,12 @@ from starlette.requests import Request
 
 from bunriwiki.model_store.history import ACTING_TOKEN
 from bunriwiki.web import problems
-from bunriwiki.web.bodies import read_body
-from bunriwiki.web.tokens import CLIENT, TokenGate, token_id
+from bunriwiki.web.bodies import MAX_COMMAND_BYTES, BodyReader, ReadLimits
+from bunriwiki.web.bounded_json import check_values
+from bunriwiki.web.clients import CLIENT, Clients
+from bunriwiki.web.tokens import TokenGate, token_id
 
-MAX_BODY_BYTES = 1_000_000
-READ_SECONDS = 10.0  # in which a body has to arrive
+READ_LIMITS = ReadLimits(seconds=10)  # of a body
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
@@ -28,11 +29,13 @@ async def authorize(request: Request, gate: TokenGate) -> None:
 
 async def read(request: Request) -> bytes:
     """The body. Raises RequestError if it is too large or too slow, and ClientDisconnect."""
-    return await read_body(request.headers, request.receive, max_bytes=MAX_BODY_BYTES, seconds=READ_SECONDS)
+    bodies: BodyReader = request.app.state.bodies
+    return await bodies.read(request.headers, request.receive, max_bytes=MAX_COMMAND_BYTES)
 
 
 def parse(body: bytes, kind: type[BodyT], example: str) -> BodyT:
     """The body, parsed; an empty body counts as an empty object. Raises RequestError, with `example` if it is not JSON."""
+    check_values(body)
     try:
         return kind.model_validate_json(body if body.strip() else b"{}")
     except ValidationError as error:
@@ -50,4 +53,5 @@ def invalid(error: ValidationError, whole: str) -> problems.RequestError:
 
 def client_of(request: Request) -> str:
     """The client's address, for the log."""
-    return request.client.host if request.client else "an unknown address"
+    clients: Clients = request.app.state.clients
+    return clients.of_scope(request.scope)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,12 @@ def test_workers_threads_and_memory_follow_the_container(monkeypatch: pytest.Mon
     assert Settings().runner_workers == 5
 
 
+def test_trusted_proxies_are_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings().proxies == []
+    monkeypatch.setenv("BUNRIWIKI_TRUSTED_PROXIES", "10.0.0.0/8, 2001:db8::1,")
+    assert Settings().proxies == [ip_network("10.0.0.0/8"), ip_network("2001:db8::1")]
+
+
 @pytest.mark.parametrize("name", ["BUNRIWIKI_GRPC_CERTIFICATE", "BUNRIWIKI_GRPC_KEY", "BUNRIWIKI_GRPC_CLIENTS"])
 def test_incomplete_tls_settings_stop_the_start(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, __file__)
@@ -48,6 +55,8 @@ def test_incomplete_tls_settings_stop_the_start(monkeypatch: pytest.MonkeyPatch,
         ("BUNRIWIKI_RUNNER_WORKERS", "-1"),
         ("BUNRIWIKI_MODELS", "/nowhere"),
         ("BUNRIWIKI_LOG_LEVEL", "LOUD"),
+        ("BUNRIWIKI_TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("BUNRIWIKI_TRUSTED_PROXIES", "10.0.0.1, edge"),
     ],
 )
 def test_a_wrong_value_stops_the_start_and_names_the_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

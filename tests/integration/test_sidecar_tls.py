@@ -15,6 +15,7 @@ from mlflow.webhooks import delivery
 
 from bunriwiki.model_store.writer import open_writer
 from bunriwiki.protocols.admin.sidecar import Sidecar as Client
+from bunriwiki.protocols.admin.sidecar import SidecarResponse
 from bunriwiki.testing.certificates import make_certificate
 from bunriwiki.testing.sidecar import SECRET, TOKEN, Sidecar
 from bunriwiki.testing.versions import compiled
@@ -59,9 +60,13 @@ def sidecar(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         running.stop()
 
 
-def client(sidecar: Sidecar, certificate: Path, url: str = "") -> Client:
-    """The client that the service has."""
-    return Client(url or sidecar.url, TokenGate([TOKEN]), 30, verify=trusting(certificate))
+async def reload(url: str, certificate: Path) -> SidecarResponse:
+    """Request a sync with the client that the service has."""
+    client = Client(url, TokenGate([TOKEN]), 30, verify=trusting(certificate))
+    try:
+        return await client.reload(AUTHORIZATION, json.dumps({"models": [MODEL]}).encode())
+    finally:
+        await client.close()
 
 
 def test_plain_http_gets_no_answer(sidecar: Sidecar, certificate: Path) -> None:
@@ -69,13 +74,13 @@ def test_plain_http_gets_no_answer(sidecar: Sidecar, certificate: Path) -> None:
     with pytest.raises(httpx.TransportError):
         httpx.post(f"{plain}/sync", headers={"Authorization": AUTHORIZATION})
     with pytest.raises(RequestError, match="No sidecar answers"):
-        asyncio.run(client(sidecar, certificate, plain).reload(AUTHORIZATION, b"{}"))
+        asyncio.run(reload(plain, certificate))
 
 
 def test_a_client_that_trusts_another_certificate_sends_no_token(sidecar: Sidecar, tmp_path: Path) -> None:
     pretender, _ = make_certificate(tmp_path, "pretender")
     with pytest.raises(RequestError, match="No sidecar answers"):
-        asyncio.run(client(sidecar, pretender).reload(AUTHORIZATION, b"{}"))
+        asyncio.run(reload(sidecar.url, pretender))
 
 
 @pytest.mark.parametrize(("secret", "status"), [(SECRET, 202), ("a guess", 403)], ids=["right", "wrong"])
@@ -91,7 +96,7 @@ def test_a_webhook_over_https(sidecar: Sidecar, certificate: Path, secret: str, 
 
 
 def test_the_service_reaches_it_over_https_and_the_history_names_the_token(sidecar: Sidecar, certificate: Path) -> None:
-    answer = asyncio.run(client(sidecar, certificate).reload(AUTHORIZATION, json.dumps({"models": [MODEL]}).encode()))
+    answer = asyncio.run(reload(sidecar.url, certificate))
     assert answer.status == 200, answer.body
     assert json.loads(answer.body)["outcomes"][MODEL]["status"] == "promoted"
     [activated] = sidecar.events("activated", MODEL)

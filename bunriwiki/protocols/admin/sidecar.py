@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import ssl
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
+import msgspec
 
 from bunriwiki.web import problems
+from bunriwiki.web.bounded_json import check_values
 from bunriwiki.web.tokens import TokenGate
 
 CONNECT_SECONDS = 2.0
 MODEL_COMMANDS = ("rollback", "pin", "unpin", "pause", "resume", "promote", "abort", "cancel")
+FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 GRACE_SECONDS = 5.0  # for the response to a sync that took as long as it may
 
 
@@ -57,8 +59,8 @@ class Sidecar:
         Without `wait` the response comes after the sync; without `timeout` the sync may take as long as any command.
         """
         await self._gate.check(authorization, "a reload")
-        wanted = {"wait": True, "timeout": self._seconds, **_object(body)}
-        return await self._post("/sync", json.dumps(wanted).encode(), authorization)
+        wanted = {"wait": True, "timeout": self._seconds, **_fields(body)}
+        return await self._post("/sync", msgspec.json.encode(wanted), authorization)
 
     async def command(self, authorization: str | None, model: str, command: str, body: bytes) -> SidecarResponse:
         """`command` is one of `MODEL_COMMANDS`."""
@@ -111,13 +113,14 @@ class Sidecar:
         return SidecarResponse(answer.status_code, answer.content, answer.headers.get("content-type", "application/json"))
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _fields(body: bytes) -> dict[str, msgspec.Raw]:
+    """The fields of a JSON object, whose values the sidecar reads."""
+    check_values(body)
     if not body.strip():
         return {}
     try:
-        found = json.loads(body)
-    except ValueError:
+        return FIELDS.decode(body)
+    except msgspec.ValidationError:
+        raise problems.invalid('The body must be a JSON object like {"models": ["yolo"]}.') from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise problems.broken('The body is not valid JSON. Send an object like {"models": ["yolo"]}, or nothing.') from None
-    if not isinstance(found, dict):
-        raise problems.invalid('The body must be a JSON object like {"models": ["yolo"]}.')
-    return found

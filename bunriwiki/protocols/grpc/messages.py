@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import grpc
 import numpy as np
@@ -12,7 +12,16 @@ from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.handlers.feedback import REQUEST_ID
 from bunriwiki.protocols.handlers.statistics import Duration, Statistics
 from bunriwiki.protocols.inference.handlers import InferRequest, InferResponse, ModelMetadata
-from bunriwiki.protocols.inference.tensors import MAX_INPUTS, Tensor, TensorSpec, elements, split_bytes, to_raw
+from bunriwiki.protocols.inference.tensors import (
+    MAX_INPUTS,
+    Parameter,
+    Tensor,
+    TensorSpec,
+    as_bytes,
+    elements,
+    split_bytes,
+    to_raw,
+)
 from bunriwiki.web import problems
 
 CODES = {
@@ -29,6 +38,31 @@ CODES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 """The code for each HTTP status of a RequestError; all others are INTERNAL."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedCall:
+    """An infer request of `size` bytes, or why it is rejected. It does not keep the message, which has all data once more.
+
+    `raw`: its tensors were raw, and the response's should be.
+    """
+
+    model: str
+    id: str
+    size: int
+    raw: bool
+    request: InferRequest | problems.RequestError
+
+
+def read_call(data: bytes) -> ReceivedCall:
+    """The infer request in the bytes of a message. Raises DecodeError."""
+    message = pb.ModelInferRequest.FromString(data)
+    request: InferRequest | problems.RequestError
+    try:
+        request = read_request(message)
+    except problems.RequestError as error:
+        request = error.with_traceback(None)
+    return ReceivedCall(message.model_name, message.id, len(data), bool(message.raw_input_contents), request)
 
 
 def read_request(message: pb.ModelInferRequest) -> InferRequest:
@@ -61,7 +95,7 @@ def write_response(answer: InferResponse, *, raw: bool) -> pb.ModelInferResponse
         if raw:
             message.raw_output_contents.append(to_raw(tensor))
         elif not isinstance(tensor.data, np.ndarray):
-            output.contents.bytes_contents.extend(tensor.data)
+            output.contents.bytes_contents.extend(map(as_bytes, tensor.data))
         elif tensor.datatype == "FP32":
             output.contents.fp32_contents.extend(tensor.data.tolist())
         else:
@@ -121,7 +155,7 @@ def _tensor(given: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> 
     return Tensor(given.name, given.datatype, tuple(given.shape), data)
 
 
-def _parameters(given: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
+def _parameters(given: Mapping[str, pb.InferParameter]) -> dict[str, Parameter]:
     found = {}
     for name, value in given.items():
         which = value.WhichOneof("parameter_choice")

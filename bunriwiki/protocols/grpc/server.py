@@ -19,6 +19,7 @@ from bunriwiki.protocols.grpc.open_inference_pb2_grpc import add_GRPCInferenceSe
 from bunriwiki.protocols.grpc.servicer import SERVICE, Servicer
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.inference.handlers import OpenInference
+from bunriwiki.web.clients import Clients
 
 if TYPE_CHECKING:
     from bunriwiki.telemetry.spans import Tracing
@@ -49,9 +50,11 @@ class Certificates:
 class GrpcServer:
     """Open Inference, health and reflection on one port. With `tracing`, each call of Open Inference has a span."""
 
-    def __init__(self, handlers: OpenInference, memory: Memory, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self, handlers: OpenInference, memory: Memory, tracing: Tracing | None = None, clients: Clients | None = None
+    ) -> None:
         self._handlers = handlers
-        self._servicer = Servicer(handlers, memory, tracing)
+        self._servicer = Servicer(handlers, memory, tracing, clients)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(interceptors=[RejectMalformed()], options=OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
         self._watch: asyncio.Task[None] | None = None

@@ -21,7 +21,7 @@ from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, OpenInference
 from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, count_request
 from bunriwiki.web import problems
-from bunriwiki.web.tokens import CLIENT
+from bunriwiki.web.clients import CLIENT, Clients, group_of
 
 if TYPE_CHECKING:
     from bunriwiki.telemetry.spans import Tracing
@@ -37,8 +37,11 @@ AnswerT = TypeVar("AnswerT")
 class Servicer(GRPCInferenceServiceServicer):
     """Translates messages for the handlers and back; a RequestError becomes a gRPC status."""
 
-    def __init__(self, handlers: OpenInference, memory: Memory, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self, handlers: OpenInference, memory: Memory, tracing: Tracing | None = None, clients: Clients | None = None
+    ) -> None:
         self._handlers = handlers
+        self._clients = clients or Clients()
         self._memory = memory
         self._tracing = tracing
         self._in_flight = 0
@@ -77,11 +80,11 @@ class Servicer(GRPCInferenceServiceServicer):
 
         return await self._counted("ModelMetadata", context, answer)
 
-    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+    async def ModelInfer(self, request: messages.ReceivedCall, context: Context) -> pb.ModelInferResponse:
         return await self._counted("ModelInfer", context, lambda: self._infer(request, context))
 
     async def ModelStreamInfer(
-        self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
+        self, request_iterator: AsyncIterator[messages.ReceivedCall], context: Context
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         """Each request is answered as it arrives. A request that fails is answered with its error, and the stream goes on."""
         started = time.perf_counter()
@@ -93,7 +96,7 @@ class Servicer(GRPCInferenceServiceServicer):
                 try:
                     yield pb.ModelStreamInferResponse(infer_response=await self._infer(request, context))
                 except Exception as error:
-                    rejected = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
+                    rejected = pb.ModelInferResponse(model_name=request.model, id=request.id)
                     yield pb.ModelStreamInferResponse(error_message=_detail(error), infer_response=rejected)
             status = "OK"
         finally:
@@ -123,7 +126,7 @@ class Servicer(GRPCInferenceServiceServicer):
         self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> pb.RepositoryModelLoadResponse:
         async def answer() -> pb.RepositoryModelLoadResponse:
-            await self._handlers.load(request.model_name, _authorization(context))
+            await self._handlers.load(request.model_name, self._authorization(context))
             return pb.RepositoryModelLoadResponse()
 
         return await self._counted("RepositoryModelLoad", context, answer)
@@ -132,7 +135,7 @@ class Servicer(GRPCInferenceServiceServicer):
         self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> pb.RepositoryModelUnloadResponse:
         async def answer() -> pb.RepositoryModelUnloadResponse:
-            await self._handlers.unload(request.model_name, _authorization(context))
+            await self._handlers.unload(request.model_name, self._authorization(context))
             return pb.RepositoryModelUnloadResponse()
 
         return await self._counted("RepositoryModelUnload", context, answer)
@@ -143,16 +146,17 @@ class Servicer(GRPCInferenceServiceServicer):
             await asyncio.wait_for(self._idle.wait(), seconds)
         await asyncio.sleep(FLUSH_SECONDS)
 
-    async def _infer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+    async def _infer(self, received: messages.ReceivedCall, context: Context) -> pb.ModelInferResponse:
         self._in_flight += 1
         self._idle.clear()
         try:
             timing = RequestTiming.begin()
-            with self._memory.holding(request.model_name) as reserve:
-                reserve(request.ByteSize())
-                call = messages.read_request(request)
-                answer = await self._handlers.infer(call, context.time_remaining())
-                response = messages.write_response(answer, raw=bool(request.raw_input_contents))
+            with self._memory.holding(received.model, group_of(self._client_of(context))) as holding:
+                holding.reserve(received.size)
+                if isinstance(received.request, problems.RequestError):
+                    raise received.request
+                answer = await self._handlers.infer(received.request, context.time_remaining())
+                response = messages.write_response(answer, raw=received.raw)
                 timing.end()
                 return response
         finally:
@@ -162,6 +166,17 @@ class Servicer(GRPCInferenceServiceServicer):
 
     def _trace(self, method: str, context: Context) -> CallTrace | None:
         return CallTrace(self._tracing, f"{SERVICE.full_name}/{method}", context) if self._tracing is not None else None
+
+    def _authorization(self, context: Context) -> str | None:
+        """The authorization of a call that needs one; the log of a wrong one has the client's address."""
+        CLIENT.set(self._client_of(context))
+        for name, value in context.invocation_metadata() or ():
+            if name == "authorization":
+                return str(value)
+        return None
+
+    def _client_of(self, context: Context) -> str:
+        return self._clients.of_call(context.peer(), context.invocation_metadata())
 
     async def _counted(self, method: str, context: Context, answer: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
         started = time.perf_counter()
@@ -191,15 +206,6 @@ def _detail(error: Exception) -> str:
         return error.detail
     logger.opt(exception=error).error("A request of a stream failed")
     return problems.UNEXPECTED
-
-
-def _authorization(context: Context) -> str | None:
-    """The authorization of a call that needs one; the log of a wrong one has the client's address."""
-    CLIENT.set(context.peer())
-    for name, value in context.invocation_metadata() or ():
-        if name == "authorization":
-            return str(value)
-    return None
 
 
 async def _abort(context: Context, error: problems.RequestError) -> NoReturn:

@@ -16,7 +16,7 @@ from bunriwiki.protocols.handlers.dataplane import DataPlane
 from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.statistics import Statistics
 from bunriwiki.protocols.inference.models import MODEL_TENSORS, ModelTensors
-from bunriwiki.protocols.inference.tensors import Tensor, TensorSpec
+from bunriwiki.protocols.inference.tensors import Parameter, Tensor, TensorSpec
 from bunriwiki.web import problems
 
 NAME = "bunriwiki"
@@ -25,9 +25,9 @@ TICKETS = "feedback_tickets"  # the parameter of a response with a ticket per el
 PLATFORMS = {"onnx": "onnxruntime_onnx", "torch": "pytorch_export", "pyfunc": "mlflow_pyfunc"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InferRequest:
-    """A request. Empty `version`: any version may answer; empty `outputs`: the client wants all.
+    """A request. Empty `version`: any version may answer; empty `outputs`: the client wants all. `infer` takes its `inputs`.
 
     `id` is the client's own and returned to it; `request_id` is the id by which the service knows the request.
     """
@@ -36,7 +36,7 @@ class InferRequest:
     inputs: Sequence[Tensor]
     version: str = ""
     id: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
     outputs: Sequence[str] = ()
     request_id: str = ""
 
@@ -125,6 +125,7 @@ class OpenInference:
         model = self._dataplane.model(request.model)
         tensors = self._tensors[request.model]
         inputs = tensors.read_request(request.inputs, request.parameters)
+        request.inputs = ()  # texts are copies of their bytes, which would remain until the answer
         served = await model.infer(inputs, request.version or None, _patience(request.parameters, seconds))
         outputs = _chosen(tensors.write([answered.answer for answered in served]), request.outputs)
         tickets = self._feedback.tickets(inputs, served, request.request_id)
@@ -177,7 +178,7 @@ def _entry(name: str, version: str, states: set[str]) -> IndexEntry:
     return IndexEntry(name, version, state, "not in memory")
 
 
-def _patience(parameters: Mapping[str, Any], seconds: float | None) -> float | None:
+def _patience(parameters: Mapping[str, Parameter], seconds: float | None) -> float | None:
     """The seconds that a client still waits: by its deadline, and by the parameter `timeout` (microseconds), as in Triton."""
     timeout = parameters.get("timeout")
     if timeout is None:

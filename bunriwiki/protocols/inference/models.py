@@ -9,11 +9,12 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from bunriwiki.artifacts.answers import Classification, Detections
-from bunriwiki.artifacts.inputs import THRESHOLDS, Photo
+from bunriwiki.artifacts.inputs import MAX_CHARACTERS, THRESHOLDS, Photo
 from bunriwiki.artifacts.models import KCBERT, SENTIMENT, YOLO, ModelSpec
-from bunriwiki.protocols.inference.tensors import Tensor, TensorSpec, elements
+from bunriwiki.protocols.inference.tensors import Parameter, Tensor, TensorSpec, as_bytes, elements
 from bunriwiki.web import problems
 
+MAX_UTF8_BYTES = 4 * MAX_CHARACTERS  # of a text
 CLIENT_PARAMETERS = {"timeout", "priority", "triton_enable_empty_final_response"}  # sent by Triton's clients to any model
 
 InputT = TypeVar("InputT")
@@ -33,18 +34,18 @@ class ModelTensors(Generic[InputT, AnswerT]):
     spec: ModelSpec[InputT, AnswerT]
     input: TensorSpec
     outputs: Callable[[int], tuple[TensorSpec, ...]]
-    read: Callable[[Sequence[bytes], Mapping[str, Any]], list[InputT]]
+    read: Callable[[Sequence[bytes | str], Mapping[str, Parameter]], list[InputT]]
     write: Callable[[Sequence[AnswerT]], list[Tensor]]
     parameters: frozenset[str] = field(default=frozenset())
 
-    def read_request(self, tensors: Sequence[Tensor], parameters: Mapping[str, Any]) -> list[InputT]:
+    def read_request(self, tensors: Sequence[Tensor], parameters: Mapping[str, Parameter]) -> list[InputT]:
         """The inputs of a request, at least one. Raises RequestError."""
         items = self._elements(tensors)
         for name in parameters.keys() - self.parameters - CLIENT_PARAMETERS:
             raise problems.broken(f"The parameter {name[:40]!r} is not known here. Leave it out.")
         return self.read(items, parameters)
 
-    def _elements(self, tensors: Sequence[Tensor]) -> list[bytes]:
+    def _elements(self, tensors: Sequence[Tensor]) -> list[bytes | str]:
         spec, names = self.input, [tensor.name for tensor in tensors]
         if names != [spec.name]:
             raise problems.broken(
@@ -57,7 +58,7 @@ class ModelTensors(Generic[InputT, AnswerT]):
             )
         if len(tensor.shape) not in (1, 2) or (len(tensor.shape) == 2 and tensor.shape[1] != 1):
             raise problems.broken(f"Input {spec.name!r} has the shape {list(tensor.shape[:5])}; the model takes [n] or [n, 1].")
-        items = [item for item in tensor.data if isinstance(item, bytes)]
+        items = [item for item in tensor.data if isinstance(item, bytes | str)]
         if not items or len(items) != elements(tensor.name, tensor.shape) or len(items) != len(tensor.data):
             raise problems.broken(
                 f"Input {spec.name!r} has {len(items)} elements, which does not match its shape {list(tensor.shape)}."
@@ -65,15 +66,15 @@ class ModelTensors(Generic[InputT, AnswerT]):
         return items
 
 
-def read_photos(items: Sequence[bytes], parameters: Mapping[str, Any]) -> list[Photo]:
+def read_photos(items: Sequence[bytes | str], parameters: Mapping[str, Parameter]) -> list[Photo]:
     """A photo per element, with the thresholds among the parameters. Raises RequestError."""
     thresholds = {name: _threshold(name, parameters.get(name, default)) for name, default in THRESHOLDS.items()}
-    return [Photo(data=item, **thresholds) for item in items]
+    return [Photo(data=as_bytes(item), **thresholds) for item in items]
 
 
-def read_texts(items: Sequence[bytes], _: Mapping[str, Any]) -> list[str]:
+def read_texts(items: Sequence[bytes | str], _: Mapping[str, Parameter]) -> list[str]:
     """A text per element, from UTF-8. Raises RequestError."""
-    return [_text(item, position) for position, item in enumerate(items)]
+    return [item if isinstance(item, str) else _text(item, position) for position, item in enumerate(items)]
 
 
 def detection_outputs(_: int) -> tuple[TensorSpec, ...]:
@@ -144,13 +145,15 @@ YOLO_TENSORS = ModelTensors(
 MODEL_TENSORS: Sequence[ModelTensors[Any, Any]] = (YOLO_TENSORS, text_classifier(KCBERT), text_classifier(SENTIMENT))
 
 
-def _threshold(name: str, value: Any) -> float:
+def _threshold(name: str, value: Parameter) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise problems.broken(f"The parameter {name!r} must be a number from 0 to 1.")
     return float(value)
 
 
 def _text(item: bytes, position: int) -> str:
+    if len(item) > MAX_UTF8_BYTES:  # decoded, it could take four times as much
+        raise problems.too_large(f"Element {position} of input 'text' has more than {MAX_CHARACTERS} characters. Shorten it.")
     try:
         return item.decode()
     except UnicodeDecodeError:

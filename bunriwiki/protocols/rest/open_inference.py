@@ -2,72 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
-import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bunriwiki import __version__
 from bunriwiki.protocols.handlers.statistics import Duration, Statistics
-from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, InferRequest, InferResponse, OpenInference
-from bunriwiki.protocols.inference.tensors import (
-    MAX_DIMENSIONS,
-    MAX_INPUTS,
-    Tensor,
-    TensorSpec,
-    elements,
-    split_bytes,
-    to_raw,
-)
-from bunriwiki.protocols.rest.parsing import MAX_IMAGE_BYTES, MAX_TEXT_BYTES
+from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, InferResponse, OpenInference
+from bunriwiki.protocols.inference.tensors import Tensor, TensorSpec, to_raw
+from bunriwiki.protocols.rest.infer_body import JSON_LENGTH, MAX_BODY_BYTES, read_infer_request
 from bunriwiki.protocols.rest.requests import Request
 from bunriwiki.protocols.rest.responses import Response
 from bunriwiki.protocols.rest.routing import Endpoint, Route
 from bunriwiki.web import problems
-
-JSON_LENGTH = "Inference-Header-Content-Length"  # of the JSON, in bytes, where raw tensors follow it
-MAX_BODY_BYTES = MAX_IMAGE_BYTES + MAX_TEXT_BYTES
-MAX_JSON_BYTES = {"yolo": 4 * 2**20}  # photos in base64
-MAX_TEXT_JSON_BYTES = 2**20
-
-Shape = list[int]
-
-
-class _Lenient(BaseModel):
-    model_config = ConfigDict(extra="ignore")  # the protocol requires it
-
-
-class InputTensor(_Lenient):
-    """A tensor of a request: `data`, or `binary_data_size` bytes after the JSON."""
-
-    name: str
-    datatype: str
-    shape: Shape = Field(max_length=MAX_DIMENSIONS)
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    data: list[Any] | None = None
-
-
-class OutputChoice(_Lenient):
-    """An output that the client wants, in JSON or raw (`binary_data`)."""
-
-    name: str
-    parameters: dict[str, Any] = Field(default_factory=dict)
-
-
-class InferBody(_Lenient):
-    """The JSON of an infer request."""
-
-    id: str = ""
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    inputs: list[InputTensor] = Field(max_length=MAX_INPUTS)
-    outputs: list[OutputChoice] = Field(default_factory=list, max_length=MAX_INPUTS)
-
+from bunriwiki.web.bodies import MAX_COMMAND_BYTES
 
 MODEL = r"/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?"
 
@@ -80,10 +31,10 @@ class OpenInferenceRoutes:
 
     def routes(self) -> list[Route]:
         def route(method: Literal["GET", "POST"], path: str, endpoint: Endpoint, pattern: str | None = None) -> Route:
-            return Route(method, path, endpoint, MAX_BODY_BYTES, pattern)
+            return Route(method, path, endpoint, MAX_COMMAND_BYTES, pattern)
 
         return [
-            route("POST", "/v2/models/{model}/infer", self._infer, MODEL + "/infer"),
+            Route("POST", "/v2/models/{model}/infer", self._infer, MAX_BODY_BYTES, MODEL + "/infer"),
             route("GET", "/v2", self._server, "/v2/?"),
             route("GET", "/v2/health/live", self._live),
             route("GET", "/v2/health/ready", self._ready),
@@ -123,30 +74,12 @@ class OpenInferenceRoutes:
         )
 
     async def _infer(self, request: Request) -> Response:
-        model = request.path_params["model"]
-        if (coding := request.headers.get("content-encoding", "identity")) != "identity":
-            raise problems.unsupported(f"The body is encoded as {coding[:20]!r}. Send it without an encoding.")
-        content, raw = _split(request, MAX_JSON_BYTES.get(model, MAX_TEXT_JSON_BYTES))
-        body = _parse(InferBody, content)
-        call = InferRequest(
-            model=model,
-            version=request.path_params.get("version", ""),
-            id=body.id,
-            inputs=_tensors(body.inputs, raw),
-            parameters={name: value for name, value in body.parameters.items() if name != "binary_data_output"},
-            outputs=[output.name for output in body.outputs],
-            request_id=request.request_id,
-        )
-        if any("classification" in output.parameters for output in body.outputs):
-            raise problems.broken("The output parameter 'classification' is unknown. The class is in the output `label`.")
+        call, raw = read_infer_request(request)
         answer = await self._handlers.infer(call)
-        all_raw = body.parameters.get("binary_data_output") is True
-        chosen = {output.name: output.parameters.get("binary_data", all_raw) is True for output in body.outputs}
-        return _answer(answer, [chosen.get(tensor.name, all_raw) for tensor in answer.outputs])
+        return _answer(answer, [raw.wants(tensor.name) for tensor in answer.outputs])
 
     async def _index(self, request: Request) -> Response:
-        wanted = _parse(_IndexBody, request.body) if request.body.strip() else _IndexBody()
-        found = await self._handlers.index(ready_only=wanted.ready)
+        found = await self._handlers.index(ready_only=_read_index(request.body).ready)
         return _json(
             [{"name": entry.name, "version": entry.version, "state": entry.state, "reason": entry.reason} for entry in found]
         )
@@ -164,8 +97,22 @@ class OpenInferenceRoutes:
         return _json({"model_stats": [_stats(*stats) for stats in found]})
 
 
-class _IndexBody(_Lenient):
+class _IndexBody(msgspec.Struct):
+    """Unknown fields are skipped, as the protocol requires."""
+
     ready: bool = False
+
+
+INDEX_BODY = msgspec.json.Decoder(_IndexBody)
+
+
+def _read_index(body: bytes) -> _IndexBody:
+    if not body.strip():
+        return _IndexBody()
+    try:
+        return INDEX_BODY.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise problems.broken(f"The body is not valid: {str(error)[:200]}.") from None
 
 
 def _json(content: Any, status: int = 200) -> Response:
@@ -174,73 +121,6 @@ def _json(content: Any, status: int = 200) -> Response:
 
 def _spec(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
-
-
-def _split(request: Request, max_json_bytes: int) -> tuple[bytes, memoryview]:
-    """The JSON of a body, and the raw tensors after it."""
-    stated = request.headers.get(JSON_LENGTH)
-    size = length = len(request.body)
-    if stated is not None:
-        if not re.fullmatch(r"[0-9]{1,10}", stated) or int(stated) > size:
-            raise problems.broken(f"{JSON_LENGTH} is {stated[:20]!r}, the body has {size} bytes.")
-        length = int(stated)
-    if length > max_json_bytes:
-        raise problems.too_large(
-            f"The JSON has {length} bytes; at most {max_json_bytes} are accepted. Send the data raw, after the JSON."
-        )
-    return request.body[:length], memoryview(request.body)[length:]
-
-
-def _parse(kind: type[Any], text: bytes) -> Any:
-    try:
-        return kind.model_validate(pydantic_core.from_json(text))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part)[:40] for part in first["loc"])
-        raise problems.broken(f"The field {place!r} is wrong: {first['msg']}.") from None
-    except ValueError as error:
-        raise problems.broken(f"The body is not valid JSON: {str(error)[:200]}.") from None
-
-
-def _tensors(inputs: Sequence[InputTensor], raw: memoryview) -> list[Tensor]:
-    found = []
-    start = 0
-    for tensor in inputs:
-        count = elements(tensor.name, tensor.shape)
-        size = tensor.parameters.get("binary_data_size")
-        if size is None:
-            data = _from_json(tensor, count)
-        else:
-            left = len(raw) - start
-            if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= left:
-                raise problems.broken(
-                    f"binary_data_size of input {tensor.name[:40]!r} is {str(size)[:20]}; {left} bytes are left after the JSON."
-                )
-            data = split_bytes(tensor.name, raw[start : start + size], count) if tensor.datatype == "BYTES" else []
-            start += size
-        found.append(Tensor(tensor.name, tensor.datatype, tuple(tensor.shape), data))
-    if start != len(raw):
-        raise problems.broken(f"{len(raw) - start} bytes after the JSON belong to no input.")
-    return found
-
-
-def _from_json(tensor: InputTensor, count: int) -> list[bytes]:
-    name = tensor.name[:40]
-    if tensor.data is None:
-        raise problems.broken(f"Input {name!r} has no data.")
-    flat: list[Any] = []
-    for item in tensor.data:
-        flat.extend(item if isinstance(item, list) else [item])
-    if len(flat) != count:
-        raise problems.broken(f"Input {name!r} has {len(flat)} elements, but a shape of {count}.")
-    if not all(isinstance(item, str) for item in flat):
-        raise problems.broken(f"The data of input {name!r} must be strings.")
-    if tensor.parameters.get("content_type") != "base64":
-        return [item.encode("utf-8", "surrogatepass") for item in flat]
-    try:
-        return [base64.b64decode(item, validate=True) for item in flat]
-    except (binascii.Error, ValueError):
-        raise problems.broken(f"The data of input {name!r} is not valid base64, which its content_type declares.") from None
 
 
 def _answer(answer: InferResponse, raw: Sequence[bool]) -> Response:
@@ -274,7 +154,7 @@ def _to_json(tensor: Tensor) -> list[Any]:
     if isinstance(tensor.data, np.ndarray):
         numbers: list[Any] = tensor.data.tolist()
         return numbers
-    return [item.decode() for item in tensor.data]
+    return [item if isinstance(item, str) else item.decode() for item in tensor.data]
 
 
 def _stats(name: str, version: str, statistics: Statistics) -> dict[str, Any]:

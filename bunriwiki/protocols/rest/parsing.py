@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from pydantic import ValidationError
+import msgspec
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from bunriwiki.artifacts.inputs import MAX_CHARACTERS, THRESHOLDS, Photo
-from bunriwiki.protocols.rest.schemas import TextRequest
 from bunriwiki.web import problems
 
 MAX_IMAGE_BYTES = 10 * 2**20  # of a body with an image
@@ -22,6 +22,19 @@ SWITCHES = {"true": True, "false": False}
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
 ADVICE = "advice"
 PHOTO_OPTIONS = (*THRESHOLDS, ADVICE)
+MAX_OPTIONS = 8  # in a query, or in a form
+MAX_FIELD_BYTES = 1024  # of a field of a form that is no file
+STEP_BYTES = 2**20  # of a form that are parsed at a time: other requests get their turn in between
+
+
+class _TextBody(msgspec.Struct, forbid_unknown_fields=True):
+    """As `TextRequest`, which describes it. Nothing is made of an unknown field, however large it is."""
+
+    text: str
+
+
+TEXT_BODY = msgspec.json.Decoder(_TextBody)
+UNKNOWN_FIELD = re.compile("Object contains unknown field `(.*)`", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +57,14 @@ def parse_text(headers: Headers, body: bytes) -> str:
             f"The body is declared as {media_type!r}. Send JSON with the header `Content-Type: application/json`."
         )
     try:
-        return TextRequest.model_validate_json(body).text
-    except ValidationError as error:
-        raise _validation_problem(error) from None
+        text = TEXT_BODY.decode(body).text
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _text_problem(str(error), valid_json=isinstance(error, msgspec.ValidationError)) from None
+    if len(text) > MAX_CHARACTERS:
+        raise problems.too_large(f"`text` has more than {MAX_CHARACTERS} characters. Shorten it.")
+    if not text.strip():
+        raise problems.invalid("The field `text` is empty. Send the text to classify.")
+    return text
 
 
 async def parse_photo(headers: Headers, query: bytes, body: bytes) -> PhotoRequest:
@@ -79,7 +97,11 @@ async def parse_photo(headers: Headers, query: bytes, body: bytes) -> PhotoReque
 
 def parse_query(query: bytes, known: Iterable[str] = ()) -> dict[str, float | bool]:
     """The options in a query string. Raises RequestError for a parameter that is not `known`."""
-    return _parse_options(parse_qsl(query.decode("latin-1"), keep_blank_values=True), known, "query parameter")
+    try:
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_OPTIONS)
+    except ValueError:
+        raise problems.invalid(f"The query has more than {MAX_OPTIONS} parameters. Leave out those that are unknown.") from None
+    return _parse_options(pairs, known, "query parameter")
 
 
 def _parse_options(pairs: Iterable[tuple[str, str]], known: Iterable[str], what: str) -> dict[str, float | bool]:
@@ -107,9 +129,12 @@ def _parse_threshold(name: str, text: str, what: str) -> float:
 
 async def _parse_multipart(headers: Headers, body: bytes) -> FormData:
     async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
+        for start in range(0, len(body), STEP_BYTES):
+            if start:
+                await asyncio.sleep(0)
+            yield body[start : start + STEP_BYTES]
 
-    parser = _InMemoryParser(headers, stream(), max_files=2, max_fields=8, max_part_size=MAX_IMAGE_BYTES)
+    parser = _InMemoryParser(headers, stream(), max_files=2, max_fields=MAX_OPTIONS, max_part_size=MAX_FIELD_BYTES)
     try:
         return await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
@@ -133,20 +158,14 @@ def _media_type(headers: Headers) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-_MISTAKES: dict[str, Callable[[str], problems.RequestError]] = {
-    "json_invalid": lambda _: problems.broken('The body is not valid JSON. Send an object like {"text": "..."}.'),
-    "missing": lambda field: problems.invalid(f'The field `{field}` is missing. Send {{"text": "..."}}.'),
-    "extra_forbidden": lambda field: problems.invalid(f"The field {field!r} is unknown. Send `text` and nothing else."),
-    "string_too_long": lambda field: problems.too_large(f"`{field}` has more than {MAX_CHARACTERS} characters. Shorten it."),
-    "string_too_short": lambda field: problems.invalid(f"The field `{field}` is empty. Send the text to classify."),
-    "string_pattern_mismatch": lambda field: problems.invalid(f"The field `{field}` is empty. Send the text to classify."),
-    "string_type": lambda field: problems.invalid(f"The field `{field}` must be a string."),
-}
-
-
-def _validation_problem(error: ValidationError) -> problems.RequestError:
-    first = error.errors(include_url=False)[0]
-    mistake = _MISTAKES.get(first["type"])
-    if mistake is None:
-        return problems.invalid('The body must be a JSON object like {"text": "..."}.')
-    return mistake(".".join(str(part) for part in first["loc"])[:60])
+def _text_problem(mistake: str, *, valid_json: bool) -> problems.RequestError:
+    """The error for what `msgspec` says of a body with a text. A test has each of its sentences."""
+    if not valid_json:
+        return problems.broken('The body is not valid JSON. Send an object like {"text": "..."}.')
+    if unknown := UNKNOWN_FIELD.fullmatch(mistake):
+        return problems.invalid(f"The field {unknown[1][:60]!r} is unknown. Send `text` and nothing else.")
+    if "missing required field" in mistake:
+        return problems.invalid('The field `text` is missing. Send {"text": "..."}.')
+    if mistake.endswith("`$.text`"):
+        return problems.invalid("The field `text` must be a string.")
+    return problems.invalid('The body must be a JSON object like {"text": "..."}.')

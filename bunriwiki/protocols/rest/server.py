@@ -35,8 +35,9 @@ from bunriwiki.protocols.rest.routing import Match, Router
 from bunriwiki.protocols.rest.traced import traced
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.web import problems
-from bunriwiki.web.bodies import read_body
-from bunriwiki.web.tokens import CLIENT, TokenGate
+from bunriwiki.web.bodies import BodyReader, ReadLimits
+from bunriwiki.web.clients import CLIENT, Clients, group_of
+from bunriwiki.web.tokens import TokenGate
 
 if TYPE_CHECKING:
     from bunriwiki.telemetry.spans import Tracing
@@ -47,7 +48,7 @@ CLIENT_CLOSED_REQUEST = 499  # nginx' status for a client that disconnected: onl
 class RestServer:
     """Answers the requests of one gateway worker.
 
-    A body has to arrive within `read_seconds`; `memory` bounds the bodies of all protocols together. Every response has an
+    A body has to arrive within `read_limits`; `memory` bounds the bodies of all protocols together. Every response has an
     `X-Request-Id`, and closes its connection while `dataplane` is draining. `gate` lets administrators pass. With
     `log_requests`, each prediction is logged. With `tracing`, requests have a span.
     """
@@ -61,16 +62,18 @@ class RestServer:
         gate: TokenGate,
         guide: Guide,
         memory: Memory,
-        read_seconds: float,
+        read_limits: ReadLimits,
         log_requests: bool,
         scrape: Scrape,
         bento_metrics: BentoMetrics | None = None,
         feedback: Feedback | None = None,
         tracing: Tracing | None = None,
+        clients: Clients | None = None,
     ) -> None:
+        self._clients = clients or Clients()
         self._dataplane = dataplane
         self._memory = memory
-        self._read_seconds = read_seconds
+        self._bodies = BodyReader(read_limits)
         self._log_requests = log_requests
         self._tracing = tracing
         routes = [
@@ -101,7 +104,7 @@ class RestServer:
         started = time.perf_counter()
         headers = Headers(scope=scope)
         request_id = request_id_of(headers)
-        CLIENT.set(str((scope.get("client") or ("an unknown address",))[0]))
+        CLIENT.set(self._clients.of_scope(scope))
         timing = RequestTiming.begin()
         try:
             response = await self._respond(match, scope, headers, receive, request_id)
@@ -125,10 +128,8 @@ class RestServer:
         request = Request(headers, query=query, path_params=match.path_params, request_id=request_id)
         if route.max_body_bytes is None:
             return await route.endpoint(request)
-        with self._memory.holding(match.model) as reserve:
-            request.body = await read_body(
-                headers, receive, max_bytes=route.max_body_bytes, seconds=self._read_seconds, reserve=reserve
-            )
+        with self._memory.holding(match.model, group_of(CLIENT.get())) as holding:
+            request.body = await self._bodies.read(headers, receive, max_bytes=route.max_body_bytes, reserve=holding.reserve)
             return await unless_disconnected(route.endpoint(request), receive)
 
     async def _forward(self, bentoml: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from bunriwiki.web.bodies import read_body
+from bunriwiki.web.bodies import BodyReader, ReadLimits
 from bunriwiki.web.problems import RequestError
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +29,11 @@ def receiving(*chunks: bytes, seconds: float = 0) -> Receive:
 
 async def read(*chunks: bytes, seconds: float = 0, **headers: str) -> bytes:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return await read_body(named, receiving(*chunks, seconds=seconds), max_bytes=4, seconds=0.05)
+    return await BodyReader(ReadLimits(0.05)).read(named, receiving(*chunks, seconds=seconds), max_bytes=4)
+
+
+def reader() -> BodyReader:
+    return BodyReader(ReadLimits(1))
 
 
 @pytest.mark.parametrize("chunks", [(b"",), (b"abcd",), (b"ab", b"", b"cd")])
@@ -41,7 +45,7 @@ async def test_a_body_is_read_whole(chunks: Sequence[bytes]) -> None:
 async def test_a_large_body_is_rejected_before_its_end() -> None:
     receive = receiving(b"abc", b"de", b"f")
     with pytest.raises(RequestError, match="more than 4 bytes") as rejected:
-        await read_body({}, receive, max_bytes=4, seconds=1)
+        await reader().read({}, receive, max_bytes=4)
     assert (rejected.value.status, rejected.value.headers) == (413, {"Connection": "close"})
     assert (await receive())["body"] == b"f"
 
@@ -49,14 +53,14 @@ async def test_a_large_body_is_rejected_before_its_end() -> None:
 async def test_a_large_body_that_is_announced_is_not_read() -> None:
     receive = receiving(b"abcde")
     with pytest.raises(RequestError, match="more than 4 bytes"):
-        await read_body({"content-length": "5"}, receive, max_bytes=4, seconds=1)
+        await reader().read({"content-length": "5"}, receive, max_bytes=4)
     assert (await receive())["body"] == b"abcde"
 
 
 @pytest.mark.parametrize(("max_bytes", "words"), [(10 * 2**20, "10 MB"), (2**17, "128 KB"), (1_000_000, "1000000 bytes")])
 async def test_the_limit_is_stated(max_bytes: int, words: str) -> None:
     with pytest.raises(RequestError, match=f"more than {words}"):
-        await read_body({"content-length": str(10**9)}, receiving(), max_bytes=max_bytes, seconds=1)
+        await reader().read({"content-length": str(10**9)}, receiving(), max_bytes=max_bytes)
 
 
 async def test_a_slow_body_is_rejected() -> None:
@@ -78,7 +82,7 @@ async def test_each_chunk_is_reserved_before_it_is_kept() -> None:
             raise MemoryError
         reserved.append(size)
 
-    assert await read_body({}, receiving(b"ab", b"c"), max_bytes=10, seconds=1, reserve=reserve) == b"abc"
+    assert await reader().read({}, receiving(b"ab", b"c"), max_bytes=10, reserve=reserve) == b"abc"
     with pytest.raises(MemoryError):
-        await read_body({}, receiving(b"d"), max_bytes=10, seconds=1, reserve=reserve)
+        await reader().read({}, receiving(b"d"), max_bytes=10, reserve=reserve)
     assert reserved == [2, 1]

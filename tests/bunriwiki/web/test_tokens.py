@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 from loguru import logger
 
+from bunriwiki.web.clients import CLIENT
 from bunriwiki.web.problems import RequestError
-from bunriwiki.web.tokens import CLIENT, MAX_DELAYED, TokenGate, token_id
+from bunriwiki.web.tokens import MAX_DELAYED, TokenGate, token_id
 
 pytestmark = pytest.mark.anyio
 
@@ -79,11 +80,7 @@ async def test_a_wrong_token_is_logged_with_the_client_and_without_the_token(log
     CLIENT.set("192.0.2.7")
     await status(TokenGate(["one"]), "Bearer secret")
     await status(TokenGate(["one"]), "Bearer one")
-    CLIENT.set("x" * 10_000)
-    await status(TokenGate(["one"]), "Bearer secret")
-    assert log[0] == "WARNING Rejected a test from 192.0.2.7: no valid admin token\n"
-    assert len(log) == 2
-    assert len(log[1]) < 150
+    assert log == ["WARNING Rejected a test from 192.0.2.7: no valid admin token\n"]
 
 
 async def test_the_token_that_matched_is_returned() -> None:

@@ -15,9 +15,9 @@ from starlette.applications import Starlette
 from starlette.types import Message
 
 from bunriwiki.model_store.writer import StoreWriter
+from bunriwiki.web.bodies import BodyReader, ReadLimits
 from model_sync.admin.commands import Commands
 from model_sync.api import app as api
-from model_sync.api import requests
 from model_sync.triggers.mlflow_webhooks import WebhookVerifier
 from tests.model_sync.triggers.fakes import FakeSyncRequests, logged
 
@@ -156,15 +156,23 @@ async def chunks(size: int, number: int, seconds: float = 0) -> AsyncIterator[by
 
 
 async def test_a_large_body_is_rejected_announced_or_not(client: httpx.AsyncClient) -> None:
-    assert_problem(await client.post("/webhooks/mlflow", content=b" " * 1_000_001), 413)
-    assert_problem(await client.post("/webhooks/mlflow", content=chunks(100_001, 10)), 413)
-    assert_problem(await client.post("/sync", content=chunks(100_001, 10), headers=OPERATOR), 413)
-    assert_problem(await client.post("/webhooks/mlflow", content=chunks(100_000, 10)), 400, "X-MLflow-Delivery-Id")
+    limit = 64 * 1024
+    assert_problem(await client.post("/webhooks/mlflow", content=b" " * (limit + 1)), 413)
+    assert_problem(await client.post("/webhooks/mlflow", content=chunks(limit // 8 + 1, 8)), 413)
+    assert_problem(await client.post("/sync", content=chunks(limit // 8 + 1, 8), headers=OPERATOR), 413)
+    assert_problem(await client.post("/webhooks/mlflow", content=chunks(limit // 8, 8)), 400, "X-MLflow-Delivery-Id")
 
 
-async def test_a_slow_body_is_rejected(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "READ_SECONDS", 0.05)
-    assert_problem(await client.post("/webhooks/mlflow", content=chunks(1, 50, 0.01)), 408)
+async def test_a_body_of_many_values_is_rejected_before_it_is_parsed(client: httpx.AsyncClient) -> None:
+    for body in (b"[" * 60_000, b'{"models": [' + b'"a",' * 10_000 + b'"a"]}'):
+        assert_problem(await client.post("/sync", content=body, headers=OPERATOR), 413, "more than 1000 values")
+
+
+async def test_a_slow_body_is_rejected(sidecar: Sidecar) -> None:
+    app = sidecar.app()
+    app.state.bodies = BodyReader(ReadLimits(seconds=0.05))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        assert_problem(await client.post("/webhooks/mlflow", content=chunks(1, 50, 0.01)), 408)
 
 
 async def test_a_body_that_is_cut_off_is_no_error_of_ours(sidecar: Sidecar) -> None:

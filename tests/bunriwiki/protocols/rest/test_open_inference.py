@@ -17,7 +17,8 @@ from bunriwiki import __version__
 from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.inference.handlers import EXTENSIONS
 from bunriwiki.protocols.inference.tensors import join_bytes, split_bytes
-from bunriwiki.protocols.rest.open_inference import JSON_LENGTH, OpenInferenceRoutes
+from bunriwiki.protocols.rest.infer_body import JSON_LENGTH
+from bunriwiki.protocols.rest.open_inference import OpenInferenceRoutes
 from bunriwiki.protocols.rest.requests import Request
 from bunriwiki.protocols.rest.responses import Response
 from bunriwiki.protocols.rest.routing import Router

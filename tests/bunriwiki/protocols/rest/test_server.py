@@ -26,6 +26,7 @@ from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.scrape import Scrape
 from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.server import RestServer
+from bunriwiki.web.bodies import ReadLimits
 from bunriwiki.web.tickets import TicketIssuer, TicketReader
 from bunriwiki.web.tokens import TokenGate
 from tests.bunriwiki.protocols.fakes import BOX, DETECTIONS, FOUND, FakeRunner, FakeService, FakeStatus, classified, plane
@@ -61,7 +62,7 @@ class FakeScrape(Scrape):
         return b"requests_total 1.0\n"
 
 
-def server(dataplane: DataPlane, feedback: Feedback | None = None) -> RestServer:
+def server(dataplane: DataPlane, feedback: Feedback | None = None, kept: memory.Memory | None = None) -> RestServer:
     gate = TokenGate(["secret"])
     return RestServer(
         dataplane=dataplane,
@@ -69,8 +70,8 @@ def server(dataplane: DataPlane, feedback: Feedback | None = None) -> RestServer
         sidecar=Sidecar("http://127.0.0.1:9", gate, 1),
         gate=gate,
         guide=GUIDE,
-        memory=memory.Memory(),
-        read_seconds=0.5,
+        memory=kept or memory.Memory(),
+        read_limits=ReadLimits(0.5),
         log_requests=True,
         scrape=FakeScrape(),
         feedback=feedback,
@@ -283,8 +284,8 @@ async def test_a_slow_body_is_rejected(client: httpx.AsyncClient) -> None:
 async def test_bodies_have_a_bounded_share_of_memory(
     client: httpx.AsyncClient, rest: RestApp, bottle: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "MAX_HELD_BYTES", 2 * len(bottle) + 10)
-    rest.server = server(plane(yolo=FakeRunner(DETECTIONS, seconds=0.05)))
+    monkeypatch.setattr(memory, "MB", 4 * len(bottle) + 40)
+    rest.server = server(plane(yolo=FakeRunner(DETECTIONS, seconds=0.05)), kept=memory.Memory(2, 1))
     headers = {"Content-Type": "image/jpeg"}
     posts = (client.post("/yolo/prediction", content=bottle, headers=headers) for _ in range(3))
     responses = await asyncio.gather(*posts)
