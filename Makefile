@@ -8,7 +8,7 @@ DEV := .venv-dev/bin
 export PYTHON BENTOML_DO_NOT_TRACK ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help serve sync image demo test test-unit test-containers prove check format bench bench-stall bench-labels bench-metrics bench-tracing load train evaluate require-data require-model clean lock stubs dashboards serve-env serve-torch-env sync-env clients-env dev-env
+.PHONY: help serve sync image demo test test-unit test-containers prove check format bench bench-stall bench-labels bench-metrics bench-tracing bench-hostile bench-limits load train evaluate require-data require-model clean lock stubs dashboards serve-env serve-torch-env sync-env clients-env dev-env
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -59,6 +59,12 @@ bench-labels: dev-env serve-env ## what requests for unknown paths leave in memo
 
 bench-metrics: dev-env serve-env ## what the metrics cost per request
 	@$(DEV)/python -m benchmarks.metrics
+
+bench-hostile: dev-env serve-env ## a thousand hostile connections beside honest clients
+	@$(DEV)/python -m benchmarks.hostile
+
+bench-limits: dev-env serve-env ## what the limits for a hostile network cost per request
+	@$(DEV)/python -m benchmarks.limits
 
 bench-tracing: dev-env serve-env ## what traces cost per request
 	@$(DEV)/python -m benchmarks.tracing

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from contextlib import ExitStack
 
-from benchmarks.metrics import CLIENTS, cpu_per_request
+from benchmarks.cpu import CLIENTS, cpu_per_request
 from benchmarks.noop_service import noop_service
 from bunriwiki.testing.otlp_receiver import OtlpReceiver
 

@@ -14,8 +14,8 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _png(width: int, height: int, *, more: bytes = b"") -> bytes:
-    """A white PNG with one bit a pixel."""
-    rows = (b"\0" + b"\xff" * -(-width // 8)) * height
+    """A black PNG with one bit a pixel."""
+    rows = bytes((1 + -(-width // 8)) * height)
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + more + _chunk(b"IDAT", zlib.compress(rows, 9)) + _chunk(b"IEND", b"")

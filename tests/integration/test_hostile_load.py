@@ -1,0 +1,52 @@
+"""A thousand hostile connections at once: honest clients lose nothing, and the gateway's memory stays bounded.
+
+`python -m benchmarks.hostile` compares the latency of the honest clients as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from bunriwiki.settings import Settings
+from bunriwiki.testing.crowd.measured import run_honest
+from bunriwiki.testing.crowd.phase import (
+    HONEST,
+    MAX_GROWTH_MB,
+    OTHERS,
+    CrowdOptions,
+    gateway_memory,
+    measure,
+    serving_command,
+)
+from bunriwiki.testing.server import Server
+from tests.integration.conftest import FULL
+
+pytestmark = pytest.mark.alone  # the crowd and the honest clients load every core
+
+MEMBERS = 1000
+SECONDS = 60.0 if FULL else 20.0
+WARM_UP_SECONDS = 5.0
+BUDGET_MB = Settings.model_fields["body_memory_mb"].default
+
+
+@pytest.mark.parametrize(
+    ("kind", "sources", "max_growth"),
+    [("hostile", OTHERS, MAX_GROWTH_MB), ("hostile", (HONEST,), MAX_GROWTH_MB), ("large", OTHERS, BUDGET_MB)],
+    ids=["small", "small, from the address of the honest clients", "large"],
+)
+def test_honest_clients_lose_nothing(
+    start: Callable[..., Server], kind: str, sources: tuple[str, ...], max_growth: float
+) -> None:
+    server = start(command=serving_command(), grpc=True, environment={"BUNRIWIKI_LOG_REQUESTS": "false"})
+    asyncio.run(run_honest(server, WARM_UP_SECONDS))
+    before = gateway_memory(server)
+    phase = measure(server, CrowdOptions(kind, MEMBERS, SECONDS, sources))
+    print(f"{phase.crowd}; {before:.0f} -> {phase.memory:.0f} MB")
+    for name, outcome in phase.honest.items():
+        print(name, outcome.summary())
+    assert phase.failures() == {}
+    assert phase.memory - before <= max_growth
+    server.stop()
