@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import contextlib
+import itertools
+
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bunriwiki.protocols.grpc import open_inference_pb2 as pb
+from bunriwiki.protocols.grpc.bounds import INFER_REQUEST, MAX_OTHER_BYTES, NO_TENSORS, TooMuchError, check
+from bunriwiki.protocols.inference.tensors import join_bytes
+
+LARGE = 2 * MAX_OTHER_BYTES
+
+
+def varint(value: int) -> bytes:
+    found = b""
+    while value > 127:
+        found += bytes([value & 127 | 128])
+        value >>= 7
+    return found + bytes([value])
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A field with bytes or a message."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def request(*elements: bytes, raw: bool) -> bytes:
+    message = pb.ModelInferRequest(model_name="yolo", id="7")
+    message.parameters["confidence"].double_param = 0.5
+    tensor = message.inputs.add(name="image", datatype="BYTES", shape=[len(elements), 1])
+    if raw:
+        message.raw_input_contents.append(join_bytes(elements))
+    else:
+        tensor.contents.bytes_contents.extend(elements)
+    return message.SerializeToString()
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("elements", [[b"x" * 10 * 2**20], [b"x" * 1000] * 128], ids=["one", "many"])
+def test_elements_of_tensors_may_be_large(elements: list[bytes], raw: bool) -> None:
+    check(request(*elements, raw=raw), INFER_REQUEST)
+
+
+HOSTILE = {
+    "inputs": field(5, b"") * LARGE,
+    "outputs": field(6, b"") * LARGE,
+    "parameters": b"".join(field(4, field(1, b"%x" % number) + field(2, b"")) for number in range(LARGE)),
+    "parameters of an input": field(5, field(4, field(1, b"a") + field(2, b"")) * LARGE),
+    "shape, packed": field(5, field(3, b"\1" * LARGE)),
+    "shape": field(5, (varint(3 << 3) + b"\1") * LARGE),
+    "integers": field(5, field(5, field(3, b"\1" * LARGE))),
+    "empty elements": field(5, field(5, field(8, b"") * LARGE)),
+    "empty raw elements": field(7, b"") * LARGE,
+    "a name": field(1, b"a" * LARGE),
+    "an unknown field": field(100, b"a" * LARGE),
+    "unknown numbers": (varint(100 << 3) + b"\1") * LARGE,
+    "fixed numbers": (varint(100 << 3 | 1) + b"\1" * 8 + varint(101 << 3 | 5) + b"\1" * 4) * LARGE,
+    "groups": varint(100 << 3 | 3) * LARGE + varint(100 << 3 | 4) * LARGE,
+    "a long number": b"\xff" * LARGE,
+    "a length that no message has": field(7, b"x" * LARGE) + varint(7 << 3 | 2) + varint(2**63),
+    "an element that is cut off": field(7, b"x" * LARGE)[:-1],
+    "a tag that is cut off": field(7, b"x" * LARGE) + b"\x80",
+    "an input that is cut off": field(7, b"x" * LARGE) + varint(5 << 3 | 2) + varint(9) + field(1, b"a"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_anything_else_may_not(name: str) -> None:
+    with pytest.raises(TooMuchError):
+        check(HOSTILE[name], INFER_REQUEST)
+
+
+def test_where_there_are_no_tensors_nothing_may_be_large() -> None:
+    check(field(7, b"x" * (MAX_OTHER_BYTES - 4)), NO_TENSORS)
+    with pytest.raises(TooMuchError):
+        check(field(7, b"x" * MAX_OTHER_BYTES), NO_TENSORS)
+
+
+FIELDS = st.one_of(
+    st.builds(field, st.sampled_from([1, 2, 3, 7, 100]), st.binary(max_size=40)),
+    st.builds(lambda number, value: varint(number << 3) + varint(value), st.integers(1, 200), st.integers(0, 2**64 - 1)),
+)
+
+
+@given(st.lists(FIELDS, max_size=20), st.lists(FIELDS, max_size=20), st.integers(0, 30))
+def test_what_protobuf_decodes_is_walked_through(outer: list[bytes], inner: list[bytes], cut: int) -> None:
+    """A message that is large, but not hostile, is accepted if protobuf decodes it, and rejected if its fields are broken."""
+    message = b"".join([*outer, field(5, b"".join(inner)), field(7, b"x" * LARGE)])
+    message = message[: len(message) - cut]
+    try:
+        pb.ModelInferRequest.FromString(message)
+    except DecodeError:
+        return  # of a broken text or number within a field, of which the walk knows nothing
+    check(message, INFER_REQUEST)
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_any_bytes_are_accepted_or_rejected(before: bytes, after: bytes) -> None:
+    for message in (before + field(7, b"x" * LARGE) + after, field(5, before + field(5, field(8, b"x" * LARGE) + after))):
+        with contextlib.suppress(TooMuchError):
+            check(message, INFER_REQUEST)
+
+
+def test_a_walk_is_short() -> None:
+    """The walk ends at its bounds: of 10 MB of fields it reads a few hundred."""
+
+    class Counting(bytes):
+        reads = itertools.count()
+
+        def __getitem__(self, place: object) -> int:  # type: ignore[override]
+            next(self.reads)
+            return super().__getitem__(place)  # type: ignore[return-value,index,call-overload]
+
+    data = Counting(field(7, b"") * 5 * 2**20)
+    with pytest.raises(TooMuchError):
+        check(data, INFER_REQUEST)
+    assert next(data.reads) < 1_000
