@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import cache
 
 from bunriwiki.testing.crowd.http2 import message
-from bunriwiki.testing.crowd.images import many_pixels, much_text
 from bunriwiki.testing.crowd.member import Kind, Member, Streams, post, read_answer, send
+from bunriwiki.testing.hostile_images import flat_png, many_scans, text_chunks
 
 DRIP_SECONDS = 1.0  # between two pieces of what is sent slowly
 STREAMS = 16  # of a gRPC connection
@@ -41,7 +41,7 @@ async def idle_streams(member: Member) -> str:
 
 
 async def cheap_images(member: Member) -> str:
-    """Sends a photo of many pixels in few bytes; one of eight times so many in one call, and one of eight times much text."""
+    """Sends photos that cost more than their bytes: many pixels, also many times in one call, much text, and many scans."""
     async with member.rest() as streams:
         return await _at_its_turn(member, streams, lambda turn: _images()[turn % len(_images())])
 
@@ -110,14 +110,15 @@ async def _at_its_turn(member: Member, streams: Streams, request: Callable[[int]
 
 @cache
 def _images() -> list[bytes]:
-    one, text = many_pixels(), much_text()
+    one, text = flat_png(8000, 6250), flat_png(32, 32, before=text_chunks(2**16))
     raw = (len(one).to_bytes(4, "little") + one) * BATCH
     tensor = {"name": "image", "datatype": "BYTES", "shape": [BATCH], "parameters": {"binary_data_size": len(raw)}}
     call = json.dumps({"inputs": [tensor]}).encode()
     header = f"Inference-Header-Content-Length: {len(call)}\r\n"
     many = post("/v2/models/yolo/infer", call + raw, "application/octet-stream", more=header)
     single = post("/yolo/prediction", one, "image/png")
-    return [single] * 6 + [many, post("/yolo/prediction", text, "image/png")]
+    scans = post("/yolo/prediction", many_scans(8000, 6250, 100), "image/jpeg")
+    return [single] * 6 + [many, post("/yolo/prediction", text, "image/png"), scans]
 
 
 @cache

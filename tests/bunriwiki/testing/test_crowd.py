@@ -1,26 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-from io import BytesIO
 
 import pytest
-from PIL import Image
 
-from bunriwiki.testing.crowd import hostile, images
+from bunriwiki.testing.crowd import hostile
 from bunriwiki.testing.crowd.http2 import frame, header_block, message
 from bunriwiki.testing.crowd.member import Member
 
 pytestmark = pytest.mark.anyio
-
-
-def test_the_cheap_images_are_valid_and_small() -> None:
-    pixels, text = images.many_pixels(), images.much_text()
-    assert len(pixels) < 7_000
-    assert len(text) < 66_000
-    with Image.open(BytesIO(pixels)) as found:
-        assert (found.mode, found.width * found.height) == ("1", 50_000_000)
-    with Image.open(BytesIO(text)) as small:
-        assert small.size == (32, 32)
 
 
 def test_frames() -> None:
