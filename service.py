@@ -179,7 +179,7 @@ class Bunriwiki:
         self.generation_watcher.start(on_change=lambda: None)  # each batch reads its state
         Thread(target=self.vitals.keep_beating, name="heartbeat", daemon=True).start()
         if settings().grpc_port:
-            self.grpc_server = GrpcServer(handlers, memory, self.tracing, clients)
+            self.grpc_server = GrpcServer(handlers, memory, self.tracing, clients, settings().deadline_seconds)
             await self.grpc_server.open(settings().grpc_host, settings().grpc_port, _certificates())
         self.health_listener = HealthListener(rest_app)
         if settings().health_port:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import insort
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from typing import Any, Generic, TypeVar
@@ -91,7 +91,7 @@ class Batcher(Generic[ItemT, ResultT]):
         self._max_batch_cost = max_batch_cost
         self._max_queue_cost = max_queue_cost
         self._parallel = parallel
-        self._queue: list[tuple[int, int, _Waiting[ItemT, ResultT]]] = []  # a heap, by turn, then by age
+        self._queue: list[tuple[int, int, _Waiting[ItemT, ResultT]]] = []  # by turn, then by age
         self._queue_cost = 0
         self._turn = 0  # of the item that was taken last
         self._numbers = count()
@@ -114,24 +114,25 @@ class Batcher(Generic[ItemT, ResultT]):
         loop = asyncio.get_running_loop()
         began = time.perf_counter()  # uvloop's own clock ticks in milliseconds
         caller = self._caller() if self._caller is not None else None
-        group = [
-            _Waiting[ItemT, ResultT](item, loop.create_future(), caller, cost) for item, cost in zip(items, costs, strict=True)
+        group: list[_Waiting[ItemT, ResultT]] = [
+            _Waiting(item, loop.create_future(), caller, cost) for item, cost in zip(items, costs, strict=True)
         ]
         turn = self._turn
         for waiting in group:
             turn += waiting.cost
-            heappush(self._queue, (turn, next(self._numbers), waiting))
-            self._queue_cost += waiting.cost
+            insort(self._queue, (turn, next(self._numbers), waiting))
+        self._queue_cost += turn - self._turn
         self._start_calls()
         timer = loop.call_later(seconds, _expire, group)
         try:
             results = [await waiting.answer for waiting in group]
-        finally:
-            timer.cancel()
+        except BaseException:
             for waiting in group:
                 waiting.answer.cancel()
-            if any(waiting.taken is None for waiting in group):
-                self._drop_ended()
+            self._drop_ended()
+            raise
+        finally:
+            timer.cancel()
         if group and (taken := group[-1].taken) is not None:
             self._waited(taken - began)
         return results
@@ -160,7 +161,7 @@ class Batcher(Generic[ItemT, ResultT]):
                 self._turn = turn
                 waiting.taken = now
                 batch.append(waiting)
-            heappop(self._queue)
+            del self._queue[0]
             self._queue_cost -= waiting.cost
         return batch
 
@@ -180,7 +181,7 @@ class Batcher(Generic[ItemT, ResultT]):
         for waiting, result in answered:
             if not waiting.answer.done():
                 waiting.answer.set_result(result)
-        latest = (loop.time() - started) / sum(waiting.cost for waiting in batch)
+        latest = (loop.time() - started) / sum([waiting.cost for waiting in batch])
         self._seconds_per_cost += 0.2 * (latest - self._seconds_per_cost)
 
     def _report(self) -> None:
@@ -191,7 +192,6 @@ class Batcher(Generic[ItemT, ResultT]):
     def _drop_ended(self) -> None:
         """Drop the items of requests that ended while they waited, which frees their room and their memory at once."""
         self._queue = [entry for entry in self._queue if not entry[2].answer.done()]
-        heapify(self._queue)
         self._queue_cost = sum(waiting.cost for _, _, waiting in self._queue)
         self._report()
 

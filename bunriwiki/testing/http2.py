@@ -63,6 +63,11 @@ class Http2Client:
             sent += size
         return sent
 
+    @property
+    def open_streams(self) -> int:
+        """The calls that the server has not ended."""
+        return len(self._windows)
+
     def close(self) -> None:
         """Close the connection, whatever has been sent."""
         with contextlib.suppress(OSError):

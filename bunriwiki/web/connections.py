@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
+
+from bunriwiki.web.groups import Groups
 
 SWEEP_SECONDS = 1.0  # between two checks of all connections: no connection has a timer of its own
 CROWDED = 0.75  # share of the connections beyond which a sweep notes which ones could be closed
@@ -61,22 +62,20 @@ class ConnectionPool:
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
-        self._count = 0
-        self._groups: dict[str, dict[Connection, None]] = {}
-        self._headless: dict[str, dict[Connection, None]] = {}  # those that never sent a whole head, oldest first
+        self._connections: Groups[Connection] = Groups()
+        self._headless: Groups[Connection] = Groups()  # those that never sent a whole head
         self._owing: dict[str, deque[Connection]] = {}  # those that owed something at the last sweep
         self._sweeping = False
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._connections)
 
     def enter(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> bool:
         """Add a connection, in place of another one if there are too many; returns False if there is no room for it."""
-        if self._count >= self.limits.connections and not self._make_room(connection.group):
+        if len(self) >= self.limits.connections and not self._make_room(connection.group):
             return False
-        self._groups.setdefault(connection.group, {})[connection] = None
-        self._headless.setdefault(connection.group, {})[connection] = None
-        self._count += 1
+        self._connections.add(connection.group, connection)
+        self._headless.add(connection.group, connection)
         if not self._sweeping:
             self._sweeping = True
             loop.call_later(SWEEP_SECONDS, self._keep_sweeping, loop)
@@ -84,19 +83,18 @@ class ConnectionPool:
 
     def leave(self, connection: Connection) -> None:
         """Remove a connection, if it is there."""
-        if _remove(self._groups, connection):
-            _remove(self._headless, connection)
-            self._count -= 1
+        if self._connections.remove(connection.group, connection):
+            self._headless.remove(connection.group, connection)
 
     def has_head(self, connection: Connection) -> None:
         """The first whole head has arrived on `connection`."""
-        _remove(self._headless, connection)
+        self._headless.remove(connection.group, connection)
 
     def sweep(self, now: float) -> None:
         """Close the connections whose clients have owed something for too long, and note the others that owe something."""
-        owing = [connection for connection in self._all() if connection.check(now)]
+        owing = [connection for connection in self._connections if connection.check(now)]
         self._owing = {}
-        if self._count > CROWDED * self.limits.connections:
+        if len(self) > CROWDED * self.limits.connections:
             for connection in owing:
                 self._owing.setdefault(connection.group, deque()).append(connection)
         arriving = sum(connection.arriving_bytes for connection in owing)
@@ -109,43 +107,23 @@ class ConnectionPool:
 
     def _keep_sweeping(self, loop: asyncio.AbstractEventLoop) -> None:
         self.sweep(loop.time())
-        self._sweeping = self._count > 0
+        self._sweeping = len(self) > 0
         if self._sweeping:
             loop.call_later(SWEEP_SECONDS, self._keep_sweeping, loop)
 
-    def _all(self) -> Iterator[Connection]:
-        for group in list(self._groups.values()):
-            yield from list(group)
-
     def _make_room(self, newcomer: str) -> bool:
-        group = self._largest(newcomer)
-        for connection in self._headless.get(group, ()):
-            self._cut(connection)
+        client = self._connections.largest(newcomer)
+        if (headless := self._headless.oldest(client)) is not None:
+            self._cut(headless)
             return True
-        owing = self._owing.get(group, deque())
+        owing = self._owing.get(client, deque())
         while owing:
             connection = owing.popleft()
-            if connection in self._groups.get(group, ()) and connection.still_owes():
+            if self._connections.has(client, connection) and connection.still_owes():
                 self._cut(connection)
                 return True
         return False
 
-    def _largest(self, newcomer: str) -> str:
-        """The client with the most connections; `newcomer` if it has its share, which saves the search."""
-        if len(self._groups.get(newcomer, ())) * len(self._groups) >= self._count:
-            return newcomer
-        return max(self._groups, key=lambda group: len(self._groups[group]))
-
     def _cut(self, connection: Connection) -> None:
         self.leave(connection)
         connection.cut()
-
-
-def _remove(groups: dict[str, dict[Connection, None]], connection: Connection) -> bool:
-    group = groups.get(connection.group)
-    if group is None or connection not in group:
-        return False
-    del group[connection]
-    if not group:
-        del groups[connection.group]
-    return True

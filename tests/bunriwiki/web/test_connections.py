@@ -128,7 +128,7 @@ def test_the_sweep_stops_with_the_last_connection() -> None:
     assert len(pool.loop.calls) == 1
     pool.loop.pass_a_sweep()
     assert len(pool.loop.calls) == 1
-    for each in list(pool.pool._all()):
+    for each in list(pool.pool._connections):
         pool.pool.leave(each)
     pool.loop.pass_a_sweep()
     assert not pool.loop.calls

@@ -1,0 +1,124 @@
+"""Which calls are answered: a limit for all of them, outside of which are health checks, and limits for their messages.
+
+grpc.aio has a limit for calls of its own, which includes health checks, and in which calls count whose messages never arrive.
+Here every method reads its message itself, as a stream of one: on the wire there is no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import grpc
+from grpc_health.v1 import health
+
+from bunriwiki.protocols.grpc.arrivals import ArrivalError, Arrivals, Wait, messages_of
+from bunriwiki.protocols.grpc.received import peer_of
+from bunriwiki.web.clients import group_of
+from bunriwiki.web.groups import Groups
+
+MAX_CALLS = 1024  # at a time, besides health checks
+MAX_HEALTH_CALLS = 64
+IDLE_SECONDS = 300.0  # between two messages of a stream
+
+
+class _Calls:
+    """At most `limit` calls. Too many replace those that wait for messages: the oldest of the client with the most."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._count = 0
+        self.waits: Groups[Wait] = Groups()
+
+    @contextmanager
+    def running(self, client: str) -> Iterator[bool]:
+        """Yields whether there is room for a call of `client`."""
+        room = self._count < self._limit or self._make_room(client)
+        self._count += 1
+        try:
+            yield room
+        finally:
+            self._count -= 1
+
+    def _make_room(self, newcomer: str) -> bool:
+        client = self.waits.largest(newcomer)
+        wait = self.waits.oldest(client)
+        if wait is None:
+            return False
+        self.waits.remove(client, wait)
+        wait.cut()
+        return True
+
+
+class Admission(grpc.aio.ServerInterceptor):
+    """The outermost interceptor. A call's message has to arrive within `seconds`."""
+
+    def __init__(self, arrivals: Arrivals, seconds: float) -> None:
+        self._arrivals = arrivals
+        self._seconds = seconds
+        self._calls = _Calls(MAX_CALLS)
+        self._health = _Calls(MAX_HEALTH_CALLS)
+        self._handlers: dict[str, Any] = {}  # of the methods that exist
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
+    ) -> Any:
+        method = handler_call_details.method
+        bounded = self._handlers.get(method)
+        if bounded is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            calls = self._health if method.startswith(f"/{health.SERVICE_NAME}/") else self._calls
+            bounded = self._handlers[method] = self._bounded(handler, calls)
+        return bounded
+
+    def _bounded(self, handler: Any, calls: _Calls) -> Any:
+        decode, encode = messages_of(handler.request_deserializer), handler.response_serializer
+
+        async def answer(_: Any, context: Any) -> Any:
+            """Of a unary call; that of health's Watch writes its responses itself."""
+            with calls.running(_client_of(context)) as room:
+                message = await self._receive(context, calls, self._seconds) if room else await _full(context)
+                if message is grpc.aio.EOF:
+                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The call has no message. Send one.")
+                return await (handler.unary_unary or handler.unary_stream)(message, context)
+
+        async def answer_stream(_: Any, context: Any) -> AsyncIterator[Any]:
+            with calls.running(_client_of(context)) as room:
+                if not room:
+                    await _full(context)
+                async for response in handler.stream_stream(self._messages(context, calls), context):
+                    yield response
+
+        if handler.unary_unary:
+            return grpc.stream_unary_rpc_method_handler(answer, decode, encode)
+        return grpc.stream_stream_rpc_method_handler(answer_stream if handler.stream_stream else answer, decode, encode)
+
+    async def _messages(self, context: Any, calls: _Calls) -> AsyncIterator[Any]:
+        while (message := await self._receive(context, calls, IDLE_SECONDS)) is not grpc.aio.EOF:
+            yield message
+
+    async def _receive(self, context: Any, calls: _Calls, seconds: float) -> Any:
+        async def read() -> tuple[int, Any]:
+            received = await context.read()
+            return (0, received) if received is grpc.aio.EOF else received
+
+        try:
+            return await self._arrivals.receive(context.peer(), calls.waits, seconds, read)
+        except ArrivalError as error:
+            if error.room:
+                await _full(context)
+            detail = f"No message arrived within {seconds:g} s. Send it faster, or begin a new call."
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, detail)
+
+
+def _client_of(context: Any) -> str:
+    return group_of(peer_of(context.peer()).host)
+
+
+async def _full(context: Any) -> NoReturn:
+    detail = "There are too many calls, or their messages take all memory for bodies. Try again in a moment."
+    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, detail)
+    raise AssertionError("abort raises")
