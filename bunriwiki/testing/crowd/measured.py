@@ -8,9 +8,13 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
 
+import aiohttp
 import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from bunriwiki.testing.calls import mixed_calls
@@ -21,7 +25,7 @@ from bunriwiki.testing.server import Server
 
 PAUSE = 0.1  # seconds between an answer and a client's next request
 TEXT_CLIENTS = 2
-GRPC_SECONDS = 60.0  # that a client waits for an answer
+ANSWER_SECONDS = 60.0  # that a client waits for an answer
 END_SECONDS = 60.0  # in which a crowd has to end once its time is over
 PHOTOS = "/yolo/prediction"
 
@@ -61,7 +65,7 @@ def crowd(server: Server, kind: str, *, members: int, seconds: float, sources: S
 async def run_honest(server: Server, seconds: float) -> dict[str, Outcome]:
     """Honest clients for so many seconds: by kind, what came of their requests.
 
-    Half of them keep their connection open, the others open one for each request.
+    Half of them keep their connection open, the others open one for each request, as health checks do.
     """
     texts = [call for call in mixed_calls() if call.path != PHOTOS]
     photos = [call for call in mixed_calls() if call.path == PHOTOS]
@@ -72,29 +76,56 @@ async def run_honest(server: Server, seconds: float) -> dict[str, Outcome]:
         for keep in (True, False)
     }
     loads |= {("gRPC", keep): run_grpc(server.grpc_address, seconds, keep=keep) for keep in (True, False)}
+    loads |= {("health", False): run_health(server, seconds)}
     outcomes = dict(zip(loads, await asyncio.gather(*loads.values()), strict=True))
-    return {name: _sum([outcomes[name, True], outcomes[name, False]]) for name in (*rest, "gRPC")}
+    return {name: _sum([one for (of, _), one in outcomes.items() if of == name]) for name in (*rest, "gRPC", "health")}
 
 
 async def run_grpc(address: str, seconds: float, *, keep: bool) -> Outcome:
     """A client that sends texts over gRPC for so many seconds; unless it keeps its connection, on a new one for each."""
-    outcome = Outcome()
-    started = time.perf_counter()
     request = text_request()
     async with contextlib.AsyncExitStack() as stack:
         kept = await stack.enter_async_context(_channel(address)) if keep else None
-        while time.perf_counter() - started < seconds:
-            began = time.perf_counter()
+
+        async def call() -> str:
             async with contextlib.AsyncExitStack() as own:
                 channel = kept or await own.enter_async_context(_channel(address))
-                try:
-                    await GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=GRPC_SECONDS)
-                except grpc.aio.AioRpcError as error:
-                    outcome.counts[error.code().name] += 1
-                else:
-                    outcome.counts["200"] += 1
-                    outcome.latencies.append(time.perf_counter() - began)
-            await asyncio.sleep(PAUSE)
+                await GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=ANSWER_SECONDS)
+            return "200"
+
+        return await _repeat(call, seconds)
+
+
+async def run_health(server: Server, seconds: float) -> Outcome:
+    """Health checks of both protocols in turn, each on a new connection, for so many seconds."""
+
+    async def check() -> str:
+        async with _channel(server.grpc_address) as channel:
+            health: Any = HealthStub(channel)  # its stubs have no methods
+            found = await health.Check(HealthCheckRequest(), timeout=ANSWER_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+        async with aiohttp.ClientSession(server.health_url, timeout=timeout) as session, session.get("/readyz") as response:
+            return str(response.status) if found.status == HealthCheckResponse.SERVING else "not serving"
+
+    return await _repeat(check, seconds)
+
+
+async def _repeat(call: Callable[[], Awaitable[str]], seconds: float) -> Outcome:
+    """What came of a call that is repeated for so many seconds."""
+    outcome = Outcome()
+    started = time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        began = time.perf_counter()
+        try:
+            outcome.counts[await call()] += 1
+            outcome.latencies.append(time.perf_counter() - began)
+        except grpc.aio.AioRpcError as error:
+            outcome.counts[error.code().name] += 1
+        except (aiohttp.ClientError, ConnectionError) as error:
+            outcome.counts[type(error).__name__] += 1
+        except TimeoutError:
+            outcome.counts["timeout"] += 1
+        await asyncio.sleep(PAUSE)
     outcome.seconds = time.perf_counter() - started
     return outcome
 
