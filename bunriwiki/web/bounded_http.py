@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, ClassVar
 
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from bunriwiki.web import problems
@@ -44,6 +45,9 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.ws_protocol_class = None  # nothing here upgrades a connection
+        if isinstance(self.app, ProxyHeadersMiddleware):
+            # By default uvicorn believes what anyone on this machine says about its address. clients.py decides that.
+            self.app = self.app.app
         self.group = group_of(self.client[0] if self.client else UNKNOWN)
         self._since = self.loop.time()
         self._mark = ("head", None)
