@@ -67,7 +67,7 @@ def server(dataplane: DataPlane, feedback: Feedback | None = None, kept: memory.
     return RestServer(
         dataplane=dataplane,
         open_inference=FakeService().handlers,
-        sidecar=Sidecar("http://127.0.0.1:9", gate, 1),
+        sidecar=sidecar or Sidecar("http://127.0.0.1:9", gate, 1),
         gate=gate,
         guide=GUIDE,
         memory=kept or memory.Memory(),
