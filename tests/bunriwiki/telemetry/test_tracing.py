@@ -52,8 +52,8 @@ def test_spans_reach_the_endpoint(variable: str, monkeypatch: pytest.MonkeyPatch
         assert os.environ[DISABLED] == "true"
         token = current_trace.set(None)
         span = tracing.begin_request({}, lambda: ("POST /predict", {"http.route": "/predict"}))
-            assert span is not None
-            span.end()
+        assert span is not None
+        span.end()
         current_trace.reset(token)
         tracing.close()
     [span] = receiver.spans
