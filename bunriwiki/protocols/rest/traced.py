@@ -23,8 +23,7 @@ def begin_span(tracing: Tracing, route: str, scope: Scope) -> Span | None:
     """The span of a request to `route`, to be ended by `in_span`; None if it is not recorded."""
     if route in UNTRACED:
         return None
-    given = [(name, value) for name, value in scope["headers"] if name in TRACE_HEADERS]
-    headers = {name.decode(): value.decode("latin-1") for name, value in given}
+    headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in TRACE_HEADERS}
     return tracing.begin_request(headers, lambda: _described(route, scope))
 
 
