@@ -1,9 +1,9 @@
-"""What the metrics cost: an increment, and the gateway's CPU time per request with all metrics and with none.
+"""What metrics, drift and feedback tickets cost: an increment, and CPU time per request with all of them and with none.
 
-The service with the no-op model (`noop.py`) and the same without any metrics (`unmetered.py`) get the same load in turn, for
-`--rounds` pairs of short rounds. CPU time is what the kernel accounts to all threads of the gateway (`schedstat`). Other
-processes make it longer, by sharing caches and cores, so the table has the fastest rounds of each, which were disturbed least,
-beside the median of all pairs.
+Three services with the no-op model (`noop.py`) get the same load in turn, for `--rounds` short rounds: with metrics, drift and
+tickets (the usual service with a key for tickets), without tickets, and without any of them (`unmetered.py`). CPU time is what
+the kernel accounts to all threads of a process (`schedstat`). Other processes make it longer, by sharing caches and cores, so
+the table has the fastest rounds of each, which were disturbed least, beside the medians of the rounds' differences.
 
     python -m benchmarks.metrics
 """
@@ -18,20 +18,29 @@ import subprocess
 import sys
 import tempfile
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import prometheus_client
+import httpx
 import psutil
-from prometheus_client import CollectorRegistry, Counter, values
+from prometheus_client import CollectorRegistry, Counter, Histogram, values
 
+from benchmarks.lean import BODY, PATH
 from benchmarks.noop_service import noop_service
+from benchmarks.resident import role
 from benchmarks.serving import Served
-from bunriwiki.telemetry.metrics.values import Histogram, share_values
+from bunriwiki.telemetry.metrics.values import Amount, Distribution, share_values
 
 CALLS = 200_000
 CLIENTS = (1, 16)
+TICKETS = {"BUNRIWIKI_FEEDBACK_KEY": "k" * 64}
+ALL, NO_TICKETS, NONE = range(3)
+SERVICES: Sequence[tuple[str, Mapping[str, str]]] = (
+    ("benchmarks.noop", TICKETS),
+    ("benchmarks.noop", {}),
+    ("benchmarks.unmetered", {}),
+)
 
 
 def microseconds(call: Callable[[], object]) -> float:
@@ -44,39 +53,48 @@ def increments() -> None:
     print("| values | increment, µs | observation, µs |\n|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="bunriwiki-bench-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        row("prometheus_client, which asks for the process id", values.MultiProcessValue())
-        row("prometheus_client, a constant identity", values.MultiProcessValue(lambda: "constant"))
+        values.ValueClass = values.MultiProcessValue()
+        counter, histogram = children()
+        row("prometheus_client", counter.inc, lambda: histogram.observe(0.02))
         share_values(Path(folder))
-        row("this service", values.ValueClass, Histogram)
+        shared_counter, shared_histogram = children()
+        row("prometheus_client with this service's values", shared_counter.inc, lambda: shared_histogram.observe(0.02))
+        amount, distribution = Amount(shared_counter), Distribution(shared_histogram)
+        row("this service, in the event loop", lambda: amount.add(1), lambda: distribution.observe(0.02))
 
 
-def row(name: str, kind: type, histograms: type[prometheus_client.Histogram] = prometheus_client.Histogram) -> None:
-    values.ValueClass = kind
+def children() -> tuple[Counter, Histogram]:
     registry = CollectorRegistry()
     counter = Counter("events", "Events.", ["model"], registry=registry).labels("yolo")
-    histogram = histograms("seconds", "Seconds.", ["model"], registry=registry).labels("yolo")
-    print(f"| {name} | {microseconds(counter.inc):.2f} | {microseconds(lambda: histogram.observe(0.02)):.2f} |")
+    return counter, Histogram("seconds", "Seconds.", ["model"], registry=registry).labels("yolo")
 
 
-def gateway(served: Served) -> psutil.Process:
-    """The process of the gateway's worker."""
+def row(name: str, increment: Callable[[], object], observation: Callable[[], object]) -> None:
+    print(f"| {name} | {microseconds(increment):.2f} | {microseconds(observation):.2f} |")
+
+
+def worker(served: Served, of: str) -> psutil.Process:
+    """The process of the worker with a role (`resident.role`)."""
     for child in psutil.Process(served.process.pid).children(recursive=True):
-        command = child.cmdline()
-        if "_bentoml_impl.worker.service" in command and command[command.index("--service-name") + 1] == "bunriwiki":
+        if role(child.cmdline()) == of:
             return child
-    raise SystemExit("the service has no gateway")
+    raise SystemExit(f"the service has no worker of {of}")
 
 
-def cpu_per_request(served: Served, clients: int, seconds: float) -> float:
-    """Microseconds of the gateway's CPU time per request, under a load of so many clients."""
-    worker = gateway(served)
-    before = cpu_nanoseconds(worker)
+def cpu_per_request(served: Served, clients: int, seconds: float) -> tuple[float, float]:
+    """Microseconds of CPU time per request, of the gateway and of the runner, under a load of so many clients."""
+    workers = [worker(served, of) for of in ("gateway", "kcbert")]
+    before = [cpu_nanoseconds(process) for process in workers]
     command = [sys.executable, "-m", "benchmarks.lean", "--port", str(served.port), "--clients", str(clients)]
     result = subprocess.run([*command, "--seconds", str(seconds)], capture_output=True, text=True, check=True)
     load = json.loads(result.stdout)
     if load["failures"]:
         raise SystemExit(f"requests failed: {load['failures']}")
-    return (cpu_nanoseconds(worker) - before) / 1000 / int(load["requests"])
+    gateway, runner = (
+        (cpu_nanoseconds(process) - began) / 1000 / int(load["requests"])
+        for process, began in zip(workers, before, strict=True)
+    )
+    return gateway, runner
 
 
 def cpu_nanoseconds(process: psutil.Process) -> int:
@@ -85,28 +103,47 @@ def cpu_nanoseconds(process: psutil.Process) -> int:
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads)
 
 
+def check_tickets(services: list[Served]) -> None:
+    """Exit unless only the first service sends tickets: otherwise nothing would be compared."""
+    for number, served in enumerate(services):
+        answer = httpx.post(f"{served.url}{PATH}", content=BODY, headers={"Content-Type": "application/json"})
+        if ("x-feedback-ticket" in answer.headers) != (number == ALL):
+            raise SystemExit("the services do not differ in their tickets")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=2)
-    parser.add_argument("--most", type=float, default=20, help="exit with 1 if the metrics cost more microseconds per request")
+    parser.add_argument("--most", type=float, default=20, help="exit with 1 if all cost more microseconds of the gateway's CPU")
     given = parser.parse_args()
     increments()
-    print("\n| clients | all metrics, µs CPU per request | none | difference | median of pairs |\n|---|---|---|---|---|")
+    print(
+        "\nµs of CPU per request, the fastest rounds; in brackets, the median of the rounds' differences\n\n"
+        "| clients | gateway, all | without tickets | none | all - none | tickets | runner, all - none |\n"
+        "|---|---|---|---|---|---|---|"
+    )
     too_much = False
     with ExitStack() as stack:
-        metered, unmetered = (stack.enter_context(noop_service(f"benchmarks.{name}")) for name in ("noop", "unmetered"))
+        services = [stack.enter_context(noop_service(module, settings)) for module, settings in SERVICES]
+        check_tickets(services)
         for clients in CLIENTS:
-            pairs = [
-                tuple(cpu_per_request(served, clients, given.seconds) for served in (metered, unmetered))
-                for _ in range(given.rounds)
-            ]
-            with_metrics, without = (min(pair[side] for pair in pairs) for side in (0, 1))
-            median = statistics.median(one - other for one, other in pairs)
-            difference = with_metrics - without
-            print(f"| {clients} | {with_metrics:.1f} | {without:.1f} | {difference:.1f} | {median:.1f} |", flush=True)
-            too_much |= difference > given.most
+            rounds = [[cpu_per_request(served, clients, given.seconds) for served in services] for _ in range(given.rounds)]
+            gateway = [[of_gateway for of_gateway, _ in each] for each in rounds]
+            runner = [[of_runner for _, of_runner in each] for each in rounds]
+            everything, metrics, nothing = (min(each) for each in zip(*gateway, strict=True))
+            print(
+                f"| {clients} | {everything:.1f} | {metrics:.1f} | {nothing:.1f} | {difference(gateway, ALL, NONE)} "
+                f"| {difference(gateway, ALL, NO_TICKETS)} | {difference(runner, ALL, NONE)} |",
+                flush=True,
+            )
+            too_much |= everything - nothing > given.most
     sys.exit(too_much)
+
+
+def difference(rounds: list[list[float]], one: int, other: int) -> str:
+    fastest = min(each[one] for each in rounds) - min(each[other] for each in rounds)
+    return f"{fastest:.1f} ({statistics.median(each[one] - each[other] for each in rounds):.1f})"
 
 
 if __name__ == "__main__":

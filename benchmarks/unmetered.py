@@ -1,10 +1,11 @@
-"""The no-op service (`noop.py`) without any metrics: what `metrics.py` compares it with.
+"""The no-op service (`noop.py`) without metrics and drift: what `metrics.py` compares it with.
 
 bentoml serve benchmarks.unmetered:Bunriwiki
 """
 
 from __future__ import annotations
 
+from bunriwiki.artifacts import features
 from bunriwiki.protocols.handlers import timing
 from bunriwiki.protocols.rest import metrics as rest_metrics
 from bunriwiki.telemetry.metrics import predictions
@@ -43,6 +44,7 @@ rest_metrics.RequestMetrics = NoRequestMetrics  # type: ignore[misc,assignment]
 predictions.PredictionMetrics = NoPredictionMetrics  # type: ignore[misc,assignment]
 timing.RequestTiming = NoTiming  # type: ignore[misc,assignment]
 timing.note_answer = nothing  # type: ignore[assignment]
+features.FeatureCounts.add = nothing  # type: ignore[assignment]
 
 from benchmarks.noop import Bunriwiki  # noqa: E402 - after the metrics were replaced
 
