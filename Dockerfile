@@ -14,7 +14,7 @@ RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/(site-
         "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
     && groupadd --gid 10001 bunriwiki \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin bunriwiki \
-    && install -d -o bunriwiki -g bunriwiki /store /store/run /data
+    && install -d -o bunriwiki -g bunriwiki /store /store/run /logs /data
 
 
 # Apart from the stage that uses them, so that the packages are installed once for the clone and its Bento.

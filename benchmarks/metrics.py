@@ -1,7 +1,7 @@
-"""What the metrics cost: an increment, and the gateway's CPU time per request with all metrics and with none.
+"""What metrics, drift and feedback tickets cost: an increment, and CPU time per request with all of them and with none.
 
-The service with the no-op model (`noop.py`) and the same without any metrics (`unmetered.py`) get the same load in turn, for
-`--rounds` pairs of short rounds (`cpu.py`).
+Three services with the no-op model (`noop.py`) get the same load in turn, for `--rounds` short rounds (`cpu.py`): with metrics,
+drift and tickets (the usual service with a key for tickets), without tickets, and without any of them (`unmetered.py`).
 
     python -m benchmarks.metrics
 """
@@ -10,19 +10,31 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import sys
 import tempfile
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, values
+import httpx
+from prometheus_client import CollectorRegistry, Counter, Histogram, values
 
-from benchmarks.cpu import compare
-from bunriwiki.telemetry.metrics.values import Histogram, share_values
+from benchmarks.cpu import CLIENTS, cpu_per_request
+from benchmarks.lean import BODY, PATH
+from benchmarks.noop_service import noop_service
+from benchmarks.serving import Served
+from bunriwiki.telemetry.metrics.values import Amount, Distribution, share_values
 
 CALLS = 200_000
+TICKETS = {"BUNRIWIKI_FEEDBACK_KEY": "k" * 64}
+ALL, NO_TICKETS, NONE = range(3)
+SERVICES: Sequence[tuple[str, Mapping[str, str]]] = (
+    ("benchmarks.noop", TICKETS),
+    ("benchmarks.noop", {}),
+    ("benchmarks.unmetered", {}),
+)
 
 
 def microseconds(call: Callable[[], object]) -> float:
@@ -35,29 +47,67 @@ def increments() -> None:
     print("| values | increment, µs | observation, µs |\n|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="bunriwiki-bench-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        row("prometheus_client, which asks for the process id", values.MultiProcessValue())
-        row("prometheus_client, a constant identity", values.MultiProcessValue(lambda: "constant"))
+        values.ValueClass = values.MultiProcessValue()
+        counter, histogram = children()
+        row("prometheus_client", counter.inc, lambda: histogram.observe(0.02))
         share_values(Path(folder))
-        row("this service", values.ValueClass, Histogram)
+        shared_counter, shared_histogram = children()
+        row("prometheus_client with this service's values", shared_counter.inc, lambda: shared_histogram.observe(0.02))
+        amount, distribution = Amount(shared_counter), Distribution(shared_histogram)
+        row("this service, in the event loop", lambda: amount.add(1), lambda: distribution.observe(0.02))
 
 
-def row(name: str, kind: type, histograms: type[prometheus_client.Histogram] = prometheus_client.Histogram) -> None:
-    values.ValueClass = kind
+def children() -> tuple[Counter, Histogram]:
     registry = CollectorRegistry()
     counter = Counter("events", "Events.", ["model"], registry=registry).labels("yolo")
-    histogram = histograms("seconds", "Seconds.", ["model"], registry=registry).labels("yolo")
-    print(f"| {name} | {microseconds(counter.inc):.2f} | {microseconds(lambda: histogram.observe(0.02)):.2f} |")
+    return counter, Histogram("seconds", "Seconds.", ["model"], registry=registry).labels("yolo")
+
+
+def row(name: str, increment: Callable[[], object], observation: Callable[[], object]) -> None:
+    print(f"| {name} | {microseconds(increment):.2f} | {microseconds(observation):.2f} |")
+
+
+def check_tickets(services: list[Served]) -> None:
+    """Exit unless only the first service sends tickets: otherwise nothing would be compared."""
+    for number, served in enumerate(services):
+        answer = httpx.post(f"{served.url}{PATH}", content=BODY, headers={"Content-Type": "application/json"})
+        if ("x-feedback-ticket" in answer.headers) != (number == ALL):
+            raise SystemExit("the services do not differ in their tickets")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=2)
-    parser.add_argument("--most", type=float, default=20, help="exit with 1 if the metrics cost more microseconds per request")
+    parser.add_argument("--most", type=float, default=20, help="exit with 1 if all cost more microseconds of the gateway's CPU")
     given = parser.parse_args()
     increments()
-    print()
-    sys.exit(compare("metrics", "unmetered", rounds=given.rounds, seconds=given.seconds) > given.most)
+    print(
+        "\nµs of CPU per request, the fastest rounds; in brackets, the median of the rounds' differences\n\n"
+        "| clients | gateway, all | without tickets | none | all - none | tickets | runner, all - none |\n"
+        "|---|---|---|---|---|---|---|"
+    )
+    too_much = False
+    with ExitStack() as stack:
+        services = [stack.enter_context(noop_service(module, settings)) for module, settings in SERVICES]
+        check_tickets(services)
+        for clients in CLIENTS:
+            rounds = [[cpu_per_request(served, clients, given.seconds) for served in services] for _ in range(given.rounds)]
+            gateway = [[of_gateway for of_gateway, _ in each] for each in rounds]
+            runner = [[of_runner for _, of_runner in each] for each in rounds]
+            everything, metrics, nothing = (min(each) for each in zip(*gateway, strict=True))
+            print(
+                f"| {clients} | {everything:.1f} | {metrics:.1f} | {nothing:.1f} | {difference(gateway, ALL, NONE)} "
+                f"| {difference(gateway, ALL, NO_TICKETS)} | {difference(runner, ALL, NONE)} |",
+                flush=True,
+            )
+            too_much |= everything - nothing > given.most
+    sys.exit(too_much)
+
+
+def difference(rounds: list[list[float]], one: int, other: int) -> str:
+    fastest = min(each[one] for each in rounds) - min(each[other] for each in rounds)
+    return f"{fastest:.1f} ({statistics.median(each[one] - each[other] for each in rounds):.1f})"
 
 
 if __name__ == "__main__":

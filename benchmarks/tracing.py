@@ -1,7 +1,7 @@
-"""What traces cost: the gateway's CPU time per request without an endpoint, and with 1 % and 100 % of the traces recorded.
+"""What request logs and traces cost: the gateway's CPU time per request with each of them, and with none.
 
 The services with the no-op model (`noop.py`) get the same load in turn, as in `metrics.py`. Spans go to a receiver in this
-process.
+process; log lines go nowhere.
 
     python -m benchmarks.tracing
 """
@@ -23,14 +23,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=2)
     given = parser.parse_args()
-    print("| clients | off, µs CPU per request | 1 % | 100 % |\n|---|---|---|---|")
+    print("| clients | off, µs CPU per request | requests logged | traces, 1 % | 100 % |\n|---|---|---|---|---|")
     with ExitStack() as stack:
         endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": stack.enter_context(OtlpReceiver()).endpoint}
         sampler = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio"}
-        settings = [{}, *(endpoint | sampler | {"OTEL_TRACES_SAMPLER_ARG": share} for share in SHARES)]
+        traced = [endpoint | sampler | {"OTEL_TRACES_SAMPLER_ARG": share} for share in SHARES]
+        settings = [{}, {"BUNRIWIKI_LOG_REQUESTS": "true"}, *traced]
         services = [stack.enter_context(noop_service(settings=each)) for each in settings]
         for clients in CLIENTS:
-            rounds = [[cpu_per_request(served, clients, given.seconds) for served in services] for _ in range(given.rounds)]
+            rounds = [[cpu_per_request(served, clients, given.seconds)[0] for served in services] for _ in range(given.rounds)]
             print(
                 f"| {clients} | " + " | ".join(f"{min(column):.1f}" for column in zip(*rounds, strict=True)) + " |", flush=True
             )

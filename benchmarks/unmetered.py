@@ -1,12 +1,11 @@
-"""The no-op service (`noop.py`) without any metrics: what `metrics.py` compares it with.
+"""The no-op service (`noop.py`) without metrics and drift: what `metrics.py` compares it with.
 
 bentoml serve benchmarks.unmetered:Bunriwiki
 """
 
 from __future__ import annotations
 
-from typing import Any
-
+from bunriwiki.artifacts import features
 from bunriwiki.protocols.handlers import timing
 from bunriwiki.protocols.rest import metrics as rest_metrics
 from bunriwiki.telemetry.metrics import predictions
@@ -16,8 +15,7 @@ class NoRequestMetrics:
     def __init__(self, *_: object) -> None:
         pass
 
-    async def count(self, route: str, app: Any, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG002
-        await app(scope, receive, send)
+    begin = end = staticmethod(lambda *_: 0)
 
 
 def nothing(*_: object) -> None:
@@ -46,6 +44,7 @@ rest_metrics.RequestMetrics = NoRequestMetrics  # type: ignore[misc,assignment]
 predictions.PredictionMetrics = NoPredictionMetrics  # type: ignore[misc,assignment]
 timing.RequestTiming = NoTiming  # type: ignore[misc,assignment]
 timing.note_answer = nothing  # type: ignore[assignment]
+features.FeatureCounts.add = nothing  # type: ignore[assignment]
 
 from benchmarks.noop import Bunriwiki  # noqa: E402 - after the metrics were replaced
 

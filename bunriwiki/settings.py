@@ -212,6 +212,12 @@ class CommonSettings(BaseSettings):
             raise ValueError(f"a key has fewer than {MIN_KEY_CHARACTERS} characters; `openssl rand -hex 32` makes one")
         return keys
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object, info: ValidationInfo) -> object:
+        # Compose passes variables on that are empty. An empty path would be the current folder.
+        return None if value == "" and info.field_name and cls.model_fields[info.field_name].default is None else value
+
     @field_validator("sentry_dsn")
     @classmethod
     def _check_dsn(cls, dsn: str) -> str:

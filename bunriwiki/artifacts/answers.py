@@ -102,7 +102,7 @@ class Answers(Generic[AnswerT]):
 
     `results` is empty if the requested version is not in the runner's memory; `version` then names the one that it serves.
     `measured` are features of the inputs (`bunriwiki/artifacts/features.py`) that were at hand while they were answered, one
-    value per input; they stay in the runner. `ran` is set for a batch that belongs to a trace.
+    value per input; they stay in the runner. `ran` is set for a batch that is recorded in a trace.
     """
 
     model: str

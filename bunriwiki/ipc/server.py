@@ -51,7 +51,7 @@ class Replies(Generic[InputT, AnswerT]):
         try:
             began = time.time_ns()
             answers = self._answer(batch.inputs, batch.version)
-            if batch.trace is not None:
+            if batch.trace is not None and batch.trace.sampled:
                 answers = replace(answers, ran=Ran(began, time.time_ns(), os.getpid()))
             return answers_frame(answers)
         except Exception as error:

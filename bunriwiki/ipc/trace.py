@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import ContextVar
 
 import msgspec
@@ -13,6 +14,11 @@ class TraceContext(msgspec.Struct, array_like=True, frozen=True):
     trace_id: str
     span_id: str
     sampled: bool
+
+
+def recorded(traces: Iterable[TraceContext | None]) -> list[TraceContext]:
+    """Those of `traces` that are recorded, each once."""
+    return list(dict.fromkeys(trace for trace in traces if trace is not None and trace.sampled))
 
 
 # Of the running task or thread; None: what it does belongs to no trace. The log has it in each line.

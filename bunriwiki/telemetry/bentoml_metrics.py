@@ -10,16 +10,16 @@ import time
 
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.context import server_context
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX, Histogram
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX, Amount, Distribution
 
 NAMESPACE = "bentoml_service"
 SERVICE = ("service_name", "service_version", "runner_name")
 
 
 class BentoMetrics:
-    """Counts requests as BentoML does. Create it once, in the worker: there BentoML knows the service's name and version."""
+    """Counts requests as BentoML does, in one event loop. Create it once, in the worker: there BentoML knows its service."""
 
     def __init__(self) -> None:
         self._service = {
@@ -41,17 +41,17 @@ class BentoMetrics:
             "last_request_timestamp_seconds", "Timestamp of the last received request", SERVICE, NAMESPACE,
             multiprocess_mode=MAX,  # BentoML has a series for each process that there ever was
         )  # fmt: skip
-        self._latest = latest.labels(**self._service)
+        self._latest = Amount(latest.labels(**self._service))
 
     def received(self) -> None:
         """Note that a request arrives."""
         self._latest.set(time.time())
 
-    def in_progress(self, endpoint: str) -> Gauge:
+    def in_progress(self, endpoint: str) -> Amount:
         """The number of requests to a route that are being answered."""
-        return self._in_progress.labels(endpoint=endpoint, **self._service)
+        return Amount(self._in_progress.labels(endpoint=endpoint, **self._service))
 
-    def answered(self, endpoint: str, status: int) -> tuple[Counter, Histogram]:
-        """The counter and the histogram of answers with a status."""
+    def answered(self, endpoint: str, status: int) -> tuple[Amount, Distribution]:
+        """The number and the durations of answers with a status."""
         labels = {"endpoint": endpoint, "http_response_code": status, **self._service}
-        return self._total.labels(**labels), self._seconds.labels(**labels)
+        return Amount(self._total.labels(**labels)), Distribution(self._seconds.labels(**labels))

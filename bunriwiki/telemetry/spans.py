@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -35,6 +37,10 @@ class Tracing:
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
+        self._ids = provider.id_generator = _Ids()
+        # The sampler of a share takes new traces whose ids are below a bound. To compare costs a tenth of asking it.
+        root = getattr(provider.sampler, "_root", provider.sampler)
+        self._bound = root.bound if isinstance(root, TraceIdRatioBased) else None
         self._tracer = provider.get_tracer("bunriwiki", __version__)
         self._propagator = TraceContextTextMapPropagator()
 
@@ -44,28 +50,36 @@ class Tracing:
         sending.start()
         sending.join(CLOSE_SECONDS)
 
-    def begin_request(self, name: str, attributes: Attributes, headers: Mapping[str, str]) -> Span:
-        """The span of a request that this task answers, to be ended by the caller.
+    def begin_request(self, headers: Mapping[str, str], describe: Callable[[], tuple[str, Attributes]]) -> Span | None:
+        """The span of a request that this task answers, to be ended by the caller; None if it is not recorded.
 
-        It continues the trace that `headers` (those of `HEADERS`) name in W3C's form, if any.
+        It continues the trace that `headers` (those of `HEADERS`) name in W3C's form, if any. A request that names none, and is
+        not recorded, belongs to no trace. `describe` returns name and attributes.
         """
         parent = self._propagator.extract(headers, ROOT) if headers else ROOT
+        if parent is ROOT and not self._records(self._ids.draw()):
+            return None
+        name, attributes = describe()
         span = self._tracer.start_span(name, parent, SpanKind.SERVER, attributes)
         current_trace.set(_trace_context(span))  # not reset: the task ends with its request
-        return span
+        return span if span.is_recording() else None
+
+    def _records(self, trace_id: int) -> bool:
+        """Whether a new trace with this id is recorded, asked before anything is built: most requests may end here.
+
+        OpenTelemetry's samplers decide by the id, not by what is recorded. The tracer asks again, about the same id.
+        """
+        if self._bound is not None:
+            return trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < self._bound
+        return self._provider.sampler.should_sample(ROOT, trace_id, "").decision is not Decision.DROP
 
     @contextmanager
-    def batch(self, model: str, version: str, size: int, requests: Sequence[TraceContext | None]) -> Iterator[BatchSpan]:
-        """The span of a batch with inputs of `requests`: a child of the first one that is recorded, with links to all of these.
+    def batch(self, model: str, version: str, size: int, requests: Sequence[TraceContext]) -> Iterator[BatchSpan]:
+        """The span of a batch with inputs of `requests`, at least one: a child of the first one, with links to all.
 
-        If none is recorded, neither is the batch. Within the block, it is the current span, which goes to the runner.
+        Within the block, it is the current span, which goes to the runner.
         """
-        recorded = [request for request in dict.fromkeys(requests) if request is not None and request.sampled]
-        if not recorded:
-            current_trace.set(next(iter(requests), None))
-            yield BatchSpan(self, None)
-            return
-        contexts = [_span_context(request) for request in recorded]
+        contexts = [_span_context(request) for request in requests]
         span = self._tracer.start_span(
             f"batch {model}",
             set_span_in_context(NonRecordingSpan(contexts[0]), ROOT),
@@ -99,17 +113,32 @@ class Tracing:
         self._tracer.start_span(name, context, attributes=attributes, start_time=began_ns).end(ended_ns)
 
 
-class BatchSpan:
-    """The span of a batch, None if it is not recorded."""
+class _Ids(RandomIdGenerator):
+    """Generates ids. `draw` returns the trace id that is generated next, for the thread that begins requests."""
 
-    def __init__(self, tracing: Tracing, span: Span | None) -> None:
+    def __init__(self) -> None:
+        self._drawn: int | None = None
+
+    def draw(self) -> int:
+        self._drawn = super().generate_trace_id()
+        return self._drawn
+
+    def generate_trace_id(self) -> int:
+        drawn, self._drawn = self._drawn, None
+        return drawn or super().generate_trace_id()
+
+
+class BatchSpan:
+    """The span of a batch."""
+
+    def __init__(self, tracing: Tracing, span: Span) -> None:
         self._tracing = tracing
         self._span = span
         self._began_ns = time.time_ns()
 
     def answered(self, model: str, answers: Answers[Any]) -> None:
         """Record what the runner did, as a child. Its times are cut to those of the batch: a runner is not trusted."""
-        if self._span is None or answers.ran is None:
+        if answers.ran is None:
             return
         now, ran, work = time.time_ns(), answers.ran, answers.work
         began = min(max(ran.began_ns, self._began_ns), now)

@@ -22,6 +22,7 @@ SIGNATURE_BYTES = 16
 MAX_CHARACTERS = 4096  # of a ticket that is accepted
 MAX_BYTES = 2048  # of a ticket that is issued: a header has to hold it in base64
 TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+PADDING = b"="
 PURPOSE = b"ticket 1"  # part of each code: the same secret signs nothing else
 
 
@@ -42,7 +43,7 @@ class Ticket(msgspec.Struct, array_like=True, frozen=True):
 
     model: str
     version: str
-    labels: list[tuple[str, float]]
+    labels: Sequence[tuple[str, float]]
     request_id: str
     nonce: bytes
     expires: int
@@ -76,13 +77,12 @@ class TicketIssuer:
     def issue(self, model: str, version: str, labels: Sequence[tuple[str, float]], request_id: str) -> str | None:
         """A ticket for an answer; None if the answer names more classes than a header can hold."""
         nonce = self._process + next(self._numbers).to_bytes(6)
-        content = self._encoder.encode(
-            Ticket(model, version, list(labels), request_id, nonce, int(self._clock() + self._seconds))
-        )
+        expires = int(self._clock() + self._seconds)
+        content = self._encoder.encode(Ticket(model, version, labels, request_id, nonce, expires))
         if len(content) > MAX_BYTES:
             return None
         encoded = binascii.b2a_base64(content + self._signer.sign(content), newline=False)
-        return encoded.translate(TO_URL_SAFE).rstrip(b"=").decode()
+        return encoded.translate(TO_URL_SAFE, delete=PADDING).decode()
 
 
 class TicketReader:

@@ -118,3 +118,9 @@ def test_samples_and_logs_are_where_no_runner_may_read(monkeypatch: pytest.Monke
     monkeypatch.setenv("BUNRIWIKI_LOG_FOLDER", str(tmp_path / place))
     with pytest.raises(SystemExit, match="BUNRIWIKI_LOG_FOLDER must be outside"):
         settings()
+
+
+@pytest.mark.parametrize("name", ["LOG_FOLDER", "SAMPLES", "SYNC_CERTIFICATE", "GRPC_KEY"])
+def test_an_empty_path_is_none(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"BUNRIWIKI_{name}", "")
+    assert getattr(Settings(), name.lower()) is None

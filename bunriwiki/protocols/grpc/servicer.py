@@ -20,6 +20,7 @@ from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, OpenInference
 from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, count_request
+from bunriwiki.telemetry.metrics.values import Amount
 from bunriwiki.web import problems
 from bunriwiki.web.clients import CLIENT, Clients, group_of
 
@@ -47,7 +48,7 @@ class Servicer(GRPCInferenceServiceServicer):
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._calls = IN_FLIGHT.labels(PROTOCOL)
+        self._calls = Amount(IN_FLIGHT.labels(PROTOCOL))
         begin_with_routes([("POST", f"/{SERVICE.full_name}/{method.name}") for method in SERVICE.methods], PROTOCOL, "OK")
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
@@ -90,7 +91,7 @@ class Servicer(GRPCInferenceServiceServicer):
         started = time.perf_counter()
         status = "CANCELLED"
         trace = self._trace("ModelStreamInfer", context)
-        self._calls.inc()
+        self._calls.add(1)
         try:
             async for request in request_iterator:
                 try:
@@ -100,7 +101,7 @@ class Servicer(GRPCInferenceServiceServicer):
                     yield pb.ModelStreamInferResponse(error_message=_detail(error), infer_response=rejected)
             status = "OK"
         finally:
-            self._calls.dec()
+            self._calls.add(-1)
             if trace is not None:
                 trace.end(status)
             count_request("POST", f"/{SERVICE.full_name}/ModelStreamInfer", status, PROTOCOL, time.perf_counter() - started)
@@ -182,7 +183,7 @@ class Servicer(GRPCInferenceServiceServicer):
         started = time.perf_counter()
         status = "CANCELLED"
         trace = self._trace(method, context)
-        self._calls.inc()
+        self._calls.add(1)
         try:
             response = await answer()
             status = "OK"
@@ -195,7 +196,7 @@ class Servicer(GRPCInferenceServiceServicer):
             logger.exception("{} failed", method)
             await _abort(context, problems.internal(problems.UNEXPECTED))
         finally:
-            self._calls.dec()
+            self._calls.add(-1)
             if trace is not None:
                 trace.end(status)
             count_request("POST", f"/{SERVICE.full_name}/{method}", status, PROTOCOL, time.perf_counter() - started)

@@ -16,15 +16,19 @@ ERRORS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILA
 
 
 class CallTrace:
-    """The span of a call of `method` (`package.Service/Method`), which this task answers."""
+    """The span of a call of `method` (`package.Service/Method`), which this task answers; nothing if it is not recorded."""
 
     def __init__(self, tracing: Tracing, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         given = {name: str(value) for name, value in context.invocation_metadata() or () if name in tracing.HEADERS}
         self._tracing = tracing
-        self._span: Span = tracing.begin_request(method, {"rpc.system.name": "grpc", "rpc.method": method}, given)
+        self._span: Span | None = tracing.begin_request(
+            given, lambda: (method, {"rpc.system.name": "grpc", "rpc.method": method})
+        )
 
     def end(self, code: str) -> None:
         """The call ended with this gRPC code."""
+        if self._span is None:
+            return
         self._span.set_attribute("rpc.response.status_code", code)
         if code in ERRORS:
             self._tracing.fail(self._span, code)

@@ -16,7 +16,7 @@ from bunriwiki.artifacts.models import ModelSpec
 from bunriwiki.batching.batcher import CALLERS, Batcher, DeadlineExceededError, OverloadedError
 from bunriwiki.ipc.client import ConnectionLostError
 from bunriwiki.ipc.frames import BatchError, BrokenFrameError
-from bunriwiki.ipc.trace import current_trace
+from bunriwiki.ipc.trace import current_trace, recorded
 from bunriwiki.protocols.handlers.failures import of_failure
 from bunriwiki.protocols.handlers.routing import Route
 from bunriwiki.protocols.handlers.shadowing import Comparisons, Shadow
@@ -278,8 +278,11 @@ class Model(Generic[InputT, AnswerT]):
         begun = time.monotonic_ns()
         if self._tracing is None:
             answers = await self._call_runner_twice(batch, version)
+        elif not (requests := recorded(CALLERS.get())):
+            current_trace.set(next(iter(CALLERS.get()), None))  # for the runner's log
+            answers = await self._call_runner_twice(batch, version)
         else:
-            with self._tracing.batch(self.spec.name, version, len(batch), CALLERS.get()) as span:
+            with self._tracing.batch(self.spec.name, version, len(batch), requests) as span:
                 answers = await self._call_runner_twice(batch, version)
                 span.answered(self.spec.name, answers)
         if answers.version == version:

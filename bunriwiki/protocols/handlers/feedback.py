@@ -26,16 +26,15 @@ class Feedback:
 
         A ticket is "" if the answer names more classes than a ticket can hold. `request_id` matches `REQUEST_ID`, or is empty.
         """
-        if self._issuer is None and self._sampler is None:
+        if self._sampler is not None:
+            for given, served in zip(inputs, answers, strict=True):
+                if self._sampler.draws():
+                    labels = predicted(served.answer)
+                    self._sampler.keep(Sample(served.model, served.version, request_id, labels, given))
+        if self._issuer is None:
             return []
-        found = []
-        for given, served in zip(inputs, answers, strict=True):
-            labels = predicted(served.answer)
-            if self._sampler is not None and self._sampler.draws():
-                self._sampler.keep(Sample(served.model, served.version, request_id, labels, given))
-            if self._issuer is not None:
-                found.append(self._issuer.issue(served.model, served.version, labels, request_id) or "")
-        return found
+        issue = self._issuer.issue
+        return [issue(each.model, each.version, predicted(each.answer), request_id) or "" for each in answers]
 
 
 def predicted(answer: Classification | Detections) -> list[tuple[str, float]]:

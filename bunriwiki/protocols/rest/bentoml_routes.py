@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PATHS = ("/", "/livez", "/healthz", "/schema.json")
 ASSETS = "/static_content/"  # the files that BentoML's page at / loads
+ERROR = 400  # the least status of an error
 
 # BentoML's page has a script that loads Google's tag manager. With this header a browser runs no inline script, and loads
 # nothing from another host.
@@ -23,20 +24,20 @@ def template(path: str) -> str | None:
     return ASSETS + "{file}" if path.startswith(ASSETS) else None
 
 
-async def forward(bentoml: ASGIApp, scope: Scope, receive: Receive, send: Send) -> int | None:
+async def forward(bentoml: ASGIApp, scope: Scope, receive: Receive, send: Send) -> int:
     """Have BentoML's routes answer a request.
 
-    Returns None once it is answered, or the status of an error, of which nothing was sent. Raises an error that comes after the
-    beginning of the response.
+    Returns the status of the answer that was sent, or of an error (`ERROR` or more), of which nothing was sent. Raises an error
+    that comes after the beginning of the response.
     """
-    failed: int | None = None
+    status = 500
     started = False
 
     async def send_unless_failed(message: Message) -> None:
-        nonlocal failed, started
-        if message["type"] == "http.response.start" and message["status"] >= 400:
-            failed = message["status"]
-        if failed is None:
+        nonlocal status, started
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        if status < ERROR:
             if not started:
                 message["headers"] = [*message.get("headers", []), (b"content-security-policy", CONTENT_SECURITY_POLICY)]
             started = True
@@ -45,10 +46,10 @@ async def forward(bentoml: ASGIApp, scope: Scope, receive: Receive, send: Send) 
     try:
         await bentoml(scope, receive, send_unless_failed)
     except HTTPException as error:
-        failed = error.status_code
+        status = error.status_code
     except Exception:
         if started:
             raise
         logger.exception("{} {} failed", scope["method"], scope["path"])
-        failed = 500
-    return failed
+        status = 500
+    return status

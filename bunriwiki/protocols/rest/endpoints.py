@@ -86,6 +86,7 @@ class Endpoints:
 
     def _served(self, request: Request, given: object, served: Served[Any], body: bytes) -> Response:
         headers = {"X-Model-Name": served.model, "X-Model-Version": served.version}
-        for ticket in filter(None, self._feedback.tickets([given], [served], request.request_id)):
-            headers["X-Feedback-Ticket"] = ticket
+        for ticket in self._feedback.tickets((given,), (served,), request.request_id):
+            if ticket:
+                headers["X-Feedback-Ticket"] = ticket
         return Response(body, headers=headers)

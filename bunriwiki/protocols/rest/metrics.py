@@ -1,12 +1,12 @@
-"""Counting and timing of requests, as an ASGI middleware; and the route of scrapes."""
+"""Counting and timing of requests, and the route of scrapes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from bunriwiki.protocols.handlers.scrape import Scrape
 from bunriwiki.protocols.rest.requests import Request
@@ -14,13 +14,11 @@ from bunriwiki.protocols.rest.responses import Response
 from bunriwiki.protocols.rest.routing import Route
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, series_of
-from bunriwiki.telemetry.metrics.values import Additions
+from bunriwiki.telemetry.metrics.values import Amount, Distribution
 
 PROTOCOL = "rest"  # the label `protocol`
 METHODS = ("GET", "HEAD", "POST")
 SCRAPES = "/metrics"  # the route of scrapes
-BEGIN = (1, 1)  # in flight, and in BentoML's progress
-END = (1, -1, 1, -1)  # answered, in flight, answered by BentoML's count, in its progress
 OTHER = "other"  # the label for methods and paths that this server does not have: a client cannot make up labels
 
 
@@ -33,6 +31,14 @@ def scrape_route(scrape: Scrape) -> Route:
     return Route("GET", SCRAPES, answer)
 
 
+class _Answered(NamedTuple):
+    """What an answer with one method, route and status changes: counters, durations, and the gauges of running requests."""
+
+    counters: Sequence[Amount]
+    durations: Sequence[Distribution]
+    running: Sequence[Amount]
+
+
 class RequestMetrics:
     """Counts the requests of one gateway worker.
 
@@ -42,50 +48,51 @@ class RequestMetrics:
 
     def __init__(self, routes: Sequence[tuple[str, str]], bentoml: BentoMetrics | None) -> None:
         self._bentoml = bentoml
-        self._in_flight = IN_FLIGHT.labels(PROTOCOL)
-        self._began: dict[str, Additions] = {}
-        self._ended: dict[tuple[str, str, int], Additions] = {}
+        self._in_flight = Amount(IN_FLIGHT.labels(PROTOCOL))
+        self._running: dict[str, Sequence[Amount]] = {}
+        self._answered: dict[tuple[str, str, int], _Answered] = {}
         begin_with_routes(routes, PROTOCOL, "200")
         if bentoml is not None:
             for _, route in routes:
                 bentoml.answered(route, 200)
 
-    async def count(self, route: str, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have `app` answer a request, and count it afterwards: a request that was counted was answered."""
-        started = time.perf_counter()
-        status = 500
+    def begin(self, route: str) -> float:
+        """A request to `route` begins. Returns what `end` requires."""
+        for running in self._running.get(route) or self._begin(route):
+            running.add(1)
+        if self._bentoml is not None and route != SCRAPES:
+            self._bentoml.received()
+        return time.perf_counter()
 
-        async def send_and_note_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
+    def end(self, route: str, method: str, status: int, began: float) -> None:
+        """Count a request, of which `begin` returned `began`, after its answer was sent."""
+        seconds = time.perf_counter() - began
+        answered = self._answered.get((method, route, status)) or self._first(method, route, status)
+        for counter in answered.counters:
+            counter.add(1)
+        for duration in answered.durations:
+            duration.observe(seconds)
+        for running in answered.running:
+            running.add(-1)
 
-        if route != SCRAPES:
-            (self._began.get(route) or self._begin(route)).add(BEGIN)
-            if self._bentoml is not None:
-                self._bentoml.received()
-        try:
-            await app(scope, receive, send_and_note_status)
-        finally:
-            seconds = time.perf_counter() - started
-            method = scope["method"] if scope["method"] in METHODS else OTHER
-            (self._ended.get((method, route, status)) or self._end(method, route, status)).add(END, (seconds, seconds))
-
-    def _begin(self, route: str) -> Additions:
-        bentoml = [self._bentoml.in_progress(route)] if self._bentoml is not None else []
-        found = self._began[route] = Additions([self._in_flight, *bentoml])
+    def _begin(self, route: str) -> Sequence[Amount]:
+        if route == SCRAPES:  # not in flight: a scrape would always find itself
+            found = []
+        elif self._bentoml is None:
+            found = [self._in_flight]
+        else:
+            found = [self._in_flight, self._bentoml.in_progress(route)]
+        self._running[route] = found
         return found
 
-    def _end(self, method: str, route: str, status: int) -> Additions:
-        requests, duration = series_of(method, route, str(status), PROTOCOL)
-        if route == SCRAPES:  # not in flight: a scrape would always find itself. BentoML does not count its own scrapes, either
-            found = Additions([requests], [duration])
-        elif self._bentoml is None:
-            found = Additions([requests, self._in_flight], [duration])
-        else:
-            total, bentoml_duration = self._bentoml.answered(route, status)
-            sums: list[Counter | Gauge] = [requests, self._in_flight, total, self._bentoml.in_progress(route)]
-            found = Additions(sums, [duration, bentoml_duration])
-        self._ended[method, route, status] = found
+    def _first(self, method: str, route: str, status: int) -> _Answered:
+        requests, duration = series_of(method if method in METHODS else OTHER, route, str(status), PROTOCOL)
+        counters, durations = [requests], [duration]
+        if self._bentoml is not None and route != SCRAPES:  # BentoML does not count its own scrapes, either
+            total, seconds = self._bentoml.answered(route, status)
+            counters.append(total)
+            durations.append(seconds)
+        found = _Answered(counters, durations, self._running[route])
+        if method in METHODS:  # of others there are any number
+            self._answered[method, route, status] = found
         return found

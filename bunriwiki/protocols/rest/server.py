@@ -8,7 +8,6 @@ It forwards a few paths to BentoML's routes (`/livez`, the page at `/`), and rep
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from loguru import logger
@@ -32,7 +31,7 @@ from bunriwiki.protocols.rest.open_inference import OpenInferenceRoutes
 from bunriwiki.protocols.rest.requests import Request, request_id_of, unless_disconnected
 from bunriwiki.protocols.rest.responses import Response, error_response, is_open_inference, write
 from bunriwiki.protocols.rest.routing import Match, Router
-from bunriwiki.protocols.rest.traced import traced
+from bunriwiki.protocols.rest.traced import begin_span, in_span
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.web import problems
 from bunriwiki.web.bodies import BodyReader, ReadLimits
@@ -89,18 +88,24 @@ class RestServer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send, bentoml: ASGIApp) -> None:
         """Answer an HTTP request. `bentoml` are BentoML's routes."""
         path = scope["path"]
-        app: ASGIApp
         if match := self._router.match(path):
-            label, app = match.route.path, partial(self._answer, match)
+            route, answer = match.route.path, self._answer(match, scope, receive, send)
         elif template := bentoml_routes.template(path):
-            label, app = template, partial(self._forward, bentoml)
+            route, answer = template, self._forward(bentoml, scope, receive, send)
         else:
-            label, app = OTHER, self._not_found
-        if self._tracing is not None:
-            app = traced(self._tracing, label, app)
-        await self._metrics.count(label, app, scope, receive, send)
+            route, answer = OTHER, self._not_found(scope, receive, send)
+        began = self._metrics.begin(route)
+        status = 500
+        try:
+            if self._tracing is not None and (span := begin_span(self._tracing, route, scope)) is not None:
+                answer = in_span(self._tracing, span, answer)
+            status = await answer
+        finally:
+            self._metrics.end(route, scope["method"], status, began)
 
-    async def _answer(self, match: Match, scope: Scope, receive: Receive, send: Send) -> None:
+    # What answers a request returns the status of the response that it sent.
+
+    async def _answer(self, match: Match, scope: Scope, receive: Receive, send: Send) -> int:
         started = time.perf_counter()
         headers = Headers(scope=scope)
         request_id = request_id_of(headers)
@@ -119,6 +124,7 @@ class RestServer:
         await write(response, request_id, receive, send, close=self._dataplane.draining)
         if self._log_requests and match.route.log:
             _log(scope, response, request_id, time.perf_counter() - started)
+        return response.status
 
     async def _respond(self, match: Match, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Response:
         route = match.route
@@ -132,21 +138,24 @@ class RestServer:
             request.body = await self._bodies.read(headers, receive, max_bytes=route.max_body_bytes, reserve=holding.reserve)
             return await unless_disconnected(route.endpoint(request), receive)
 
-    async def _forward(self, bentoml: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _forward(self, bentoml: ASGIApp, scope: Scope, receive: Receive, send: Send) -> int:
         if scope["method"] not in ("GET", "HEAD"):
-            await self._not_found(scope, receive, send)
-        elif status := await bentoml_routes.forward(bentoml, scope, receive, send):
-            await self._reject(_error_of_bentoml(status, scope["path"]), scope, receive, send)
+            return await self._not_found(scope, receive, send)
+        status = await bentoml_routes.forward(bentoml, scope, receive, send)
+        if status < bentoml_routes.ERROR:
+            return status
+        return await self._reject(_error_of_bentoml(status, scope["path"]), scope, receive, send)
 
-    async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> int:
         # No other path of BentoML can be reached, above all not its own handlers of the declared methods: its router also takes
         # `/predict%0A` for `/predict`, and there a file field may hold an address, which BentoML fetches.
-        await self._reject(_not_found(scope["path"]), scope, receive, send)
+        return await self._reject(_not_found(scope["path"]), scope, receive, send)
 
-    async def _reject(self, error: problems.RequestError, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _reject(self, error: problems.RequestError, scope: Scope, receive: Receive, send: Send) -> int:
         request_id = request_id_of(Headers(scope=scope))
         response = error_response(error, scope["path"], request_id)
         await write(response, request_id, receive, send, close=self._dataplane.draining)
+        return response.status
 
 
 def _log(scope: Scope, response: Response, request_id: str, seconds: float) -> None:

@@ -1,51 +1,49 @@
-"""The span of an HTTP request, as an ASGI middleware. It has OpenTelemetry's attributes for HTTP servers."""
+"""The span of an HTTP request. It has OpenTelemetry's attributes for HTTP servers."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from bunriwiki.protocols.rest.metrics import METHODS, OTHER
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-    from bunriwiki.telemetry.spans import Tracing
+    from bunriwiki.telemetry.spans import Attributes, Tracing
 
 UNTRACED = ("/metrics", "/livez", "/healthz", "/readyz")  # scrapes and probes
+TRACE_HEADERS = (b"traceparent", b"tracestate")
 MAX_PATH_LENGTH = 256  # characters of a path that a client made up
 
 
-def traced(tracing: Tracing, route: str, app: ASGIApp) -> ASGIApp:
-    """`app`, which answers requests to `route`, within a span for each request."""
+def begin_span(tracing: Tracing, route: str, scope: Scope) -> Span | None:
+    """The span of a request to `route`, to be ended by `in_span`; None if it is not recorded."""
     if route in UNTRACED:
-        return app
-
-    async def in_span(scope: Scope, receive: Receive, send: Send) -> None:
-        span = _begin(tracing, route, scope)
-
-        async def send_and_note_status(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                span.set_attribute("http.response.status_code", status)
-                if status >= 500:
-                    tracing.fail(span, str(status))
-            await send(message)
-
-        try:
-            await app(scope, receive, send_and_note_status)
-        except BaseException as error:
-            tracing.fail(span, type(error).__qualname__)
-            raise
-        finally:
-            span.end()
-
-    return in_span
+        return None
+    headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in TRACE_HEADERS}
+    return tracing.begin_request(headers, lambda: _described(route, scope))
 
 
-def _begin(tracing: Tracing, route: str, scope: Scope) -> Span:
+async def in_span(tracing: Tracing, span: Span, answer: Awaitable[int]) -> int:
+    """The status that `answer` returns, whose work is the span's."""
+    try:
+        status = await answer
+        span.set_attribute("http.response.status_code", status)
+        if status >= 500:
+            tracing.fail(span, str(status))
+    except BaseException as error:
+        tracing.fail(span, type(error).__qualname__)
+        raise
+    else:
+        return status
+    finally:
+        span.end()
+
+
+def _described(route: str, scope: Scope) -> tuple[str, Attributes]:
     method = scope["method"] if scope["method"] in METHODS else "_OTHER"
     attributes = {
         "http.request.method": method,
@@ -57,5 +55,4 @@ def _begin(tracing: Tracing, route: str, scope: Scope) -> Span:
     if route != OTHER:
         name += f" {route}"
         attributes["http.route"] = route
-    headers = Headers(scope=scope)
-    return tracing.begin_request(name, attributes, {key: headers[key] for key in tracing.HEADERS if key in headers})
+    return name, attributes

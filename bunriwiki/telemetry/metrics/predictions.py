@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 from bunriwiki.artifacts.answers import Work
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, Additions, Histogram
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, Amount, Distribution
 from bunriwiki.telemetry.metrics.versions import mark_seen
 
 FailureReason = Literal["invalid_input", "overloaded", "deadline", "runner_lost", "model_error"]
@@ -47,8 +47,9 @@ SHED = Counter("bunriwiki_shed_requests_total", "Requests rejected before they c
 
 @dataclass(frozen=True, slots=True)
 class _OfVersion:
-    answered: Additions
-    failures: Mapping[FailureReason, Counter]
+    predictions: Amount
+    seconds: Distribution
+    failures: Mapping[FailureReason, Amount]
 
 
 class PredictionMetrics:
@@ -60,26 +61,25 @@ class PredictionMetrics:
     def __init__(self, model: str) -> None:
         self._model = model
         self._versions: dict[str, _OfVersion] = {}
-        phases = {phase: PHASE_SECONDS.labels(model, phase) for phase in PHASES}
-        self._called = Additions(
-            [TOKENS.labels(model), PADDING.labels(model)],
-            [BATCH_SIZE.labels(model), phases["forward"], phases["preprocess"]],
-        )
-        self._queue = phases["queue"]
-        self._transferred = Additions(histograms=[phases["read"], phases["encode"]])
-        self._queue_depth = QUEUE_DEPTH.labels(model)
+        phases = {phase: Distribution(PHASE_SECONDS.labels(model, phase)) for phase in PHASES}
+        self._read, self._queue, self._encode = phases["read"], phases["queue"], phases["encode"]
+        self._preprocess, self._forward = phases["preprocess"], phases["forward"]
+        self._batch_size = Distribution(BATCH_SIZE.labels(model))
+        self._tokens, self._padding = Amount(TOKENS.labels(model)), Amount(PADDING.labels(model))
+        self._queue_depth = Amount(QUEUE_DEPTH.labels(model))
         for reason in SHED_REASONS:
             SHED.labels(model, reason)
 
     def answered(self, version: str, inputs: int, seconds: float) -> None:
-        """Count a request whose inputs `version` answered."""
+        """Count a request whose inputs `version` answered, `seconds` after they were checked."""
         counters = self._versions.get(version) or self.begin(version)
-        counters.answered.add((inputs,), (seconds,))
+        counters.predictions.add(inputs)
+        counters.seconds.observe(seconds)
 
     def failed(self, version: str, reason: FailureReason) -> None:
         """Count a request that got an error. `version` is the one that failed, or that should have answered."""
         counters = self._versions.get(version) or self.begin(version)
-        counters.failures[reason].inc()
+        counters.failures[reason].add(1)
 
     def shed(self, reason: ShedReason) -> None:
         """Count a request that was rejected before it cost a forward pass."""
@@ -88,8 +88,13 @@ class PredictionMetrics:
     def called(self, inputs: int, work: Work) -> None:
         """Count a call that the runner answered, with the work that it reported."""
         preprocess, forward, tokens, padding = work
-        # A pyfunc tokenizes in its forward pass, and reports no time before it.
-        self._called.add((tokens, padding), (inputs, forward, preprocess) if preprocess else (inputs, forward))
+        self._batch_size.observe(inputs)
+        self._forward.observe(forward)
+        if preprocess:  # a pyfunc tokenizes in its forward pass, and reports no time before it
+            self._preprocess.observe(preprocess)
+        if tokens:
+            self._tokens.add(tokens)
+            self._padding.add(padding)
 
     def queued(self, seconds: float) -> None:
         """Count an answered request whose inputs waited for `seconds`."""
@@ -97,18 +102,20 @@ class PredictionMetrics:
 
     def transferred(self, read_seconds: float, encode_seconds: float) -> None:
         """Count an answered request: the time before its inputs were checked, and after they were answered."""
-        self._transferred.add((), (read_seconds, encode_seconds))
+        self._read.observe(read_seconds)
+        self._encode.observe(encode_seconds)
 
     def queue_changed(self, inputs: int) -> None:
         """Count so many more inputs (or fewer, if negative) that wait for a call."""
-        self._queue_depth.inc(inputs)
+        self._queue_depth.add(inputs)
 
     def begin(self, version: str) -> _OfVersion:
         """Create the series of a version."""
         mark_seen([(self._model, version)])
         counters = self._versions[version] = _OfVersion(
-            Additions([PREDICTIONS.labels(self._model, version)], [SECONDS.labels(self._model, version)]),
-            {reason: FAILURES.labels(self._model, version, reason) for reason in FAILURE_REASONS},
+            Amount(PREDICTIONS.labels(self._model, version)),
+            Distribution(SECONDS.labels(self._model, version)),
+            {reason: Amount(FAILURES.labels(self._model, version, reason)) for reason in FAILURE_REASONS},
         )
         return counters
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, Histogram
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, Amount, Distribution
 
 REQUESTS = Counter("http_requests_total", "Requests answered.", ["method", "path", "status", "protocol"])
 SECONDS = Histogram(
@@ -31,11 +31,11 @@ def begin_with_routes(routes: Iterable[tuple[str, str]], protocol: str, success:
 def count_request(method: str, path: str, status: str, protocol: str, seconds: float) -> None:
     """Count an answered request. `path` must be the route, not the path that the client sent."""
     requests, duration = series_of(method, path, status, protocol)
-    requests.inc()
+    requests.add(1)
     duration.observe(seconds)
 
 
 @cache  # one entry per series
-def series_of(method: str, path: str, status: str, protocol: str) -> tuple[Counter, Histogram]:
-    """The counter and the histogram of answered requests (see `count_request`)."""
-    return REQUESTS.labels(method, path, status, protocol), SECONDS.labels(method, path, protocol)
+def series_of(method: str, path: str, status: str, protocol: str) -> tuple[Amount, Distribution]:
+    """The number and the durations of answered requests (see `count_request`), to be changed from the event loop only."""
+    return Amount(REQUESTS.labels(method, path, status, protocol)), Distribution(SECONDS.labels(method, path, protocol))

@@ -10,17 +10,18 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from starlette.types import Receive, Scope, Send
 
 from bunriwiki.artifacts.answers import Classification
 from bunriwiki.artifacts.models import KCBERT
-from bunriwiki.ipc.trace import current_trace
+from bunriwiki.ipc.trace import TraceContext, current_trace
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from bunriwiki.protocols.grpc.server import GrpcServer
 from bunriwiki.protocols.handlers.dataplane import DataPlane
 from bunriwiki.protocols.handlers.memory import Memory
-from bunriwiki.protocols.rest.traced import traced
+from bunriwiki.protocols.rest.traced import begin_span, in_span
 from bunriwiki.telemetry.spans import Tracing
 from bunriwiki.testing.ports import free_port
 from tests.bunriwiki.protocols.fakes import FakeRunner, FakeService, FakeStatus, classified, model
@@ -49,19 +50,19 @@ def trace_of(span: ReadableSpan) -> str:
     return f"{span.context.trace_id:032x}"
 
 
-async def send_status(send: Send, status: int) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": []})
-    await send({"type": "http.response.body", "body": b""})
-
-
 async def request(tracing: Tracing, route: str, status: int, path: str = "/x?secret=1", method: str = "POST") -> None:
-    async def app(_: Scope, __: Receive, send: Send) -> None:
+    async def answer() -> int:
         if status == 0:
             raise ValueError("a secret text")
-        await send_status(send, status)
+        return status
 
-    transport = httpx.ASGITransport(traced(tracing, route, app))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        span = begin_span(tracing, route, scope)
+        await (answer() if span is None else in_span(tracing, span, answer()))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         await client.request(method, path, headers=HEADER)
 
 
@@ -118,7 +119,8 @@ async def test_the_batch_of_a_request_belongs_to_its_trace(tracing: Tracing, exp
     runner = FakeRunner(answer)
     plane = DataPlane([model(runner, tracing=tracing)], FakeStatus())
     for header in (HEADER, {}):
-        span = tracing.begin_request("POST /predict", {}, header)
+        span = tracing.begin_request(header, lambda: ("POST /predict", {}))
+        assert span is not None
         await plane.infer(KCBERT, ["가", "나"])
         span.end()
     batch, first, other, second = exporter.get_finished_spans()
@@ -128,6 +130,27 @@ async def test_the_batch_of_a_request_belongs_to_its_trace(tracing: Tracing, exp
         assert [link.context.span_id for link in child.links] == [parent.context.span_id]
     assert trace_of(batch) == TRACE != trace_of(other)
     assert f"{batch.context.span_id:016x}" in str(seen[0])  # what goes to the runner
+
+
+async def test_a_batch_without_a_recorded_request_is_not_recorded(exporter: InMemorySpanExporter) -> None:
+    provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracing = Tracing(provider)
+    seen: list[TraceContext | None] = []
+
+    def answer(_: object) -> Classification:
+        seen.append(current_trace.get())
+        return classified()
+
+    plane = DataPlane([model(FakeRunner(answer), tracing=tracing)], FakeStatus())
+    for header in ({"traceparent": f"00-{TRACE}-{PARENT}-00"}, {}):
+        current_trace.set(None)
+        assert tracing.begin_request(header, lambda: ("POST /predict", {})) is None
+        await plane.infer(KCBERT, ["가"])
+    assert exporter.get_finished_spans() == ()
+    named, other = seen
+    assert named is not None
+    assert (named.trace_id, named.sampled, other) == (TRACE, False, None)  # for the runner's log
 
 
 async def test_a_grpc_call_has_the_attributes_of_the_convention(tracing: Tracing, exporter: InMemorySpanExporter) -> None:

@@ -7,12 +7,12 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind
 
 from bunriwiki.artifacts.answers import Answers, Ran, Work
-from bunriwiki.ipc.trace import TraceContext, current_trace
-from bunriwiki.telemetry.spans import Tracing
+from bunriwiki.ipc.trace import TraceContext, current_trace, recorded
+from bunriwiki.telemetry.spans import Attributes, Tracing
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -40,12 +40,18 @@ def ids(span: ReadableSpan) -> tuple[str, str]:
     return f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}"
 
 
+def request(tracing: Tracing, name: str, traceparent: str = "", attributes: Attributes | None = None) -> None:
+    headers = {"traceparent": traceparent} if traceparent else {}
+    if (span := tracing.begin_request(headers, lambda: (name, attributes or {}))) is not None:
+        span.end()
+
+
 def context(number: int, *, sampled: bool = True) -> TraceContext:
     return TraceContext(f"{number:032x}", f"{number:016x}", sampled)
 
 
 def test_a_request_continues_the_trace_of_its_client(tracing: Tracing, exporter: InMemorySpanExporter) -> None:
-    tracing.begin_request("POST /predict", {"http.route": "/predict"}, {"traceparent": f"00-{TRACE}-{PARENT}-01"}).end()
+    request(tracing, "POST /predict", f"00-{TRACE}-{PARENT}-01", {"http.route": "/predict"})
     [span] = exporter.get_finished_spans()
     assert (span.name, span.kind, dict(span.attributes or {})) == ("POST /predict", SpanKind.SERVER, {"http.route": "/predict"})
     assert span.parent is not None
@@ -55,7 +61,7 @@ def test_a_request_continues_the_trace_of_its_client(tracing: Tracing, exporter:
 
 @pytest.mark.parametrize("header", ["no", f"00-{'0' * 32}-{PARENT}-01", f"ff-{TRACE}-{PARENT}-01", "00-" + "x" * 9999])
 def test_an_invalid_traceparent_begins_a_new_trace(tracing: Tracing, exporter: InMemorySpanExporter, header: str) -> None:
-    tracing.begin_request("POST /predict", {}, {"traceparent": header}).end()
+    request(tracing, "POST /predict", header)
     [span] = exporter.get_finished_spans()
     assert span.parent is None
     assert ids(span)[0] != TRACE
@@ -65,17 +71,29 @@ def test_the_client_decides_whether_its_trace_is_recorded(exporter: InMemorySpan
     provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracing = Tracing(provider)
-    tracing.begin_request("a", {}, {}).end()
-    tracing.begin_request("b", {}, {"traceparent": f"00-{TRACE}-{PARENT}-00"}).end()
+    request(tracing, "a")
+    assert current_trace.get() is None
+    request(tracing, "b", f"00-{TRACE}-{PARENT}-00")
     trace = current_trace.get()
     assert trace is not None
     assert (trace.trace_id, trace.sampled) == (TRACE, False)  # the log has the trace all the same
-    tracing.begin_request("c", {}, {"traceparent": f"00-{TRACE}-{PARENT}-01"}).end()
+    request(tracing, "c", f"00-{TRACE}-{PARENT}-01")
     assert [span.name for span in exporter.get_finished_spans()] == ["c"]
 
 
+def test_a_share_of_the_traces_is_recorded(exporter: InMemorySpanExporter) -> None:
+    provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(0.25)), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracing = Tracing(provider)
+    for _ in range(1000):
+        request(tracing, "a")
+    found = exporter.get_finished_spans()
+    assert abs(len(found) - 250) < 5 * (1000 * 0.25 * 0.75) ** 0.5
+    assert all(span.context.trace_id % 2**64 < 2**62 for span in found)  # the share is that of the sampler, by the trace's id
+
+
 def test_a_batch_is_a_child_of_its_first_request_and_links_to_all(tracing: Tracing, exporter: InMemorySpanExporter) -> None:
-    requests = [None, context(9, sampled=False), context(1), context(1), context(2)]
+    requests = recorded([None, context(9, sampled=False), context(1), context(1), context(2)])
     with tracing.batch("kcbert", "v7", 5, requests):
         sent = current_trace.get()
     [span] = exporter.get_finished_spans()
@@ -84,13 +102,6 @@ def test_a_batch_is_a_child_of_its_first_request_and_links_to_all(tracing: Traci
     assert (span.parent.trace_id, span.parent.span_id) == (1, 1)
     assert [link.context.span_id for link in span.links] == [1, 2]
     assert (span.attributes or {})["bunriwiki.batch.size"] == 5
-
-
-def test_a_batch_without_a_recorded_request_is_not_recorded(tracing: Tracing, exporter: InMemorySpanExporter) -> None:
-    for requests in ([], [None], [context(1, sampled=False), None]):
-        with tracing.batch("kcbert", "v7", 1, requests) as batch:
-            batch.answered("kcbert", Answers("kcbert", "v7", (), ran=Ran(1, 2, 3)))
-    assert exporter.get_finished_spans() == ()
 
 
 def test_a_failed_batch_has_the_kind_of_its_error_only(tracing: Tracing, exporter: InMemorySpanExporter) -> None:

@@ -53,7 +53,7 @@ def test_a_photo_names_each_class_once_with_its_highest_score() -> None:
 
 
 def test_a_ticket_takes_less_than_ten_microseconds() -> None:
-    """`benchmarks/feedback.py` measures the whole gateway. The fastest of many rounds counts: other load slows the rest."""
+    """`benchmarks/metrics.py` measures the whole gateway. The fastest of many rounds counts: other load slows the rest."""
     feedback, answers = Feedback(TicketIssuer(KEY, 60)), [Served("kcbert", "v1", ANSWER)]
     rounds = timeit.repeat(lambda: feedback.tickets(["a"], answers, "a" * 32), number=1000, repeat=50, timer=time.thread_time)
     assert min(rounds) / 1000 < 10e-6
