@@ -43,7 +43,7 @@ GATEWAY_SOCKET = "_bento_api_server"
 RUNNER_PREFIX = "service_"  # of the name of a runner's watcher; the model follows
 SUPERVISOR = "supervisor"  # the folder of its own metrics
 SO_ATTACH_FILTER = 26  # of Linux; Python has no name for it
-POLL_SECONDS = 2  # between two checks for dead workers
+POLL_SECONDS = 0.5  # between two checks for dead workers
 SOCKETS = "BUNRIWIKI_SOCKETS"  # names the folder that has a folder with the workers' sockets for each runner
 CLOSING_SECONDS = 1.0  # for the workers to accept the connections in the kernel's queue, and for slow clients to send requests
 

@@ -17,7 +17,7 @@ from bunriwiki.testing.aws import CREDENTIALS, client_arguments
 from bunriwiki.testing.containers.compose import Composed
 from bunriwiki.testing.containers.engine import Engine
 from bunriwiki.testing.containers.images import Images
-from bunriwiki.testing.containers.port_scan import open_ports
+from bunriwiki.testing.containers.port_scan import open_ports, reached
 from bunriwiki.testing.containers.traffic import traffic
 from bunriwiki.testing.publisher import Publisher, notification
 from bunriwiki.testing.registrar import Registrar
@@ -124,6 +124,15 @@ def test_port_scans_find_what_the_documentation_lists(deployment: Deployment, en
     for network, expected in PORTS.items():
         found = open_ports(engine, f"{project.project}_{network}", "bunriwiki")
         assert {name.removeprefix(f"{project.project}-")[:-2]: ports for name, ports in found.items()} == expected, network
+
+
+def test_no_container_reaches_what_it_does_not_need(deployment: Deployment, engine: Engine) -> None:
+    """Neither the service nor Prometheus reaches a registry. The sidecar does, so the same connections are possible."""
+    project = deployment.project
+    registries = (("s3", 8333), ("sqs", 5000), ("mlflow", 5000))
+    places = [f"{project.addresses(name)['registry']}:{port}" for name, port in registries]
+    for name, expected in (("model-sync", set(places)), ("service", set()), ("prometheus", set())):
+        assert reached(engine, project.containers(name)[0], places, "bunriwiki") == expected, name
 
 
 @pytest.mark.parametrize("number", range(1, PROMOTIONS + 1))
