@@ -81,10 +81,18 @@ def test_the_edge_rejects_what_is_too_large_or_not_for_clients(composed: Compose
         assert client.get("/metrics").status_code == 404
 
 
-def test_the_edge_cuts_off_a_client_that_sends_no_complete_headers(composed: Composed) -> None:
-    with socket.create_connection(("127.0.0.1", int(composed.ports["BUNRIWIKI_PORT"])), timeout=20) as client:
-        client.sendall(b"POST /predict HTTP/1.1\r\nHost: slow\r\n")
-        assert client.recv(100).startswith(b"HTTP/1.1 408 ")  # after 10 s
+@pytest.fixture(scope="module")
+def unfinished(composed: Composed) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two connections to the edge: one whose headers have no end, and one whose body has none."""
+    address = ("127.0.0.1", int(composed.ports["BUNRIWIKI_PORT"]))
+    with socket.create_connection(address, timeout=60) as headers, socket.create_connection(address, timeout=60) as body:
+        headers.sendall(b"POST /predict HTTP/1.1\r\nHost: slow\r\n")
+        body.sendall(b"POST /predict HTTP/1.1\r\nHost: slow\r\nContent-Length: 100\r\n\r\n{")
+        yield headers, body
+
+
+def test_the_edge_cuts_off_a_client_that_sends_no_complete_headers(unfinished: tuple[socket.socket, socket.socket]) -> None:
+    assert unfinished[0].recv(100).startswith(b"HTTP/1.1 408 ")  # after 10 s
 
 
 def test_nothing_runs_as_root_and_nothing_can_be_written(composed: Composed) -> None:
@@ -132,6 +140,10 @@ def test_the_service_reaches_no_other_network(composed: Composed, engine: Engine
     places = [f"{composed.addresses('edge')[network]}:3000" for network in ("serving", "public")]
     assert reached(engine, edge, places, "bunriwiki") == set(places)
     assert reached(engine, service, places, "bunriwiki") == {places[0]}
+
+
+def test_the_edge_cuts_off_a_client_that_sends_no_complete_body(unfinished: tuple[socket.socket, socket.socket]) -> None:
+    assert unfinished[1].recv(100).startswith(b"HTTP/1.1 408 ")  # after 30 s
 
 
 def test_a_killed_worker_is_replaced_and_the_container_stays(composed: Composed) -> None:
