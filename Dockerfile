@@ -64,8 +64,10 @@ RUN python3 -m compileall -q --invalidation-mode unchecked-hash model_sync \
 FROM serving AS model-sync
 # OpenCV, which ultralytics requires, is linked with them.
 # hadolint ignore=DL3008
-RUN --mount=type=secret,id=apt.conf,target=/etc/apt/apt.conf.d/99-build \
-    apt-get update -qq \
+RUN --mount=type=tmpfs,target=/run \
+    --mount=type=secret,id=apt.conf \
+    if [ -s /run/secrets/apt.conf ]; then export APT_CONFIG=/run/secrets/apt.conf; fi \
+    && apt-get update -qq \
     && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends libgl1 libglib2.0-0 libsm6 libxcb1 libxext6 \
     && rm -rf /var/lib/apt/lists/*
 # The packages that it requires besides, with the CPU build of torch.
