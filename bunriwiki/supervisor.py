@@ -104,6 +104,12 @@ class OrderlyArbiter(circus.Arbiter):
         watcher.env = runner_launch.environment(watcher.env, temporary)
 
     @coroutine
+    def manage_watchers(self) -> Generator[Any, Any, None]:
+        """Restart dead workers, unless circus is starting workers: it would log an error, and the next check is soon."""
+        if self._exclusive_running_command is None:
+            yield super().manage_watchers()
+
+    @coroutine
     def stop(self) -> Generator[Any, Any, None]:
         if self._stopping:
             return
