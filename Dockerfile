@@ -23,24 +23,22 @@ ARG SOURCE
 COPY ${SOURCE}/scripts/install-packages ${SOURCE}/requirements/serve.txt /
 
 
-# The packages that serving requires.
-FROM base AS packages
-WORKDIR /build
-COPY --from=locks / ./
-RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+# What both images share: the packages that serving requires. Whatever is mounted is below /run, in memory, so that the image has
+# no trace of it, and packages are installed in the image's own layer, where they need not be copied to.
+FROM base AS serving
+RUN --mount=type=tmpfs,target=/run \
+    --mount=type=bind,from=locks,target=/run/build \
+    --mount=type=secret,id=pip.conf \
     --mount=type=secret,id=certificates \
-    --mount=type=cache,target=/root/.cache/pip,sharing=locked \
-    ./install-packages /opt/serve serve.txt
-
-
-# The packages that the sidecar requires besides, with the CPU build of torch.
-FROM packages AS sync-packages
-ARG TORCH_INDEX_URL=
-COPY requirements/torch.txt requirements/sync.txt ./
-RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
-    --mount=type=secret,id=certificates \
-    --mount=type=cache,target=/root/.cache/pip,sharing=locked \
-    EXTENDS=/opt/serve ./install-packages /opt/sync torch.txt sync.txt
+    --mount=type=cache,target=/run/pip,sharing=locked \
+    /run/build/install-packages /opt/serve /run/build/serve.txt
+WORKDIR /app
+ENV PATH=/opt/serve/bin:$PATH \
+    HOME=/tmp \
+    BENTOML_HOME=/tmp/bentoml \
+    BENTOML_DO_NOT_TRACK=true \
+    BUNRIWIKI_MODEL_STORE=/store \
+    BUNRIWIKI_DRAIN_SECONDS=5
 
 
 # The code and the fallback models, readable by everybody whatever their rights are in the clone.
@@ -62,27 +60,25 @@ RUN python3 -m compileall -q --invalidation-mode unchecked-hash model_sync \
     && chmod -R u=rwX,go=rX .
 
 
-# What both images share.
-FROM base AS serving
-COPY --from=packages /opt/serve /opt/serve
-WORKDIR /app
-ENV PATH=/opt/serve/bin:$PATH \
-    HOME=/tmp \
-    BENTOML_HOME=/tmp/bentoml \
-    BENTOML_DO_NOT_TRACK=true \
-    BUNRIWIKI_MODEL_STORE=/store \
-    BUNRIWIKI_DRAIN_SECONDS=5
-
-
 # The sidecar: it has the serving environment as well, because new versions are evaluated in it.
 FROM serving AS model-sync
 # OpenCV, which ultralytics requires, is linked with them.
 # hadolint ignore=DL3008
-RUN --mount=type=secret,id=apt.conf,target=/etc/apt/apt.conf.d/99-build \
-    apt-get update -qq \
+RUN --mount=type=tmpfs,target=/run \
+    --mount=type=secret,id=apt.conf \
+    if [ -s /run/secrets/apt.conf ]; then export APT_CONFIG=/run/secrets/apt.conf; fi \
+    && apt-get update -qq \
     && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends libgl1 libglib2.0-0 libsm6 libxcb1 libxext6 \
     && rm -rf /var/lib/apt/lists/*
-COPY --from=sync-packages /opt/sync /opt/sync
+# The packages that it requires besides, with the CPU build of torch.
+ARG TORCH_INDEX_URL=
+RUN --mount=type=tmpfs,target=/run \
+    --mount=type=bind,from=locks,target=/run/build \
+    --mount=type=bind,source=requirements,target=/run/requirements \
+    --mount=type=secret,id=pip.conf \
+    --mount=type=secret,id=certificates \
+    --mount=type=cache,target=/run/pip,sharing=locked \
+    EXTENDS=/opt/serve /run/build/install-packages /opt/sync /run/requirements/torch.txt /run/requirements/sync.txt
 COPY --from=code /app /app
 COPY --from=sync-code /app /app
 ENV BUNRIWIKI_SERVE_PYTHON=/opt/serve/bin/python3

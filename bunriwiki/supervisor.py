@@ -44,7 +44,7 @@ GATEWAY_SOCKET = "_bento_api_server"
 RUNNER_PREFIX = "service_"  # of the name of a runner's watcher; the model follows
 SUPERVISOR = "supervisor"  # the folder of its own metrics
 SO_ATTACH_FILTER = 26  # of Linux; Python has no name for it
-POLL_SECONDS = 2  # between two checks for dead workers
+POLL_SECONDS = 0.5  # between two checks for dead workers
 SOCKETS = "BUNRIWIKI_SOCKETS"  # names the folder that has a folder with the workers' sockets for each runner
 CLOSING_SECONDS = 1.0  # for the workers to accept the connections in the kernel's queue, and for slow clients to send requests
 
@@ -103,6 +103,12 @@ class OrderlyArbiter(circus.Arbiter):
         fields = policy.to_json().replace('"keep": []', f'"keep": [{own}]')
         watcher.args = ["-m", "bunriwiki.sandbox", fields, sys.executable, *watcher.args]
         watcher.env = runner_launch.environment(watcher.env, temporary)
+
+    @coroutine
+    def manage_watchers(self) -> Generator[Any, Any, None]:
+        """Restart dead workers, unless circus is starting workers: it would log an error, and the next check is soon."""
+        if self._exclusive_running_command is None:
+            yield super().manage_watchers()
 
     @coroutine
     def stop(self) -> Generator[Any, Any, None]:

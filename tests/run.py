@@ -1,4 +1,4 @@
-"""`make test`: all tests but those in containers, in three steps, and one line at the end for all of them.
+"""`make test`: all tests, in three steps, and one line at the end for all of them.
 
 The unit tests and the integration tests run in two workers, a file at a time; the integration tests with the marker `alone`
 then run one after the other. Coverage is measured in the unit tests only: the integration tests start their servers from other
@@ -16,12 +16,11 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 REPORTS = Path("build/tests")
-WITHOUT_CONTAINERS = ["--ignore=tests/integration/containers"]  # `make test-containers`
 IN_TWO_WORKERS = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 STEPS = {
     "unit": ["--ignore=tests/integration", *IN_TWO_WORKERS, "--cov", "--cov-report=term"],
-    "integration": ["tests/integration", *WITHOUT_CONTAINERS, "-m", "not alone", *IN_TWO_WORKERS],
-    "alone": ["tests/integration", *WITHOUT_CONTAINERS, "-m", "alone"],
+    "integration": ["tests/integration", "-m", "not alone", *IN_TWO_WORKERS],
+    "alone": ["tests/integration", "-m", "alone"],
 }
 RESULTS = ("failed", "passed", "skipped", "errors")
 

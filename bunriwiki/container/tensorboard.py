@@ -3,7 +3,7 @@
 python -m bunriwiki.container.tensorboard OPTION...
 
 The options are TensorBoard's. TensorBoard reads the runs in threads, and an error of S3 (no answer, or no bucket yet) ends only
-the thread: from then on the page would show what was read before. Here the process starts anew a few seconds after the error.
+the thread: from then on the page would show what was read before. Here the process starts anew half a minute after the error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import time
 
 READERS = "Reloader"  # how the names of these threads begin
-PAUSE_SECONDS = 10.0
+PAUSE_SECONDS = 30.0  # an attempt takes some seconds of a core
 
 
 def start_anew_after_an_error(failed: threading.ExceptHookArgs) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,3 +55,22 @@ def test_a_worker_may_run_also_if_a_merge_fails(tmp_path: Path, monkeypatch: pyt
     starts = Counter("starts", "Starts.", registry=CollectorRegistry())
     assert arbiter._note_start(starts, pid=1)
     assert arbiter._note_start(starts, pid=2)
+
+
+def test_a_check_while_circus_starts_workers_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks: list[bool] = []
+
+    async def check(_: Arbiter) -> None:
+        checks.append(True)
+
+    monkeypatch.setattr(OrderlyArbiter.__base__, "manage_watchers", check)
+    arbiter = Arbiter(tmp_path)
+
+    async def check_during(command: str | None) -> None:
+        arbiter._exclusive_running_command = command
+        await arbiter.manage_watchers()
+
+    asyncio.run(check_during("arbiter_start_watchers"))
+    assert checks == []
+    asyncio.run(check_during(None))
+    assert checks == [True]

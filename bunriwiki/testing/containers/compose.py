@@ -81,6 +81,11 @@ class Composed:
         [found] = json.loads(self.engine.docker("inspect", container))
         return dict(found)
 
+    def addresses(self, service: str) -> dict[str, str]:
+        """The addresses of the first container of a service, by network."""
+        networks = self.inspect(self.containers(service)[0])["NetworkSettings"]["Networks"]
+        return {name.removeprefix(f"{self.project}_"): network["IPAddress"] for name, network in networks.items()}
+
     def health(self, container: str) -> str:
         """`starting`, `healthy` or `unhealthy`."""
         return str(self.inspect(container)["State"]["Health"]["Status"])

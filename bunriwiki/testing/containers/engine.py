@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,9 +17,32 @@ from bunriwiki.testing.processes import wait_while_running
 
 DOCKERD = "/usr/sbin/dockerd"
 DOCKER = "/usr/bin/docker"  # Debian's client, whatever other one is on the PATH
+# The kernel divides the cores between the control group of all containers, which has the weight of one process by default, and
+# each process of this machine. With this, the containers have the weight of 16 processes, about as many as they run.
+WEIGHTS = {"/sys/fs/cgroup/cpu/docker/cpu.shares": 16 * 1024, "/sys/fs/cgroup/docker/cpu.weight": 16 * 100}
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
-PACKAGES = "docker.io debootstrap busybox-static prometheus prometheus-alertmanager"
+# What the tests require, and the packages of Debian that have it.
+PROGRAMS = {
+    DOCKERD: "docker.io",
+    "/usr/sbin/iptables": "iptables",
+    "/usr/sbin/debootstrap": "debootstrap",
+    "/usr/bin/busybox": "busybox-static",
+    "/usr/bin/prometheus": "prometheus",
+    "/usr/bin/prometheus-alertmanager": "prometheus-alertmanager",
+    "/usr/bin/curl": "curl",
+    "/usr/bin/openssl": "openssl",
+    "/usr/bin/ip": "iproute2",
+}
+
+
+def missing() -> str | None:
+    """A sentence on what this machine lacks to run the tests in containers; None if it lacks nothing."""
+    packages = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    if os.geteuid() == 0 and not packages:
+        return None
+    needs = [*(["root"] if os.geteuid() else []), *([f"Debian's packages {' '.join(packages)}"] if packages else [])]
+    return f"The tests in containers start a Docker engine, which requires {' and '.join(needs)}."
 
 
 class DockerError(AssertionError):
@@ -42,8 +66,8 @@ class Engine:
         """Start it, and return when it answers. Raises RuntimeError if this machine cannot run one."""
         if self._answers():
             return self
-        if os.geteuid() != 0 or shutil.which(DOCKERD) is None:
-            raise RuntimeError(f"a Docker engine requires root and these packages of Debian: {PACKAGES}")
+        if lacks := missing():
+            raise RuntimeError(lacks)
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -59,6 +83,8 @@ class Engine:
                 start_new_session=True,
             )
         wait_while_running(self._process, self._answers, START_SECONDS, lambda: self._log.read_text(errors="replace"))
+        self._remove_containers()
+        self._weigh()
         return self
 
     def stop(self) -> None:
@@ -109,6 +135,21 @@ class Engine:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
+
+    def _remove_containers(self) -> None:
+        """Remove what a run that was killed left in the folder: the engine would start those containers again."""
+        if containers := self.docker("ps", "--all", "--quiet").split():
+            self.docker("rm", "--force", *containers)
+        if volumes := self.docker("volume", "ls", "--quiet").split():
+            self.docker("volume", "rm", *volumes)
+        self.docker("network", "prune", "--force")
+
+    def _weigh(self) -> None:
+        """Give the containers the weight `WEIGHTS`, if this machine has control groups of the version 1 or 2 there."""
+        for path, weight in WEIGHTS.items():
+            with contextlib.suppress(OSError):
+                Path(path).parent.mkdir(exist_ok=True)
+                Path(path).write_text(str(weight))
 
     @property
     def _log(self) -> Path:

@@ -24,6 +24,7 @@ PROGRAMS = {  # of the stand-ins, by their names in the build's context
     "prometheus-alertmanager": Path("/usr/bin/prometheus-alertmanager"),
     "weed": BINARIES / "weed",
 }
+TEMPLATES = Path("/usr/share/prometheus/alertmanager")  # Debian's Alertmanager reads them at the start
 # The variable of docker-compose.yml, and the target in the stand-ins' Dockerfile. Grafana is in no package: no stand-in.
 VARIABLES = {
     "EDGE_IMAGE": "edge",
@@ -80,6 +81,7 @@ class Images:
         for name, program in PROGRAMS.items():
             shutil.copy(program, context / name)
         shutil.copy(_envoy(), context / "envoy")
+        shutil.copytree(TEMPLATES, context / "templates", ignore=shutil.ignore_patterns("*ui*"))
         (context / "moto.txt").write_text(f"moto[server]=={version('moto')}\n")
 
 

@@ -59,15 +59,18 @@ def calls() -> list[Call]:
 
 
 @contextmanager
-def traffic(url: str, *, rest: int = 12, grpc_clients: int = 4) -> Iterator[Traffic]:
-    """Requests to the edge at `url` as long as the block lasts."""
+def traffic(url: str, *, rest: int = 12, grpc_clients: int = 4, pause: float = 0.0) -> Iterator[Traffic]:
+    """Requests to the edge at `url` as long as the block lasts.
+
+    A client waits `pause` seconds between an answer and its next request.
+    """
     found = Traffic(rest + grpc_clients)
     over = threading.Event()
 
     async def run() -> None:
         address = url.removeprefix("http://")
-        load = asyncio.create_task(run_load(url, calls(), clients=rest, seconds=float("inf"), until=over.is_set))
-        await asyncio.gather(*(_grpc_client(address, over, found.grpc) for _ in range(grpc_clients)))
+        load = asyncio.create_task(run_load(url, calls(), clients=rest, seconds=float("inf"), pause=pause, until=over.is_set))
+        await asyncio.gather(*(_grpc_client(address, over, found.grpc, pause) for _ in range(grpc_clients)))
         outcome = await load
         found.rest.counts.update(outcome.counts)
         found.rest.latencies.extend(outcome.latencies)
@@ -82,7 +85,7 @@ def traffic(url: str, *, rest: int = 12, grpc_clients: int = 4) -> Iterator[Traf
         thread.join()
 
 
-async def _grpc_client(address: str, over: threading.Event, counts: Counter[str]) -> None:
+async def _grpc_client(address: str, over: threading.Event, counts: Counter[str], pause: float) -> None:
     """Sends calls one after the other over a connection of its own."""
     request = pb.ModelInferRequest(model_name="sentiment")
     request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append("정말 재미있어요".encode())
@@ -92,6 +95,7 @@ async def _grpc_client(address: str, over: threading.Event, counts: Counter[str]
             try:
                 await stub.ModelInfer(request, timeout=TIMEOUT_SECONDS)
                 counts["OK"] += 1
+                await asyncio.sleep(pause)
             except grpc.aio.AioRpcError as error:
                 counts[error.code().name] += 1
                 await asyncio.sleep(0.05)

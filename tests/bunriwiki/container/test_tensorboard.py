@@ -32,9 +32,9 @@ def fail(name: str) -> None:
 @pytest.mark.parametrize("name", ["Reloader", "Reloader 3"])
 def test_it_starts_anew_when_a_reader_failed(calls: Calls, capsys: pytest.CaptureFixture[str], name: str) -> None:
     fail(name)
-    assert calls == [10.0, (sys.executable, sys.orig_argv)]
+    assert calls == [30.0, (sys.executable, sys.orig_argv)]
     assert "S3 does not answer" in (said := capsys.readouterr().err)
-    assert "Trying again in 10 s." in said
+    assert "Trying again in 30 s." in said
 
 
 def test_an_error_elsewhere_is_only_written(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,15 +96,27 @@ def test_the_dockerfile_has_no_findings() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_the_bill_of_materials_lists_what_is_in_it(engine: Engine, image: str, tmp_path: Path) -> None:
-    engine.run([BINARIES / "python", ROOT / "scripts" / "sbom.py", image, tmp_path / "sbom.json"])
-    text = (tmp_path / "sbom.json").read_text(encoding="utf-8")
+def bill_of_materials(engine: Engine, image: str, file: Path) -> list[dict[str, Any]]:
+    """The components of an image, by `scripts/sbom.py`, in a document that is valid."""
+    engine.run([BINARIES / "python", ROOT / "scripts" / "sbom.py", image, file])
+    text = file.read_text(encoding="utf-8")
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
-    components = json.loads(text)["components"]
+    components: list[dict[str, Any]] = json.loads(text)["components"]
+    return components
+
+
+def test_the_bill_of_materials_lists_what_is_in_it(engine: Engine, image: str, tmp_path: Path) -> None:
+    components = bill_of_materials(engine, image, tmp_path / "sbom.json")
     listed = {f"{part['name']}=={part['version']}" for part in components if part.get("purl", "").startswith("pkg:pypi/")}
     assert set(content(engine, image)["packages"]) == listed
     assert {part["name"] for part in components if part["type"] == "machine-learning-model"} == {"yolo", "kcbert", "sentiment"}
     assert any(part.get("purl", "").startswith("pkg:deb/debian/libc6@") for part in components)
+
+
+def test_the_bill_of_materials_of_the_sidecar_has_both_environments(engine: Engine, images: Images, tmp_path: Path) -> None:
+    names = {part["name"] for part in bill_of_materials(engine, images.build("model-sync"), tmp_path / "sbom.json")}
+    assert {"torch", "mlflow", "bentoml", "libgl1"} <= names
+    assert not {name for name in names if name.startswith("nvidia")}
 
 
 def test_the_image_of_the_bento_holds_the_same(engine: Engine, image: str, secrets: Secrets, tmp_path: Path) -> None:

@@ -17,20 +17,20 @@ from bunriwiki.testing.aws import CREDENTIALS, client_arguments
 from bunriwiki.testing.containers.compose import Composed
 from bunriwiki.testing.containers.engine import Engine
 from bunriwiki.testing.containers.images import Images
-from bunriwiki.testing.containers.port_scan import open_ports
+from bunriwiki.testing.containers.port_scan import open_ports, reached
 from bunriwiki.testing.containers.traffic import traffic
 from bunriwiki.testing.publisher import Publisher, notification
 from bunriwiki.testing.registrar import Registrar
 from bunriwiki.testing.versions import compiled, pyfunc
 from bunriwiki.testing.waiting import wait_until
 from tests.integration.conftest import FULL
-from tests.integration.containers.conftest import Start
+from tests.integration.containers.conftest import PAUSE_SECONDS, Start
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 PROMOTIONS = 10 if FULL else 1  # of each model
-IMPORT_SECONDS = 240.0
+IMPORT_SECONDS = 600.0
 TOKEN = "a-token-for-tests"  # noqa: S105 (a word, no secret)
 SECRET = "a-secret-for-tests"  # noqa: S105
 QUEUE = "http://sqs:5000/123456789012/models"
@@ -126,10 +126,19 @@ def test_port_scans_find_what_the_documentation_lists(deployment: Deployment, en
         assert {name.removeprefix(f"{project.project}-")[:-2]: ports for name, ports in found.items()} == expected, network
 
 
+def test_no_container_reaches_what_it_does_not_need(deployment: Deployment, engine: Engine) -> None:
+    """Neither the service nor Prometheus reaches a registry. The sidecar does, so the same connections are possible."""
+    project = deployment.project
+    registries = (("s3", 8333), ("sqs", 5000), ("mlflow", 5000))
+    places = [f"{project.addresses(name)['registry']}:{port}" for name, port in registries]
+    for name, expected in (("model-sync", set(places)), ("service", set()), ("prometheus", set())):
+        assert reached(engine, project.containers(name)[0], places, "bunriwiki") == expected, name
+
+
 @pytest.mark.parametrize("number", range(1, PROMOTIONS + 1))
 def test_published_versions_go_live_under_load(deployment: Deployment, tmp_path: Path, number: int) -> None:
     version = f"v{number}"
-    with traffic(deployment.project.url) as found:
+    with traffic(deployment.project.url, pause=PAUSE_SECONDS) as found:
         deployment.s3.publish("kcbert", version, compiled("kcbert", tmp_path / "kcbert", version))
         deployment.notify()
         wait_until(lambda: deployment.serving()["kcbert"] == version, IMPORT_SECONDS, deployment.serving, interval=0.5)
@@ -152,7 +161,7 @@ def test_a_second_replica_starts_with_the_published_versions(deployment: Deploym
 
 def test_nobody_notices_that_sidecar_and_registries_are_down(deployment: Deployment) -> None:
     project = deployment.project
-    with traffic(project.url) as found:
+    with traffic(project.url, pause=PAUSE_SECONDS) as found:
         project("kill", "model-sync", "s3", "mlflow")
         time.sleep(15 if FULL else 4)
     print(found.summary(), dict(found.failures))

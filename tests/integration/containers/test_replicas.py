@@ -14,13 +14,13 @@ from bunriwiki.testing.containers.images import Images
 from bunriwiki.testing.containers.traffic import Traffic, traffic
 from bunriwiki.testing.waiting import wait_until
 from tests.integration.conftest import FULL
-from tests.integration.containers.conftest import Start
+from tests.integration.containers.conftest import PAUSE_SECONDS, Start
 
 ROUNDS = 5 if FULL else 1
 CALM_SECONDS = 10.0 if FULL else 2.0  # of load before and after an event
 LOOK_SECONDS = 2.0  # for the edge to see that a replica has come or gone
-PAUSE_SECONDS = 10.0
-BACK_SECONDS = 30.0
+AWAY_SECONDS = 10.0  # of a replica that is paused, or cut from the network
+BACK_SECONDS = 90.0
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def metric(project: Composed, series: str) -> int:
 
 def during(project: Composed, event: Callable[[], None]) -> Traffic:
     """What came of the requests around an event."""
-    with traffic(project.url) as found:
+    with traffic(project.url, pause=PAUSE_SECONDS) as found:
         time.sleep(CALM_SECONDS)
         event()
         time.sleep(CALM_SECONDS)
@@ -128,7 +128,7 @@ def test_a_paused_replica_delays_what_was_in_flight_on_it(composed: Composed) ->
             ),
             10,
         )
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(AWAY_SECONDS)
         composed.engine.docker("unpause", container)
         wait_until(lambda: healthy(composed) == 2, BACK_SECONDS)
 
@@ -146,7 +146,7 @@ def test_a_replica_that_is_cut_from_the_network_fails_what_was_in_flight_on_it(c
         [interface] = [line.split()[1] for line in shown.splitlines() if f" {address}/" in line]
         composed.engine.run([*inside, "ip", "link", "set", interface, "down"])
         try:
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(AWAY_SECONDS)
         finally:
             composed.engine.run([*inside, "ip", "link", "set", interface, "up"])
         wait_until(lambda: healthy(composed) == 2, BACK_SECONDS)

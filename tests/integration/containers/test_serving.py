@@ -20,7 +20,7 @@ from bunriwiki.testing.containers.compose import Composed
 from bunriwiki.testing.containers.engine import DockerError, Engine
 from bunriwiki.testing.containers.images import Images
 from bunriwiki.testing.containers.pip_secrets import Secrets
-from bunriwiki.testing.containers.port_scan import open_ports
+from bunriwiki.testing.containers.port_scan import open_ports, reached
 from bunriwiki.testing.containers.traffic import traffic
 from bunriwiki.testing.paths import PHOTOS
 from bunriwiki.testing.waiting import wait_until
@@ -81,10 +81,18 @@ def test_the_edge_rejects_what_is_too_large_or_not_for_clients(composed: Compose
         assert client.get("/metrics").status_code == 404
 
 
-def test_the_edge_cuts_off_a_client_that_sends_no_complete_headers(composed: Composed) -> None:
-    with socket.create_connection(("127.0.0.1", int(composed.ports["BUNRIWIKI_PORT"])), timeout=20) as client:
-        client.sendall(b"POST /predict HTTP/1.1\r\nHost: slow\r\n")
-        assert client.recv(100).startswith(b"HTTP/1.1 408 ")  # after 10 s
+@pytest.fixture(scope="module")
+def unfinished(composed: Composed) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two connections to the edge: one whose headers have no end, and one whose body has none."""
+    address = ("127.0.0.1", int(composed.ports["BUNRIWIKI_PORT"]))
+    with socket.create_connection(address, timeout=60) as headers, socket.create_connection(address, timeout=60) as body:
+        headers.sendall(b"POST /predict HTTP/1.1\r\nHost: slow\r\n")
+        body.sendall(b"POST /predict HTTP/1.1\r\nHost: slow\r\nContent-Length: 100\r\n\r\n{")
+        yield headers, body
+
+
+def test_the_edge_cuts_off_a_client_that_sends_no_complete_headers(unfinished: tuple[socket.socket, socket.socket]) -> None:
+    assert unfinished[0].recv(100).startswith(b"HTTP/1.1 408 ")  # after 10 s
 
 
 def test_nothing_runs_as_root_and_nothing_can_be_written(composed: Composed) -> None:
@@ -126,10 +134,16 @@ def test_a_port_scan_finds_what_the_documentation_lists(composed: Composed, engi
         assert {name.split("-")[-2]: ports for name, ports in found.items()} == expected, network
 
 
-def test_the_service_reaches_no_other_network(composed: Composed) -> None:
-    """Its networks are internal: there is no route to anywhere else."""
-    routes = composed.execute("service", "python3", "-c", "print(open('/proc/net/route').read())")
-    assert "00000000" not in {line.split()[1] for line in routes.split("\n")[1:] if line}
+def test_the_service_reaches_no_other_network(composed: Composed, engine: Engine) -> None:
+    """Its networks are internal: the engine lets nothing out of them."""
+    [service], [edge] = composed.containers("service"), composed.containers("edge")
+    places = [f"{composed.addresses('edge')[network]}:3000" for network in ("serving", "public")]
+    assert reached(engine, edge, places, "bunriwiki") == set(places)
+    assert reached(engine, service, places, "bunriwiki") == {places[0]}
+
+
+def test_the_edge_cuts_off_a_client_that_sends_no_complete_body(unfinished: tuple[socket.socket, socket.socket]) -> None:
+    assert unfinished[1].recv(100).startswith(b"HTTP/1.1 408 ")  # after 30 s
 
 
 def test_a_killed_worker_is_replaced_and_the_container_stays(composed: Composed) -> None:
