@@ -85,6 +85,11 @@ class Controller:
             self._save()
         return done
 
+    def give_sign_of_life(self, at: float) -> None:
+        """Write the time, in seconds since the epoch. Raises OSError."""
+        self._state = self._state.model_copy(update={"at": at})
+        self._save()
+
     def _step(self) -> bool:
         wishes = Wishes.read(self._layout.rollout_wishes)
         generations = Generations.read(self._layout.generation)
@@ -180,7 +185,8 @@ class Controller:
             step = f"{current.number}/{_step_name(view)}"
             if wishes.approved != step:
                 waiting, action = step, next_action(replace(view, approved=False))
-        self._state = self._state.model_copy(update={"waiting": waiting})
+        replaced = sum(each.image == new and not each.trial for each in replicas)
+        self._state = self._state.model_copy(update={"waiting": waiting, "replaced": replaced})
         if action is None:
             return False
         self._perform(action, current, {replica.name: replica for replica in replicas}, new, generations)

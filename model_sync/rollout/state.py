@@ -71,7 +71,8 @@ class State(_Strict):
     `current` is the last rollout, which may be under way. `results` are the rollouts that ended, the oldest first. `rejected`
     are the images that no rollout brings by itself, because they failed or an operator left them. `started` is the last
     request of an operator that was followed. `waiting` is the step that waits for an operator's approval, `problem` what
-    keeps the rollout from its next step.
+    keeps the rollout from its next step. `replaced`
+    replicas have the new image. `at` is the time of the last sign of life, in seconds since the epoch.
     """
 
     format: Literal[1] = 1
@@ -81,6 +82,7 @@ class State(_Strict):
     started: int = 0
     waiting: str | None = None
     problem: str | None = None
+    replaced: int = 0
     at: float = 0.0
 
     @classmethod

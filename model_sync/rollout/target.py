@@ -1,4 +1,4 @@
-"""What runs replicas: the interface of each kind of engine. A new kind is one file, and a line in `targets`."""
+"""What runs replicas: the interface of each kind of engine. A new kind is one file, and an entry where the process starts."""
 
 from __future__ import annotations
 

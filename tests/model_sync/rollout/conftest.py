@@ -44,9 +44,7 @@ class Rig:
     def restart(self) -> None:
         limits = Limits(requests=50, error_points=5, latency_ratio=2)
         health = HealthMonitor(self.engine, Times(READY_SECONDS, OBSERVE_SECONDS), limits, self.clock)
-        self.controller = Controller(
-            self.layout, self.engine, self.engine, health, self.choices, name=image_of, now=self.now
-        )
+        self.controller = Controller(self.layout, self.engine, self.engine, health, self.choices, name=image_of, now=self.now)
 
     def now(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.clock.seconds)

@@ -181,7 +181,9 @@ def test_replicas_that_end_by_themselves_are_replaced_and_then_end_it(rig: Rig) 
     for number in range(3):
         rig.engine.end(rig.until(V2))
         rig.step()
-        assert rig.state().current and rig.state().current.losses == number + 1  # type: ignore[union-attr]
+        current = rig.rollout()
+        assert current is not None
+        assert current.losses == number + 1
     back = rig.run()
     assert (back.phase, back.cause) == ("rolled_back", "losses")
 
@@ -283,7 +285,9 @@ def test_a_process_that_dies_after_any_step_is_continued(rig: Rig) -> None:
         for running in rig.engine.running.values():
             running.ready = True
         rig.restart()
-    assert rig.rollout() and rig.rollout().phase == "done"  # type: ignore[union-attr]
+    current = rig.rollout()
+    assert current is not None
+    assert current.phase == "done"
     assert rig.images() == [V2, V2]
     assert rig.engine.dropped == 0
 
