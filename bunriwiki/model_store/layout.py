@@ -74,6 +74,6 @@ class Layout:
 
     def create(self) -> None:
         """Create the folders that do not exist. Raises OSError."""
-        for folder in (self.models, self.staging, self.quarantine, self.downloads, self.run):
+        for folder in (self.models, self.staging, self.quarantine, self.downloads, self.run, self.rollout):
             folder.mkdir(parents=True, exist_ok=True)
         sync_folder(self.root)

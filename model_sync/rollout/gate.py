@@ -1,4 +1,4 @@
-"""What a container may be created with: an allow-list for the body of `POST /containers/create`.
+"""What a container may be created with, and a service of Swarm changed to: an allow-list for bodies of the engine's API.
 
 Whoever may create any container is root on the host. So the proxy in front of the engine's socket
 (deploy/rollout/engine.yaml) asks here about each body before it passes on, and this must let through the replicas of the
@@ -29,6 +29,15 @@ NOT_NETWORKS = ("host", "none", "bridge", "default")
 IMAGE = re.compile(r"([a-z0-9.:-]+/)*bunriwiki[a-z0-9-]*(:[a-zA-Z0-9_.-]+)?")
 SECURITY = ("no-new-privileges:true", "no-new-privileges=true", "no-new-privileges")
 
+REQUIRED = {
+    "Image",
+    "HostConfig",
+    "CapDrop",
+    "TaskTemplate",
+    "ContainerSpec",
+    "CapabilityDrop",
+}  # where there is a rule for them
+
 Rule = Callable[[Any], bool]
 
 
@@ -36,17 +45,17 @@ class RejectedBodyError(Exception):
     """The body is not allowed. The message names the field."""
 
 
-def check(body: bytes) -> None:
-    """Raises RejectedBodyError unless the body describes a container with the privileges of a replica of the service.
+def check(path: str, body: bytes) -> None:
+    """Raises RejectedBodyError unless the body describes a container, or a service, with the privileges of a replica.
 
     Names of fields must be written as the engine documents them and occur once, because the engine ignores their case and
     takes the last one. A field that is not listed must have no value.
     """
     try:
-        container = json.loads(body, object_pairs_hook=_without_repetition)
+        described = json.loads(body, object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError) as error:
         raise RejectedBodyError("the body is not JSON") from error
-    _check(container, CONTAINER, "")
+    _check(described, SERVICE if path.endswith("/update") else CONTAINER, "")
 
 
 def _without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -59,6 +68,8 @@ def _without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 def _check(value: object, rules: Mapping[str, Rule], place: str) -> None:
     if not isinstance(value, dict):
         raise RejectedBodyError(f"{place or 'the body'} is not an object")
+    if lacking := REQUIRED & rules.keys() - value.keys():
+        raise RejectedBodyError(f"{place}{min(lacking)} is missing")
     for name, content in value.items():
         rule = rules.get(name, _is_empty)
         if not rule(content):
@@ -91,15 +102,18 @@ def _are_mounts(value: object) -> bool:
         return True
     if not isinstance(value, list):
         return False
-    for mount in value:
-        kind, source, target = (
-            (mount.get(name, "") for name in ("Type", "Source", "Target")) if isinstance(mount, dict) else ("",) * 3
-        )
-        is_volume = kind == "volume" and VOLUME.fullmatch(f"{source}:{target}") is not None
-        options = mount.get("VolumeOptions") if isinstance(mount, dict) else {}
-        if not (is_volume or (kind == "tmpfs" and not source)) or (options and set(options) - {"Labels", "NoCopy"}):
-            return False
-    return True
+    return all(isinstance(mount, dict) and _is_mount(mount) for mount in value)
+
+
+def _is_mount(mount: Mapping[str, Any]) -> bool:
+    if set(mount) - {"Type", "Source", "Target", "ReadOnly", "VolumeOptions", "TmpfsOptions"}:
+        return False
+    if set(mount.get("VolumeOptions") or {}) - {"Labels", "NoCopy"}:  # a driver's options can name a folder of the host
+        return False
+    source, target = mount.get("Source") or "", mount.get("Target")
+    if mount.get("Type") == "tmpfs":
+        return not source
+    return mount.get("Type") == "volume" and VOLUME.fullmatch(f"{source}:{target}") is not None
 
 
 def _are_networks(value: object) -> bool:
@@ -107,6 +121,16 @@ def _are_networks(value: object) -> bool:
         return False
     endpoints = value.get("EndpointsConfig") or {}
     return set(value) <= {"EndpointsConfig"} and isinstance(endpoints, dict) and all(map(_is_network, endpoints))
+
+
+def _checked(rules: Mapping[str, Rule], place: str) -> Rule:
+    """The rule for an object with rules of its own."""
+
+    def rule(value: object) -> bool:
+        _check(value, rules, place)
+        return True
+
+    return rule
 
 
 def _is_confined(value: object) -> bool:
@@ -154,6 +178,39 @@ CONTAINER: dict[str, Rule] = {
     "Hostname": _anything,
 }
 
+CONTAINER_SPEC: dict[str, Rule] = {
+    "Image": lambda value: isinstance(value, str) and IMAGE.fullmatch(value.partition("@")[0]) is not None,
+    "Labels": _anything,
+    "Env": _anything,
+    "Hostname": _anything,
+    "Mounts": _are_mounts,
+    "Healthcheck": _anything,
+    "StopGracePeriod": _anything,
+    "CapabilityDrop": lambda value: "ALL" in (value or []),
+    "DNSConfig": _is_empty,
+    "Isolation": lambda value: value in ("", "default"),
+    "ReadOnly": _anything,
+}
+TASK: dict[str, Rule] = {
+    "ContainerSpec": _checked(CONTAINER_SPEC, "TaskTemplate.ContainerSpec."),
+    "Resources": _anything,
+    "RestartPolicy": _anything,
+    "Placement": _anything,
+    "Networks": _anything,
+    "LogDriver": lambda value: value is None or value.get("Name") in ("", "json-file"),
+    "ForceUpdate": _anything,
+    "Runtime": lambda value: value in ("", "container"),
+}
+SERVICE: dict[str, Rule] = {
+    "Name": _anything,
+    "Labels": _anything,
+    "TaskTemplate": _checked(TASK, "TaskTemplate."),
+    "Mode": _anything,
+    "UpdateConfig": _anything,
+    "RollbackConfig": _anything,
+    "EndpointSpec": lambda value: value is None or not value.get("Ports"),
+}
+
 
 async def _authorize(request: Request) -> Response:
     """The proxy's question about a request: 200 lets it pass."""
@@ -161,16 +218,20 @@ async def _authorize(request: Request) -> Response:
     try:
         if len(body) > MAX_BODY_BYTES:
             raise RejectedBodyError("the body is too large")
-        check(body)
+        check(request.url.path, body)
     except RejectedBodyError as error:
         logger.error("{} {} is rejected: {}", request.method, request.url.path[:100], error)
         return PlainTextResponse(f"The rollout may not create this container: {error}.\n", 403)
     return PlainTextResponse("\n")
 
 
+async def _livez(_: Request) -> Response:
+    return PlainTextResponse("\n")
+
+
 def make_app() -> Starlette:
     """The ASGI application: every path is a question about a body."""
-    return Starlette(routes=[Route("/{path:path}", _authorize, methods=["POST"])])
+    return Starlette(routes=[Route("/livez", _livez), Route("/{path:path}", _authorize, methods=["POST"])])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
 from bunriwiki.artifacts.answers import Classification, Detections
 from bunriwiki.artifacts.golden import read_golden_photos, read_golden_texts
@@ -26,6 +26,12 @@ BUSY = (429, 503, 504)
 _DETECTIONS = TypeAdapter(Detections)
 Sample = tuple[dict[str, Any], Callable[[Any], str | None]]
 """What httpx sends, and how the parsed answer differs from the right one."""
+
+
+class _Text(BaseModel):
+    """What is needed of the answer to a text."""
+
+    details: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,7 @@ class ReplicaClient:
                 return Answered(later=f"{model} answers with {version} instead of {expected}")
             try:
                 difference = differs(_parsed(model, answer))
-            except (ValueError, KeyError, TypeError, ValidationError):
+            except ValueError:  # pydantic's ValidationError is one
                 difference = "the answer cannot be parsed"
             if difference:
                 return Answered(wrong=f"{model} {version} answers a golden sample wrongly: {difference}")
@@ -122,6 +128,6 @@ def _samples(model: str, folder: Path) -> Iterator[Sample]:
 def _parsed(model: str, answer: httpx.Response) -> Classification | Detections:
     if model == "yolo":
         return _DETECTIONS.validate_json(answer.content)
-    details = {str(name): float(score) for name, score in answer.json()["details"].items()}
+    details = _Text.model_validate_json(answer.content).details
     label = max(details, key=details.__getitem__)
     return Classification(label=label, score=details[label], details=details)
