@@ -46,8 +46,8 @@ def run(settings: SyncSettings) -> None:
         sys.exit(f"The rollout cannot start: {error}")
 
 
-def make_controller(settings: SyncSettings, docker: DockerClient) -> Controller:
-    """The controller of the settings, with the engine of `docker`. Raises StateError, OSError."""
+def make_images(settings: SyncSettings, docker: DockerClient) -> BentoImages:
+    """The images of the settings, in the engine of `docker`."""
     # The Dockerfile has nothing but FROM and COPY. Without BuildKit, a build is one request, which a proxy can let through.
     os.environ["DOCKER_BUILDKIT"] = "0"
     layout = Layout(settings.model_store)
@@ -61,7 +61,12 @@ def make_controller(settings: SyncSettings, docker: DockerClient) -> Controller:
         home=layout.rollout / "bentoml",
         python=settings.serve_python,
     )
-    images = BentoImages(docker, layout, recipe)
+    return BentoImages(docker, layout, recipe)
+
+
+def make_controller(settings: SyncSettings, docker: DockerClient) -> Controller:
+    """The controller of the settings, with the engine of `docker`. Raises StateError, OSError."""
+    layout, images = Layout(settings.model_store), make_images(settings, docker)
     health = HealthMonitor(
         ReplicaClient(layout, settings.models),
         Times(settings.rollout_ready_seconds, settings.rollout_observe_seconds),
