@@ -9,20 +9,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import httpx
-
 from bunriwiki.model_store.layout import Layout
+from bunriwiki.testing.containers.allow_list import allow_list
 from bunriwiki.testing.containers.compose import Composed, compose_program
-from bunriwiki.testing.containers.images import envoy_program
 from bunriwiki.testing.paths import ROOT, SERVE_ENV
-from bunriwiki.testing.ports import free_port
 from bunriwiki.testing.processes import wait_while_running
 from model_sync.rollout.state import Rollout, State
 
-START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 SETTINGS = {
     "BUNRIWIKI_ROLLOUT": "compose",
@@ -71,7 +66,7 @@ def rollout_process(composed: Composed, folder: Path, **settings: str) -> Iterat
     """The process, not started yet. Its client of Docker reaches the engine through Envoy and deploy/rollout/engine.yaml."""
     [volume] = composed.engine.docker("volume", "inspect", "--format={{.Mountpoint}}", f"{composed.project}_store").split()
     with ExitStack() as stack:
-        host = stack.enter_context(_allow_list(composed, folder))
+        host = stack.enter_context(allow_list(composed.engine.socket, folder))
         plugins = folder / "docker" / "cli-plugins"
         plugins.mkdir(parents=True)
         shutil.copy(compose_program(), plugins / "docker-compose")
@@ -91,40 +86,3 @@ def rollout_process(composed: Composed, folder: Path, **settings: str) -> Iterat
         process = RolloutProcess(Layout(Path(volume)), environment, folder / "rollout.log")
         stack.callback(process.kill)
         yield process
-
-
-@contextmanager
-def _allow_list(composed: Composed, folder: Path) -> Iterator[str]:
-    """DOCKER_HOST of the engine behind Envoy, whose configuration has other addresses than in its container."""
-    port, check = free_port(), free_port()
-    text = (ROOT / "deploy" / "rollout" / "engine.yaml").read_text(encoding="utf-8")
-    for old, new in (
-        ("/var/run/docker.sock", str(composed.engine.socket)),
-        ("address: 0.0.0.0, port_value: 2375", f"address: 127.0.0.1, port_value: {port}"),
-        ("address: engine-check, port_value: 8080", f"address: 127.0.0.1, port_value: {check}"),
-    ):
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    configuration = folder / "engine.yaml"
-    configuration.write_text(text, encoding="utf-8")
-    commands = {
-        "check": [sys.executable, "-m", "model_sync.rollout.gate", str(check)],
-        "envoy": [str(envoy_program()), "--config-path", str(configuration), "--log-level", "warning", "--concurrency", "1"],
-    }
-    commands["envoy"] += ["--use-dynamic-base-id"]
-    with ExitStack() as stack:
-        for name, url in (("check", f"http://127.0.0.1:{check}/livez"), ("envoy", f"http://127.0.0.1:{port}/_ping")):
-            log = folder / f"{name}.log"
-            process = stack.enter_context(
-                subprocess.Popen(commands[name], cwd=ROOT, stdout=log.open("wb"), stderr=subprocess.STDOUT)
-            )
-            stack.callback(process.kill)
-            wait_while_running(process, partial(_answers, url), START_SECONDS, log.read_text)
-        yield f"tcp://127.0.0.1:{port}"
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
