@@ -82,8 +82,9 @@ def _target(settings: SyncSettings, docker: DockerClient, layout: Layout) -> Tar
     """The target of the settings. A new kind of target is a file in model_sync/rollout/, and an entry here."""
     if settings.rollout == "swarm":
         return SwarmTarget(docker, Stack(settings.rollout_project))
-    files = [settings.rollout_folder / name.strip() for name in settings.rollout_files.split(",")]
+    folder = settings.rollout_folder or ROOT
+    files = [folder / name.strip() for name in settings.rollout_files.split(",")]
     memory = f"{settings.rollout_trial_memory_mb}m"
     return ComposeTarget(
-        docker, Project(settings.rollout_project, settings.rollout_folder, files, memory=memory), layout.rollout / "compose"
+        docker, Project(settings.rollout_project, folder, files, memory=memory), layout.rollout / "compose"
     )

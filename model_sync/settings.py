@@ -143,7 +143,9 @@ class SyncSettings(CommonSettings):
     rollout_files: str = Field(
         default="docker-compose.yml", description="Files of the Compose project, separated by commas, in its folder."
     )
-    rollout_folder: Path = Field(default=ROOT, description="Folder of the Compose project, as the rollout sees it.")
+    rollout_folder: DirectoryPath | None = Field(
+        default=None, description="Folder of the Compose project, as the rollout sees it; default: that of this code."
+    )
     rollout_base: str = Field(
         default="bunriwiki", min_length=1, description="The service's own image, on which images with versions are built."
     )

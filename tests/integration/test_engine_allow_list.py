@@ -13,7 +13,8 @@ import pytest
 
 from bunriwiki.testing.containers.allow_list import allow_list
 
-CONTAINER = {"Image": "bunriwiki-versions:1", "HostConfig": {"CapDrop": ["ALL"], "NetworkMode": "x_serving"}}
+IMAGE = "bunriwiki-versions:1"
+HOST_CONFIG: dict[str, object] = {"CapDrop": ["ALL"], "NetworkMode": "x_serving"}
 
 
 class _Engine(BaseHTTPRequestHandler):
@@ -132,7 +133,7 @@ def test_what_it_may_not_call(client: httpx.Client, method: str, path: str) -> N
 )
 @pytest.mark.parametrize("prefix", ["", "/v1.41"])
 def test_bodies_are_checked(client: httpx.Client, prefix: str, host: dict[str, object], status: int) -> None:
-    body = json.dumps({**CONTAINER, "HostConfig": {**CONTAINER["HostConfig"], **host}})
+    body = json.dumps({"Image": IMAGE, "HostConfig": {**HOST_CONFIG, **host}})
     answer = client.post(f"{prefix}/containers/create?name=x", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == status, answer.text
     if status == 200:
@@ -140,12 +141,12 @@ def test_bodies_are_checked(client: httpx.Client, prefix: str, host: dict[str, o
 
 
 def test_a_large_body_is_rejected(client: httpx.Client) -> None:
-    body = json.dumps({**CONTAINER, "Labels": {"x": "y" * 300_000}})
+    body = json.dumps({"Image": IMAGE, "HostConfig": HOST_CONFIG, "Labels": {"x": "y" * 300_000}})
     assert client.post("/containers/create", content=body).status_code == 413
 
 
 def test_a_service_is_checked(client: httpx.Client) -> None:
-    spec = {"Image": "bunriwiki-versions:1", "CapabilityDrop": ["ALL"]}
+    spec: dict[str, object] = {"Image": IMAGE, "CapabilityDrop": ["ALL"]}
     for more, status in (({}, 200), ({"Mounts": [{"Type": "bind", "Source": "/", "Target": "/store"}]}, 403)):
-        body = {"Name": "x", "TaskTemplate": {"ContainerSpec": {**spec, **more}}}  # type: ignore[dict-item]
+        body = {"Name": "x", "TaskTemplate": {"ContainerSpec": {**spec, **more}}}
         assert client.post("/v1.41/services/x/update?version=1", json=body).status_code == status
