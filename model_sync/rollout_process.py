@@ -85,6 +85,4 @@ def _target(settings: SyncSettings, docker: DockerClient, layout: Layout) -> Tar
     folder = settings.rollout_folder or ROOT
     files = [folder / name.strip() for name in settings.rollout_files.split(",")]
     memory = f"{settings.rollout_trial_memory_mb}m"
-    return ComposeTarget(
-        docker, Project(settings.rollout_project, folder, files, memory=memory), layout.rollout / "compose"
-    )
+    return ComposeTarget(docker, Project(settings.rollout_project, folder, files, memory=memory), layout.rollout / "compose")

@@ -138,6 +138,9 @@ class BentoImages:
         try:
             self._stage(staged, image)
             self._run_bentoml(staged, tag)
+            store = Layout(bento / "src" / "store")
+            for model, version in image.versions.items():
+                Manifest.read(store.version(model, version)).verify(store.version(model, version))
         except (DamagedArtifactError, OSError) as error:
             raise TargetError(f"the Bento was not built: {error}") from error
         finally:
@@ -169,6 +172,7 @@ class BentoImages:
             "service": "service:Bunriwiki",
             "labels": {"project": "bunriwiki", **{f"version-{model}": version for model, version in image.versions.items()}},
             "include": ["service.py", "bunriwiki/**", "runners/**", "store/**"],
+            "python": {"lock_packages": False},  # packages are those of the base image
             "docker": {"dockerfile_template": "Dockerfile"},
         }
         (staged / "bentofile.yaml").write_text(yaml.safe_dump(description), encoding="utf-8")
