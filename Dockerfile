@@ -2,6 +2,7 @@
 # `bentoml build` reads it as well, as the template of the Bento's Dockerfile: there the next comment has a second line.
 
 ARG PYTHON_IMAGE=python:3.11-slim
+ARG DOCKER_CLI_IMAGE=docker:28-cli
 ARG SOURCE=.
 # In a Bento, the code is in a folder of its own. {{ "\nARG SOURCE=src" }}
 
@@ -14,7 +15,7 @@ RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/(site-
         "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
     && groupadd --gid 10001 bunriwiki \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin bunriwiki \
-    && install -d -o bunriwiki -g bunriwiki /store /store/run /logs /data
+    && install -d -o bunriwiki -g bunriwiki /store /store/run /store/rollout /logs /data
 
 
 # Apart from the stage that uses them, so that the packages are installed once for the clone and its Bento.
@@ -94,6 +95,25 @@ EXPOSE 3002
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s CMD ["env", "PORT=3002", "python3", "-m", "bunriwiki.container.health", "/livez", "BUNRIWIKI_SYNC_CERTIFICATE"]
 ENTRYPOINT ["/opt/sync/bin/python3", "-m", "model_sync"]
 CMD ["run"]
+
+
+FROM ${DOCKER_CLI_IMAGE} AS docker-cli
+
+
+# The rollout: the sidecar's image with Docker's client, which it drives the engine with.
+FROM model-sync AS rollout
+COPY --from=docker-cli /usr/local/bin/docker /usr/local/bin/docker
+COPY --from=docker-cli /usr/local/libexec/docker/cli-plugins/docker-compose /usr/local/libexec/docker/cli-plugins/docker-compose
+COPY deploy/rollout/Dockerfile /app/deploy/rollout/Dockerfile
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="bunriwiki-rollout" \
+      org.opencontainers.image.description="The rollout of Bunriwiki's service: replaces its replicas by those of an image with the serving versions" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="AGPL-3.0-or-later"
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["python3", "-m", "bunriwiki.container.alive", "/store/rollout/state.json"]
+CMD ["rollout", "run"]
 
 
 # The service. It is the last stage, so that it is built where no target is named.

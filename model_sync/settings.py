@@ -134,6 +134,42 @@ class SyncSettings(CommonSettings):
     shadow_difference_percent: float = Field(
         default=20, ge=0, le=100, description="Maximum percentage of the copies that may be answered differently."
     )
+    rollout: Literal["none", "compose", "swarm"] = Field(
+        default="none", description="Where the replicas run that get images with the serving versions."
+    )
+    rollout_project: str = Field(
+        default="bunriwiki", pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name of the Compose project, or of the Swarm stack."
+    )
+    rollout_files: str = Field(
+        default="docker-compose.yml", description="Files of the Compose project, separated by commas, in its folder."
+    )
+    rollout_folder: DirectoryPath | None = Field(
+        default=None, description="Folder of the Compose project, as the rollout sees it; default: that of this code."
+    )
+    rollout_base: str = Field(
+        default="bunriwiki", min_length=1, description="The service's own image, on which images with versions are built."
+    )
+    rollout_registry: str = Field(
+        default="",
+        description="Registry and path that images are pushed to, such as `registry.example.org/team`; if empty, none.",
+    )
+    rollout_quiet_seconds: float = Field(
+        default=60,
+        ge=0,
+        description="Seconds without a change of what serves before a rollout; `BUNRIWIKI_MONITOR_SECONDS`, if longer.",
+    )
+    rollout_ready_seconds: float = Field(
+        default=180, gt=0, description="Seconds that a replica may take to become ready and to answer rightly."
+    )
+    rollout_observe_seconds: float = Field(
+        default=30, ge=0, description="Seconds for which a new replica's metrics are compared with those of the old ones."
+    )
+    rollout_approval: Literal["auto", "manual"] = Field(
+        default="auto", description="`manual`: each step of a rollout waits for `rollout approve`."
+    )
+    rollout_trial_memory_mb: int = Field(
+        default=3072, ge=512, description="MB of memory of the replica that answers golden samples before a rollout."
+    )
 
     @model_validator(mode="after")
     def _check_folders(self) -> Self:

@@ -42,6 +42,8 @@ from model_sync.quality.feedback import Feedback
 from model_sync.quality.quality import Quality
 from model_sync.reconciler import Reconciler
 from model_sync.registries import describe, label, open_sources
+from model_sync.rollout.collector import RolloutCollector
+from model_sync.rollout.recorder import RolloutRecorder
 from model_sync.s3_client import S3Location
 from model_sync.settings import SyncSettings
 from model_sync.sources.latest_model import LATEST_MODEL
@@ -106,7 +108,11 @@ def _run(settings: SyncSettings, writer: StoreWriter, listening: socket.socket |
     syncs.request("start")
     work = _threads(
         {f"sync of {queue.model}": queue.run for queue in queues}
-        | {"report": partial(report.keep_writing, stopping), "quality": partial(quality.run, stopping)}
+        | {
+            "report": partial(report.keep_writing, stopping),
+            "quality": partial(quality.run, stopping),
+            "rollout recorder": partial(RolloutRecorder(writer).run, stopping),
+        }
     )
     for queue in queues:  # a clock per model: a long import must not delay the syncs of other models
         clock = Clock(syncs, settings.poll_interval_seconds, stopping, [queue.model])
@@ -252,6 +258,7 @@ def _registry(settings: SyncSettings, report: Report, writer: StoreWriter, quali
     """All that `/metrics` returns: what is counted as it happens, and the collectors that are asked at each scrape."""
     registry = report.metrics.registry
     registry.register(StoreCollector(writer.layout, settings.choices))
+    registry.register(RolloutCollector(writer.layout))
     registry.register(quality.collector)
     return registry
 

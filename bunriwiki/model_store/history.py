@@ -18,7 +18,7 @@ ACTING_TOKEN: ContextVar[str | None] = ContextVar("ACTING_TOKEN", default=None)
 
 Kind = Literal[
     "published", "activated", "abandoned", "undecided", "quarantined", "released", "removed", "pinned", "unpinned", "held",
-    "paused", "resumed", "promoted", "cancelled",
+    "paused", "resumed", "promoted", "cancelled", "rolled_out", "rollout_failed", "rollout_command",
 ]  # fmt: skip
 
 
@@ -31,8 +31,11 @@ class Event(BaseModel):
     import found `reason`, of which the machine may be the cause, and is tried again. `quarantined`: it must not go live.
     `released`: it may again. `removed`: it was deleted by the garbage collection. `held`: a rollback left it, or an operator
     aborted its promotion, and syncs do not promote it. `paused`, `resumed`, `promoted`: an operator paused its canary, resumed
-    it, or had it activated before its end. `cancelled`: an operator cancelled its import. `cause` is the check that a
-    quarantined version failed, as a label of the metrics. `token` is the id of the admin token that an operator acted with.
+    it, or had it activated before its end. `cancelled`: an operator cancelled its import. `rolled_out`: every replica has an
+    image with the version, `source`. `rollout_failed`: the replicas have the old image again, for `reason`.
+    `rollout_command`: an operator gave the command `reason` about the rollout. The number of the rollout is `rollout`.
+    `cause` is the check that a quarantined version failed, as a label of the metrics. `token` is the id of the admin token
+    that an operator acted with.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,6 +53,7 @@ class Event(BaseModel):
     forced: bool | None = None
     reason: str | None = None
     cause: str | None = None
+    rollout: int | None = None
     token: str | None = None
 
 

@@ -10,6 +10,8 @@
     run/                        the workers' heartbeats
     sync.json                   the state of the sidecar and of its last syncs
     log_level                   the log level of every process, while it differs from the setting
+    rollout.yaml                what operators want of the rollout
+    rollout/                    the rollout's: its state, and the Bentos that it builds
     signatures.json             the sidecar's: the highest counter of a verified signature of each model
     writer.lock                 held by the one writer
 
@@ -41,6 +43,9 @@ class Layout:
         self.run = root / "run"
         self.sync = root / "sync.json"
         self.log_level = root / "log_level"
+        self.rollout_wishes = root / "rollout.yaml"
+        self.rollout = root / "rollout"
+        self.rollout_state = self.rollout / "state.json"
         self.signatures = root / "signatures.json"
         self.lock = root / "writer.lock"
 
@@ -69,6 +74,6 @@ class Layout:
 
     def create(self) -> None:
         """Create the folders that do not exist. Raises OSError."""
-        for folder in (self.models, self.staging, self.quarantine, self.downloads, self.run):
+        for folder in (self.models, self.staging, self.quarantine, self.downloads, self.run, self.rollout):
             folder.mkdir(parents=True, exist_ok=True)
         sync_folder(self.root)

@@ -16,6 +16,7 @@ from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.status import folder_size
 from bunriwiki.model_store.writer import StoreWriter, SupersededError
 from model_sync.admin.exclusive import since, store_errors
+from model_sync.admin.image_rollout_commands import ImageRolloutCommands
 from model_sync.admin.names import checked_version
 from model_sync.admin.results import Cancelled, Collected, Pinned, Removed, RolledBack, Unpinned
 from model_sync.admin.rollout_commands import RolloutCommands
@@ -27,7 +28,7 @@ TRIES = 3  # of a promotion, while syncs of the model prepare other versions
 CANCEL_SECONDS = 10.0  # that a cancelled import may take to end before the command returns
 
 
-class Commands(RolloutCommands):
+class Commands(RolloutCommands, ImageRolloutCommands):
     """The commands, on the store's writer. Safe to use from many threads; one command per model runs at a time.
 
     With `syncs`, `unpin` requests a sync of the model. `cancellations` has the imports that can be cancelled, by model. Every

@@ -10,6 +10,9 @@ from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.status import StoreStatus, read_status
 from model_sync.admin.names import checked_model
 from model_sync.errors import CommandError
+from model_sync.rollout.state import StateError
+from model_sync.rollout.status import RolloutStatus
+from model_sync.rollout.wishes import WishesError
 
 SHOWN = 50  # events of the history, by default
 
@@ -25,6 +28,13 @@ class StoreReader:
         try:
             return read_status(self.layout)
         except (GenerationError, OSError) as error:
+            raise CommandError("failed", str(error)) from error
+
+    def image_rollout_status(self) -> RolloutStatus:
+        """The status of the rollout of images. Raises CommandError if the store cannot be read."""
+        try:
+            return RolloutStatus.read(self.layout)
+        except (StateError, WishesError) as error:
             raise CommandError("failed", str(error)) from error
 
     def history(self, model: str | None = None, last: int = SHOWN) -> list[Event]:

@@ -15,6 +15,7 @@ from bunriwiki.model_store.history import Event
 from bunriwiki.web import problems
 from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
+from model_sync.admin.image_rollout_commands import COMMANDS, ImageRolloutCommand
 from model_sync.admin.status import SHOWN
 from model_sync.api.requests import authorize, invalid, parse, read
 from model_sync.errors import CommandError
@@ -75,6 +76,8 @@ class CommandRoutes:
             Route("/quarantine", self.quarantine, methods=["POST"]),
             Route("/quarantine/{model}/{version}", self.release, methods=["DELETE"]),
             Route("/gc", self.gc, methods=["POST"]),
+            Route("/rollout", self.image_rollout_status),
+            *(self._about_the_rollout(command) for command in COMMANDS),
         ]
 
     async def status(self, _: Request) -> Response:
@@ -112,6 +115,16 @@ class CommandRoutes:
             return _json(await _do(command, request.path_params["model"]))
 
         return Route(f"/models/{{model}}/{name}", endpoint, methods=["POST"])
+
+    async def image_rollout_status(self, _: Request) -> Response:
+        return _json(await _do(self._commands.image_rollout_status))
+
+    def _about_the_rollout(self, command: ImageRolloutCommand) -> Route:
+        async def endpoint(request: Request) -> Response:
+            await authorize(request, self._gate)
+            return _json(await _do(self._commands.image_rollout, command))
+
+        return Route(f"/rollout/{command}", endpoint, methods=["POST"])
 
     async def quarantine(self, request: Request) -> Response:
         await authorize(request, self._gate)

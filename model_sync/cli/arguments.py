@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.settings import LOG_LEVELS
+from model_sync.admin.image_rollout_commands import COMMANDS
 from model_sync.admin.status import SHOWN
 from model_sync.cli.exits import Exit
 from model_sync.cli.words import LANGUAGES, Words
@@ -95,6 +96,10 @@ def make_parser(words: Words) -> argparse.ArgumentParser:
         if name == "add":
             parsed.add_argument("--reason", required=True, metavar="TEXT", help=words("quarantine.add.reason"))
     _with_json(command("gc"), words)
+    rollout = _commands(command("rollout"), words, "rollout_command")
+    command("run", rollout, "rollout.")
+    for name in ("status", *COMMANDS):
+        _with_json(command(name, rollout, "rollout."), words)
     _with_json(command("doctor"), words)
     log_level = _with_json(command("log-level"), words)
     log_level.add_argument("level", metavar="LEVEL", choices=(*LOG_LEVELS, USUAL), help=words("log-level.level"))

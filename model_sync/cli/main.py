@@ -28,7 +28,7 @@ from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.operators import Operator, Reader, operator, reader
 from model_sync.cli.screen import STYLES, Screen, megabytes
 from model_sync.cli.settings import read_settings
-from model_sync.cli.show import show_history, show_outcomes, show_quarantine, show_status, shown
+from model_sync.cli.show import show_history, show_image_rollout, show_outcomes, show_quarantine, show_status, shown
 from model_sync.cli.words import Words, language
 from model_sync.errors import CommandError, PublishError
 from model_sync.syncing.requests import Outcome, SyncStatus
@@ -300,6 +300,31 @@ def _gc(call: Call) -> Exit:
     return call.say(done, "gc.done", number=len(done.removed), size=size)
 
 
+def _rollout(call: Call) -> Exit:
+    command = call.arguments.rollout_command
+    if command == "run":
+        return _run_rollout()
+    if command == "status":
+        with call.reader() as found:
+            status = found.image_rollout_status()
+    else:
+        with call.operator() as operator:
+            status = operator.image_rollout(command)
+    return call.show(status, lambda: show_image_rollout(call.screen, status))
+
+
+def _run_rollout() -> Exit:
+    from bunriwiki.telemetry import error_tracking, logs
+    from model_sync.rollout_process import run
+    from model_sync.settings import SyncSettings
+
+    settings = read_settings(SyncSettings)
+    logs.configure(settings.logs("rollout"))
+    error_tracking.start(settings.sentry_dsn, "rollout")
+    run(settings)
+    return Exit.DONE
+
+
 def _doctor(call: Call) -> Exit:
     from model_sync.cli.doctor import Doctor
 
@@ -335,6 +360,6 @@ class _LogLevel(BaseModel):
 COMMANDS: dict[str, Callable[[Call], Exit]] = {
     "run": _run, "sync": _sync, "publish": _publish, "sign": _sign, "status": _status, "history": _history,
     "rollback": _rollback, "pin": _pin, "unpin": _unpin, "pause": _pause, "resume": _resume, "promote": _promote,
-    "abort": _abort, "cancel": _cancel, "quarantine": _quarantine, "gc": _gc, "doctor": _doctor,
+    "abort": _abort, "cancel": _cancel, "quarantine": _quarantine, "gc": _gc, "rollout": _rollout, "doctor": _doctor,
     "log-level": _log_level,
 }  # fmt: skip

@@ -17,6 +17,7 @@ from bunriwiki.model_store.writer import open_writer
 from bunriwiki.settings import CommonSettings
 from bunriwiki.web.tls import trusting
 from model_sync.admin.commands import Commands
+from model_sync.admin.image_rollout_commands import ImageRolloutCommand
 from model_sync.admin.results import (
     Aborted,
     Cancelled,
@@ -34,6 +35,7 @@ from model_sync.cli.remote import Remote, SyncProgress
 from model_sync.cli.settings import is_here, read_settings
 from model_sync.cli.waiting import run_with_progress
 from model_sync.cli.words import Words
+from model_sync.rollout.status import RolloutStatus
 from model_sync.syncing.requests import Outcome
 
 
@@ -43,6 +45,8 @@ class Reader(Protocol):
     def status(self) -> StoreStatus: ...
 
     def history(self, model: str | None = None, last: int = SHOWN) -> list[Event]: ...
+
+    def image_rollout_status(self) -> RolloutStatus: ...
 
 
 class Operator(Reader, Protocol):
@@ -69,6 +73,8 @@ class Operator(Reader, Protocol):
     def release(self, model: str, version: str) -> None: ...
 
     def gc(self) -> Collected: ...
+
+    def image_rollout(self, command: ImageRolloutCommand) -> RolloutStatus: ...
 
     def sync(
         self, models: Sequence[str] | None, *, force: bool, wait: bool, progress: SyncProgress

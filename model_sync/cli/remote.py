@@ -14,6 +14,7 @@ from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.status import StoreStatus
 from bunriwiki.model_store.sync_state import SyncState
+from model_sync.admin.image_rollout_commands import ImageRolloutCommand
 from model_sync.admin.names import checked_version
 from model_sync.admin.results import (
     Aborted,
@@ -32,6 +33,7 @@ from model_sync.cli.exits import CliError, Exit
 from model_sync.cli.settings import is_here
 from model_sync.cli.waiting import run_with_progress
 from model_sync.cli.words import Words
+from model_sync.rollout.status import RolloutStatus
 from model_sync.syncing.requests import Outcome
 
 # Timeouts.
@@ -125,6 +127,12 @@ class Remote:
 
     def gc(self) -> Collected:
         return self._call(Collected, "POST", "/gc", timeout=COMMAND_SECONDS)
+
+    def image_rollout_status(self) -> RolloutStatus:
+        return self._call(RolloutStatus, "GET", "/rollout")
+
+    def image_rollout(self, command: ImageRolloutCommand) -> RolloutStatus:
+        return self._call(RolloutStatus, "POST", f"/rollout/{command}")
 
     def sync(
         self, models: Sequence[str] | None, *, force: bool, wait: bool, progress: SyncProgress

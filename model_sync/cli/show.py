@@ -11,9 +11,19 @@ from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.status import StoredModelStatus, StoredVersion, StoreStatus
 from model_sync.cli.screen import Screen, details, local_time, megabytes
 from model_sync.cli.words import Words
+from model_sync.rollout.state import Rollout
+from model_sync.rollout.status import RolloutStatus
 from model_sync.syncing.requests import Outcome
 
-IN_DETAILS = ("generation", "previous", "source", "workers", "forced", "reason")  # fields of an event without a column
+IN_DETAILS = (
+    "generation",
+    "previous",
+    "source",
+    "workers",
+    "forced",
+    "reason",
+    "rollout",
+)  # fields of an event without a column
 
 
 def shown(version: str, words: Words) -> str:
@@ -81,6 +91,33 @@ def show_history(screen: Screen, events: Sequence[Event]) -> None:
 def show_outcomes(screen: Screen, outcomes: Mapping[str, Outcome]) -> None:
     rows = [(outcome.model, outcome.status, outcome.version or "", outcome.reason or "") for outcome in outcomes.values()]
     screen.table(("model", "status", "version", "reason"), rows)
+
+
+def show_image_rollout(screen: Screen, status: RolloutStatus) -> None:
+    words, rollout = screen.words, status.rollout
+    if rollout is None:
+        screen.say(words("rollout.none"))
+    else:
+        facts = {"number": rollout.number, "new": status.replaced, "wanted": rollout.wanted}
+        screen.say(words(f"rollout.{rollout.phase}", image=rollout.new.name, old=rollout.old.name, **facts))
+        if rollout.reason:
+            screen.say(words("rollout.reason", reason=rollout.reason), "yellow")
+    if status.paused:
+        screen.say(words("rollout.paused"), "yellow")
+    if status.waiting:
+        screen.say(words("rollout.waiting", step=status.waiting), "yellow")
+    if status.problem:
+        screen.say(words("status.problem", problem=status.problem), "yellow")
+    if not status.alive:
+        screen.say(words("rollout.dead"), "yellow")
+    if status.results:
+        screen.say("")
+        screen.table(("rollout", "image", "versions", "result", "time", "reason"), [_result(each) for each in status.results])
+
+
+def _result(rollout: Rollout) -> tuple[object, ...]:
+    versions = details(rollout.new.versions)
+    return rollout.number, rollout.new.name, versions, rollout.phase, local_time(rollout.ended), rollout.reason or ""
 
 
 def _model(model: StoredModelStatus, screen: Screen) -> tuple[str, ...]:

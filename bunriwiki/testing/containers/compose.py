@@ -52,12 +52,12 @@ class Composed:
         self.project = f"test{uuid.uuid4().hex[:8]}"
         self.ports = {name: str(free_port()) for name in PORTS}
         self.url = f"http://127.0.0.1:{self.ports['BUNRIWIKI_PORT']}"
-        self._environment = {**self.ports, **environment, "COMPOSE_PROFILES": ",".join(profiles)}
+        self.environment = {**self.ports, **environment, "COMPOSE_PROFILES": ",".join(profiles)}
 
     def __call__(self, *arguments: str, **variables: str) -> str:
         """What a command of Compose prints, with `variables` besides. Raises DockerError."""
         command: list[str | Path] = [compose_program(), "--project-name", self.project, *arguments]
-        return self.engine.run(command, folder=self.folder, environment={**self._environment, **variables})
+        return self.engine.run(command, folder=self.folder, environment={**self.environment, **variables})
 
     def up(self, *arguments: str, seconds: float = 240) -> None:
         """Start what is not running, and wait until all of it is healthy. `arguments` are those of `docker compose up`."""

@@ -54,13 +54,13 @@ class Engine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._socket = folder / "docker.sock"
+        self.socket = folder / "docker.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def environment(self) -> dict[str, str]:
         """The variables with which a client finds the engine."""
-        return {"DOCKER_HOST": f"unix://{self._socket}", "DOCKER_BUILDKIT": "1"}
+        return {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_BUILDKIT": "1"}
 
     def start(self) -> Self:
         """Start it, and return when it answers. Raises RuntimeError if this machine cannot run one."""
@@ -76,7 +76,7 @@ class Engine:
                     f"--data-root={self.folder / 'data'}",
                     f"--exec-root={self.folder / 'exec'}",
                     f"--pidfile={self.folder / 'docker.pid'}",
-                    f"--host=unix://{self._socket}",
+                    f"--host=unix://{self.socket}",
                 ],
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -156,7 +156,7 @@ class Engine:
         return self.folder / "dockerd.log"
 
     def _answers(self) -> bool:
-        if not self._socket.exists():
+        if not self.socket.exists():
             return False
         try:
             self.docker("version")

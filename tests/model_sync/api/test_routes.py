@@ -15,7 +15,9 @@ from bunriwiki.model_store.status import StoreStatus
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.web.tokens import token_id
 from model_sync.admin.commands import Commands
+from model_sync.admin.image_rollout_commands import COMMANDS
 from model_sync.api.app import make_app
+from model_sync.rollout.wishes import Wishes
 from tests.model_sync.api.test_app import OPERATOR, Known, assert_problem
 from tests.model_sync.triggers.fakes import FakeSyncRequests
 
@@ -193,3 +195,20 @@ async def test_reading_needs_no_token(client: httpx.AsyncClient) -> None:
 )  # fmt: skip
 async def test_mistakes_in_a_query(client: httpx.AsyncClient, query: str, status: int, words: str) -> None:
     assert_problem(await client.get(f"/history?{query}"), status, words)
+
+
+async def test_the_rollout(client: httpx.AsyncClient, writer: StoreWriter) -> None:
+    assert (await client.get("/rollout", headers={"Authorization": ""})).json()["rollout"] is None
+    response = await client.post("/rollout/start")
+    assert response.status_code == 200
+    assert Wishes.read(writer.layout.rollout_wishes).start == 1
+    *_, event = writer.history.read()
+    assert (event.kind, event.reason, event.token) == ("rollout_command", "start", token_id("one"))
+    assert_problem(await client.post("/rollout/cancel"), 409)
+    assert_problem(await client.post("/rollout/explode"), 404)
+
+
+async def test_commands_about_the_rollout_require_a_token(client: httpx.AsyncClient, writer: StoreWriter) -> None:
+    for command in COMMANDS:
+        assert_problem(await client.post(f"/rollout/{command}", headers={"Authorization": "Bearer two"}), 401)
+    assert Wishes.read(writer.layout.rollout_wishes) == Wishes()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -22,6 +22,7 @@ from bunriwiki.model_store.status import SidecarStatus, StoredModelStatus, Store
 from bunriwiki.model_store.sync_state import ModelSync
 from bunriwiki.settings import CommonSettings
 from bunriwiki.testing.keys import make_keys
+from model_sync.admin.image_rollout_commands import ImageRolloutCommand
 from model_sync.admin.results import (
     Aborted,
     Cancelled,
@@ -42,6 +43,8 @@ from model_sync.cli.words import Words
 from model_sync.envelope import DEFAULT_DAYS
 from model_sync.errors import CommandError, PublishError
 from model_sync.publishing.publisher import Published, Publisher
+from model_sync.rollout.state import Image, Phase, Rollout
+from model_sync.rollout.status import RolloutStatus
 from model_sync.signing import Signed
 from model_sync.syncing.requests import Outcome, SyncStatus
 
@@ -74,6 +77,15 @@ STATUS = StoreStatus(
 )
 
 
+BEGUN = Rollout(
+    number=2, new=Image(name="image:2", versions={"yolo": "v2"}), old=Image(name="image:1"), wanted=2, phase="rolling", began=AT
+)
+BACK = BEGUN.model_copy(update={"phase": "rolled_back", "ended": AT, "cause": "answers", "reason": f"it is bad {ESCAPE}"})
+ROLLING = RolloutStatus(
+    alive=True, rollout=BEGUN, replaced=1, paused=False, waiting="2/2", problem=None, results=(BACK,)
+)  # fmt: skip
+
+
 class Fake:
     """Executes nothing and records every call; raises `raises`, if set."""
 
@@ -84,6 +96,7 @@ class Fake:
         self.current = STATUS
         self.events = [Event(at=AT, kind="activated", model="yolo", version="v2", by="operator", workers=2)]
         self.models: Sequence[str] = ("yolo", "kcbert")
+        self.rollout = ROLLING
 
     def _record(self, *call: Any) -> None:
         self.calls.append(call)
@@ -140,6 +153,14 @@ class Fake:
     def gc(self) -> Collected:
         self._record("gc")
         return Collected(removed=(Removed(model="yolo", version="v0", size_bytes=2_000_000),))
+
+    def image_rollout_status(self) -> RolloutStatus:
+        self._record("rollout status")
+        return self.rollout
+
+    def image_rollout(self, command: ImageRolloutCommand) -> RolloutStatus:
+        self._record("rollout", command)
+        return self.rollout
 
     def sync(
         self, models: Sequence[str] | None, *, force: bool, wait: bool, progress: SyncProgress
@@ -202,6 +223,13 @@ def run_json(fake: Fake, line: str, capsys: Capture) -> tuple[int, Any]:
         ("quarantine add yolo v1 --reason slow", ("quarantine", "yolo", "v1", "slow")),
         ("quarantine release yolo v1", ("release", "yolo", "v1")),
         ("gc", ("gc",)),
+        ("rollout status", ("rollout status",)),
+        ("rollout start", ("rollout", "start")),
+        ("rollout pause", ("rollout", "pause")),
+        ("rollout resume", ("rollout", "resume")),
+        ("rollout approve", ("rollout", "approve")),
+        ("rollout cancel", ("rollout", "cancel")),
+        ("rollout undo", ("rollout", "undo")),
         ("sync", ("sync", None, False, True)),
         ("sync kcbert yolo kcbert --force", ("sync", ["kcbert", "yolo"], True, True)),
         ("sync --no-wait", ("sync", None, False, False)),
@@ -232,6 +260,8 @@ def test_arguments_of_commands(fake: Fake, capsys: Capture, line: str, call: tup
         ("quarantine add yolo v1 --reason slow", {"model", "version", "digest", "signature", "reason", "at"}),
         ("quarantine release yolo v1", {"model", "version"}),
         ("gc", {"removed"}),
+        ("rollout status", {"alive", "rollout", "replaced", "paused", "waiting", "problem", "results"}),
+        ("rollout undo", {"alive", "rollout", "replaced", "paused", "waiting", "problem", "results"}),
         ("sync", {"outcomes"}),
         ("sync --no-wait", {"outcomes"}),
     ],
@@ -239,6 +269,26 @@ def test_arguments_of_commands(fake: Fake, capsys: Capture, line: str, call: tup
 def test_json_for_programs(fake: Fake, capsys: Capture, line: str, keys: set[str]) -> None:
     code, found = run_json(fake, line, capsys)
     assert (code, found.keys()) == (Exit.DONE, keys)
+
+
+def test_the_rollout_for_people(fake: Fake, capsys: Capture) -> None:
+    _, said = run(fake, "rollout status", capsys)
+    assert "1 of 2 replicas have image:2 instead of image:1" in said
+    assert "2/2" in said
+    assert "yolo=v2" in said
+    fake.rollout = ROLLING.model_copy(update={"rollout": BACK, "alive": False, "paused": True, "problem": "no space"})
+    _, said = run(fake, "rollout status", capsys)
+    for text in ("image:2 was left", "reason: it is bad", "paused", "no space", "not running"):
+        assert text in said
+    fake.rollout = ROLLING.model_copy(update={"rollout": None, "results": ()})
+    assert "no rollout yet" in run(fake, "rollout status", capsys)[1]
+
+
+@pytest.mark.parametrize("phase", get_args(Phase))
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_every_phase_has_a_sentence(fake: Fake, capsys: Capture, phase: Phase, language: str) -> None:
+    fake.rollout = ROLLING.model_copy(update={"rollout": BEGUN.model_copy(update={"phase": phase})})
+    assert "image:2" in run(fake, f"--lang {language} rollout status", capsys)[1]
 
 
 def test_the_keys_of_the_status(fake: Fake, capsys: Capture) -> None:

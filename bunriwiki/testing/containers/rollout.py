@@ -1,0 +1,88 @@
+"""The rollout's process beside a project of Compose, on this machine, with the engine behind the allow-list."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bunriwiki.model_store.layout import Layout
+from bunriwiki.testing.containers.allow_list import allow_list
+from bunriwiki.testing.containers.compose import Composed, compose_program
+from bunriwiki.testing.paths import ROOT, SERVE_ENV
+from bunriwiki.testing.processes import wait_while_running
+from model_sync.rollout.state import Rollout, State
+
+STOP_SECONDS = 20.0
+SETTINGS = {
+    "BUNRIWIKI_ROLLOUT": "compose",
+    "BUNRIWIKI_ROLLOUT_QUIET_SECONDS": "2",
+    "BUNRIWIKI_ROLLOUT_READY_SECONDS": "240",
+    "BUNRIWIKI_ROLLOUT_OBSERVE_SECONDS": "5",
+    "BUNRIWIKI_MONITOR_SECONDS": "0",
+}
+
+
+@dataclass
+class RolloutProcess:
+    """`python -m model_sync rollout run` for a project, with the store that its replicas mount."""
+
+    layout: Layout
+    environment: Mapping[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "model_sync", "rollout", "run"]
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(STOP_SECONDS)
+            self.process = None
+
+    def wait(self, number: int, seconds: float) -> Rollout:
+        """The rollout `number`, when it is over. Raises WaitTimeoutError with the log."""
+        assert self.process is not None
+
+        def over() -> Rollout | None:
+            return next((each for each in State.read(self.layout.rollout_state).results if each.number == number), None)
+
+        found = wait_while_running(self.process, over, seconds, lambda: self.log.read_text(errors="replace"), interval=0.5)
+        assert found is not None
+        return found
+
+
+@contextmanager
+def rollout_process(composed: Composed, folder: Path, **settings: str) -> Iterator[RolloutProcess]:
+    """The process, not started yet. Its client of Docker reaches the engine through Envoy and deploy/rollout/engine.yaml."""
+    [volume] = composed.engine.docker("volume", "inspect", "--format={{.Mountpoint}}", f"{composed.project}_store").split()
+    with ExitStack() as stack:
+        host = stack.enter_context(allow_list(composed.engine.socket, folder))
+        plugins = folder / "docker" / "cli-plugins"
+        plugins.mkdir(parents=True)
+        shutil.copy(compose_program(), plugins / "docker-compose")
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("BUNRIWIKI_", "DOCKER_"))},
+            **composed.environment,
+            **SETTINGS,
+            **settings,
+            "BUNRIWIKI_MODEL_STORE": volume,
+            "BUNRIWIKI_SERVE_PYTHON": str(SERVE_ENV / "bin" / "python"),
+            "BUNRIWIKI_ROLLOUT_PROJECT": composed.project,
+            "BUNRIWIKI_ROLLOUT_FOLDER": str(composed.folder),
+            "DOCKER_CONFIG": str(plugins.parent),
+            "DOCKER_HOST": host,
+            "PATH": f"/usr/bin:{os.environ['PATH']}",
+        }
+        process = RolloutProcess(Layout(Path(volume)), environment, folder / "rollout.log")
+        stack.callback(process.kill)
+        yield process

@@ -1,0 +1,177 @@
+"""Replicas of a service of Docker Compose, on one engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+from python_on_whales import Container, DockerClient
+from python_on_whales.exceptions import DockerException, NoSuchContainer, NoSuchImage
+
+from model_sync.rollout.state import Image
+from model_sync.rollout.target import ROLLOUT_LABEL, TRIAL_LABEL, Replica, TargetError
+
+PORT = 3000  # of the service's REST server
+ALIAS = "replicas"  # of every replica in the network that the edge resolves, and in which the rollout reaches it
+PROJECT_LABEL, SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
+STOP_SECONDS = 90  # stop_grace_period of the service
+CREATED_SECONDS = 30.0  # a container that was created and not started for so long was left by a process that died
+ENDED = ("exited", "dead")
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project of Compose: its name, its files, the folder that paths in them are relative to, and the service's name.
+
+    `files` and `folder` are as this process sees them: they are read here, and not by the engine. `memory` and `cpus` limit a
+    trial.
+    """
+
+    name: str
+    folder: Path
+    files: Sequence[Path]
+    service: str = "service"
+    memory: str = "3g"
+    cpus: float = 2
+
+
+class ComposeTarget:
+    """The replicas of a project. `scratch` is a folder for the file that names the image of the next replica.
+
+    A replica is started by `docker compose up --no-recreate --scale`, so it has the configuration of the project's file,
+    whatever replicas there are.
+    """
+
+    def __init__(
+        self, docker: DockerClient, project: Project, scratch: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._docker = docker
+        self._project = project
+        self._override = scratch / "compose.yaml"
+        self._now = now
+
+    def replicas(self) -> list[Replica]:
+        with _errors():
+            found = [self._replica(container) for container in (*self._containers(), *self._trials())]
+        return [replica for replica in found if replica]
+
+    def identity(self, image: str) -> str | None:
+        with _errors():
+            try:
+                return str(self._docker.image.inspect(image).id)
+            except NoSuchImage:
+                return None
+
+    def start(self, image: Image, rollout: int) -> None:
+        service = self._project.service
+        changed = {"image": image.name, "labels": {ROLLOUT_LABEL: str(rollout)}}
+        self._override.parent.mkdir(parents=True, exist_ok=True)
+        self._override.write_text(yaml.safe_dump({"services": {service: changed}}), encoding="utf-8")
+        with _errors():
+            self._compose().compose.up(
+                [service],
+                detach=True,
+                recreate=False,
+                no_build=True,
+                pull="never",
+                dependencies=False,
+                scales={service: len(self._containers()) + 1},
+                quiet=True,
+            )
+
+    def start_trial(self, image: Image, rollout: int) -> None:
+        with _errors():
+            self._docker.container.run(
+                image.name,
+                detach=True,
+                read_only=True,
+                cap_drop=["ALL"],
+                security_options=["no-new-privileges:true"],
+                pids_limit=512,
+                memory=self._project.memory,
+                cpus=self._project.cpus,
+                tmpfs=["/tmp:size=256m,mode=1777", "/store/run:size=16m,mode=1777"],  # noqa: S108 (in the container)
+                networks=[self._network()],
+                pull="never",
+                labels={TRIAL_LABEL: self._project.name, ROLLOUT_LABEL: str(rollout)},
+            )
+
+    def retire(self, replica: Replica) -> None:
+        with _errors():
+            try:
+                container = self._docker.container.inspect(replica.name)
+                if container.state.running:
+                    container.stop(time=STOP_SECONDS)
+                container.remove()
+            except NoSuchContainer:
+                return
+
+    def _containers(self) -> list[Container]:
+        return self._list(f"{PROJECT_LABEL}={self._project.name}", f"{SERVICE_LABEL}={self._project.service}")
+
+    def _trials(self) -> list[Container]:
+        return self._list(f"{TRIAL_LABEL}={self._project.name}")
+
+    def _list(self, *labels: str) -> list[Container]:
+        found = self._docker.container.list(all=True, filters=[("label", label) for label in labels])
+        return sorted(found, key=lambda container: container.created)
+
+    def _replica(self, container: Container) -> Replica | None:
+        """The replica in a container; None if the container is gone meanwhile."""
+        try:
+            status = container.state.status or ""
+            age = (self._now() - container.created).total_seconds()
+            labels = container.config.labels or {}
+            return Replica(
+                name=container.name,
+                image=container.image,
+                image_name=container.config.image or container.image,
+                address=_address(container) if status == "running" else "",
+                age_seconds=age,
+                exited=status in ENDED or (status == "created" and age > CREATED_SECONDS),
+                trial=TRIAL_LABEL in labels,
+            )
+        except NoSuchContainer:
+            return None
+
+    def _network(self) -> str:
+        """The name of the network in which the rollout reaches replicas."""
+        for container in self._containers():
+            for name, network in (container.network_settings.networks or {}).items():
+                if ALIAS in (network.aliases or []):
+                    return name
+        raise TargetError(f"no replica of {self._project.name} has the alias {ALIAS} in a network")
+
+    def _compose(self) -> DockerClient:
+        return DockerClient(
+            client_call=self._docker.client_config.client_call,
+            host=self._docker.client_config.host,
+            compose_files=[*self._project.files, self._override],
+            compose_project_name=self._project.name,
+            compose_project_directory=self._project.folder,
+        )
+
+
+def _address(container: Container) -> str:
+    """Host and port in the network of the edge; a trial has one network."""
+    networks = (container.network_settings.networks or {}).values()
+    addresses = [network for network in networks if network.ip_address]
+    for network in addresses:
+        if ALIAS in (network.aliases or []):
+            return f"{network.ip_address}:{PORT}"
+    return f"{addresses[0].ip_address}:{PORT}" if len(addresses) == 1 else ""
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Raises what the engine answers as TargetError."""
+    try:
+        yield
+    except DockerException as error:
+        raise TargetError(
+            f"`{' '.join(map(str, error.docker_command[:4]))} …` failed: {(error.stderr or '').strip()[-500:]}"
+        ) from error

@@ -1,0 +1,126 @@
+"""Replicas of a service on Docker Swarm: two services behind one name, of which one grows while the other shrinks.
+
+Swarm's own rolling update knows healthy and unhealthy, and nothing of answers, errors or latency. So its updates are not
+used: the stack has the services `service-a` and `service-b`, both with the alias that the edge resolves (`endpoint_mode:
+dnsrr`), and `trial`, without it. Each replica more or less is a change of `replicas`, which this target makes one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from python_on_whales import DockerClient
+from python_on_whales.components.service.cli_wrapper import Service
+from python_on_whales.components.task.cli_wrapper import Task
+from python_on_whales.exceptions import DockerException
+
+from model_sync.rollout.state import Image
+from model_sync.rollout.target import Replica, TargetError
+
+PORT = 3000  # of the service's REST server
+WANTED = "running"  # the desired state of a task that Swarm has not given up
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The names of the services in a stack."""
+
+    name: str
+
+    @property
+    def colours(self) -> tuple[str, str]:
+        return f"{self.name}_service-a", f"{self.name}_service-b"
+
+    @property
+    def trial(self) -> str:
+        return f"{self.name}_trial"
+
+
+class SwarmTarget:
+    """The replicas of a stack. Swarm replaces a replica that ends by itself, so none is ever reported as ended."""
+
+    def __init__(self, docker: DockerClient, stack: Stack, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._docker = docker
+        self._stack = stack
+        self._now = now
+
+    def replicas(self) -> Sequence[Replica]:
+        with _errors():
+            found = [self._replica(task, name) for name in self._names() for task in self._tasks(name)]
+        return sorted(found, key=lambda replica: -replica.age_seconds)
+
+    def identity(self, image: str) -> str | None:
+        """The name itself: tags of rollouts are digests of what an image contains, and nodes may have it under other ids."""
+        with _errors():
+            return image if self._docker.image.exists(image) else None
+
+    def start(self, image: Image, rollout: int) -> None:  # noqa: ARG002 (the services have no labels of rollouts)
+        with _errors():
+            services = {name: self._docker.service.inspect(name) for name in self._stack.colours}
+            for name, service in services.items():
+                if _image(service) == image.name and (replicas := _replicas(service)):
+                    self._docker.service.update(name, replicas=replicas + 1, detach=True, quiet=True)
+                    return
+            for name, service in services.items():
+                if not _replicas(service):
+                    self._docker.service.update(name, image=image.name, replicas=1, detach=True, quiet=True)
+                    return
+        raise TargetError("both services of the stack have replicas of other images")
+
+    def start_trial(self, image: Image, rollout: int) -> None:  # noqa: ARG002
+        with _errors():
+            self._docker.service.update(self._stack.trial, image=image.name, replicas=1, detach=True, quiet=True)
+
+    def retire(self, replica: Replica) -> None:
+        """Have one replica less with the image of `replica`. Swarm chooses which; those that are not running go first."""
+        with _errors():
+            for name in self._names():
+                tasks = self._tasks(name)
+                if any(task.id == replica.name for task in tasks):
+                    self._docker.service.update(name, replicas=max(0, len(tasks) - 1), detach=True, quiet=True)
+                    return
+
+    def _names(self) -> tuple[str, ...]:
+        return (*self._stack.colours, self._stack.trial)
+
+    def _tasks(self, name: str) -> list[Task]:
+        return [task for task in self._docker.service.ps(name) if task.desired_state == WANTED]
+
+    def _replica(self, task: Task, name: str) -> Replica:
+        image = _without_digest(task.spec.container_spec.image if task.spec.container_spec else None)
+        running = task.status.state == "running"
+        return Replica(
+            name=task.id,
+            image=image,
+            image_name=image,
+            address=f"{name}.{task.slot}.{task.id}:{PORT}" if running else "",  # the container's name, which Docker's DNS has
+            age_seconds=(self._now() - task.created_at).total_seconds(),
+            trial=name == self._stack.trial,
+        )
+
+
+def _image(service: Service) -> str:
+    template = service.spec.task_template
+    return _without_digest(template.container_spec.image if template and template.container_spec else None)
+
+
+def _replicas(service: Service) -> int:
+    mode = service.spec.mode or {}
+    return int(((mode.get("Replicated") or {}) if isinstance(mode, dict) else {}).get("Replicas") or 0)
+
+
+def _without_digest(image: str | None) -> str:
+    return (image or "").partition("@")[0]
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Raises what the engine answers as TargetError."""
+    try:
+        yield
+    except DockerException as error:
+        command = " ".join(map(str, error.docker_command[:4]))
+        raise TargetError(f"`{command} …` failed: {(error.stderr or '').strip()[-500:]}") from error

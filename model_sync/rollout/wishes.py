@@ -1,0 +1,48 @@
+"""What operators want of the rollout: `rollout.yaml` in the store. The writer of the store alone writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bunriwiki.model_store.files import write_atomically
+
+HEADER = "# What operators want of the rollout. Written by the sidecar, followed by the rollout: docs/rollout.md\n"
+
+
+class WishesError(Exception):
+    """The file cannot be read. The message says why."""
+
+
+class Wishes(BaseModel):
+    """The whole file.
+
+    While `paused`, no further replica gets the new image. `approved` is the step that may be taken next, as `State.waiting`
+    names it. `cancelled` and `undone` are numbers of rollouts. `start` counts the requests to begin a rollout at once.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    paused: bool = False
+    approved: str | None = None
+    cancelled: int = 0
+    undone: int = 0
+    start: int = 0
+
+    @classmethod
+    def read(cls, path: Path) -> Wishes:
+        """Read the file; no wishes if it does not exist. Raises WishesError."""
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_bytes()))
+        except FileNotFoundError:
+            return cls()
+        except (OSError, yaml.YAMLError, ValidationError) as error:
+            raise WishesError(f"{path} cannot be read: {error}") from error
+
+    def write(self, path: Path) -> None:
+        """Replace the file, atomically and durably. Raises OSError."""
+        write_atomically(path, HEADER + yaml.safe_dump(self.model_dump(), sort_keys=False))
