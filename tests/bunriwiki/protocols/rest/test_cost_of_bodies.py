@@ -34,7 +34,7 @@ def sidecar_of_nobody() -> Sidecar:
 
 
 ROUTES = [
-    *Endpoints(plane(), GUIDE, None).routes(),  # type: ignore[arg-type] # only their paths and limits are looked at
+    *Endpoints(plane(), GUIDE, None, None).routes(),  # type: ignore[arg-type] # only their paths and limits are looked at
     *CommandRoutes(sidecar_of_nobody()).routes(),
     *OpenInferenceRoutes(FakeService().handlers).routes(),
 ]
