@@ -24,6 +24,7 @@ from bunriwiki.protocols.handlers import memory
 from bunriwiki.protocols.handlers.dataplane import DataPlane
 from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.scrape import Scrape
+from bunriwiki.protocols.rest import responses
 from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.server import RestServer
 from bunriwiki.web.tickets import TicketIssuer, TicketReader
@@ -61,14 +62,14 @@ class FakeScrape(Scrape):
         return b"requests_total 1.0\n"
 
 
-def server(dataplane: DataPlane, feedback: Feedback | None = None) -> RestServer:
+def server(dataplane: DataPlane, feedback: Feedback | None = None, read_seconds: float = 30) -> RestServer:
     return RestServer(
         dataplane=dataplane,
         open_inference=FakeService().handlers,
         sidecar=Sidecar("http://127.0.0.1:9", TokenGate(["secret"]), 1),
         guide=GUIDE,
         memory=memory.Memory(),
-        read_seconds=0.5,
+        read_seconds=read_seconds,
         log_requests=True,
         scrape=FakeScrape(),
         feedback=feedback,
@@ -76,7 +77,8 @@ def server(dataplane: DataPlane, feedback: Feedback | None = None) -> RestServer
 
 
 @pytest.fixture
-def rest() -> RestApp:
+def rest(monkeypatch: pytest.MonkeyPatch) -> RestApp:
+    monkeypatch.setattr(responses, "LINGER_SECONDS", 0.05)
     app = RestApp()
     app.server = server(plane())
     return app
@@ -270,12 +272,14 @@ async def test_a_text_body_is_rejected_before_it_costs_anything(client: httpx.As
     assert (await client.post("/predict", content=longest, headers=JSON)).status_code == 200
 
 
-async def test_a_slow_body_is_rejected(client: httpx.AsyncClient) -> None:
+async def test_a_slow_body_is_rejected(client: httpx.AsyncClient, rest: RestApp) -> None:
+    rest.server = server(plane(), read_seconds=0.05)
+
     async def slow() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.sleep(30)
 
-    assert_problem(await client.post("/predict", content=slow(), headers=JSON), 408, "within 0.5 s")
+    assert_problem(await client.post("/predict", content=slow(), headers=JSON), 408, "within 0.05 s")
 
 
 async def test_bodies_have_a_bounded_share_of_memory(
