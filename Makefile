@@ -26,7 +26,7 @@ demo: dev-env serve-env ## promotions, a rejection and a rollback under load, in
 	@exec $(DEV)/python -m demo
 
 test-unit: dev-env serve-env ## the fast tests, which start no server
-	@$(DEV)/python -m pytest -q -n 2 -m "not integration and not slow" $(addprefix --ignore=tests/,integration training \
+	@$(DEV)/python -m pytest -q -n 3 -m "not integration and not slow" $(addprefix --ignore=tests/,integration training \
 		model_sync/importing/compilers)
 
 test: dev-env serve-env clients-env ## all tests, with coverage; every proof in its short form (those in containers as root): docs/testing.md

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import hypothesis
 import pytest
 from PIL import Image
 
 from bunriwiki.testing.paths import PHOTOS
+from bunriwiki.web import tokens
 from model_sync.sandbox import timeouts
 
 # No deadline for an example: a busy machine would decide whether it is met.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+SLOW_FILE = re.compile(r"^pytestmark = \[?pytest\.mark\.slow\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where slow tests are left out, a file of them is not even imported: its libraries cost each worker seconds."""
+    left_out = "not slow" in config.option.markexpr and collection_path.suffix == ".py"
+    return True if left_out and SLOW_FILE.search(collection_path.read_text(encoding="utf-8")) else None
 
 
 @pytest.fixture
@@ -33,6 +45,12 @@ def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """However quiet the machine is, it may be the cause of a timeout."""
     monkeypatch.setattr(timeouts, "MAX_WAITED", -1.0)
+
+
+@pytest.fixture
+def short_token_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong token is answered soon."""
+    monkeypatch.setattr(tokens, "DELAY_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ from runners.throttle import unthrottled
 from runners.worker import runner_service
 from tests.bunriwiki.protocols.fakes import FakeRoute, FakeStatus
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]  # torch
 
 PAGE = (ROOT / "docs" / "new-model.md").read_text(encoding="utf-8")
 SPECIFICATION, TENSORS, RUNNER, SERVICE, RELEASE, ENDPOINT, ROUTE = re.findall(

@@ -94,6 +94,7 @@ def test_a_new_name_or_another_word_is_not(new: str) -> None:
     assert not OLD.search(f"x {new} y")
 
 
+@pytest.mark.slow
 def test_no_file_has_an_old_name() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{number}: {match[0]}"

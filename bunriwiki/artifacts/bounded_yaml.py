@@ -1,4 +1,4 @@
-"""YAML that others wrote, within bounds of size, depth and time.
+"""YAML within bounds of size, depth and time, with libyaml, which takes a tenth of the time of PyYAML's own code.
 
 Aliases are not accepted: some hundred bytes of them stand for millions of values, as soon as anything walks over the document.
 """
@@ -10,7 +10,9 @@ import yaml
 MAX_DEPTH = 32  # of nested lists and mappings
 MAX_SCALAR = 4096  # characters of a name or value: the time to read a number in base 60 is quadratic in its length
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may be built without libyaml
+# PyYAML may be built without libyaml.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class YamlBoundsError(ValueError):
@@ -18,9 +20,17 @@ class YamlBoundsError(ValueError):
 
 
 def load(data: bytes, max_bytes: int) -> object:
-    """The value of the document `data`. Raises YamlBoundsError, yaml.YAMLError and ValueError (a date that is none)."""
+    """The value of the document `data`. Raises YamlBoundsError, yaml.YAMLError and ValueError (a date that is none).
+
+    The bounds are checked first: libyaml's own recursion would end the process in a document that is nested deeply.
+    """
     check(data, max_bytes)
     return yaml.load(data, Loader=_Loader)  # noqa: S506 (both are safe loaders)
+
+
+def dump(value: object) -> str:
+    """The document of a value without shared parts, names in the order given."""
+    return str(yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=120))
 
 
 def check(data: bytes, max_bytes: int) -> None:

@@ -146,8 +146,7 @@ class Manifest(_Strict):
 
     def write(self, folder: Path) -> None:
         """Write the manifest into `folder`, with the fields in the order of this class."""
-        text = yaml.safe_dump(self.model_dump(mode="json"), allow_unicode=True, sort_keys=False, width=120)
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
+        (folder / MANIFEST).write_text(bounded_yaml.dump(self.model_dump(mode="json")), encoding="utf-8")
 
     def verify(self, folder: Path) -> None:
         """Verify that every file is in `folder`, with the size and the digest in the manifest.

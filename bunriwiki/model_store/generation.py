@@ -8,10 +8,12 @@ from typing import Literal, Self
 import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from bunriwiki.artifacts import bounded_yaml
 from bunriwiki.artifacts.manifest import Version
 from bunriwiki.model_store.files import write_atomically
 
 HEADER = "# Which version of each model serves. Written by the control plane, followed by the workers: docs/model-store.md\n"
+MAX_BYTES = 2**20
 
 Trigger = Literal["poll", "sqs", "webhook", "operator", "start", "monitor"]
 """What requested a change: the clock, an SQS message, a webhook, an operator, the start, or the rollout monitor."""
@@ -102,14 +104,14 @@ class Generations(_Strict):
     def parse(cls, text: bytes) -> Generations:
         """Parse the text of the file. Raises GenerationError."""
         try:
-            return cls.model_validate(yaml.safe_load(text))
+            return cls.model_validate(bounded_yaml.load(text, MAX_BYTES))
         except (ValueError, yaml.YAMLError) as error:  # pydantic's ValidationError is a ValueError
             raise GenerationError(f"generation.yaml is not valid: {error}") from error
 
     def write(self, path: Path) -> None:
         """Replace the file, atomically and durably. Raises OSError."""
         body = self.model_dump(mode="json", exclude_none=True)
-        write_atomically(path, HEADER + yaml.safe_dump(body, allow_unicode=True, sort_keys=False, width=120))
+        write_atomically(path, HEADER + bounded_yaml.dump(body))
 
     def of(self, model: str) -> ModelGeneration:
         """The desired state of `model`."""

@@ -6,15 +6,19 @@ import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from bentoml._internal.models.model import ModelContext, ModelInfo
 from bentoml._internal.tag import Tag
 
+from bunriwiki.artifacts import bounded_yaml
 from bunriwiki.artifacts.manifest import MANIFEST, Manifest, digest
 from bunriwiki.model_store.files import sync_folder, sync_tree
 from bunriwiki.model_store.layout import MODEL_YAML, Layout
 from bunriwiki.model_store.names import RESERVED
+
+MAX_MODEL_YAML_BYTES = 2**20
 
 Progress = Callable[[str], None]
 
@@ -68,10 +72,11 @@ def forced_past(folder: Path) -> str | None:
 
 def _metadata(folder: Path, name: str) -> str | None:
     try:
-        found = yaml.safe_load((folder / MODEL_YAML).read_text(encoding="utf-8"))["metadata"].get(name)
-    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        found: Any = bounded_yaml.load((folder / MODEL_YAML).read_bytes(), MAX_MODEL_YAML_BYTES)
+        value = found["metadata"].get(name)
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError):
         return None
-    return None if found is None else str(found)
+    return None if value is None else str(value)
 
 
 def _copy(layout: Layout, folder: Path, manifest: Manifest, model_yaml: str, progress: Progress) -> None:

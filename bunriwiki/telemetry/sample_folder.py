@@ -2,7 +2,8 @@
 
     <folder>/<model>/<nanoseconds since the epoch>~<request id>~<number>.json
 
-A file is written aside and renamed, so any number of processes may write, and a reader never sees half a sample.
+A file is written aside (`.<its name>.part`) and renamed, so any number of processes may write, and whoever reads `*.json` never
+sees half a sample. What a killed process left aside is pruned and forgotten with its sample.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 DAY = 86_400.0
 SEPARATOR = "~"  # no request id contains it
 PHOTO = ".photo"
+PART = ".part"
 
 
 class SampleFolder:
@@ -65,7 +67,7 @@ class SampleFolder:
 
 def _sample(path: Path) -> tuple[float, str]:
     """When the sample of a file was written, in seconds since the epoch, and the sample's name."""
-    name = path.name.lstrip(".").removesuffix(".json").removesuffix(PHOTO)
+    name = path.name.lstrip(".").removesuffix(PART).removesuffix(".json").removesuffix(PHOTO)
     return int(name.split(SEPARATOR)[0]) / 1e9, name
 
 
@@ -77,7 +79,7 @@ def _size(path: Path) -> int:
 
 
 def _write(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}")
+    aside = path.with_name(f".{path.name}{PART}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(content)

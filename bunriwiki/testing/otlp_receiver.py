@@ -58,7 +58,7 @@ class OtlpReceiver(ThreadingHTTPServer):
                 self.spans += [_received(span, resource) for span in of_scope.spans]
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

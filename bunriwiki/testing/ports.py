@@ -6,7 +6,6 @@ import random
 import socket
 
 FIRST, LAST = 20_000, 29_999  # below the ports that the kernel gives to connections
-_reserved: list[socket.socket] = []  # until this process ends
 
 
 def free_port() -> int:
@@ -24,5 +23,5 @@ def free_port() -> int:
         except OSError:
             reservation.close()
         else:
-            _reserved.append(reservation)
+            reservation.detach()  # it stays open until this process ends
             return port

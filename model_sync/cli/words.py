@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-import yaml
+from bunriwiki.artifacts import bounded_yaml
 
+MAX_BYTES = 2**20
 LANGUAGES = ("en", "ko")
 
 
@@ -14,11 +17,16 @@ class Words:
     """The text of a key in one language: `words("pin.done", model="yolo", version="v1")`."""
 
     def __init__(self, language: str) -> None:
-        texts: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
-        self._texts = {key: text[language] for key, text in texts.items()}
+        self._texts = {key: text[language] for key, text in _texts().items()}
 
     def __call__(self, key: str, **facts: object) -> str:
         return self._texts[key].format(**facts) if facts else self._texts[key]
+
+
+@cache
+def _texts() -> dict[str, dict[str, str]]:
+    found: Any = bounded_yaml.load(Path(__file__).with_name("words.yaml").read_bytes(), MAX_BYTES)
+    return dict(found)
 
 
 def language(arguments: Sequence[str], environment: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from loguru import logger
 
@@ -19,7 +20,10 @@ POLL_SECONDS = 0.5
 
 
 class CanaryRollout:
-    """Tests a model's new versions on live traffic as `canary` says, for at most `seconds` each, until `stopping` is set."""
+    """Tests a model's new versions on live traffic as `canary` says, for at most `seconds` each, until `stopping` is set.
+
+    `clock` is in seconds.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class CanaryRollout:
         canary: Canary,
         seconds: float,
         stopping: threading.Event,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
         self._writer = writer
@@ -39,6 +44,7 @@ class CanaryRollout:
         self._canary = canary
         self._seconds = seconds
         self._stopping = stopping
+        self._clock = clock
 
     def start_canary(self, target: Target) -> None:
         """Send live traffic to `target`, which every worker has prepared; returns when it may be activated.
@@ -59,7 +65,7 @@ class CanaryRollout:
 
     def _monitor(self, target: Target, window: MetricsWindow) -> None:
         mode = f"as a {'shadow' if self._canary.shadow else 'canary'} on {self._canary.share:.0%} of the batches"
-        began = last = time.monotonic()
+        began = last = self._clock()
         paused_seconds = 0.0
         while not self._stopping.wait(POLL_SECONDS):
             current = self._writer.generations().of(self._model)
@@ -68,7 +74,7 @@ class CanaryRollout:
             if current.canary is None:
                 return
             paused = current.paused == target.version
-            now = time.monotonic()
+            now = self._clock()
             paused_seconds += now - last if paused else 0.0
             last, duration = now, now - began
             metrics = window.read()

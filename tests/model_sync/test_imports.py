@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from bunriwiki.testing.paths import ROOT
 
 HEAVY = ("onnxruntime", "sklearn", "torch", "torchvision", "transformers", "ultralytics")
@@ -17,6 +19,7 @@ print(*[name for name in {HEAVY} if name in sys.modules])
 """
 
 
+@pytest.mark.slow
 def test_the_sidecar_loads_no_model_library() -> None:
     """Artifacts are opened in sandboxed processes only, and the sidecar stays small."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=True)

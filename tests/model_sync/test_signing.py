@@ -23,6 +23,8 @@ from model_sync.sources.local import LocalSource
 from model_sync.sources.mlflow_registry import MlflowSource
 from model_sync.tagging import tag
 
+pytestmark = pytest.mark.slow  # mlflow
+
 
 class Signer:
     """A private key, and the signatures by it that are required."""
@@ -101,7 +103,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
         yield server
 
 
-@pytest.mark.slow
 def test_a_version_in_mlflow(server: MlflowServer, signer: Signer, model: Path) -> None:
     registrar = Registrar(server.url, "signed")
     version = registrar.register(model, "champion")
@@ -114,7 +115,6 @@ def test_a_version_in_mlflow(server: MlflowServer, signer: Signer, model: Path) 
     signer.required.verify(offer, describe(model))
 
 
-@pytest.mark.slow
 def test_a_logged_model_is_signed_as_it_is_downloaded(
     server: MlflowServer, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +138,6 @@ def test_a_logged_model_is_signed_as_it_is_downloaded(
     assert tag(sign_path("sentiment", folder, version, signer.key), server.url, "logged").uri == uri
 
 
-@pytest.mark.slow
 def test_a_version_in_mlflow_with_other_files_is_not_tagged(server: MlflowServer, signer: Signer, model: Path) -> None:
     registrar = Registrar(server.url, "other")
     version = registrar.register(model)
@@ -153,7 +152,6 @@ def test_a_version_in_mlflow_with_other_files_is_not_tagged(server: MlflowServer
     assert registrar.client.get_model_version("other", version).tags == {}
 
 
-@pytest.mark.slow
 def test_a_version_in_mlflow_that_is_missing_or_empty(
     server: MlflowServer, signer: Signer, model: Path, tmp_path: Path
 ) -> None:

@@ -44,6 +44,7 @@ def test_the_configuration_is_valid() -> None:
         run("amtool", "check-config", path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
 def test_the_alerts_fire_and_stay_quiet(path: Path) -> None:
     run("promtool", "test", "rules", path)

@@ -119,6 +119,7 @@ def target(version: str) -> Target:
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     """A worker that has not been started."""
     monkeypatch.setattr(versions, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(versions, "EVERY", 0.05)
     Word.stuck.clear()
     layout = Layout(tmp_path / "store")
     layout.create()

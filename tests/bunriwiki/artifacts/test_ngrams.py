@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from sklearn.feature_extraction.text import HashingVectorizer
 
 from bunriwiki.artifacts.manifest import NgramsInput
 from bunriwiki.artifacts.ngrams import NgramCounter
@@ -24,12 +23,15 @@ def test_each_ngram_is_counted() -> None:
 CHARACTERS = st.characters(exclude_categories=["Cs"]) | st.sampled_from(" \t\n\u3000가A")
 
 
+@pytest.mark.slow
 @given(
     texts=st.lists(st.text(CHARACTERS, max_size=20), min_size=1),
     lengths=st.tuples(st.integers(1, 4), st.integers(1, 4)).map(sorted),
     buckets=st.sampled_from([7, 2**10, 2**18]),
 )
 def test_the_counts_are_those_of_scikit_learn(texts: list[str], lengths: list[int], buckets: int) -> None:
+    from sklearn.feature_extraction.text import HashingVectorizer  # noqa: PLC0415 (no other test here requires it)
+
     shortest, longest = lengths
     vectorizer = HashingVectorizer(
         analyzer="char", ngram_range=(shortest, longest), n_features=buckets, alternate_sign=False, norm=None

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from bunriwiki.artifacts.suppression import nms
+
+pytestmark = pytest.mark.slow  # torch
 
 BOXES = torch.tensor([[[0.0, 0, 10, 10], [1, 0, 11, 10], [20, 20, 30, 30], [0, 0, 10, 10]]])
 SCORES = torch.tensor([[[0.6, 0.9, 0.5, 0.1]]])

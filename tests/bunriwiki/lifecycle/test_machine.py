@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
@@ -13,6 +14,8 @@ from bunriwiki.lifecycle.handle import Handle
 from bunriwiki.lifecycle.manager import Manager, NotAvailableError
 from bunriwiki.lifecycle.servable import ServableState, State
 from tests.bunriwiki.lifecycle.fakes import FakeLoader, Servable
+
+pytestmark = pytest.mark.slow  # 200 examples, each with threads
 
 VERSIONS = st.sampled_from(["1", "2", "3"])
 ORDER = {

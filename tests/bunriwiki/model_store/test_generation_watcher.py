@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from bunriwiki.model_store.generation_watcher import Candidate, GenerationWatche
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.testing.paths import MODELS
+from bunriwiki.testing.waiting import wait_until
 
 Changes = queue.Queue[str]
 
@@ -48,12 +49,22 @@ def start(layout: Layout) -> Iterator[Callable[[], Changes]]:
         watcher.stop()
 
 
+def inotify_watches() -> int:
+    """How many places this process watches with inotify."""
+    found = 0
+    for path in Path("/proc/self/fdinfo").iterdir():
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            found += path.read_text().count("inotify wd:")
+    return found
+
+
 def test_every_replacement_of_the_file_is_noticed(
     layout: Layout, start: Callable[[], Changes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generation_watcher, "POLL", 60.0)
+    before = inotify_watches()
     changes = start()
-    time.sleep(0.3)  # until inotify watches the folder, which cannot be observed
+    wait_until(lambda: inotify_watches() > before)
     for version in ("v1", "v2", "v3"):
         activated(version).write(layout.generation)
         assert changes.get(timeout=5) == version
@@ -72,6 +83,7 @@ def test_a_folder_that_cannot_be_watched_is_polled(
         raise OSError("no space left on device: no more watches")
 
     monkeypatch.setattr(generation_watcher, "watch", no_watches)
+    monkeypatch.setattr(generation_watcher, "POLL", 0.05)
     changes = start()
     activated("v1").write(layout.generation)
     assert changes.get(timeout=5) == "v1"

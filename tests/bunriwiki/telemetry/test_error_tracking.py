@@ -60,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def ingest() -> Iterator[Ingest]:
     with Ingest() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         logger.remove()
         error_tracking.start(server.dsn, "gateway")
         yield server

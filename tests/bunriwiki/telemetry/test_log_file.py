@@ -139,6 +139,10 @@ def test_a_killed_process_loses_no_line_that_it_wrote(tmp_path: Path, files: int
     victim.send_signal(signal.SIGKILL)
     victim.wait(30)
     assert other.wait(60) == 0
+    # A killed process leaves what the next one tidies: no log file at all just after it rolled, or a rolled file and its copy.
+    after = LogFile(tmp_path / "logfile.log", roll_days=3, max_bytes=10_000, keep=10_000)
+    after.tidy()
+    after.close()
     lines = Counter(every_line(tmp_path))
     assert all(line.endswith(" end") for line in lines)
     assert set(lines.values()) == {1}

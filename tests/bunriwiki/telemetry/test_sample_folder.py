@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from bunriwiki.telemetry.sample_folder import DAY, SampleFolder
 
 
@@ -11,6 +13,20 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def cut_short(folder: Path, sample_folder: SampleFolder, request_id: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Write a sample in a process that dies before it renames the file; what a reader sees, and what is left aside."""
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", dies)
+        with pytest.raises(KeyboardInterrupt):
+            sample_folder.write("yolo", request_id, {"labels": []})
+    assert list(folder.glob("*/*.json")) == list(folder.glob("*/*.photo")) == []
+    return [path.suffix for path in folder.glob("*/.*")]
 
 
 def names(folder: Path) -> list[str]:
@@ -55,3 +71,17 @@ def test_the_oldest_are_deleted_where_there_are_too_many(tmp_path: Path) -> None
         folder.write("yolo", f"{number}", {}, b"x" * 98)
     folder.prune()
     assert names(tmp_path) == ["3", "3", "4", "4"]
+
+
+def test_what_a_killed_process_left_aside_is_no_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    folder = SampleFolder(tmp_path, 2, 1000, clock)
+    assert cut_short(tmp_path, folder, "forgotten", monkeypatch) == [".part"]
+    assert folder.forget("forgotten") == 0
+    assert names(tmp_path) == []
+    assert cut_short(tmp_path, folder, "old", monkeypatch) == [".part"]
+    folder.prune()
+    assert names(tmp_path) == ["old"]  # it may still be written
+    clock.now += 2 * DAY + 1
+    folder.prune()
+    assert names(tmp_path) == []

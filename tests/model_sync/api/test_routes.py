@@ -21,7 +21,7 @@ from model_sync.rollout.wishes import Wishes
 from tests.model_sync.api.test_app import OPERATOR, Known, assert_problem
 from tests.model_sync.triggers.fakes import FakeSyncRequests
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("short_token_delay")]
 
 
 @pytest.fixture

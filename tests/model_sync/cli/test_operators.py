@@ -136,6 +136,7 @@ def test_a_long_sync_is_waited_for(served: StoreWriter, port: int, capsys: Captu
     ending.join()
 
 
+@pytest.mark.usefixtures("short_token_delay")
 def test_a_wrong_token_is_a_wrong_setting(
     served: StoreWriter, port: int, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

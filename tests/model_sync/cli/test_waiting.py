@@ -4,7 +4,13 @@ import threading
 
 import pytest
 
+from model_sync.cli import waiting
 from model_sync.cli.waiting import run_with_progress
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "PROGRESS_SECONDS", 0.02)
 
 
 def test_the_result_is_returned_and_progress_is_called_meanwhile() -> None:

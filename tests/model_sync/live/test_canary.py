@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,21 @@ from bunriwiki.testing.waiting import wait_until
 from model_sync.admin.commands import Commands
 from model_sync.errors import CommandError, SyncCancelledError
 from model_sync.live import canary
-from model_sync.live.analysis import LiveLimits
+from model_sync.live.analysis import LiveLimits, enough
 from model_sync.live.canary import CanaryRollout
 from model_sync.syncing.report import Report
 from tests.model_sync.live_workers import FAILING, GOOD, SLOW, LiveWorker
 
 LIMITS = LiveLimits(requests=50, errors=5, latency=2, stuck=30, differences=20)
+
+
+class Clock:
+    """Stands still until a test moves it."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class Setup:
@@ -30,6 +40,7 @@ class Setup:
         self.writer = writer
         self.report = Report(writer.layout.sync, {"kcbert": "here"})
         self.stopping = threading.Event()
+        self.clock: Callable[[], float] = time.monotonic
 
     def promote(
         self,
@@ -42,7 +53,7 @@ class Setup:
     ) -> None:
         rollout = CanaryRollout(
             "kcbert", self.writer, self.report, LIMITS, canary=Canary(share=0.1, shadow=shadow), seconds=seconds,
-            stopping=self.stopping,
+            stopping=self.stopping, clock=self.clock,
         )  # fmt: skip
 
         def before_activation(target: Target) -> None:
@@ -172,11 +183,13 @@ def in_background(setup: Setup, **options: Any) -> tuple[threading.Thread, list[
 
 
 def test_a_paused_canary_keeps_its_share_until_it_is_resumed(setup: Setup) -> None:
-    commands = Commands(setup.writer)
+    commands, clock = Commands(setup.writer), Clock()
+    setup.clock = clock
     with LiveWorker(setup.writer, {"v1": GOOD}) as worker:
         thread, errors = in_background(setup, seconds=0.3)
         assert commands.pause("kcbert").version == "v2"
         worker.answers["v2"] = GOOD
+        clock.now += 1
         wait_until(lambda: "for 1 s, paused: " in setup.reported)  # longer than the canary, with more than enough requests
         now = setup.writer.generations().of("kcbert")
         assert (setup.serving, now.canary, now.paused) == ("v1", Canary(share=0.1), "v2")
@@ -187,13 +200,20 @@ def test_a_paused_canary_keeps_its_share_until_it_is_resumed(setup: Setup) -> No
 
 
 def test_the_time_of_a_paused_canary_stands_still(setup: Setup) -> None:
-    commands = Commands(setup.writer)
+    commands, clock = Commands(setup.writer), Clock()
+    setup.clock = clock
     with LiveWorker(setup.writer, {"v1": GOOD}):
-        thread, _ = in_background(setup, seconds=0.6)
+        thread, _ = in_background(setup, seconds=60)
         commands.pause("kcbert")
-        wait_until(lambda: "for 1 s, paused: " in setup.reported)
+        wait_until(lambda: "for 0 s, paused: " in setup.reported)
+        clock.now += 70
+        wait_until(lambda: "for 70 s, paused: " in setup.reported)
         commands.resume("kcbert")
-        wait_until(lambda: "for 1 s: " in setup.reported)  # it goes on for what was left of its time
+        wait_until(lambda: "for 70 s: " in setup.reported)  # it goes on for what was left of its time
+        clock.now += 59
+        wait_until(lambda: "for 129 s: " in setup.reported)
+        assert setup.serving == "v1"
+        clock.now += 2
         thread.join(10)
     assert setup.serving == "v2"
 
@@ -240,6 +260,7 @@ def test_an_operator_aborts_a_canary(setup: Setup) -> None:
 
 
 def test_a_canary_that_begins_again_is_still_paused(setup: Setup) -> None:
+    clock = setup.clock = Clock()
     with LiveWorker(setup.writer, {"v1": GOOD, "v2": GOOD}):
         thread, _ = in_background(setup)
         Commands(setup.writer).pause("kcbert")
@@ -247,8 +268,10 @@ def test_a_canary_that_begins_again_is_still_paused(setup: Setup) -> None:
         thread.join(10)
         assert setup.writer.generations().of("kcbert").canary is None
         setup.stopping.clear()
-        thread, _ = in_background(setup, seconds=0.1)
-        wait_until(lambda: "for 1 s, paused: " in setup.reported)
+        thread, _ = in_background(setup, seconds=60)
+        wait_until(lambda: "for 0 s, paused: " in setup.reported)
+        clock.now += 70
+        wait_until(lambda: "for 70 s, paused: " in setup.reported)
         assert setup.serving == "v1"
         Commands(setup.writer).promote("kcbert")
         thread.join(10)
@@ -268,7 +291,7 @@ def test_a_pause_in_the_moment_of_the_decision_counts(setup: Setup, monkeypatch:
     commands = Commands(setup.writer)
 
     def paused_meanwhile(*_: object, **__: object) -> bool:
-        monkeypatch.undo()
+        monkeypatch.setattr(canary, "enough", enough)
         commands.pause("kcbert")
         return True
 

@@ -8,8 +8,14 @@ import pytest
 
 from bunriwiki.testing.waiting import wait_until
 from model_sync.syncing.requests import SyncStatus
+from model_sync.triggers import clock
 from model_sync.triggers.clock import Clock
 from tests.model_sync.triggers.fakes import FakeSyncRequests, running
+
+
+@pytest.fixture(autouse=True)
+def short_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "STOP_CHECK", 0.02)
 
 
 class Pauses(threading.Event):

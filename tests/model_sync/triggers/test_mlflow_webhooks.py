@@ -11,6 +11,8 @@ from starlette.datastructures import Headers
 from model_sync.errors import WebhookRejectedError
 from model_sync.triggers.mlflow_webhooks import WebhookVerifier, concerns
 
+pytestmark = pytest.mark.slow  # mlflow
+
 SECRET = "a secret"  # noqa: S105
 BODY = json.dumps({"entity": "model_version", "action": "created", "data": {"name": "감정", "version": "2"}})
 NOW = 1_800_000_000

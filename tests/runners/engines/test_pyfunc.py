@@ -11,6 +11,8 @@ from mlflow.types import ColSpec, DataType, Schema
 from bunriwiki.artifacts.manifest import DamagedArtifactError
 from runners.engines.pyfunc import PyfuncEngine
 
+pytestmark = pytest.mark.slow  # mlflow
+
 CODE = """
 import mlflow
 import pandas as pd

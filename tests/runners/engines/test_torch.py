@@ -11,6 +11,8 @@ from bunriwiki.artifacts.manifest import DamagedArtifactError
 from bunriwiki.artifacts.suppression import nms
 from runners.engines.torch import NAMES, TorchEngine
 
+pytestmark = pytest.mark.slow  # torch
+
 
 class Twice(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -140,6 +140,7 @@ async def test_errors_have_their_codes(there: Serving) -> None:
     assert await code_of(stream(iter([b"\xff"])).read()) == "INVALID_ARGUMENT"
 
 
+@pytest.mark.usefixtures("short_token_delay")
 async def test_control_needs_a_token_and_a_sidecar(there: Serving) -> None:
     for work, request, code in (
         (there.stub.RepositoryModelLoad, pb.RepositoryModelLoadRequest(model_name="yolo"), "UNAVAILABLE"),

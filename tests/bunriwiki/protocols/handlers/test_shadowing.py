@@ -7,7 +7,6 @@ import pytest
 
 from bunriwiki.artifacts.answers import Answers, Detection, Detections, Failure, ImageSize
 from bunriwiki.model_store.heartbeats import Shadowed
-from bunriwiki.protocols.handlers import shadowing
 from bunriwiki.protocols.handlers.shadowing import Comparisons, Shadow, differing
 from tests.bunriwiki.protocols.fakes import classified
 
@@ -65,7 +64,8 @@ class Copied:
         await asyncio.sleep(0)
 
     async def finished(self) -> Shadowed | None:
-        await asyncio.sleep(shadowing.DELAY_SECONDS + 2 * self.seconds + 0.02)
+        assert self.shadow._task
+        await self.shadow._task
         return self.comparisons.figures()["shadowed"].get("kcbert:v2")
 
 
@@ -103,10 +103,9 @@ async def test_a_copy_that_is_not_answered_is_not_compared(answer: Any) -> None:
 async def test_a_copy_that_is_stuck_is_cancelled() -> None:
     copied = Copied(answers("a"), seconds=5, deadline=0.01)
     await copied.copy("가")
-    await asyncio.sleep(0.1)
-    assert copied.comparisons.figures() == {"shadowed": {}}
+    assert await copied.finished() is None
     await copied.copy("나")
-    await asyncio.sleep(0.02)
+    assert await copied.finished() is None
     assert len(copied.calls) == 2
 
 

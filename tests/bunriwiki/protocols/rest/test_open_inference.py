@@ -232,6 +232,7 @@ def test_routes(path: str, template: str | None, params: dict[str, str]) -> None
     assert dict(match.path_params if match else {}) == params
 
 
+@pytest.mark.usefixtures("short_token_delay")
 def test_control_needs_a_token_and_a_sidecar() -> None:
     service = Service()
     for headers, status in (({}, 401), ({"authorization": "Bearer x"}, 401), ({"authorization": "Bearer secret"}, 503)):

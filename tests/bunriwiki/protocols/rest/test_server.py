@@ -25,6 +25,7 @@ from bunriwiki.protocols.handlers.dataplane import DataPlane
 from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.scrape import Scrape
 from bunriwiki.protocols.inference.handlers import OpenInference
+from bunriwiki.protocols.rest import responses
 from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.server import RestServer
 from bunriwiki.web.bodies import ReadLimits
@@ -67,6 +68,7 @@ def server(
     dataplane: DataPlane,
     feedback: Feedback | None = None,
     *,
+    read_seconds: float = 30,
     kept: memory.Memory | None = None,
     sidecar: Sidecar | None = None,
     open_inference: OpenInference | None = None,
@@ -79,7 +81,7 @@ def server(
         gate=gate,
         guide=GUIDE,
         memory=kept or memory.Memory(),
-        read_limits=ReadLimits(0.5),
+        read_limits=ReadLimits(read_seconds),
         log_requests=True,
         scrape=FakeScrape(),
         feedback=feedback,
@@ -87,7 +89,8 @@ def server(
 
 
 @pytest.fixture
-def rest() -> RestApp:
+def rest(monkeypatch: pytest.MonkeyPatch) -> RestApp:
+    monkeypatch.setattr(responses, "LINGER_SECONDS", 0.05)
     app = RestApp()
     app.server = server(plane())
     return app
@@ -281,12 +284,14 @@ async def test_a_text_body_is_rejected_before_it_costs_anything(client: httpx.As
     assert (await client.post("/predict", content=longest, headers=JSON)).status_code == 200
 
 
-async def test_a_slow_body_is_rejected(client: httpx.AsyncClient) -> None:
+async def test_a_slow_body_is_rejected(client: httpx.AsyncClient, rest: RestApp) -> None:
+    rest.server = server(plane(), read_seconds=0.05)
+
     async def slow() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.sleep(30)
 
-    assert_problem(await client.post("/predict", content=slow(), headers=JSON), 408, "within 0.5 s")
+    assert_problem(await client.post("/predict", content=slow(), headers=JSON), 408, "within 0.05 s")
 
 
 async def test_bodies_have_a_bounded_share_of_memory(
