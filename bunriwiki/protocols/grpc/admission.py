@@ -6,16 +6,13 @@ Here every method reads its message itself, as a stream of one: on the wire ther
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
 import grpc
 from grpc_health.v1 import health
 
-from bunriwiki.protocols.grpc.arrivals import ArrivalError, Arrivals, Wait, messages_of
-from bunriwiki.protocols.grpc.received import peer_of
-from bunriwiki.web.clients import group_of
+from bunriwiki.protocols.grpc.arrivals import ArrivalError, Arrivals, Connection, Wait, messages_of
 from bunriwiki.web.groups import Groups
 
 MAX_CALLS = 1024  # at a time, besides health checks
@@ -31,15 +28,15 @@ class _Calls:
         self._count = 0
         self.waits: Groups[Wait] = Groups()
 
-    @contextmanager
-    def running(self, client: str) -> Iterator[bool]:
-        """Yields whether there is room for a call of `client`."""
+    def begin(self, client: str) -> bool:
+        """Count a call of `client`; returns whether there is room for it."""
         room = self._count < self._limit or self._make_room(client)
         self._count += 1
-        try:
-            yield room
-        finally:
-            self._count -= 1
+        return room
+
+    def end(self) -> None:
+        """The call has ended, with room or without."""
+        self._count -= 1
 
     def _make_room(self, newcomer: str) -> bool:
         client = self.waits.largest(newcomer)
@@ -79,43 +76,44 @@ class Admission(grpc.aio.ServerInterceptor):
 
         async def answer(_: Any, context: Any) -> Any:
             """Of a unary call; that of health's Watch writes its responses itself."""
-            with calls.running(_client_of(context)) as room:
-                message = await self._receive(context, calls, self._seconds) if room else await _full(context)
+            connection = self._arrivals.connection(context.peer())
+            try:
+                if not calls.begin(connection.client):
+                    await _full(context)
+                message = await self._receive(context, connection, calls, self._seconds)
                 if message is grpc.aio.EOF:
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The call has no message. Send one.")
-                return await (handler.unary_unary or handler.unary_stream)(message, context)
+                return await work(message, context)
+            finally:
+                calls.end()
 
         async def answer_stream(_: Any, context: Any) -> AsyncIterator[Any]:
-            with calls.running(_client_of(context)) as room:
-                if not room:
+            connection = self._arrivals.connection(context.peer())
+            try:
+                if not calls.begin(connection.client):
                     await _full(context)
-                async for response in handler.stream_stream(self._messages(context, calls), context):
+                async for response in handler.stream_stream(self._messages(context, connection, calls), context):
                     yield response
+            finally:
+                calls.end()
 
+        work = handler.unary_unary or handler.unary_stream
         if handler.unary_unary:
             return grpc.stream_unary_rpc_method_handler(answer, decode, encode)
-        return grpc.stream_stream_rpc_method_handler(answer_stream if handler.stream_stream else answer, decode, encode)
+        return grpc.stream_stream_rpc_method_handler(answer if work else answer_stream, decode, encode)
 
-    async def _messages(self, context: Any, calls: _Calls) -> AsyncIterator[Any]:
-        while (message := await self._receive(context, calls, IDLE_SECONDS)) is not grpc.aio.EOF:
+    async def _messages(self, context: Any, connection: Connection, calls: _Calls) -> AsyncIterator[Any]:
+        while (message := await self._receive(context, connection, calls, IDLE_SECONDS)) is not grpc.aio.EOF:
             yield message
 
-    async def _receive(self, context: Any, calls: _Calls, seconds: float) -> Any:
-        async def read() -> tuple[int, Any]:
-            received = await context.read()
-            return (0, received) if received is grpc.aio.EOF else received
-
+    async def _receive(self, context: Any, connection: Connection, calls: _Calls, seconds: float) -> Any:
         try:
-            return await self._arrivals.receive(context.peer(), calls.waits, seconds, read)
+            return await self._arrivals.receive(connection, calls.waits, seconds, context.read)
         except ArrivalError as error:
             if error.room:
                 await _full(context)
             detail = f"No message arrived within {seconds:g} s. Send it faster, or begin a new call."
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, detail)
-
-
-def _client_of(context: Any) -> str:
-    return group_of(peer_of(context.peer()).host)
 
 
 async def _full(context: Any) -> NoReturn:

@@ -31,7 +31,9 @@ class HealthListener:
     async def open(self, host: str, port: int) -> None:
         """Start to serve. Raises OSError if the port is not available."""
         protocol = bounded_http(ConnectionLimits(MAX_CONNECTIONS))
-        config = uvicorn.Config(self._only_health, http=protocol, lifespan="off", log_config=None, access_log=False)
+        config = uvicorn.Config(
+            self._only_health, http=protocol, interface="asgi3", lifespan="off", log_config=None, access_log=False
+        )
         config.load()
         self._server = await asyncio.get_running_loop().create_server(
             lambda: protocol(config=config, server_state=self._state, app_state={}), sock=share(host, port)

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.server import ServerState
 
-from bunriwiki.outer_app import HTTP_PROTOCOLS
 from bunriwiki.web.bounded_http import LINGER_SECONDS, MAX_PIPELINED, BoundedHttp, bounded_http
 from bunriwiki.web.connections import ConnectionLimits
 
@@ -68,10 +68,10 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 class Bench:
     """Connections to one server, whose clock the test moves."""
 
-    def __init__(self, limits: ConnectionLimits = LIMITS) -> None:
+    def __init__(self, limits: ConnectionLimits = LIMITS, app: ASGIApp = echo) -> None:
         self.protocol = bounded_http(limits)
         self.pool = self.protocol.pool
-        self._config = uvicorn.Config(echo, http=self.protocol, lifespan="off", log_config=None, access_log=False)
+        self._config = uvicorn.Config(app, http=self.protocol, lifespan="off", log_config=None, access_log=False)
         self._config.load()
         self._state = ServerState()
         self.now = asyncio.get_running_loop().time()
@@ -247,12 +247,12 @@ async def test_a_connection_too_many_is_answered_503_if_all_are_busy() -> None:
     for connection, _ in (bench.connect(), bench.connect()):
         connection.data_received(b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n")
     await settle()
-    refused, transport = bench.connect("192.0.2.8")
+    rejected, transport = bench.connect("192.0.2.8")
     assert status(transport) == 503
     assert b"retry-after: 1" in transport.sent
     assert transport.closed
-    refused.data_received(GET)
-    refused.connection_lost(None)
+    rejected.data_received(GET)
+    rejected.connection_lost(None)
     bench.pool.sweep(bench.now + 1)
     assert bench.connect("192.0.2.8")[1].sent == b""  # after a sweep, a body that has not arrived makes room
 
@@ -272,9 +272,23 @@ async def test_no_connection_is_upgraded() -> None:
     assert len(connection.pool) == 1
 
 
+async def test_a_client_of_this_machine_does_not_say_where_it_is() -> None:
+    seen = []
+
+    async def note(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["client"])
+        await echo(scope, receive, send)
+
+    connection, transport = Bench(app=note).connect("127.0.0.1")
+    connection.data_received(b"GET / HTTP/1.1\r\nX-Forwarded-For: 198.51.100.66\r\n\r\n")
+    await settle()
+    assert status(transport) == 200
+    assert seen == [("127.0.0.1", 5000)]
+
+
 async def test_uvicorn_takes_the_protocol_from_where_it_is_put(monkeypatch: pytest.MonkeyPatch) -> None:
     protocol = bounded_http(LIMITS)
-    monkeypatch.setitem(HTTP_PROTOCOLS, "auto", protocol)
+    monkeypatch.setitem(cast("dict[str, object]", HTTP_PROTOCOLS), "auto", protocol)
     config = uvicorn.Config(echo, log_config=None)
     config.load()
     assert config.http_protocol_class is protocol

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -26,7 +27,7 @@ class Bench:
         self.received: dict[Peer, int] = {}
         self.arrivals = Arrivals(self.memory.large, lambda: self.received)
         self.waits: Groups[Any] = Groups()
-        self.now = asyncio.get_running_loop().time()
+        self.now = time.monotonic()
 
     async def wait(self, peer: str, seconds: float = 30) -> tuple[asyncio.Task[str], asyncio.Future[tuple[int, str]]]:
         """A call that waits, and the future that is its message."""
@@ -35,7 +36,7 @@ class Bench:
         async def read() -> tuple[int, str]:
             return await message
 
-        receiving: Coroutine[Any, Any, str] = self.arrivals.receive(peer, self.waits, seconds, read)
+        receiving: Coroutine[Any, Any, str] = self.arrivals.receive(self.arrivals.connection(peer), self.waits, seconds, read)
         task = asyncio.create_task(receiving)
         await asyncio.sleep(0)
         return task, message
