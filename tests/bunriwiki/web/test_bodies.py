@@ -123,12 +123,12 @@ async def test_one_timer_watches_all_bodies_and_ends_with_them(monkeypatch: pyte
 
 
 async def test_chunks_of_one_byte_take_no_more_memory_than_one_chunk() -> None:
-    async def receive() -> Message:
-        nonlocal left
-        left -= 1
-        return {"type": "http.request", "body": b"x", "more_body": left > 0}
+    size = 50_000
+    left = iter(range(size - 1, -1, -1))
 
-    left = size = 50_000
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"x", "more_body": next(left) > 0}
+
     tracemalloc.start()
     try:
         assert len(await reader().read({}, receive, max_bytes=size)) == size

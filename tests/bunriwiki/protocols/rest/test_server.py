@@ -62,7 +62,13 @@ class FakeScrape(Scrape):
         return b"requests_total 1.0\n"
 
 
-def server(dataplane: DataPlane, feedback: Feedback | None = None, kept: memory.Memory | None = None) -> RestServer:
+def server(
+    dataplane: DataPlane,
+    feedback: Feedback | None = None,
+    *,
+    kept: memory.Memory | None = None,
+    sidecar: Sidecar | None = None,
+) -> RestServer:
     return RestServer(
         dataplane=dataplane,
         open_inference=FakeService().handlers,
