@@ -48,7 +48,8 @@ async def no_bentoml(scope: Scope, receive: Receive, send: Send) -> None:
 
 def cost(route: Route, body: bytes, *headers: tuple[bytes, bytes], query: bytes = b"", model: str = "kcbert") -> Cost:
     rest = RestApp()
-    rest.server = server(plane(max_queue_size=512), sidecar=sidecar_of_nobody())
+    open_inference = FakeService(max_queue_size=512).handlers
+    rest.server = server(plane(), sidecar=sidecar_of_nobody(), open_inference=open_inference)
     path = route.path.replace("{model}", model)
     request = request_of(route.method, path, [(b"authorization", b"Bearer secret"), *headers], query)
     return cost_of(rest.wrap(no_bentoml), request, body)
