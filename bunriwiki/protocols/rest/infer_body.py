@@ -26,6 +26,7 @@ MAX_BODY_BYTES = MAX_IMAGE_BYTES + MAX_TEXT_BYTES
 MAX_JSON_BYTES = {"yolo": 4 * 2**20}  # photos in base64
 MAX_TEXT_JSON_BYTES = 2**20
 MAX_PART_BYTES = 4096  # of the JSON of a part that is no data of a tensor
+NESTED = "The JSON is nested too deeply."
 MAX_PARAMETERS = 16  # of a request, of a tensor, or of an output
 
 KindT = TypeVar("KindT")
@@ -67,7 +68,7 @@ class _Part(Generic[KindT]):
             return self._absent
         if size > MAX_PART_BYTES:
             raise problems.too_large(f"The field '{self._what}' has more than {MAX_PART_BYTES} bytes. Send less.")
-        return _decoded(self._decoder, raw, self._what)
+        return _decoded(self._decoder, raw, f"The field '{self._what}'")
 
 
 BODY = msgspec.json.Decoder(_Body)
@@ -103,7 +104,7 @@ def read_infer_request(request: Request) -> tuple[InferRequest, RawOutputs]:
         raise problems.unsupported(f"The body is encoded as {coding[:20]!r}. Send it without an encoding.")
     model = request.path_params["model"]
     content, raw = _split(request, MAX_JSON_BYTES.get(model, MAX_TEXT_JSON_BYTES))
-    body: _Body = _decoded(BODY, content, "the body")
+    body: _Body = _decoded(BODY, content, "The body")
     parameters = _parameters(PARAMETERS, body.parameters)
     all_raw = parameters.pop("binary_data_output", False) is True
     outputs = OUTPUTS.decode(body.outputs)
@@ -175,6 +176,8 @@ def _from_json(name: str, data: Raw, count: int, *, base64: bool) -> Data:
         else:
             detail = f"The data of input {name[:40]!r} must be strings: {str(error)[:200]}."
         raise problems.broken(detail) from None
+    except RecursionError:
+        raise problems.broken(NESTED) from None
 
 
 @lru_cache(maxsize=256)
@@ -206,8 +209,8 @@ def _decoded(decoder: msgspec.json.Decoder[KindT], raw: bytes | Raw, what: str) 
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
-        raise problems.broken(f"The field {what!r} is wrong: {str(error)[:200]}.") from None
+        raise problems.broken(f"{what} is wrong: {str(error)[:200]}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise problems.broken(f"The body is not valid JSON: {str(error)[:200]}.") from None
     except RecursionError:
-        raise problems.broken("The JSON is nested too deeply.") from None
+        raise problems.broken(NESTED) from None

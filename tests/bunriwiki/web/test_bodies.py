@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from starlette.requests import ClientDisconnect
@@ -86,3 +88,49 @@ async def test_each_chunk_is_reserved_before_it_is_kept() -> None:
     with pytest.raises(MemoryError):
         await reader().read({}, receiving(b"d"), max_bytes=10, reserve=reserve)
     assert reserved == [2, 1]
+
+
+async def test_a_body_has_a_least_rate() -> None:
+    reader = BodyReader(ReadLimits(seconds=30, min_bytes_per_second=100, grace_seconds=0.3))
+    assert await reader.read({}, receiving(*[b"x" * 50] * 8, seconds=0.05), max_bytes=1000) == b"x" * 400
+    with pytest.raises(RequestError, match=r"less than 100 bytes per second for 0\.3 s") as rejected:
+        await reader.read({}, receiving(b"x" * 500, *[b""] * 500, seconds=0.05), max_bytes=1000)
+    assert (rejected.value.status, rejected.value.headers) == (408, {"Connection": "close"})
+
+
+async def test_one_timer_watches_all_bodies_and_ends_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    calls: list[float] = []
+    call_later = loop.call_later
+
+    def counting(delay: float, *rest: Any, **more: Any) -> asyncio.TimerHandle:
+        calls.append(delay)
+        return call_later(delay, *rest, **more)
+
+    def ready(message: Message) -> Receive:
+        async def receive() -> Message:
+            return message
+
+        return receive
+
+    monkeypatch.setattr(loop, "call_later", counting)
+    reader = BodyReader(ReadLimits(seconds=0.04))
+    for _ in range(100):
+        await reader.read({}, ready({"type": "http.request", "body": b"x"}), max_bytes=1)
+    await asyncio.sleep(0.05)  # which sets a timer as well
+    assert calls == [0.01, 0.05]
+
+
+async def test_chunks_of_one_byte_take_no_more_memory_than_one_chunk() -> None:
+    size = 50_000
+    left = iter(range(size - 1, -1, -1))
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"x", "more_body": next(left) > 0}
+
+    tracemalloc.start()
+    try:
+        assert len(await reader().read({}, receive, max_bytes=size)) == size
+        assert tracemalloc.get_traced_memory()[1] < 4 * size
+    finally:
+        tracemalloc.stop()

@@ -24,6 +24,7 @@ from bunriwiki.protocols.handlers import memory
 from bunriwiki.protocols.handlers.dataplane import DataPlane
 from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.scrape import Scrape
+from bunriwiki.protocols.inference.handlers import OpenInference
 from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.server import RestServer
 from bunriwiki.web.bodies import ReadLimits
@@ -62,12 +63,19 @@ class FakeScrape(Scrape):
         return b"requests_total 1.0\n"
 
 
-def server(dataplane: DataPlane, feedback: Feedback | None = None, kept: memory.Memory | None = None) -> RestServer:
+def server(
+    dataplane: DataPlane,
+    feedback: Feedback | None = None,
+    *,
+    kept: memory.Memory | None = None,
+    sidecar: Sidecar | None = None,
+    open_inference: OpenInference | None = None,
+) -> RestServer:
     gate = TokenGate(["secret"])
     return RestServer(
         dataplane=dataplane,
-        open_inference=FakeService().handlers,
-        sidecar=Sidecar("http://127.0.0.1:9", gate, 1),
+        open_inference=open_inference or FakeService().handlers,
+        sidecar=sidecar or Sidecar("http://127.0.0.1:9", gate, 1),
         gate=gate,
         guide=GUIDE,
         memory=kept or memory.Memory(),
