@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.protocols.admin.sidecar import Sidecar
+from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.commands import CommandRoutes
 from bunriwiki.protocols.rest.endpoints import Endpoints
@@ -34,7 +35,7 @@ def sidecar_of_nobody() -> Sidecar:
 
 
 ROUTES = [
-    *Endpoints(plane(), GUIDE, None).routes(),  # type: ignore[arg-type] # only their paths and limits are looked at
+    *Endpoints(plane(), GUIDE, Feedback(), TokenGate([])).routes(),
     *CommandRoutes(sidecar_of_nobody()).routes(),
     *OpenInferenceRoutes(FakeService().handlers).routes(),
 ]
