@@ -56,7 +56,7 @@ def warm(start: Callable[..., Server]) -> Iterator[Warm]:
 )
 def test_honest_clients_lose_nothing(warm: Warm, kind: str, sources: tuple[str, ...], max_growth: float) -> None:
     phase = measure(warm.server, CrowdOptions(kind, MEMBERS, SECONDS, sources))
-    print(f"{phase.crowd}; {warm.memory:.0f} -> {phase.memory:.0f} MB")
+    print(f"{phase.crowd}; {warm.memory:.0f} -> {phase.memory:.0f} MB, CPU {phase.cpu:.2f} s per second")
     for name, outcome in phase.honest.items():
         print(name, outcome.summary())
     assert phase.failures() == {}
