@@ -45,7 +45,8 @@ def row(cells: Sequence[object]) -> str:
 
 def report(phase: Phase, name: str, before: float) -> None:
     """Print a phase; `before` is the gateway's memory before the first one, in MB."""
-    print(f"\n{name}: the gateway's memory {before:.0f} -> {phase.memory:.0f} MB (+{phase.memory - before:.0f})")
+    grew = f"memory {before:.0f} -> {phase.memory:.0f} MB (+{phase.memory - before:.0f})"
+    print(f"\n{name}: the gateway's {grew}, CPU {phase.cpu:.2f} s per second")
     for kind, counts in phase.crowd.items():
         print(f"  {kind}: {counts}")
     print("\n| honest clients | answers | failures | p50 ms | p99 ms | slowest ms |\n|---|---|---|---|---|---|")

@@ -51,7 +51,7 @@ def longest_step() -> Iterator[LongestStep]:
         run(handle)
         found.seconds = max(found.seconds, time.thread_time() - begun)
 
-    events.Handle._run = measured  # type: ignore[method-assign]
+    events.Handle._run = measured  # type: ignore[method-assign,assignment]
     try:
         yield found
     finally:

@@ -37,7 +37,7 @@ class BoundedHttp(HttpToolsProtocol):
     group = UNKNOWN
     _outside = 0  # bytes that arrived since the last head or body: of a head, of chunks' frames, of trailers
     _has_head = False
-    _refused = False  # what else arrives is discarded
+    _rejected = False  # what else arrives is discarded
     _too_long = False  # the head that the parser has just rejected
     _since = 0.0
     _mark: tuple[Any, ...] = ()
@@ -52,7 +52,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._since = self.loop.time()
         self._mark = ("head", None)
         if not self.pool.enter(self, self.loop):
-            self._refuse(problems.unavailable("There are too many connections. Try again in a moment."))
+            self._reject(problems.unavailable("There are too many connections. Try again in a moment."))
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -61,21 +61,21 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         outside = self._outside + len(data)
-        if outside > self.pool.limits.head_bytes or self._refused:
+        if outside > self.pool.limits.head_bytes or self._rejected:
             self._receive_in_parts(data)
             return
         self._outside = outside
         super().data_received(data)
         if self._outside and self.headers and len(self.headers) > self.pool.limits.headers:
-            self._refuse_head()
+            self._reject_head()
 
     def _receive_in_parts(self, data: bytes) -> None:
         """Parse no more than what a head may still have, before it is known whether the rest is a body."""
         rest = memoryview(data)
-        while rest and not self._refused and not self.transport.is_closing():
+        while rest and not self._rejected and not self.transport.is_closing():
             room = self.pool.limits.head_bytes - self._outside
             if room <= 0:
-                self._refuse_head()
+                self._reject_head()
                 return
             part, rest = rest[:room], rest[room:]
             self._outside += len(part)
@@ -98,9 +98,9 @@ class BoundedHttp(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's text)
         if self._too_long:
-            self._refuse_head()
+            self._reject_head()
         else:
-            self._refuse(problems.broken("This is no valid HTTP/1.1 request."))
+            self._reject(problems.broken("This is no valid HTTP/1.1 request."))
 
     def _unsupported_upgrade_warning(self) -> None:
         """No line in the log for a request that anybody can send."""
@@ -121,7 +121,7 @@ class BoundedHttp(HttpToolsProtocol):
                 self.cut()
             elif self._outside:
                 detail = f"The head of the request did not arrive within {limits.head_seconds:g} s. Send it faster."
-                self._refuse(problems.RequestError(408, detail))
+                self._reject(problems.RequestError(408, detail))
             else:
                 self.transport.close()
             return False
@@ -136,8 +136,8 @@ class BoundedHttp(HttpToolsProtocol):
     def _debt(self) -> tuple[tuple[Any, ...], float]:
         """What the client owes, () if nothing, and for how many seconds it may. It changes when the client makes progress."""
         limits = self.pool.limits
-        if self._refused or self.transport.is_closing():
-            seconds = LINGER_SECONDS if self._refused else limits.stalled_seconds
+        if self._rejected or self.transport.is_closing():
+            seconds = LINGER_SECONDS if self._rejected else limits.stalled_seconds
             return ("end", self.transport.get_write_buffer_size()), seconds
         if self._owes_head():
             return ("head", self.cycle), limits.head_seconds
@@ -150,19 +150,19 @@ class BoundedHttp(HttpToolsProtocol):
     def _owes_head(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
-    def _refuse_head(self) -> None:
+    def _reject_head(self) -> None:
         limits = self.pool.limits
         detail = f"The head of the request has more than {limits.head_bytes // 2**10} KB or {limits.headers} headers."
-        self._refuse(problems.RequestError(431, f"{detail} Send a smaller one."))
+        self._reject(problems.RequestError(431, f"{detail} Send a smaller one."))
 
-    def _refuse(self, error: problems.RequestError) -> None:
+    def _reject(self, error: problems.RequestError) -> None:
         """Answer with an error, unless another response is on its way, and close the connection.
 
         It is closed for writing first: closed at once, with data still arriving, the client would not see the answer.
         """
-        if self._refused or self.transport.is_closing():
+        if self._rejected or self.transport.is_closing():
             return
-        self._refused = True
+        self._rejected = True
         self._unset_keepalive_if_required()
         if not self._owes_head():
             self.transport.close()

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -32,21 +33,31 @@ WARM_UP_SECONDS = 5.0
 BUDGET_MB = Settings.model_fields["body_memory_mb"].default
 
 
+@dataclass(frozen=True)
+class Warm:
+    """A service that has answered for a while, and the memory of its gateway in MB."""
+
+    server: Server
+    memory: float
+
+
+@pytest.fixture(scope="module")
+def warm(start: Callable[..., Server]) -> Iterator[Warm]:
+    server = start(command=serving_command(), grpc=True, environment={"BUNRIWIKI_LOG_REQUESTS": "false"})
+    asyncio.run(run_honest(server, WARM_UP_SECONDS))
+    yield Warm(server, gateway_memory(server))
+    server.stop()
+
+
 @pytest.mark.parametrize(
     ("kind", "sources", "max_growth"),
     [("hostile", OTHERS, MAX_GROWTH_MB), ("hostile", (HONEST,), MAX_GROWTH_MB), ("large", OTHERS, BUDGET_MB)],
     ids=["small", "small, from the address of the honest clients", "large"],
 )
-def test_honest_clients_lose_nothing(
-    start: Callable[..., Server], kind: str, sources: tuple[str, ...], max_growth: float
-) -> None:
-    server = start(command=serving_command(), grpc=True, environment={"BUNRIWIKI_LOG_REQUESTS": "false"})
-    asyncio.run(run_honest(server, WARM_UP_SECONDS))
-    before = gateway_memory(server)
-    phase = measure(server, CrowdOptions(kind, MEMBERS, SECONDS, sources))
-    print(f"{phase.crowd}; {before:.0f} -> {phase.memory:.0f} MB")
+def test_honest_clients_lose_nothing(warm: Warm, kind: str, sources: tuple[str, ...], max_growth: float) -> None:
+    phase = measure(warm.server, CrowdOptions(kind, MEMBERS, SECONDS, sources))
+    print(f"{phase.crowd}; {warm.memory:.0f} -> {phase.memory:.0f} MB, CPU {phase.cpu:.2f} s per second")
     for name, outcome in phase.honest.items():
         print(name, outcome.summary())
     assert phase.failures() == {}
-    assert phase.memory - before <= max_growth
-    server.stop()
+    assert phase.memory - warm.memory <= max_growth

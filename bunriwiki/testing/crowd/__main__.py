@@ -64,10 +64,12 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--sources", nargs="+", default=["127.0.0.2"], help="the addresses that the connections come from")
+    parser.add_argument("--only", help="a kind of member: there are no others")
     given = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    kinds = {name: kind for name, kind in KINDS[given.kind]().items() if given.only in (None, name)}
     members = [Member(given.rest, given.grpc, given.sources[number % len(given.sources)]) for number in range(given.members)]
-    json.dump(asyncio.run(run(KINDS[given.kind](), members, given.seconds)), sys.stdout)
+    json.dump(asyncio.run(run(kinds, members, given.seconds)), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class GrpcConnection:
     async def send(self, stream: int, data: bytes, *, last: bool = False) -> None:
         """Send bytes of a call as fast as the server takes them, until the call ends; with `last`, nothing follows them."""
         rest = memoryview(data)
-        while rest and stream in self._running:
+        while rest and stream in self._running and not self._writer.is_closing():
             room = min(MAX_FRAME, self._windows[CONNECTION], self._windows[stream])
             if room <= 0:
                 self._opened.clear()
@@ -98,7 +98,7 @@ class GrpcConnection:
             await self._opened.wait()
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if kind in {SETTINGS, PING} and not flags & ACK:
+        if kind in {SETTINGS, PING} and not flags & ACK and not self._writer.is_closing():
             self._writer.write(frame(kind, ACK, payload=payload if kind == PING else b""))
         if kind == SETTINGS:
             for at in range(0, len(payload), 6):

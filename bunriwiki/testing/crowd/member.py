@@ -83,6 +83,8 @@ async def send(writer: asyncio.StreamWriter, data: bytes) -> bool:
     """Send as fast as the server takes it; whether it took everything: it may answer and close the connection before."""
     with contextlib.suppress(ConnectionError):
         for at in range(0, len(data), PIECE):
+            if writer.is_closing():
+                return False
             writer.write(data[at : at + PIECE])
             await writer.drain()
         return True

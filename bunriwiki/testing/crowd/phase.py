@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from bunriwiki.testing.crowd.measured import crowd, run_honest
 from bunriwiki.testing.load import Outcome
@@ -35,11 +38,15 @@ class CrowdOptions:
 
 @dataclass(frozen=True)
 class Phase:
-    """What came of the crowd, of the honest clients' requests beside it, and the largest memory of the gateway in MB."""
+    """What came of the crowd, and of the honest clients' requests beside it.
+
+    `memory` is the largest of the gateway in MB, and `cpu` the CPU time that it took per second.
+    """
 
     crowd: dict[str, dict[str, int]]
     honest: dict[str, Outcome]
     memory: float
+    cpu: float = 0.0
 
     def failures(self) -> dict[str, dict[str, int]]:
         """By kind of honest client, what came of the requests that were not answered; `none sent` if none was."""
@@ -61,23 +68,26 @@ def gateway_memory(server: Server) -> float:
 def measure(server: Server, options: CrowdOptions) -> Phase:
     """Have the crowd there, and honest clients meanwhile."""
     stays = options.seconds + 2 * ARRIVAL_SECONDS
+    gateway = server.workers()[GATEWAY]
     with crowd(server, options.kind, members=options.members, seconds=stays, sources=options.sources) as there:
-        with _memory_of_gateway(server) as readings:
+        began, before = time.monotonic(), gateway.cpu_times()
+        with _memory_of(gateway) as readings:
             threading.Event().wait(ARRIVAL_SECONDS)
             honest = asyncio.run(run_honest(server, options.seconds))
-        return Phase(there.counts(), honest, max(readings))
+        seconds, after = time.monotonic() - began, gateway.cpu_times()
+        cpu = (after.user + after.system - before.user - before.system) / seconds
+        return Phase(there.counts(), honest, max(readings), cpu)
 
 
 @contextmanager
-def _memory_of_gateway(server: Server) -> Iterator[list[float]]:
-    """Readings of its memory in MB, as long as the block lasts."""
-    gateway = server.workers()[GATEWAY]
+def _memory_of(process: psutil.Process) -> Iterator[list[float]]:
+    """Readings of its resident memory in MB, as long as the block lasts."""
     readings: list[float] = []
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(SAMPLING_SECONDS):
-            readings.append(gateway.memory_info().rss / 2**20)
+            readings.append(process.memory_info().rss / 2**20)
 
     thread = threading.Thread(target=watch)
     thread.start()

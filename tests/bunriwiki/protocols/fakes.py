@@ -159,14 +159,17 @@ def fallbacks() -> GenerationWatcher:
 
 
 class FakeService:
-    """The handlers of the Open Inference Protocol over three models; `runners` record the batches that they get."""
+    """The handlers of the Open Inference Protocol over three models; `runners` record the batches that they get.
 
-    def __init__(self, serving: str = "v7", feedback: Feedback | None = None) -> None:
+    `options` are those of `model`.
+    """
+
+    def __init__(self, serving: str = "v7", feedback: Feedback | None = None, **options: Any) -> None:
         comment, review = FakeRunner(classified()), FakeRunner(classified("긍정"))
         self.runners = {"yolo": FakeRunner(FOUND), "kcbert": comment, "sentiment": review}
         for runner in self.runners.values():
             runner.versions = ["v6", serving]
-        models = [model(runner, FakeRoute(serving), spec=SPECS[name]) for name, runner in self.runners.items()]
+        models = [model(runner, FakeRoute(serving), spec=SPECS[name], **options) for name, runner in self.runners.items()]
         self.status = FakeStatus(tuple(SPECS), {serving: "available", "v6": "available", "v8": "loading"})
         self.dataplane = DataPlane(models, self.status)
         sidecar = Sidecar("http://127.0.0.1:9", TokenGate(["secret"]), 1)

@@ -247,12 +247,12 @@ async def test_a_connection_too_many_is_answered_503_if_all_are_busy() -> None:
     for connection, _ in (bench.connect(), bench.connect()):
         connection.data_received(b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n")
     await settle()
-    refused, transport = bench.connect("192.0.2.8")
+    rejected, transport = bench.connect("192.0.2.8")
     assert status(transport) == 503
     assert b"retry-after: 1" in transport.sent
     assert transport.closed
-    refused.data_received(GET)
-    refused.connection_lost(None)
+    rejected.data_received(GET)
+    rejected.connection_lost(None)
     bench.pool.sweep(bench.now + 1)
     assert bench.connect("192.0.2.8")[1].sent == b""  # after a sweep, a body that has not arrived makes room
 

@@ -17,7 +17,7 @@ def memory() -> Memory:
 
 def held_by(memory: Memory, client: str, size: int) -> list[Holding]:
     """Bodies of a client, of `size` bytes each, as many as it may hold."""
-    found = []
+    found: list[Holding] = []
     while True:
         holding = memory.holding("yolo", client)
         try:
@@ -78,7 +78,7 @@ def test_an_empty_body_is_held_by_nobody(memory: Memory) -> None:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(0, 4 * MB), max_size=5), st.booleans())))
 def test_whatever_is_held_is_given_back(requests: list[tuple[str, list[int], bool]]) -> None:
     memory = Memory(MAX_MB, SMALL_MB)
-    open_requests = []
+    open_requests: list[Holding] = []
     for client, sizes, ends in requests:
         holding = memory.holding("yolo", client)
         try:

@@ -10,7 +10,7 @@ from bunriwiki.artifacts.answers import Classification, Detection, Detections, I
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.models import KCBERT, SPECS
 from bunriwiki.protocols.inference.models import MODEL_TENSORS, YOLO_TENSORS, text_classifier
-from bunriwiki.protocols.inference.tensors import Tensor
+from bunriwiki.protocols.inference.tensors import Parameter, Tensor
 from bunriwiki.web.problems import RequestError
 
 KCBERT_TENSORS = text_classifier(KCBERT)
@@ -57,8 +57,8 @@ def test_invalid_requests_to_a_classifier(tensors: list[Tensor], parameters: dic
     assert caught.value.status == 400
 
 
-@pytest.mark.parametrize("value", [True, "0.5", -0.1, 1.1, float("nan"), None])
-def test_invalid_thresholds(value: object) -> None:
+@pytest.mark.parametrize("value", [True, "0.5", -0.1, 1.1, float("nan")])
+def test_invalid_thresholds(value: Parameter) -> None:
     with pytest.raises(RequestError, match="'iou' must be a number from 0 to 1"):
         YOLO_TENSORS.read_request([text(b"1", name="image")], {"iou": value})
 

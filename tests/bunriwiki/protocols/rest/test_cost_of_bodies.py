@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.protocols.admin.sidecar import Sidecar
+from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.commands import CommandRoutes
 from bunriwiki.protocols.rest.endpoints import Endpoints
@@ -34,7 +35,7 @@ def sidecar_of_nobody() -> Sidecar:
 
 
 ROUTES = [
-    *Endpoints(plane(), GUIDE, None, None).routes(),  # type: ignore[arg-type] # only their paths and limits are looked at
+    *Endpoints(plane(), GUIDE, Feedback(), TokenGate([])).routes(),
     *CommandRoutes(sidecar_of_nobody()).routes(),
     *OpenInferenceRoutes(FakeService().handlers).routes(),
 ]
@@ -48,7 +49,8 @@ async def no_bentoml(scope: Scope, receive: Receive, send: Send) -> None:
 
 def cost(route: Route, body: bytes, *headers: tuple[bytes, bytes], query: bytes = b"", model: str = "kcbert") -> Cost:
     rest = RestApp()
-    rest.server = server(plane(max_queue_size=512), sidecar=sidecar_of_nobody())
+    open_inference = FakeService(max_queue_size=512).handlers
+    rest.server = server(plane(), sidecar=sidecar_of_nobody(), open_inference=open_inference)
     path = route.path.replace("{model}", model)
     request = request_of(route.method, path, [(b"authorization", b"Bearer secret"), *headers], query)
     return cost_of(rest.wrap(no_bentoml), request, body)
