@@ -19,7 +19,7 @@ from bunriwiki.web.groups import Groups
 MAX_CALLS = 2048  # at a time, besides health checks
 LINGER_SECONDS = 5.0  # before the answer to a stream that made room for another call: an attacker opens it again at once
 MAX_LINGERING = 2048
-MAX_HEALTH_CALLS = 64
+MAX_HEALTH_CALLS = 64  # of each method: those that watch do not keep others from asking
 IDLE_SECONDS = 300.0  # between two messages of a stream
 
 
@@ -70,7 +70,6 @@ class Admission(grpc.aio.ServerInterceptor):
         self._arrivals = arrivals
         self._seconds = seconds
         self._calls = _Calls(MAX_CALLS)
-        self._health = _Calls(MAX_HEALTH_CALLS)
         self._handlers: dict[str, Any] = {}  # of the methods that exist
 
     async def intercept_service(
@@ -82,7 +81,8 @@ class Admission(grpc.aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            calls = self._health if method.startswith(f"/{health.SERVICE_NAME}/") else self._calls
+            is_health = method.startswith(f"/{health.SERVICE_NAME}/")
+            calls = _Calls(MAX_HEALTH_CALLS) if is_health else self._calls
             bounded = self._handlers[method] = self._bounded(handler, calls)
         return bounded
 

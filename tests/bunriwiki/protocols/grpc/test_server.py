@@ -272,3 +272,13 @@ async def test_watching_health(there: Serving) -> None:
         while (await watch.read()).status != SERVING:
             pass
     watch.cancel()
+
+
+async def test_watching_does_not_keep_others_from_asking(there: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MAX_HEALTH_CALLS", 1)
+    stub: Any = health_pb2_grpc.HealthStub(there.channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest())
+    await watch.read()
+    assert await code_of(stub.Watch(health_pb2.HealthCheckRequest()).read()) == "RESOURCE_EXHAUSTED"
+    await there.until_health_is(SERVING)
+    watch.cancel()
