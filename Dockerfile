@@ -111,6 +111,6 @@ LABEL org.opencontainers.image.title="bunriwiki" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="AGPL-3.0-or-later"
 USER 10001:10001
-EXPOSE 3000 3001
+EXPOSE 3000 3001 3003
 HEALTHCHECK --interval=5s --timeout=5s --start-period=90s CMD ["python3", "-m", "bunriwiki.container.health"]
 ENTRYPOINT ["python3", "-m", "bunriwiki.container"]

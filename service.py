@@ -34,6 +34,7 @@ from bunriwiki.protocols.handlers.startup import FirstSync
 from bunriwiki.protocols.handlers.status import Status
 from bunriwiki.protocols.inference.handlers import OpenInference
 from bunriwiki.protocols.rest.app import RestApp
+from bunriwiki.protocols.rest.health_listener import HealthListener
 from bunriwiki.protocols.rest.schemas import HateSpeech, Recyclables, Sentiment
 from bunriwiki.protocols.rest.server import RestServer
 from bunriwiki.settings import settings
@@ -48,7 +49,10 @@ from bunriwiki.telemetry.samples import Sampler
 from bunriwiki.telemetry.tracing import open_tracing
 from bunriwiki.telemetry.vitals import Vitals
 from bunriwiki.web.bodies import ReadLimits
+from bunriwiki.web.bounded_http import bounded_http
 from bunriwiki.web.clients import Clients
+from bunriwiki.web.connections import ConnectionLimits
+from bunriwiki.web.open_files import max_connections
 from bunriwiki.web.tickets import TicketIssuer
 from bunriwiki.web.tls import trusting
 from bunriwiki.web.tokens import TokenGate
@@ -56,6 +60,8 @@ from runners.worker import runner_service
 
 guide = Guide.read()  # at import, so that an invalid guide stops the start
 rest_app = RestApp()
+
+HTTP_SHARE = 0.5  # of the files that a gateway worker may have open, for connections
 
 Threshold = Annotated[float, Field(ge=0, le=1)]
 
@@ -163,8 +169,11 @@ class Bunriwiki:
         self.generation_watcher.start(on_change=lambda: None)  # each batch reads its state
         Thread(target=self.vitals.keep_beating, name="heartbeat", daemon=True).start()
         if settings().grpc_port:
-            self.grpc_server = GrpcServer(handlers, memory, self.tracing, clients)
+            self.grpc_server = GrpcServer(handlers, memory, self.tracing, clients, settings().deadline_seconds)
             await self.grpc_server.open(settings().grpc_host, settings().grpc_port, _certificates())
+        self.health_listener = HealthListener(rest_app)
+        if settings().health_port:
+            await self.health_listener.open(settings().metrics_host, settings().health_port)
         # Longer than the parent keeps its socket open, so that the workers accept every connection that it lets in.
         drain_on_sigterm(self.dataplane, settings().drain_seconds + 2 * CLOSING_SECONDS)
         set_up_collector()
@@ -174,6 +183,7 @@ class Bunriwiki:
         """Runs after the last HTTP request was answered."""
         if self.grpc_server:
             await self.grpc_server.close(settings().deadline_seconds)
+        await self.health_listener.close()
         await self.sidecar.close()
         for runner in self.runners.values():
             runner.close()
@@ -228,4 +238,4 @@ def _certificates() -> Certificates | None:
 
 
 # To mypy, Bunriwiki is a class; the decorator made it a bentoml.Service.
-put_outside(Bunriwiki, rest_app.wrap)
+put_outside(Bunriwiki, rest_app.wrap, lambda: bounded_http(ConnectionLimits(max_connections(HTTP_SHARE))))

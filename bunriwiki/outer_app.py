@@ -8,24 +8,34 @@ and every way of serving.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from _bentoml_sdk import Service
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import HTTP_PROTOCOLS
 
 
-def put_outside(service: Service[Any], wrap: Callable[[ASGIApp], ASGIApp]) -> None:
-    """Have `service` served by `wrap(routes)`.
+def put_outside(
+    service: Service[Any],
+    wrap: Callable[[ASGIApp], ASGIApp],
+    protocol: Callable[[], type[asyncio.Protocol]] | None = None,
+) -> None:
+    """Have `service` served by `wrap(routes)`, over uvicorn's HTTP protocol or the one that `protocol` returns.
 
-    `routes` are BentoML's routes of the service, with its startup and shutdown, but without its middlewares.
+    `routes` are BentoML's routes of the service, with its startup and shutdown, but without its middlewares. `protocol` is
+    called in each worker.
     """
 
     class Outside(Service[Any]):
         __slots__ = ()  # required to change the class of an existing object
 
         def to_asgi(self, is_main: bool = True) -> ASGIApp:
+            if protocol is not None:
+                # BentoML leaves the choice to uvicorn, which looks it up here: a class, or the path of one.
+                HTTP_PROTOCOLS["auto"] = cast("str", protocol())
             return wrap(_without_middlewares(super().to_asgi(is_main)))
 
     service.__class__ = Outside

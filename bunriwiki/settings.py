@@ -31,6 +31,7 @@ from bunriwiki.container.limits import cores, memory
 PREFIX = "BUNRIWIKI_"
 LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARNING", "ERROR")
 SECRETS = ("feedback_key", "SENTRY_DSN")  # settings whose values no error shows
+METRICS_PORT_OFFSET = 3  # from PORT, if no other port is set; bunriwiki/container/health.py has it as well
 MIN_KEY_CHARACTERS = 32  # a ticket is public: a shorter key could be guessed from one
 # The kinds of registry, as BUNRIWIKI_SOURCES may name them. model_sync/registries.py opens each kind.
 SOURCE_FORMS = ("s3", "mlflow", "mlflow:<registered model>", "local:<folder>")
@@ -308,6 +309,14 @@ class Settings(CommonSettings):
     # All addresses, like BentoML's HTTP port by default.
     grpc_host: str = Field(default="0.0.0.0", description="Address that the gRPC server listens on.")  # noqa: S104
     grpc_port: int = Field(default=3001, ge=0, le=65535, description="Port of the gRPC server; 0: no gRPC.")
+    metrics_host: str = Field(default="0.0.0.0", description="Address of the port for health checks and metrics.")  # noqa: S104
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port for health checks and metrics alone, which answers although the other ports are overloaded; default: "
+        "`PORT` + 3; 0: none.",
+    )
     grpc_certificate: FilePath | None = Field(
         default=None, description="PEM file with the certificate chain of the gRPC server, for TLS."
     )
@@ -357,6 +366,13 @@ class Settings(CommonSettings):
         if self.small_body_memory_mb > self.body_memory_mb - 32:
             raise ValueError("BUNRIWIKI_SMALL_BODY_MEMORY_MB must leave 32 MB of BUNRIWIKI_BODY_MEMORY_MB for large bodies")
         return self
+
+    @property
+    def health_port(self) -> int:
+        """The port in `metrics_port`, or its default; 0 for none."""
+        if self.metrics_port is not None:
+            return self.metrics_port
+        return self.port + METRICS_PORT_OFFSET if self.port + METRICS_PORT_OFFSET <= 65535 else 0
 
     @property
     def vital_limits(self) -> VitalLimits:

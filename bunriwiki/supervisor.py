@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bentoml._internal.utils import circus
 from circus.sockets import CircusSocket
@@ -32,11 +32,12 @@ from bunriwiki.container import sizing
 from bunriwiki.container.limits import memory
 from bunriwiki.model_store.heartbeats import GATEWAY_ROLE, Heartbeats
 from bunriwiki.model_store.layout import Layout
-from bunriwiki.protocols.grpc.port import reserve
 from bunriwiki.settings import settings
 from bunriwiki.telemetry import logs, metrics
 from bunriwiki.telemetry.metrics.archive import merge_dead
 from bunriwiki.telemetry.metrics.values import share_values
+from bunriwiki.web import open_files
+from bunriwiki.web.port import reserve
 
 GATEWAY_WATCHER = "service"  # BentoML's names for the gateway's watcher and socket
 GATEWAY_SOCKET = "_bento_api_server"
@@ -54,7 +55,7 @@ class OrderlyArbiter(circus.Arbiter):
     """Stops the gateway's workers, waits until they have answered the requests in flight, and only then stops the runners."""
 
     _stopping: bool
-    held_port: socket.socket | None = None
+    held_ports: ClassVar[list[socket.socket]] = []
 
     def __init__(self, watchers: list[Watcher], **options: Any) -> None:
         # The sockets of the runners and of circus, accessible to this user only. BentoML has circus listen on TCP ports, where
@@ -149,12 +150,17 @@ class OrderlyArbiter(circus.Arbiter):
 def supervise() -> None:
     """Have BentoML start its workers through OrderlyArbiter. Call it in the parent, before BentoML starts them.
 
-    Ends the process if another service has the gRPC port.
+    Ends the process if another service has one of the ports that the workers share.
     """
+    open_files.raise_limit()
     if small := sizing.warning(memory()):
         logger.warning("{}", small)
     if settings().grpc_port:
-        OrderlyArbiter.held_port = reserve(settings().grpc_host, settings().grpc_port)
+        held = reserve(settings().grpc_host, settings().grpc_port, "gRPC", "BUNRIWIKI_GRPC_PORT")
+        OrderlyArbiter.held_ports.append(held)
+    if settings().health_port:
+        held = reserve(settings().metrics_host, settings().health_port, "health checks and metrics", "BUNRIWIKI_METRICS_PORT")
+        OrderlyArbiter.held_ports.append(held)
     circus.Arbiter = OrderlyArbiter
 
 

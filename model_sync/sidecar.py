@@ -25,7 +25,10 @@ from bunriwiki.model_store.lock import StoreLockedError
 from bunriwiki.model_store.writer import StoreWriter, open_writer
 from bunriwiki.sandbox.support import missing
 from bunriwiki.telemetry.tracing import open_tracing
+from bunriwiki.web import open_files
+from bunriwiki.web.bounded_http import bounded_http
 from bunriwiki.web.clients import Clients
+from bunriwiki.web.connections import ConnectionLimits
 from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
 from model_sync.api.app import make_app
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from bunriwiki.telemetry.spans import Tracing
 
 STOP_SECONDS = 5.0  # for the threads to end
+HTTP_SHARE = 0.5  # of the files that this process may have open, for connections
 
 
 def run(settings: SyncSettings) -> None:
@@ -67,6 +71,7 @@ def run(settings: SyncSettings) -> None:
             "No registry is configured for any model of BUNRIWIKI_SOURCES: set BUNRIWIKI_S3_URI or MLFLOW_TRACKING_URI "
             "(docs/sync.md)"
         )
+    open_files.raise_limit()
     listening = _listen(settings)
     try:
         with open_writer(settings.model_store, "model_sync") as writer:
@@ -234,11 +239,12 @@ def _app(
 def _server_config(app: Starlette, settings: SyncSettings) -> uvicorn.Config:
     """With TLS if the files for it are set."""
     certificate, key = settings.sync_certificate, settings.sync_key
+    http = bounded_http(ConnectionLimits(open_files.max_connections(HTTP_SHARE)))
     if certificate is None:
-        return uvicorn.Config(app, log_config=None, lifespan="off")
+        return uvicorn.Config(app, http=http, log_config=None, lifespan="off")
     if key is None:  # no fallback to tokens in clear
         sys.exit("BUNRIWIKI_SYNC_CERTIFICATE requires BUNRIWIKI_SYNC_KEY, for the sidecar")
-    return uvicorn.Config(app, log_config=None, lifespan="off", ssl_certfile=certificate, ssl_keyfile=key)
+    return uvicorn.Config(app, http=http, log_config=None, lifespan="off", ssl_certfile=certificate, ssl_keyfile=key)
 
 
 def _registry(settings: SyncSettings, report: Report, writer: StoreWriter, quality: Quality) -> CollectorRegistry:

@@ -29,7 +29,7 @@ class Server:
     """`bentoml serve`, or another `command` that serves, in `folder` on a free port; its output goes to `log`.
 
     It is started at once, with a model store beside the log unless `environment` names another one. With `grpc` it serves gRPC
-    as well, at `grpc_address`.
+    as well, at `grpc_address`. Health checks and metrics have a port of their own, at `health_url`.
     """
 
     def __init__(
@@ -45,6 +45,8 @@ class Server:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.grpc_port = free_port() if grpc else 0
+        self.health_port = free_port()
+        self.health_url = f"http://127.0.0.1:{self.health_port}"
         self.grpc_address = f"127.0.0.1:{self.grpc_port}"
         self._log = log
         with log.open("w") as stream:
@@ -59,6 +61,8 @@ class Server:
                     "BENTOML_PORT": str(self.port),
                     "BUNRIWIKI_GRPC_HOST": "127.0.0.1",
                     "BUNRIWIKI_GRPC_PORT": str(self.grpc_port),
+                    "BUNRIWIKI_METRICS_HOST": "127.0.0.1",
+                    "BUNRIWIKI_METRICS_PORT": str(self.health_port),
                     **(environment or {}),
                 },
                 stdout=stream,

@@ -41,7 +41,7 @@ class Clients:
     def of_scope(self, scope: Scope) -> str:
         """The client of an ASGI request."""
         peer = scope.get("client")
-        host = _canonical(peer[0]) if peer else UNKNOWN
+        host = canonical(peer[0]) if peer else UNKNOWN
         if not self._proxies or not self._trusts(host):
             return host
         sent = b",".join([value for name, value in scope["headers"] if name == HEADER])
@@ -49,7 +49,7 @@ class Clients:
 
     def of_call(self, peer: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
         """The client of a gRPC call. `peer` is as `grpc.ServicerContext.peer` returns it."""
-        host = _peer_of_call(peer)
+        host = peer_of_call(peer)
         if not self._proxies or not self._trusts(host):
             return host
         name = HEADER.decode()
@@ -59,7 +59,7 @@ class Clients:
     def _client_behind(self, proxy: str, sent: bytes) -> str:
         found = proxy
         for entry in reversed(sent.decode("latin-1").split(",")):
-            host = _canonical(_without_port(entry.strip()))
+            host = canonical(_without_port(entry.strip()))
             if host == UNKNOWN:
                 return proxy
             found = host
@@ -87,7 +87,7 @@ def group_of(client: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _canonical(host: str) -> str:
+def canonical(host: str) -> str:
     """One form for each address; `UNKNOWN` for what is none."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])  # without the zone of a link-local address
@@ -99,10 +99,10 @@ def _canonical(host: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _peer_of_call(peer: str) -> str:
+def peer_of_call(peer: str) -> str:
     """The address in `ipv4:192.0.2.1:80` or `ipv6:%5B2001:db8::1%5D:80`."""
     family, _, address = peer.partition(":")
-    return _canonical(_without_port(unquote(address))) if family in ("ipv4", "ipv6") else UNKNOWN
+    return canonical(_without_port(unquote(address))) if family in ("ipv4", "ipv6") else UNKNOWN
 
 
 def _without_port(address: str) -> str:

@@ -52,7 +52,7 @@ class Service:
     @property
     def ports(self) -> set[int]:
         """The ports that it is configured to listen on."""
-        return {self.server.port, self.server.grpc_port}
+        return {self.server.port, self.server.grpc_port, self.server.health_port}
 
     def processes(self) -> list[psutil.Process]:
         parent = psutil.Process(self.server.process.pid)

@@ -14,9 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from starlette.applications import Starlette
 
 from bunriwiki.settings import Settings, read
+from bunriwiki.web.bounded_http import BoundedHttp
+from bunriwiki.web.open_files import max_connections
 from bunriwiki.web.tls import trusting
 from model_sync.settings import SyncSettings
-from model_sync.sidecar import _server_config
+from model_sync.sidecar import HTTP_SHARE, _server_config
 
 
 def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
@@ -102,3 +104,13 @@ def test_half_a_setting_does_not_serve_in_clear(sidecar: Path, monkeypatch: pyte
     monkeypatch.delenv("BUNRIWIKI_SYNC_CERTIFICATE")
     with pytest.raises(SystemExit, match="requires BUNRIWIKI_SYNC_CERTIFICATE"):
         read(SyncSettings)
+
+
+def test_the_api_has_limits_for_connections_with_tls_and_without(sidecar: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_tls = _server_config(Starlette(), SyncSettings())
+    monkeypatch.delenv("BUNRIWIKI_SYNC_CERTIFICATE")
+    monkeypatch.delenv("BUNRIWIKI_SYNC_KEY")
+    for config in (with_tls, _server_config(Starlette(), SyncSettings())):
+        config.load()
+        assert issubclass(config.http_protocol_class, BoundedHttp)
+        assert config.http_protocol_class.pool.limits.connections == max_connections(HTTP_SHARE)

@@ -14,27 +14,40 @@ from grpc_reflection.v1alpha import reflection
 from loguru import logger
 
 from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.protocols.grpc.admission import Admission
+from bunriwiki.protocols.grpc.arrivals import Arrivals
 from bunriwiki.protocols.grpc.malformed import RejectMalformed
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from bunriwiki.protocols.grpc.received import received_bytes
 from bunriwiki.protocols.grpc.servicer import SERVICE, Servicer
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.inference.handlers import OpenInference
 from bunriwiki.web.clients import Clients
+from bunriwiki.web.open_files import max_connections
 
 if TYPE_CHECKING:
     from bunriwiki.telemetry.spans import Tracing
 
-MAX_CALLS = 1024  # at a time; further calls are answered RESOURCE_EXHAUSTED
 MAX_BYTES = 10 * 2**20 + 2**16
+FILES_SHARE = 0.25  # of the files that this process may have open, for connections; more are closed at once
 POLL_SECONDS = 1.0  # between two readiness checks of the models
 OPTIONS = [
     ("grpc.so_reuseport", 1),  # the kernel spreads connections over the gateway's workers
     ("grpc.max_receive_message_length", MAX_BYTES),
     ("grpc.max_metadata_size", 16 * 2**10),
+    ("grpc.max_concurrent_streams", 128),  # of a connection
+    # Calls that have not reached Python; more of them, whoever sends them, are rejected at random.
+    ("grpc.server.max_pending_requests", 4096),
+    ("grpc.server.max_pending_requests_hard_limit", 8192),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.max_connection_age_ms", 3_600_000),  # give or take a tenth; calls then have the grace to end
+    ("grpc.max_connection_age_grace_ms", 300_000),
+    ("grpc.server_handshake_timeout_ms", 10_000),  # of TLS and of HTTP/2
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # clients may keep idle connections alive
+    ("grpc.http2.max_ping_strikes", 2),  # more pings than that close the connection
 ]
 
 
@@ -48,15 +61,29 @@ class Certificates:
 
 
 class GrpcServer:
-    """Open Inference, health and reflection on one port. With `tracing`, each call of Open Inference has a span."""
+    """Open Inference, health and reflection on one port. With `tracing`, each call of Open Inference has a span.
+
+    The message of a call has to arrive within `message_seconds`; messages that are arriving count in `memory`.
+    """
 
     def __init__(
-        self, handlers: OpenInference, memory: Memory, tracing: Tracing | None = None, clients: Clients | None = None
+        self,
+        handlers: OpenInference,
+        memory: Memory,
+        tracing: Tracing | None = None,
+        clients: Clients | None = None,
+        message_seconds: float = 30.0,
     ) -> None:
         self._handlers = handlers
         self._servicer = Servicer(handlers, memory, tracing, clients)
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(interceptors=[RejectMalformed()], options=OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
+        self._port = 0
+        arrivals = Arrivals(memory.large, lambda: received_bytes(self._port))
+        self._admission = Admission(arrivals, message_seconds)
+        self._server = grpc.aio.server(
+            interceptors=[self._admission, RejectMalformed()],
+            options=[*OPTIONS, ("grpc.max_allowed_incoming_connections", max_connections(FILES_SHARE))],
+        )
         self._watch: asyncio.Task[None] | None = None
         add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -64,6 +91,7 @@ class GrpcServer:
 
     async def open(self, host: str, port: int, certificates: Certificates | None = None) -> None:
         """Start to serve. Raises RuntimeError if the port is not available."""
+        self._port = port
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if certificates is None:
             self._server.add_insecure_port(address)

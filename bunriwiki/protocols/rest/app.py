@@ -16,22 +16,24 @@ class RestApp:
 
     def __init__(self) -> None:
         self.server: RestServer | None = None
+        self._bentoml: ASGIApp = _answer_starting
 
     def wrap(self, bentoml: ASGIApp) -> ASGIApp:
         """The application with BentoML's routes inside of it: they start and stop the service, and answer a few paths."""
+        self._bentoml = bentoml
+        return self
 
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "http":
-                if self.server is not None:
-                    await self.server(scope, receive, send, bentoml)
-                else:
-                    await _answer_starting(scope, receive, send)
-            elif scope["type"] == "lifespan":
-                await bentoml(scope, receive, send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or start and stop the service."""
+        if scope["type"] == "http":
+            if self.server is not None:
+                await self.server(scope, receive, send, self._bentoml)
             else:
-                await send({"type": "websocket.close"})
-
-        return app
+                await _answer_starting(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._bentoml(scope, receive, send)
+        else:
+            await send({"type": "websocket.close"})
 
 
 async def _answer_starting(scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from bunriwiki.container.health import is_healthy
+from bunriwiki.container.health import is_healthy, port_of
+from bunriwiki.settings import Settings
 from bunriwiki.testing.ports import free_port
 
 
@@ -37,3 +38,17 @@ def test_200_is_healthy_and_nothing_else(port: int) -> None:
 
 def test_no_answer_is_not_healthy() -> None:
     assert not is_healthy(free_port(), "/livez")
+
+
+@pytest.mark.parametrize(
+    ("environment", "port"),
+    [({}, 3003), ({"PORT": "4000"}, 4003), ({"BUNRIWIKI_METRICS_PORT": "5000"}, 5000), ({"BUNRIWIKI_METRICS_PORT": "0"}, 3000)],
+)
+def test_the_service_is_checked_at_the_port_that_it_has_for_that(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], port: int
+) -> None:
+    assert port_of(environment, service=True) == port
+    assert port_of(environment, service=False) == int(environment.get("PORT", "3000"))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert (Settings().health_port or Settings().port) == port

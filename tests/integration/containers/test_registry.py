@@ -50,9 +50,9 @@ SERVICES = ("service", "edge", "model-sync", "s3", "sqs", "mlflow", "prometheus"
 IMAGES = ("EDGE_IMAGE", "S3_IMAGE", "SQS_IMAGE", "PROMETHEUS_IMAGE", "ALERTMANAGER_IMAGE")
 # docs/containers.md has this table.
 PORTS = {
-    "control": {"service": [3000, 3001], "model-sync": [3002]},
+    "control": {"service": [3000, 3001, 3003], "model-sync": [3002]},
     "registry": {"model-sync": [3002], "s3": [8333, 18333], "sqs": [5000], "mlflow": [5000]},
-    "scrape": {"edge": [3000, 9902], "service": [3000, 3001], "model-sync": [3002], "prometheus": [9090]},
+    "scrape": {"edge": [3000, 9902], "service": [3000, 3001, 3003], "model-sync": [3002], "prometheus": [9090]},
     "dashboards": {"prometheus": [9090], "alertmanager": [9093]},
     "training": {"tensorboard": [6006], "s3": [8333, 18333]},
 }

@@ -31,9 +31,9 @@ HEARTBEATS = 4  # of a gateway and three runners
 # docs/containers.md has this table: the ports of each container, by network.
 PORTS = {
     "public": {"edge": [3000, 9902]},
-    "serving": {"edge": [3000, 9902], "service": [3000, 3001]},
-    "control": {"service": [3000, 3001]},
-    "scrape": {"edge": [3000, 9902], "service": [3000, 3001]},
+    "serving": {"edge": [3000, 9902], "service": [3000, 3001, 3003]},
+    "control": {"service": [3000, 3001, 3003]},
+    "scrape": {"edge": [3000, 9902], "service": [3000, 3001, 3003]},
 }
 PROCESSES = "import os,psutil; print(*(f'{p.pid} {p.uids().effective}' for p in psutil.process_iter()), sep='\\n')"
 FRESH = (

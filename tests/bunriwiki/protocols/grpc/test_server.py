@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,20 +11,21 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from bunriwiki.protocols.grpc import admission, server
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
-from bunriwiki.protocols.grpc import server
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from bunriwiki.protocols.grpc.port import reserve
 from bunriwiki.protocols.grpc.server import GrpcServer
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.inference.handlers import EXTENSIONS
 from bunriwiki.protocols.inference.tensors import join_bytes
+from bunriwiki.testing.http2 import Http2Client
 from bunriwiki.testing.ports import free_port
 from tests.bunriwiki.protocols.fakes import FakeService
 
 pytestmark = pytest.mark.anyio
 
 SECONDS = 10
+SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 @dataclass
@@ -151,7 +150,7 @@ async def test_control_needs_a_token_and_a_sidecar(there: Serving) -> None:
 
 
 async def test_health_follows_readiness(there: Serving) -> None:
-    serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    serving, not_serving = SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
     await there.until_health_is(serving)
     there.service.runners["yolo"].warm = False
     await there.until_health_is(not_serving)
@@ -175,22 +174,111 @@ async def test_closing_answers_what_is_in_flight_and_waits_for_nothing_else(ther
     assert await code_of(there.stub.ServerLive(pb.ServerLiveRequest())) == "UNAVAILABLE"
 
 
-@pytest.fixture
-def reserved() -> Iterator[tuple[socket.socket, int]]:
+async def ended(stream: Any) -> bool:
+    """Whether the server has ended a stream, with RESOURCE_EXHAUSTED."""
+    try:
+        async with asyncio.timeout(0.2):
+            await stream.read()
+    except TimeoutError:
+        return False
+    except grpc.aio.AioRpcError as error:
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        return True
+    raise AssertionError("no message was sent")
+
+
+async def test_idle_streams_make_room_for_calls_and_never_keep_health_checks_out(
+    there: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = there.server._admission._calls
+    monkeypatch.setattr(calls, "_limit", 3)
+    monkeypatch.setattr(admission, "LINGER_SECONDS", 0.01)
+    streams = [there.stub.ModelStreamInfer() for _ in range(3)]
+    for stream in streams:
+        await stream.wait_for_connection()
+    async with asyncio.timeout(SECONDS):
+        while len(calls.waits) < 3:
+            await asyncio.sleep(0.01)
+    assert (await there.stub.ModelInfer(call())).id == "7"
+    await there.until_health_is(SERVING)
+    assert sorted(await asyncio.gather(*(ended(stream) for stream in streams))) == [False, False, True]
+    for stream in streams:
+        stream.cancel()
+
+
+async def test_a_stream_that_made_room_is_answered_later_and_counts_no_more(
+    there: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = there.server._admission._calls
+    monkeypatch.setattr(calls, "_limit", 1)
+    streams = [there.stub.ModelStreamInfer() for _ in range(3)]
+    for stream in streams:
+        await stream.wait_for_connection()
+    async with asyncio.timeout(SECONDS):
+        while calls._lingering < 2:
+            await asyncio.sleep(0.01)
+    assert calls._count == 1
+    assert [await ended(stream) for stream in streams] == [False] * 3
+    for stream in streams:
+        stream.cancel()
+    async with asyncio.timeout(SECONDS):
+        while calls._count or calls._lingering:
+            await asyncio.sleep(0.01)
+
+
+async def test_calls_that_are_being_answered_are_not_replaced(there: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(there.server._admission._calls, "_limit", 0)
+    assert await code_of(there.stub.ModelInfer(call())) == "RESOURCE_EXHAUSTED"
+    await there.until_health_is(SERVING)
+
+
+async def test_an_idle_stream_ends(there: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "IDLE_SECONDS", 0.01)
+    stream = there.stub.ModelStreamInfer()
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await stream.read()
+    assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_call_without_a_message_is_rejected(there: Serving) -> None:
+    empty = there.channel.stream_unary("/inference.GRPCInferenceService/ServerLive")
+
+    async def nothing() -> AsyncIterator[bytes]:
+        messages: list[bytes] = []
+        for message in messages:
+            yield message
+
+    assert await code_of(empty(nothing())) == "INVALID_ARGUMENT"
+
+
+async def test_a_message_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
-    held = reserve("127.0.0.1", port)
-    yield held, port
-    with contextlib.suppress(OSError):
-        held.close()
+    opened = GrpcServer(FakeService("fallback-2").handlers, Memory(), message_seconds=0.01)
+    await opened.open("127.0.0.1", port)
+    try:
+        client = await asyncio.to_thread(Http2Client, port)
+        await asyncio.to_thread(lambda: client.open_call("/inference.GRPCInferenceService/ModelInfer", announced=1000))
+        async with asyncio.timeout(SECONDS):
+            while client.open_streams:
+                await asyncio.sleep(0.01)
+        await asyncio.to_thread(client.close)
+    finally:
+        await opened.close(0)
 
 
-def test_a_port_belongs_to_one_service(reserved: tuple[socket.socket, int]) -> None:
-    held, port = reserved
-    with pytest.raises(SystemExit, match=f"Port {port} for gRPC is not available"):
-        reserve("127.0.0.1", port)
-    with socket.socket() as worker:  # a worker of the service joins
-        worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        worker.bind(("127.0.0.1", port))
-    held.close()
-    reserve("127.0.0.1", port).close()
-    reserve("::1", port).close()
+async def test_watching_health(there: Serving) -> None:
+    watch = health_pb2_grpc.HealthStub(there.channel).Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
+    async with asyncio.timeout(SECONDS):
+        while (await watch.read()).status != SERVING:
+            pass
+    watch.cancel()
+
+
+async def test_watching_does_not_keep_others_from_asking(there: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MAX_HEALTH_CALLS", 1)
+    stub: Any = health_pb2_grpc.HealthStub(there.channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest())
+    await watch.read()
+    assert await code_of(stub.Watch(health_pb2.HealthCheckRequest()).read()) == "RESOURCE_EXHAUSTED"
+    await there.until_health_is(SERVING)
+    watch.cancel()

@@ -1,0 +1,172 @@
+"""Messages that are arriving: what they may take of the memory for bodies, and for how long.
+
+gRPC's core collects a message before Python sees any of it. So what is arriving on a connection is what the kernel has received
+there, less the messages that Python has. That is looked at four times a second while calls wait for messages; what arrives in
+between is not counted. If a client has no memory left, all calls that wait for messages on the connection end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, cast
+
+import grpc
+
+from bunriwiki.protocols.grpc.received import Peer, peer_of
+from bunriwiki.web.clients import group_of
+from bunriwiki.web.groups import Groups
+
+SWEEP_SECONDS = 0.25
+CLEAN_SECONDS = 10.0  # after which connections that are gone are forgotten, at the latest
+FREE_BYTES = 64 * 2**10  # of a connection: its handshakes, and what the core has read ahead
+OVERHEAD_BYTES = 256  # of a message: its headers and frames; the more, the more of others an attacker could hide by many calls
+
+# Reads a message that was decoded by `messages_of`: `grpc.aio.ServicerContext.read`.
+Read: TypeAlias = Callable[[], Awaitable[Any]]
+
+
+# Why a message is not waited for any longer: it took too long, its client has no memory left, or there are too many calls.
+Reason: TypeAlias = Literal["time", "memory", "calls"]
+
+
+class ArrivalError(Exception):
+    """The message is not waited for any longer."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Budget(Protocol):
+    """Memory that clients share (`bunriwiki.protocols.handlers.memory`)."""
+
+    def take(self, client: str, size: int) -> bool:
+        """Take bytes for a client; returns False if it may not have so many."""
+
+    def give_back(self, client: str, size: int) -> None:
+        """Give bytes back."""
+
+
+@dataclass(eq=False, slots=True)
+class Wait:
+    """A call that waits for a message until `until`, in monotonic time."""
+
+    until: float
+    task: asyncio.Task[Any]
+    ended: Reason | None = None
+
+    def end(self, reason: Reason) -> None:
+        if self.ended is None:
+            self.ended = reason
+            self.task.cancel()
+
+
+@dataclass(eq=False, slots=True)
+class Connection:
+    """A connection of `client`: the bytes of its messages that were delivered, and what is held for the others."""
+
+    client: str
+    delivered: int = 0
+    held: int = 0
+    waits: dict[Wait, None] = field(default_factory=dict)
+
+
+class Arrivals:
+    """The messages that calls of one server wait for. `received` returns the bytes that each connection has received."""
+
+    def __init__(self, budget: Budget, received: Callable[[], Mapping[Peer, int]]) -> None:
+        self._budget = budget
+        self._received = received
+        self._connections: dict[str, Connection] = {}  # by the name of the peer
+        self._sweeping = False
+        self._cleaned = 0.0
+
+    def connection(self, peer: str) -> Connection:
+        """The connection of a call, whose peer gRPC's core calls `peer`."""
+        connection = self._connections.get(peer)
+        if connection is None:
+            connection = self._connections[peer] = Connection(group_of(peer_of(peer).host))
+            if not self._sweeping:
+                self._sweeping = True
+                loop = asyncio.get_running_loop()
+                loop.call_later(SWEEP_SECONDS, self._keep_sweeping, loop)
+        return connection
+
+    async def receive(self, connection: Connection, waits: Groups[Wait], seconds: float, read: Read) -> Any:
+        """The message that `read` returns with its size, or EOF.
+
+        While it waits, it is among `waits`, under its client. Raises ArrivalError.
+        """
+        task = cast("asyncio.Task[Any]", asyncio.current_task())  # a handler runs in one
+        cancelling = task.cancelling()
+        wait = Wait(time.monotonic() + seconds, task)
+        connection.waits[wait] = None
+        waits.add(connection.client, wait)
+        try:
+            received = await read()
+        except asyncio.CancelledError:
+            if wait.ended and task.uncancel() <= cancelling:  # as asyncio.timeout does it, at three times the cost
+                raise ArrivalError(wait.ended) from None
+            raise
+        finally:
+            del connection.waits[wait]
+            waits.remove(connection.client, wait)
+        if received is grpc.aio.EOF:
+            return received
+        size, message = received
+        connection.delivered += size + OVERHEAD_BYTES
+        return message
+
+    def sweep(self, now: float) -> None:
+        """Count what is arriving, and end the waits that take too long or too much."""
+        waiting = False
+        for connection in self._connections.values():
+            for wait in connection.waits:
+                waiting = True
+                if now >= wait.until:
+                    wait.end("time")
+        if not waiting and now < self._cleaned + CLEAN_SECONDS and not any(each.held for each in self._connections.values()):
+            return
+        self._cleaned = now
+        received = self._received()
+        for name, connection in list(self._connections.items()):
+            total = received.get(peer_of(name))
+            if total is None and not connection.waits:
+                self._hold(connection, 0)
+                del self._connections[name]
+            elif total is not None:
+                self._count(connection, total)
+
+    def _count(self, connection: Connection, total: int) -> None:
+        if not connection.waits or connection.delivered > total:
+            connection.delivered = total  # what was not counted exactly is corrected
+        if not self._hold(connection, max(0, total - connection.delivered - FREE_BYTES)):
+            for wait in connection.waits:
+                wait.end("memory")
+
+    def _hold(self, connection: Connection, size: int) -> bool:
+        more = size - connection.held
+        if more > 0 and not self._budget.take(connection.client, more):
+            return False
+        if more < 0:
+            self._budget.give_back(connection.client, -more)
+        connection.held = size
+        return True
+
+    def _keep_sweeping(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.sweep(time.monotonic())
+        self._sweeping = bool(self._connections)
+        if self._sweeping:
+            loop.call_later(SWEEP_SECONDS, self._keep_sweeping, loop)
+
+
+def messages_of(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], tuple[int, Any]]:
+    """A deserializer whose messages are what `Arrivals.receive` reads."""
+
+    def measured(data: bytes) -> tuple[int, Any]:
+        return len(data), decode(data) if decode else data
+
+    return measured

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from bunriwiki.protocols.grpc.arrivals import FREE_BYTES, OVERHEAD_BYTES, ArrivalError, Arrivals, messages_of
+from bunriwiki.protocols.grpc.received import Peer, peer_of, received_bytes
+from bunriwiki.protocols.handlers.memory import Memory
+from bunriwiki.web.groups import Groups
+
+pytestmark = pytest.mark.anyio
+
+MB = 2**20
+ONE, OTHER = "ipv4:192.0.2.1:1000", "ipv4:192.0.2.2:1000"
+
+
+class Bench:
+    """Arrivals with a large part of 100 MB; `received` are the bytes that the kernel has received, by peer."""
+
+    def __init__(self) -> None:
+        self.memory = Memory(max_mb=164, small_mb=64)
+        self.received: dict[Peer, int] = {}
+        self.arrivals = Arrivals(self.memory.large, lambda: self.received)
+        self.waits: Groups[Any] = Groups()
+        self.now = time.monotonic()
+
+    async def wait(self, peer: str, seconds: float = 30) -> tuple[asyncio.Task[str], asyncio.Future[tuple[int, str]]]:
+        """A call that waits, and the future that is its message."""
+        message: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+
+        async def read() -> tuple[int, str]:
+            return await message
+
+        receiving: Coroutine[Any, Any, str] = self.arrivals.receive(self.arrivals.connection(peer), self.waits, seconds, read)
+        task = asyncio.create_task(receiving)
+        await asyncio.sleep(0)
+        return task, message
+
+    def receive(self, peer: str, size: int) -> None:
+        self.received[peer_of(peer)] = self.received.get(peer_of(peer), 0) + size
+
+    async def sweep(self, seconds: float = 0.5) -> None:
+        self.now += seconds
+        self.arrivals.sweep(self.now)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    def free_mb(self) -> int:
+        """What one client may take of the large part."""
+        size = next(size for size in range(200, -1, -1) if self.memory.large.take("probe", size * MB))
+        self.memory.large.give_back("probe", size * MB)
+        return size
+
+
+async def test_a_message_is_received() -> None:
+    bench = Bench()
+    task, message = await bench.wait(ONE)
+    assert len(bench.waits) == 1
+    message.set_result((5, "hello"))
+    assert await task == "hello"
+    assert len(bench.waits) == 0
+
+
+async def test_a_message_that_takes_too_long_is_not_waited_for() -> None:
+    bench = Bench()
+    task, _ = await bench.wait(ONE, seconds=30)
+    await bench.sweep(29)
+    assert not task.done()
+    await bench.sweep(2)
+    with pytest.raises(ArrivalError) as error:
+        await task
+    assert error.value.reason == "time"
+    assert len(bench.waits) == 0
+
+
+async def test_what_is_arriving_counts_as_memory_until_it_is_delivered() -> None:
+    bench = Bench()
+    task, message = await bench.wait(ONE)
+    bench.receive(ONE, 20 * MB + FREE_BYTES)
+    await bench.sweep()
+    assert bench.free_mb() == 40  # half of what is left
+    message.set_result((20 * MB, ""))
+    await task
+    await bench.sweep()
+    assert bench.free_mb() == 50
+
+
+async def test_idle_streams_count_nothing() -> None:
+    bench = Bench()
+    tasks = [(await bench.wait(ONE, seconds=300))[0] for _ in range(100)]
+    bench.receive(ONE, 100 * OVERHEAD_BYTES)
+    await bench.sweep()
+    assert bench.free_mb() == 50
+    assert not any(task.done() for task in tasks)
+    for task in tasks:
+        task.cancel()
+
+
+async def test_a_client_without_memory_loses_the_calls_of_that_connection_and_no_other_client_does() -> None:
+    bench = Bench()
+    honest, message = await bench.wait(OTHER)
+    tasks = [(await bench.wait(ONE))[0] for _ in range(10)]
+    bench.receive(ONE, 100 * MB)
+    bench.receive(OTHER, 5 * MB)
+    await bench.sweep()
+    for task in tasks:
+        with pytest.raises(ArrivalError) as error:
+            await task
+        assert error.value.reason == "memory"
+    assert not honest.done()
+    message.set_result((5 * MB, "whole"))
+    assert await honest == "whole"
+    await bench.sweep()
+    assert bench.free_mb() == 50
+
+
+async def test_calls_that_are_answered_hide_nothing() -> None:
+    """On the connection of an unfinished message, other calls go on."""
+    bench = Bench()
+    unfinished, _ = await bench.wait(ONE)
+    bench.receive(ONE, 20 * MB)
+    for _ in range(1000):
+        task, message = await bench.wait(ONE)
+        bench.receive(ONE, 1100)
+        message.set_result((1000, ""))
+        await task
+    await bench.sweep()
+    assert bench.free_mb() == 40
+    unfinished.cancel()
+
+
+async def test_the_memory_of_a_connection_that_is_gone_is_free() -> None:
+    bench = Bench()
+    task, _ = await bench.wait(ONE)
+    bench.receive(ONE, 20 * MB)
+    await bench.sweep()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    bench.received.clear()
+    await bench.sweep()
+    assert bench.free_mb() == 50
+    assert not bench.arrivals._connections
+
+
+async def test_a_client_that_cancels_is_no_error_of_the_wait() -> None:
+    bench = Bench()
+    task, _ = await bench.wait(ONE)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(bench.waits) == 0
+
+
+async def test_it_sweeps_by_itself_while_there_are_connections() -> None:
+    bench = Bench()
+    task, message = await bench.wait(ONE, seconds=0.01)
+    with pytest.raises(ArrivalError):
+        await task
+    assert not message.done() or message.cancelled()
+
+
+def test_the_size_of_a_message_goes_with_it() -> None:
+    assert messages_of(bytes.decode)(b"abc") == (3, "abc")
+    assert messages_of(None)(b"abc") == (3, b"abc")
+
+
+def test_the_kernel_counts_what_it_received() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            accepted, _ = listening.accept()
+            with accepted:
+                client.sendall(b"a" * 70_000)
+                received = 0
+                while received < 70_000:
+                    received += len(accepted.recv(70_000))
+                here = Peer("127.0.0.1", client.getsockname()[1])
+                assert received_bytes(port) == {here: 70_000}
+                assert peer_of(f"ipv4:127.0.0.1:{here.port}") == here
+    assert received_bytes(port) == {}
+
+
+def test_the_peers_of_ipv6_are_found_as_well() -> None:
+    assert peer_of("ipv6:%5B::1%5D:80") == Peer("::1", 80)
+    assert peer_of("ipv6:%5B::ffff:192.0.2.1%5D:80") == Peer("192.0.2.1", 80)
+    assert peer_of("unix:/socket").port == 0
