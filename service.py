@@ -115,7 +115,12 @@ class Bunriwiki:
     @bentoml.on_startup
     async def start_servers(self) -> None:
         """Runs in each gateway worker."""
-        limits = Limits(settings().max_queue_size, settings().runner_workers, settings().deadline_seconds)
+        limits = Limits(
+            settings().max_queue_size,
+            settings().runner_workers,
+            settings().deadline_seconds,
+            max_queue_cost=settings().max_queue_megapixels * 1_000_000,  # texts cost 1 each
+        )
         sockets = Path(os.environ[SOCKETS])
         self.runners: dict[str, RunnerClient[Any]] = {
             name: RunnerClient(sockets / name, spec.answer) for name, spec in SPECS.items()

@@ -284,6 +284,12 @@ class Settings(CommonSettings):
     max_queue_size: int = Field(
         default=512, ge=1, description="Requests that may wait per model; further ones are answered with 503."
     )
+    max_queue_megapixels: int = Field(
+        default=1024,
+        ge=256,  # MAX_CALL_PIXELS of bunriwiki/artifacts/models.py
+        description="Megapixels of the photos that may wait for `yolo`; further ones are answered with 503. A baseline JPEG "
+        "counts a quarter of its pixels, and no photo less than one megapixel. At least 256.",
+    )
     deadline_seconds: float = Field(default=30, gt=0, description="Seconds after which a request is answered with 504.")
     body_memory_mb: int = Field(
         default=512, ge=64, description="MB of request bodies that a gateway worker holds, of all protocols together."

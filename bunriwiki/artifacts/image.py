@@ -6,17 +6,16 @@ import contextlib
 import io
 import threading
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.Image import open as open_image  # by name: ultralytics replaces `Image.open` in processes that import it
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-MAX_PIXELS = 50_000_000
+from bunriwiki.artifacts.image_files.header import BadImageError, Header
+from bunriwiki.artifacts.image_files.reading import reduce_image
+
 GREY = (114, 114, 114)  # the border that ultralytics trains with
-EXIF_ORIENTATION = 0x0112
 UPRIGHT = {  # by EXIF orientation: the operation that turns the stored picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -27,22 +26,13 @@ UPRIGHT = {  # by EXIF orientation: the operation that turns the stored picture 
     8: Image.Transpose.ROTATE_90,
 }
 QUARTER_TURNS = {5, 6, 7, 8}  # the orientations that swap width and height
-HEADER_BYTES = 2**16  # that `check` reads: a header of many tiny segments takes long to read
 LARGE_PIXELS = 8_000_000
 _one_large_picture = threading.Lock()
 
-# `_open` checks MAX_PIXELS before anything is decoded; Pillow's own limit would only warn.
+# `reduce_image` checks the size before anything is decoded; Pillow's own limit would only warn.
 Image.MAX_IMAGE_PIXELS = None
 
 Floats = npt.NDArray[np.float32]
-
-
-class BadImageError(ValueError):
-    """The bytes are not a photo that a detector can process. The message says what is wrong and what to do."""
-
-    def __init__(self, kind: Literal["broken", "unsupported", "too_large"], message: str) -> None:
-        super().__init__(message)
-        self.kind: Literal["broken", "unsupported", "too_large"] = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,34 +61,23 @@ class Frame:
         return moved.clip(0, limit)
 
 
-def check(data: bytes) -> None:
-    """Check the start of the header only, which is cheap for any content.
-
-    Raises BadImageError for data that no runner should decode. A photo with a longer header passes: `decode` checks the rest.
-    """
-    try:
-        _open(data[:HEADER_BYTES])
-    except BadImageError as error:
-        if error.kind != "broken" or len(data) <= HEADER_BYTES:
-            raise
-
-
 def decode(data: bytes, size: int) -> tuple[Floats, Frame]:
     """Decode a photo into the square input of a detector.
 
-    Returns float32 [3, size, size], RGB in 0..1, upright, letterboxed on grey, and its frame. A JPEG is decoded at the
+    Returns float32 [3, size, size], RGB in 0..1, upright, letterboxed on grey, and its frame. A baseline JPEG is decoded at the
     smallest scale (1, 1/2, 1/4, 1/8) that still covers the square, which saves most of the work for a phone's photo. Large
-    pictures of other formats, which must be decoded whole, are decoded one at a time. Transparent pixels become white. Raises
-    BadImageError.
+    pictures that must be decoded whole are decoded one at a time. Of an animation the first picture is decoded. Transparent
+    pixels become white. The decoder gets the reduced file, so metadata cost it nothing. Raises BadImageError.
     """
-    image = _open(data)
+    reduced = reduce_image(data)
+    header, orientation = reduced.header, reduced.orientation
+    width, height = (header.height, header.width) if orientation in QUARTER_TURNS else (header.width, header.height)
+    frame = Frame.of(width, height, size)
+    inner = (max(1, round(width * frame.scale)), max(1, round(height * frame.scale)))
+    large = header.whole and header.pixels > LARGE_PIXELS
     try:
-        orientation = _orientation(image)
-        width, height = image.size[::-1] if orientation in QUARTER_TURNS else image.size
-        frame = Frame.of(width, height, size)
-        inner = (max(1, round(width * frame.scale)), max(1, round(height * frame.scale)))
-        with _one_large_picture if _is_decoded_whole(image) else contextlib.nullcontext():
-            picture = _shrunk(image, inner[::-1] if orientation in QUARTER_TURNS else inner)
+        with _one_large_picture if large else contextlib.nullcontext():
+            picture = _shrunk(_open(reduced.data, header), inner[::-1] if orientation in QUARTER_TURNS else inner)
         upright = picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
     except Exception as error:  # Pillow raises many types of exceptions for malformed data
         raise BadImageError("broken", "The image is damaged or incomplete. Send the whole file again.") from error
@@ -114,40 +93,11 @@ def brightness(square: Floats, frame: Frame) -> float:
     return float(square[1, rows, columns].mean())
 
 
-def _open(data: bytes) -> Image.Image:
-    try:
-        image = open_image(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise _unidentified(data) from None
-    except Exception as error:  # see decode
-        raise BadImageError("broken", "The header of the image is damaged. Send the whole file again.") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise BadImageError(
-            "too_large",
-            f"The image has {image.width} x {image.height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels "
-            "are accepted. Send a smaller one.",
-        )
+def _open(data: bytes, header: Header) -> Image.Image:
+    image = open_image(io.BytesIO(data), formats=(header.format,))
+    if image.size != (header.width, header.height):
+        raise ValueError(f"the decoder found {image.size}, the header has {header.width} x {header.height} pixels")
     return image
-
-
-def _unidentified(data: bytes) -> BadImageError:
-    magic = (b"\xff\xd8", b"\x89PNG", b"RIFF")
-    if data.startswith(magic):
-        return BadImageError("broken", "The header of the image is damaged. Send the whole file again.")
-    return BadImageError("unsupported", "The data is not a JPEG, PNG or WebP image. Send one of these formats.")
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(EXIF_ORIENTATION, 1))
-    except Exception:  # Pillow raises many types of exceptions; a photo with malformed EXIF data is still a photo
-        return 1
-
-
-def _is_decoded_whole(image: Image.Image) -> bool:
-    """Whether the picture is large and must be decoded as a whole."""
-    in_parts = image.format == "JPEG" and not image.info.get("progressive")
-    return not in_parts and image.width * image.height > LARGE_PIXELS
 
 
 def _shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:

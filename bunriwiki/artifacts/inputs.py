@@ -1,11 +1,12 @@
-"""The inputs of the models, and the checks that they pass before a runner is called."""
+"""The inputs of the models, and what they cost, which is known before a runner is called."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bunriwiki.artifacts import image
 from bunriwiki.artifacts.answers import Failure
+from bunriwiki.artifacts.image_files.header import BadImageError
+from bunriwiki.artifacts.image_files.reading import read_header
 
 DEFAULT_CONFIDENCE = 0.25
 DEFAULT_IOU = 0.5
@@ -22,17 +23,16 @@ class Photo:
     iou: float = DEFAULT_IOU
 
 
-def check_photo(photo: Photo) -> Failure | None:
-    """Why no runner should decode `photo`; None if it may. Reads the start of the header only."""
+def photo_cost(photo: Photo) -> int | Failure:
+    """The pixels that `photo` costs (`Header.cost`), or why no runner should decode it. Reads the header only."""
     try:
-        image.check(photo.data)
-    except image.BadImageError as error:
+        return read_header(photo.data).cost
+    except BadImageError as error:
         return Failure(kind=error.kind, message=str(error))
-    return None
 
 
-def check_text(text: str) -> Failure | None:
-    """Why no runner should classify `text`; None if it may."""
+def text_cost(text: str) -> int | Failure:
+    """1: all texts cost about the same, as models read their beginning. Or why no runner should classify `text`."""
     if len(text) > MAX_CHARACTERS:
         return Failure(
             kind="too_large",
@@ -40,4 +40,4 @@ def check_text(text: str) -> Failure | None:
         )
     if not text.strip():
         return Failure(kind="invalid", message="The field `text` is empty. Send the text to classify.")
-    return None
+    return 1

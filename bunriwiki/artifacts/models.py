@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Generic, TypeVar
 
 from bunriwiki.artifacts.answers import Classification, Detections, Failure
-from bunriwiki.artifacts.inputs import Photo, check_photo, check_text
+from bunriwiki.artifacts.inputs import Photo, photo_cost, text_cost
+
+MAX_CALL_PIXELS = 256_000_000
+MAX_BATCH_PIXELS = 16_000_000  # one of the dearest photos, which others need not wait for longer than half a second
 
 InputT = TypeVar("InputT")
 AnswerT = TypeVar("AnswerT")
@@ -20,17 +24,22 @@ AnswerT = TypeVar("AnswerT")
 class ModelSpec(Generic[InputT, AnswerT]):
     """What is the same for every version of a model.
 
-    `input` and `answer` are types that msgspec can encode. `check` says why an input must not reach the runner, or returns
-    None; it runs in the event loop of the gateway, so it must take far less than a millisecond. A runner gets at most
-    `max_batch_size` inputs in a call. `servable` names the class that opens a version, as `module:class`; only the data plane
+    `input` and `answer` are types that msgspec can encode. `cost` returns what an input costs the runner, at least 1, or why it
+    must not reach the runner; it runs in the event loop of the gateway, so it must take far less than a millisecond. Costs are
+    compared with each other only. A runner gets at most `max_batch_size` inputs in a call, which cost at most `max_batch_cost`
+    together, unless one alone costs more. The inputs of a client's call cost at most `max_call_cost` together; otherwise the
+    client gets the sentence `too_dear`. `servable` names the class that opens a version, as `module:class`; only the data plane
     imports it.
     """
 
     name: str
     input: type[InputT]
     answer: type[AnswerT]
-    check: Callable[[InputT], Failure | None]
+    cost: Callable[[InputT], int | Failure]
     max_batch_size: int
+    max_batch_cost: float = inf
+    max_call_cost: float = inf
+    too_dear: str = ""
     servable: str
 
 
@@ -38,15 +47,21 @@ YOLO = ModelSpec(
     name="yolo",
     input=Photo,
     answer=Detections,
-    check=check_photo,
+    cost=photo_cost,
     max_batch_size=8,
+    max_batch_cost=MAX_BATCH_PIXELS,
+    max_call_cost=MAX_CALL_PIXELS,
+    too_dear=(
+        f"The images of the call count more than {MAX_CALL_PIXELS // 1_000_000} megapixels together. A baseline JPEG counts a "
+        "quarter of its pixels, and no image less than one megapixel. Send fewer of them in a call, or smaller ones."
+    ),
     servable="runners.yolo:Yolo",
 )
 KCBERT = ModelSpec(
     name="kcbert",
     input=str,
     answer=Classification,
-    check=check_text,
+    cost=text_cost,
     max_batch_size=64,
     servable="runners.kcbert:KcBert",
 )
@@ -54,7 +69,7 @@ SENTIMENT = ModelSpec(
     name="sentiment",
     input=str,
     answer=Classification,
-    check=check_text,
+    cost=text_cost,
     max_batch_size=64,
     servable="runners.sentiment:Sentiment",
 )

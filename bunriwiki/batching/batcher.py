@@ -2,16 +2,22 @@
 
 An idle runner is called at once, so no request waits for a batch to fill. Batches grow with the load, because more requests
 arrive during a call.
+
+The queue is fair between requests (self-clocked fair queueing): the turn of an item is that of the item that was taken last,
+plus the cost of the item and of those before it in its request. So neither a request with many items nor one with dear items
+stands before a request with one cheap item, and no item waits forever, as the turns of new items grow with those of taken ones.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from bisect import insort
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import count
+from math import inf
 from typing import Any, Generic, TypeVar
 
 CALLERS: ContextVar[Sequence[Any]] = ContextVar("callers of a batch", default=())  # in the order of the items
@@ -41,6 +47,7 @@ class _Waiting(Generic[ItemT, ResultT]):
     item: ItemT
     answer: asyncio.Future[ResultT]
     caller: Any
+    cost: int
     taken: float | None = None  # when it left the queue for a call
 
 
@@ -49,8 +56,12 @@ class Batcher(Generic[ItemT, ResultT]):
 
     Guarantees:
 
-    - at most `parallel` calls run at once, each with at most `max_batch_size` items, oldest first;
-    - at most `max_queue_size` items wait; further items are rejected with OverloadedError;
+    - at most `parallel` calls run at once, each with at most `max_batch_size` items, which cost at most `max_batch_cost`
+      together, unless it has one item only;
+    - at most `max_queue_size` items wait, which cost at most `max_queue_cost` together; further items are rejected with
+      OverloadedError;
+    - the items of a request are called in their order, requests of the same cost oldest first, and requests that wait at the
+      same time share the calls by cost;
     - items whose caller was cancelled or whose deadline has passed are not passed to `call`;
     - if `call` raises, exactly the items of that call get the exception.
 
@@ -67,6 +78,8 @@ class Batcher(Generic[ItemT, ResultT]):
         *,
         max_batch_size: int,
         max_queue_size: int,
+        max_batch_cost: float = inf,
+        max_queue_cost: float = inf,
         parallel: int = 1,
         waited: Callable[[float], None] = lambda _: None,
         queue_changed: Callable[[int], None] = lambda _: None,
@@ -75,38 +88,51 @@ class Batcher(Generic[ItemT, ResultT]):
         self._call = call
         self._max_batch_size = max_batch_size
         self._max_queue_size = max_queue_size
+        self._max_batch_cost = max_batch_cost
+        self._max_queue_cost = max_queue_cost
         self._parallel = parallel
-        self._queue: deque[_Waiting[ItemT, ResultT]] = deque()
+        self._queue: list[tuple[int, int, _Waiting[ItemT, ResultT]]] = []  # by turn, then by age
+        self._queue_cost = 0
+        self._turn = 0  # of the item that was taken last
+        self._numbers = count()
         self._calls: set[asyncio.Task[None]] = set()
-        self._seconds_per_item = 0.0
+        self._seconds_per_cost = 0.0
         self._waited = waited
         self._queue_changed = queue_changed
         self._caller = caller
         self._reported = 0  # items that wait, as `queue_changed` was told
 
-    async def submit(self, items: Sequence[ItemT], seconds: float) -> list[ResultT]:
-        """The results of `items`, in order. They go into as few calls as `max_batch_size` allows.
+    async def submit(self, items: Sequence[ItemT], seconds: float, costs: Sequence[int] | None = None) -> list[ResultT]:
+        """The results of `items`, in order. They go into as few calls as `max_batch_size` and `max_batch_cost` allow.
 
-        Raises OverloadedError at once if the queue has no room for all of them, DeadlineExceededError after `seconds`, and
-        whatever `call` raises.
+        `costs` has what each item costs, at least 1; without it each costs 1. Raises OverloadedError at once if the queue has
+        no room for all of them, DeadlineExceededError after `seconds`, and whatever `call` raises.
         """
-        if len(self._queue) + len(items) > self._max_queue_size:
-            self._drop_cancelled()
-            if len(self._queue) + len(items) > self._max_queue_size:
-                raise OverloadedError(max(1, round(len(self._queue) * self._seconds_per_item / self._parallel)))
+        costs = costs or [1] * len(items)
+        if len(self._queue) + len(items) > self._max_queue_size or self._queue_cost + sum(costs) > self._max_queue_cost:
+            raise OverloadedError(max(1, round(self._queue_cost * self._seconds_per_cost / self._parallel)))
         loop = asyncio.get_running_loop()
         began = time.perf_counter()  # uvloop's own clock ticks in milliseconds
         caller = self._caller() if self._caller is not None else None
-        group = [_Waiting[ItemT, ResultT](item, loop.create_future(), caller) for item in items]
-        self._queue.extend(group)
+        group: list[_Waiting[ItemT, ResultT]] = [
+            _Waiting(item, loop.create_future(), caller, cost) for item, cost in zip(items, costs, strict=True)
+        ]
+        turn = self._turn
+        for waiting in group:
+            turn += waiting.cost
+            insort(self._queue, (turn, next(self._numbers), waiting))
+        self._queue_cost += turn - self._turn
         self._start_calls()
         timer = loop.call_later(seconds, _expire, group)
         try:
             results = [await waiting.answer for waiting in group]
-        finally:
-            timer.cancel()
+        except BaseException:
             for waiting in group:
                 waiting.answer.cancel()
+            self._drop_ended()
+            raise
+        finally:
+            timer.cancel()
         if group and (taken := group[-1].taken) is not None:
             self._waited(taken - began)
         return results
@@ -116,9 +142,7 @@ class Batcher(Generic[ItemT, ResultT]):
             task = asyncio.create_task(self._run(batch))
             self._calls.add(task)
             task.add_done_callback(self._ended)
-        if change := len(self._queue) - self._reported:
-            self._reported += change
-            self._queue_changed(change)
+        self._report()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
@@ -126,12 +150,19 @@ class Batcher(Generic[ItemT, ResultT]):
 
     def _take(self) -> list[_Waiting[ItemT, ResultT]]:
         batch: list[_Waiting[ItemT, ResultT]] = []
+        cost = 0
         now = time.perf_counter()
         while self._queue and len(batch) < self._max_batch_size:
-            waiting = self._queue.popleft()
+            turn, _, waiting = self._queue[0]
             if not waiting.answer.done():
+                cost += waiting.cost
+                if batch and cost > self._max_batch_cost:
+                    break
+                self._turn = turn
                 waiting.taken = now
                 batch.append(waiting)
+            del self._queue[0]
+            self._queue_cost -= waiting.cost
         return batch
 
     async def _run(self, batch: list[_Waiting[ItemT, ResultT]]) -> None:
@@ -150,11 +181,19 @@ class Batcher(Generic[ItemT, ResultT]):
         for waiting, result in answered:
             if not waiting.answer.done():
                 waiting.answer.set_result(result)
-        latest = (loop.time() - started) / len(batch)
-        self._seconds_per_item += 0.2 * (latest - self._seconds_per_item)
+        latest = (loop.time() - started) / sum([waiting.cost for waiting in batch])
+        self._seconds_per_cost += 0.2 * (latest - self._seconds_per_cost)
 
-    def _drop_cancelled(self) -> None:
-        self._queue = deque(waiting for waiting in self._queue if not waiting.answer.done())
+    def _report(self) -> None:
+        if change := len(self._queue) - self._reported:
+            self._reported += change
+            self._queue_changed(change)
+
+    def _drop_ended(self) -> None:
+        """Drop the items of requests that ended while they waited, which frees their room and their memory at once."""
+        self._queue = [entry for entry in self._queue if not entry[2].answer.done()]
+        self._queue_cost = sum(waiting.cost for _, _, waiting in self._queue)
+        self._report()
 
 
 def _expire(group: list[_Waiting[ItemT, ResultT]]) -> None:

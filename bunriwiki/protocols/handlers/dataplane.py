@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from loguru import logger
@@ -57,11 +58,15 @@ class RunnerClient(Protocol[InputT_contra, AnswerT]):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one model: the inputs that may wait, the concurrent calls to its runner, and the seconds that an answer may take."""
+    """Of one model: the inputs that may wait, the concurrent calls to its runner, and the seconds that an answer may take.
+
+    `max_queue_cost` is what the waiting inputs may cost together (`ModelSpec.cost`).
+    """
 
     max_queue_size: int
     parallel_calls: int
     deadline_seconds: float
+    max_queue_cost: float = inf
 
 
 class Model(Generic[InputT, AnswerT]):
@@ -104,12 +109,12 @@ class Model(Generic[InputT, AnswerT]):
         """
         begun = time.monotonic_ns()
         try:
-            await self._check(inputs)
+            costs = await self._costs(inputs)
         except problems.RequestError:
             self.metrics.failed(self.version(), "invalid_input")
             raise
         try:
-            served = await self._submit(inputs, version, seconds)
+            served = await self._submit(inputs, costs, version, seconds)
             answers = [Served(result.model, result.version, self._unless_failed(result)) for result in served]
         except problems.RequestError:
             self.statistics.of(self.version()).fail.add(time.monotonic_ns() - begun)
@@ -136,12 +141,12 @@ class Model(Generic[InputT, AnswerT]):
             return False
 
     async def _submit(
-        self, inputs: Sequence[InputT], version: str | None, seconds: float | None
+        self, inputs: Sequence[InputT], costs: Sequence[int], version: str | None, seconds: float | None
     ) -> list[Served[AnswerT | Failure]]:
         deadline = self._limits.deadline_seconds
         patience = deadline if seconds is None else min(seconds, deadline)
         try:
-            return await self._submit_until(time.monotonic() + patience, inputs, version)
+            return await self._submit_until(time.monotonic() + patience, inputs, costs, version)
         except OverloadedError as error:
             self.metrics.shed("queue_full")
             raise self._failed(
@@ -169,15 +174,21 @@ class Model(Generic[InputT, AnswerT]):
                 problems.unavailable(f"{self.spec.name} is being restarted. Try again in a moment."),
             ) from None
 
-    async def _check(self, inputs: Sequence[InputT]) -> None:
-        """Raises RequestError if an input must not reach the runner."""
-        checked = time.monotonic_ns()
+    async def _costs(self, inputs: Sequence[InputT]) -> list[int]:
+        """What each input costs. Raises RequestError if one must not reach the runner, or if they cost too much together."""
+        begun = time.monotonic_ns()
+        costs: list[int] = []
         for item in inputs:
-            if failure := self.spec.check(item):
-                raise of_failure(failure)
-            if len(inputs) > 1 and (now := time.monotonic_ns()) - checked > CHECK_SECONDS * 1e9:
+            cost = self.spec.cost(item)
+            if isinstance(cost, Failure):
+                raise of_failure(cost)
+            costs.append(cost)
+            if len(inputs) > 1 and (now := time.monotonic_ns()) - begun > CHECK_SECONDS * 1e9:
                 await asyncio.sleep(0)
-                checked = now
+                begun = now
+        if sum(costs) > self.spec.max_call_cost:
+            raise problems.too_large(self.spec.too_dear)
+        return costs
 
     def _failed(self, reason: FailureReason, error: problems.RequestError) -> problems.RequestError:
         """Count a failure of the version that serves; returns `error`."""
@@ -191,19 +202,21 @@ class Model(Generic[InputT, AnswerT]):
             raise of_failure(result.answer)
         return result.answer
 
-    async def _submit_until(self, end: float, inputs: Sequence[InputT], version: str | None) -> list[Served[AnswerT | Failure]]:
+    async def _submit_until(
+        self, end: float, inputs: Sequence[InputT], costs: Sequence[int], version: str | None
+    ) -> list[Served[AnswerT | Failure]]:
         if len(inputs) > self._limits.max_queue_size:
             raise problems.too_large(f"At most {self._limits.max_queue_size} inputs go in one call.")
         if version is not None and version != self.version():
-            return await self._batcher_of(version).submit(inputs, _left(end))
+            return await self._batcher_of(version).submit(inputs, _left(end), costs)
         batcher = self._serving
         while True:
-            served = await batcher.submit(inputs, _left(end))
+            served = await batcher.submit(inputs, _left(end), costs)
             versions = {answered.version for answered in served}
             if len(versions) == 1 and version in (None, *versions):
                 return served
             if version is not None:  # a canary answered, or another version was activated; `version` stays loaded for a moment
-                return await self._batcher_of(version).submit(inputs, _left(end))
+                return await self._batcher_of(version).submit(inputs, _left(end), costs)
             # The batches of the request were answered by different versions, because of an activation or a canary. It goes
             # through the queue again, past the canary.
             batcher = self._no_canary
@@ -215,6 +228,8 @@ class Model(Generic[InputT, AnswerT]):
             call,
             max_batch_size=self.spec.max_batch_size,
             max_queue_size=self._limits.max_queue_size,
+            max_batch_cost=self.spec.max_batch_cost,
+            max_queue_cost=self._limits.max_queue_cost,
             parallel=self._limits.parallel_calls,
             waited=self.metrics.queued,
             queue_changed=self.metrics.queue_changed,

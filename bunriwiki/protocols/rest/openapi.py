@@ -25,7 +25,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 PROBLEMS = {
     400: "The body cannot be read: broken JSON, a broken multipart body, or a damaged image.",
     408: "The body did not arrive in time.",
-    413: "The body has over 10 MB (128 KB for text), the text over 10,000 characters, or the image over 50 megapixels.",
+    413: "The body has over 10 MB (128 KB for text), the text over 10,000 characters, or the image more pixels than "
+    "are decoded: over 50 megapixels in a baseline JPEG, over 12 megapixels in another format.",
     415: "This call does not take bodies of this type.",
     422: "A field or a query parameter is missing, empty, unknown, or of a wrong type.",
     503: "Too many requests are waiting, or a model is being restarted. Try again after `Retry-After` seconds.",

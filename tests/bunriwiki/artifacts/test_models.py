@@ -3,9 +3,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from bunriwiki.artifacts.inputs import MAX_CHARACTERS, Photo, check_photo, check_text
+from bunriwiki.artifacts.answers import Failure
+from bunriwiki.artifacts.image_files.header import MAX_WHOLE_PIXELS, MIN_COST
+from bunriwiki.artifacts.inputs import MAX_CHARACTERS, Photo, photo_cost, text_cost
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.artifacts.models import SPECS
+from bunriwiki.artifacts.models import MAX_BATCH_PIXELS, MAX_CALL_PIXELS, SPECS
+from bunriwiki.settings import Settings
+from bunriwiki.testing.hostile_images import flat_png
 
 
 def test_every_model_has_a_specification() -> None:
@@ -22,21 +26,35 @@ def test_inputs_and_answers_can_be_encoded(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("가", None),
-        ("가" * MAX_CHARACTERS, None),
         ("가" * (MAX_CHARACTERS + 1), "too_large"),
         ("", "invalid"),
         (" \n", "invalid"),
     ],
 )
-def test_texts_are_checked(text: str, kind: str | None) -> None:
-    failure = check_text(text)
-    assert (failure and failure.kind) == kind
+def test_a_text_that_no_model_reads_is_rejected(text: str, kind: str) -> None:
+    failure = text_cost(text)
+    assert isinstance(failure, Failure)
+    assert failure.kind == kind
+
+
+@pytest.mark.parametrize("text", ["가", "가" * MAX_CHARACTERS])
+def test_all_texts_cost_the_same(text: str) -> None:
+    assert text_cost(text) == 1
 
 
 @pytest.mark.parametrize(("data", "kind"), [(b"no image", "unsupported"), (b"\x89PNG", "broken"), (b"", "unsupported")])
-def test_photos_are_checked(data: bytes, kind: str, bottle: bytes) -> None:
-    assert check_photo(Photo(data=bottle)) is None
-    failure = check_photo(Photo(data=data))
-    assert failure is not None
+def test_data_that_is_no_photo_is_rejected(data: bytes, kind: str) -> None:
+    failure = photo_cost(Photo(data=data))
+    assert isinstance(failure, Failure)
     assert failure.kind == kind
+
+
+def test_a_photo_costs_its_pixels(bottle: bytes) -> None:
+    assert photo_cost(Photo(data=bottle)) == MIN_COST
+    assert photo_cost(Photo(data=flat_png(2000, 1000))) == 2_000_000
+
+
+def test_one_of_the_dearest_photos_fits_into_every_batch_and_a_full_call_into_every_queue() -> None:
+    assert MAX_WHOLE_PIXELS <= MAX_BATCH_PIXELS <= MAX_CALL_PIXELS
+    [smallest] = [rule.ge for rule in Settings.model_fields["max_queue_megapixels"].metadata]
+    assert smallest * 1_000_000 == MAX_CALL_PIXELS

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +130,14 @@ def model(
     *,
     spec: ModelSpec[Any, Any] = KCBERT,
     max_queue_size: int = 8,
+    max_queue_cost: float = inf,
     deadline: float = 5,
     comparisons: Comparisons | None = None,
     tracing: Tracing | None = None,
 ) -> Model[Any, Any]:
     """A model with small batches, whose runner gets one call at a time."""
     spec = replace(spec, max_batch_size=MAX_BATCH_SIZE)
-    limits = Limits(max_queue_size=max_queue_size, parallel_calls=1, deadline_seconds=deadline)
+    limits = Limits(max_queue_size=max_queue_size, parallel_calls=1, deadline_seconds=deadline, max_queue_cost=max_queue_cost)
     return Model(spec, runner, route or FakeRoute(), limits, comparisons=comparisons or Comparisons(), tracing=tracing)
 
 

@@ -15,6 +15,7 @@ from bunriwiki.model_store.heartbeats import Shadowed
 from bunriwiki.protocols.handlers import dataplane
 from bunriwiki.protocols.handlers.dataplane import RETRY_SECONDS
 from bunriwiki.protocols.handlers.shadowing import Comparisons
+from bunriwiki.testing.hostile_images import flat_png
 from bunriwiki.web.problems import RequestError
 from tests.bunriwiki.protocols.fakes import DETECTIONS, FakeRoute, FakeRunner, FakeStatus, classified, failing, model, plane
 
@@ -57,6 +58,47 @@ async def test_a_bad_image_costs_no_call(data: bytes, status: int) -> None:
     runner = FakeRunner(DETECTIONS)
     assert await status_of(plane(yolo=runner).infer(YOLO, [Photo(data=data)])) == status
     assert runner.batches == []
+
+
+async def test_the_photos_of_a_call_have_a_budget_together() -> None:
+    runner = FakeRunner(DETECTIONS)
+    one = plane(yolo=runner, max_queue_size=200)
+    photo = Photo(data=flat_png(2000, 1000))
+    assert len(await one.infer(YOLO, [photo] * 128)) == 128
+    batches = len(runner.batches)
+    with pytest.raises(RequestError, match="more than 256 megapixels together") as caught:
+        await one.infer(YOLO, [photo] * 127 + [Photo(data=flat_png(2001, 1000))])
+    assert caught.value.status == 413
+    assert len(runner.batches) == batches
+
+
+async def test_a_call_of_small_files_of_large_pictures_costs_no_call() -> None:
+    runner = FakeRunner(DETECTIONS)
+    assert (
+        await status_of(plane(yolo=runner, max_queue_size=200).infer(YOLO, [Photo(data=flat_png(10_000, 5_000))] * 128)) == 413
+    )
+    assert runner.batches == []
+
+
+async def test_a_batch_has_one_of_the_dearest_photos_or_as_many_of_others_as_cost_no_more() -> None:
+    runner = FakeRunner(DETECTIONS)
+    dear, small = Photo(data=flat_png(4000, 3000)), Photo(data=flat_png(40, 30))
+    await model(runner, spec=YOLO).infer([dear, dear, small, small, small, small, small])
+    assert runner.batches == [[dear], [dear, small, small, small], [small, small]]
+
+
+async def test_the_photos_that_wait_have_a_budget_together() -> None:
+    one = model(FakeRunner(DETECTIONS, seconds=0.02), spec=YOLO, max_queue_cost=6_000_000)
+    photos = [Photo(data=flat_png(2000, 1000))] * 2
+    called = asyncio.create_task(one.infer(photos))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(one.infer(photos))
+    await asyncio.sleep(0)
+    with pytest.raises(RequestError) as caught:
+        await one.infer([*photos, *photos[1:]])
+    assert caught.value.status == 503
+    assert caught.value.headers["Retry-After"] == "1"
+    assert len(await called) == len(await waiting) == 2
 
 
 async def test_while_many_inputs_are_checked_other_requests_get_their_turn(
