@@ -57,10 +57,10 @@ bench-stall: dev-env serve-env ## the slowest answer and the memory under a sust
 bench-labels: dev-env serve-env ## what requests for unknown paths leave in memory and metrics
 	@$(DEV)/python -m benchmarks.labels
 
-bench-metrics: dev-env serve-env ## what the metrics cost per request
+bench-metrics: dev-env serve-env ## what metrics, drift and feedback tickets cost per request
 	@$(DEV)/python -m benchmarks.metrics
 
-bench-tracing: dev-env serve-env ## what traces cost per request
+bench-tracing: dev-env serve-env ## what request logs and traces cost per request
 	@$(DEV)/python -m benchmarks.tracing
 
 require-data:
