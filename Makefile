@@ -57,7 +57,7 @@ bench-stall: dev-env serve-env ## the slowest answer and the memory under a sust
 bench-labels: dev-env serve-env ## what requests for unknown paths leave in memory and metrics
 	@$(DEV)/python -m benchmarks.labels
 
-bench-metrics: dev-env serve-env ## what the metrics cost per request
+bench-metrics: dev-env serve-env ## what metrics, drift and feedback tickets cost per request
 	@$(DEV)/python -m benchmarks.metrics
 
 bench-hostile: dev-env serve-env ## a thousand hostile connections beside honest clients
@@ -66,7 +66,7 @@ bench-hostile: dev-env serve-env ## a thousand hostile connections beside honest
 bench-limits: dev-env serve-env ## what the limits for a hostile network cost per request
 	@$(DEV)/python -m benchmarks.limits
 
-bench-tracing: dev-env serve-env ## what traces cost per request
+bench-tracing: dev-env serve-env ## what request logs and traces cost per request
 	@$(DEV)/python -m benchmarks.tracing
 
 require-data:

@@ -122,9 +122,12 @@ class Server:
         return time.monotonic() - started
 
     def wait_for_all_workers(self, number: int = 2) -> None:
-        """Wait until `number` workers of each model serve the fallback version: the service is ready with one."""
+        """Wait until `number` workers of each model serve the fallback version: the service is ready with one.
+
+        They may all start at once, which takes far longer than one, on a busy machine above all.
+        """
         for model in MODELS:
-            self.wait_until_serving(model, FALLBACK, number)
+            self.wait_until_serving(model, FALLBACK, number, seconds=120)
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""

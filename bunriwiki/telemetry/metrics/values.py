@@ -2,7 +2,7 @@
 
 The library has such a class of its own (multiprocess mode), which asks for the process id at every increment, and cannot merge
 the files of dead processes. What the event loop counts for each request is one addition in mapped memory (`Amount`,
-`Distribution`): the library's methods take a lock and check their arguments, for eight times as long (benchmarks/metrics.py).
+`Distribution`): the library's methods take a lock and check their arguments, for four times as long (benchmarks/metrics.py).
 """
 
 from __future__ import annotations
