@@ -159,17 +159,6 @@ def test_a_second_replica_starts_with_the_published_versions(deployment: Deploym
     project.up("--no-recreate", "--scale", "service=1", *SERVICES)
 
 
-def test_nobody_notices_that_sidecar_and_registries_are_down(deployment: Deployment) -> None:
-    project = deployment.project
-    with traffic(project.url, pause=PAUSE_SECONDS) as found:
-        project("kill", "model-sync", "s3", "mlflow")
-        time.sleep(15 if FULL else 4)
-    print(found.summary(), dict(found.failures))
-    assert not found.failures
-    assert httpx.get(f"{project.url}/readyz", timeout=5).status_code == 200
-    project.up(*SERVICES)
-
-
 def test_prometheus_scrapes_every_target(deployment: Deployment) -> None:
     url = f"http://127.0.0.1:{deployment.project.ports['PROMETHEUS_PORT']}/api/v1/targets?state=active"
 
@@ -178,3 +167,13 @@ def test_prometheus_scrapes_every_target(deployment: Deployment) -> None:
         return {target["labels"]["job"] for target in targets if target["health"] == "up"}
 
     wait_until(lambda: {"bunriwiki-service", "bunriwiki-sidecar", "edge", "prometheus"} <= up(), 60, up, interval=1)
+
+
+def test_nobody_notices_that_sidecar_and_registries_are_down(deployment: Deployment) -> None:
+    project = deployment.project
+    with traffic(project.url, pause=PAUSE_SECONDS) as found:
+        project("kill", "model-sync", "s3", "mlflow")
+        time.sleep(15 if FULL else 4)
+    print(found.summary(), dict(found.failures))
+    assert not found.failures
+    assert httpx.get(f"{project.url}/readyz", timeout=5).status_code == 200
