@@ -191,11 +191,12 @@ def _base64(item: Raw) -> bytes:
     return decoded if isinstance(decoded, bytes) else decoded[0]
 
 
-def _text(name: str, item: Raw) -> str:
+def _text(name: str, item: Raw) -> bytes:
+    """The UTF-8 of an element: a text of Python may take four times as much."""
     if memoryview(item).nbytes > MAX_TEXT_BYTES:
         raise problems.too_large(f"An element of input {name[:40]!r} is too long for a text. Shorten it, or declare base64.")
     decoded = TEXT.decode(item)
-    return decoded if isinstance(decoded, str) else decoded[0]
+    return (decoded if isinstance(decoded, str) else decoded[0]).encode()
 
 
 def _parameters(part: _Part[dict[str, Parameter]], raw: Raw) -> dict[str, Parameter]:

@@ -17,7 +17,7 @@ KCBERT_TENSORS = text_classifier(KCBERT)
 
 
 def text(*items: bytes, shape: Sequence[int] | None = None, name: str = "text", datatype: str = "BYTES") -> Tensor:
-    return Tensor(name, datatype, tuple(shape if shape is not None else [len(items)]), items)
+    return Tensor(name, datatype, tuple(shape if shape is not None else [len(items)]), list(items))
 
 
 def test_every_model_has_tensors() -> None:
