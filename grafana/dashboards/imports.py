@@ -193,5 +193,41 @@ IMPORTS = Dashboard(
                 ),
             ),
         ),
+        Row(
+            "The rollout",
+            (
+                Panel(
+                    "Replicas",
+                    Text(
+                        "Replicas that have the new image, and those that should run. 0 without a rollout.",
+                        "새 이미지로 실행 중인 복제본 수와 목표 복제본 수입니다. 롤아웃이 없으면 0입니다.",
+                    ),
+                    (Query('bunriwiki_rollout_replicas{instance=~"$sidecar"}', "{{of}}"),),
+                    runbooks=("BunriwikiRolloutStuck",),
+                    width=8,
+                ),
+                Panel(
+                    "Phase",
+                    Text(
+                        "Of the rollout that is under way, or of the last one.", "진행 중이거나 마지막인 롤아웃의 단계입니다."
+                    ),
+                    (Query('bunriwiki_rollout_phase{instance=~"$sidecar"}', "{{phase}}"),),
+                    unit="bool_on_off",
+                    stacked=True,
+                    runbooks=("BunriwikiRolloutStuck",),
+                    width=8,
+                ),
+                Panel(
+                    "Ended rollouts",
+                    Text(
+                        "`done`, or why it went back, since the first day of the store.",
+                        "모델 저장소가 생긴 뒤 끝난 롤아웃입니다. `done`이 아니면 되돌린 이유입니다.",
+                    ),
+                    (Query('bunriwiki_rollouts_total{instance=~"$sidecar"}', "{{outcome}}"),),
+                    runbooks=("BunriwikiRolloutFailed",),
+                    width=8,
+                ),
+            ),
+        ),
     ),
 )

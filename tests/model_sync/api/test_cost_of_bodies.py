@@ -20,6 +20,7 @@ from bunriwiki.testing.paths import MODELS
 from bunriwiki.web.bodies import MAX_COMMAND_BYTES
 from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
+from model_sync.admin.image_rollout_commands import COMMANDS
 from model_sync.api.app import make_app
 from model_sync.api.feedback import FeedbackRoutes
 from model_sync.quality.quality import Quality
@@ -29,7 +30,7 @@ from tests.model_sync.triggers.fakes import FakeSyncRequests
 ROUTES = [
     "/sync", "/webhooks/mlflow", "/feedback", "/models/{model}/rollback", "/models/{model}/pin", "/models/{model}/unpin",
     "/models/{model}/pause", "/models/{model}/resume", "/models/{model}/promote", "/models/{model}/abort",
-    "/models/{model}/cancel", "/quarantine", "/gc",
+    "/models/{model}/cancel", "/quarantine", "/gc", *(f"/rollout/{command}" for command in COMMANDS),
 ]  # fmt: skip
 OVER = 1000  # bytes over the limit that a body may have here
 
