@@ -24,7 +24,18 @@ PAUSE_SECONDS = 0.0 if FULL else 0.2
 ROTATIONS = {"v1": 1, "v2": 2, "v3": 3}  # of the names of the classes, by version
 
 
+# The files that take longest, by `python -m tests.times`. They run first: no worker is left with one of them at the end.
+LONGEST = [
+    f"test_{name}.py"
+    for name in (
+        "quality", "rollout", "monitoring", "sync", "operator_commands", "prediction_metrics", "swaps_and_kills",
+        "back_to_fallback", "grpc", "sync_faults",
+    )
+]  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker(pytest.mark.integration)
