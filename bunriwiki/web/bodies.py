@@ -77,6 +77,8 @@ class BodyReader:
             async with arriving.timeout:
                 return await _read(arriving, receive, max_bytes, reserve)
         except TimeoutError:
+            if not arriving.late:
+                raise
             raise problems.RequestError(408, arriving.late, dict(CLOSE)) from None
         finally:
             self._arriving.discard(arriving)

@@ -95,10 +95,10 @@ def field(number: int, content: bytes) -> bytes:
 def test_messages_of_many_fields(service: Server, message: bytes) -> None:
     gateway = Gateway(service)
     with grpc.insecure_channel(service.grpc_address) as channel:
-        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        call: Callable[..., object] = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         with pytest.raises(grpc.RpcError) as caught:
             call(message, timeout=30)
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[attr-defined]
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert gateway.peak_bytes() <= 4 * len(message) + SLACK
     assert gateway.cpu_seconds() <= CPU_SECONDS
 

@@ -6,6 +6,7 @@ Here every method reads its message itself, as a stream of one: on the wire ther
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
@@ -15,8 +16,10 @@ from grpc_health.v1 import health
 from bunriwiki.protocols.grpc.arrivals import ArrivalError, Arrivals, Connection, Wait, messages_of
 from bunriwiki.web.groups import Groups
 
-MAX_CALLS = 1024  # at a time, besides health checks
-MAX_HEALTH_CALLS = 64
+MAX_CALLS = 2048  # at a time, besides health checks
+LINGER_SECONDS = 5.0  # before the answer to a stream that made room for another call: an attacker opens it again at once
+MAX_LINGERING = 2048
+MAX_HEALTH_CALLS = 64  # of each method: those that watch do not keep others from asking
 IDLE_SECONDS = 300.0  # between two messages of a stream
 
 
@@ -26,6 +29,7 @@ class _Calls:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._count = 0
+        self._lingering = 0
         self.waits: Groups[Wait] = Groups()
 
     def begin(self, client: str) -> bool:
@@ -44,8 +48,19 @@ class _Calls:
         if wait is None:
             return False
         self.waits.remove(client, wait)
-        wait.cut()
+        wait.end("calls")
         return True
+
+    async def linger(self) -> None:
+        """Wait before a call that made room is answered. Meanwhile it does not count."""
+        if self._lingering < MAX_LINGERING:
+            self._lingering += 1
+            self._count -= 1
+            try:
+                await asyncio.sleep(LINGER_SECONDS)
+            finally:
+                self._lingering -= 1
+                self._count += 1
 
 
 class Admission(grpc.aio.ServerInterceptor):
@@ -55,7 +70,6 @@ class Admission(grpc.aio.ServerInterceptor):
         self._arrivals = arrivals
         self._seconds = seconds
         self._calls = _Calls(MAX_CALLS)
-        self._health = _Calls(MAX_HEALTH_CALLS)
         self._handlers: dict[str, Any] = {}  # of the methods that exist
 
     async def intercept_service(
@@ -67,7 +81,8 @@ class Admission(grpc.aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            calls = self._health if method.startswith(f"/{health.SERVICE_NAME}/") else self._calls
+            is_health = method.startswith(f"/{health.SERVICE_NAME}/")
+            calls = _Calls(MAX_HEALTH_CALLS) if is_health else self._calls
             bounded = self._handlers[method] = self._bounded(handler, calls)
         return bounded
 
@@ -110,7 +125,9 @@ class Admission(grpc.aio.ServerInterceptor):
         try:
             return await self._arrivals.receive(connection, calls.waits, seconds, context.read)
         except ArrivalError as error:
-            if error.room:
+            if error.reason == "calls" and not connection.held:  # the core keeps what has arrived until the answer
+                await calls.linger()
+            if error.reason != "time":
                 await _full(context)
             detail = f"No message arrived within {seconds:g} s. Send it faster, or begin a new call."
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, detail)

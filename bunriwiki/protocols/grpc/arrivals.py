@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import grpc
 
@@ -28,12 +28,16 @@ OVERHEAD_BYTES = 256  # of a message: its headers and frames; the more, the more
 Read: TypeAlias = Callable[[], Awaitable[Any]]
 
 
-class ArrivalError(Exception):
-    """The message is not waited for any longer. `room` says that it had to make room, and not that it took too long."""
+# Why a message is not waited for any longer: it took too long, its client has no memory left, or there are too many calls.
+Reason: TypeAlias = Literal["time", "memory", "calls"]
 
-    def __init__(self, *, room: bool) -> None:
-        super().__init__()
-        self.room = room
+
+class ArrivalError(Exception):
+    """The message is not waited for any longer."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Budget(Protocol):
@@ -52,18 +56,11 @@ class Wait:
 
     until: float
     task: asyncio.Task[Any]
-    ended: bool = False
-    room: bool = False
+    ended: Reason | None = None
 
-    def cut(self) -> None:
-        """End it to make room."""
-        self.room = True
-        self.end()
-
-    def end(self) -> None:
-        """End it as its time is over."""
-        if not self.ended:
-            self.ended = True
+    def end(self, reason: Reason) -> None:
+        if self.ended is None:
+            self.ended = reason
             self.task.cancel()
 
 
@@ -112,7 +109,7 @@ class Arrivals:
             received = await read()
         except asyncio.CancelledError:
             if wait.ended and task.uncancel() <= cancelling:  # as asyncio.timeout does it, at three times the cost
-                raise ArrivalError(room=wait.room) from None
+                raise ArrivalError(wait.ended) from None
             raise
         finally:
             del connection.waits[wait]
@@ -130,7 +127,7 @@ class Arrivals:
             for wait in connection.waits:
                 waiting = True
                 if now >= wait.until:
-                    wait.end()
+                    wait.end("time")
         if not waiting and now < self._cleaned + CLEAN_SECONDS and not any(each.held for each in self._connections.values()):
             return
         self._cleaned = now
@@ -148,7 +145,7 @@ class Arrivals:
             connection.delivered = total  # what was not counted exactly is corrected
         if not self._hold(connection, max(0, total - connection.delivered - FREE_BYTES)):
             for wait in connection.waits:
-                wait.cut()
+                wait.end("memory")
 
     def _hold(self, connection: Connection, size: int) -> bool:
         more = size - connection.held

@@ -36,6 +36,9 @@ OPTIONS = [
     ("grpc.max_receive_message_length", MAX_BYTES),
     ("grpc.max_metadata_size", 16 * 2**10),
     ("grpc.max_concurrent_streams", 128),  # of a connection
+    # Calls that have not reached Python; more of them, whoever sends them, are rejected at random.
+    ("grpc.server.max_pending_requests", 4096),
+    ("grpc.server.max_pending_requests_hard_limit", 8192),
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.max_connection_age_ms", 3_600_000),  # give or take a tenth; calls then have the grace to end
     ("grpc.max_connection_age_grace_ms", 300_000),

@@ -74,7 +74,7 @@ async def test_a_message_that_takes_too_long_is_not_waited_for() -> None:
     await bench.sweep(2)
     with pytest.raises(ArrivalError) as error:
         await task
-    assert not error.value.room
+    assert error.value.reason == "time"
     assert len(bench.waits) == 0
 
 
@@ -111,7 +111,7 @@ async def test_a_client_without_memory_loses_the_calls_of_that_connection_and_no
     for task in tasks:
         with pytest.raises(ArrivalError) as error:
             await task
-        assert error.value.room
+        assert error.value.reason == "memory"
     assert not honest.done()
     message.set_result((5 * MB, "whole"))
     assert await honest == "whole"

@@ -11,21 +11,9 @@ from hypothesis import strategies as st
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.bounds import INFER_REQUEST, MAX_OTHER_BYTES, NO_TENSORS, TooMuchError, check
 from bunriwiki.protocols.inference.tensors import join_bytes
+from tests.bunriwiki.protocols.grpc.hostile import field, hostile, varint
 
 LARGE = 2 * MAX_OTHER_BYTES
-
-
-def varint(value: int) -> bytes:
-    found = b""
-    while value > 127:
-        found += bytes([value & 127 | 128])
-        value >>= 7
-    return found + bytes([value])
-
-
-def field(number: int, content: bytes) -> bytes:
-    """A field with bytes or a message."""
-    return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def request(*elements: bytes, raw: bool) -> bytes:
@@ -45,27 +33,7 @@ def test_elements_of_tensors_may_be_large(elements: list[bytes], raw: bool) -> N
     check(request(*elements, raw=raw), INFER_REQUEST)
 
 
-HOSTILE = {
-    "inputs": field(5, b"") * LARGE,
-    "outputs": field(6, b"") * LARGE,
-    "parameters": b"".join(field(4, field(1, b"%x" % number) + field(2, b"")) for number in range(LARGE)),
-    "parameters of an input": field(5, field(4, field(1, b"a") + field(2, b"")) * LARGE),
-    "shape, packed": field(5, field(3, b"\1" * LARGE)),
-    "shape": field(5, (varint(3 << 3) + b"\1") * LARGE),
-    "integers": field(5, field(5, field(3, b"\1" * LARGE))),
-    "empty elements": field(5, field(5, field(8, b"") * LARGE)),
-    "empty raw elements": field(7, b"") * LARGE,
-    "a name": field(1, b"a" * LARGE),
-    "an unknown field": field(100, b"a" * LARGE),
-    "unknown numbers": (varint(100 << 3) + b"\1") * LARGE,
-    "fixed numbers": (varint(100 << 3 | 1) + b"\1" * 8 + varint(101 << 3 | 5) + b"\1" * 4) * LARGE,
-    "groups": varint(100 << 3 | 3) * LARGE + varint(100 << 3 | 4) * LARGE,
-    "a long number": b"\xff" * LARGE,
-    "a length that no message has": field(7, b"x" * LARGE) + varint(7 << 3 | 2) + varint(2**63),
-    "an element that is cut off": field(7, b"x" * LARGE)[:-1],
-    "a tag that is cut off": field(7, b"x" * LARGE) + b"\x80",
-    "an input that is cut off": field(7, b"x" * LARGE) + varint(5 << 3 | 2) + varint(9) + field(1, b"a"),
-}
+HOSTILE = hostile(LARGE)
 
 
 @pytest.mark.parametrize("name", HOSTILE)

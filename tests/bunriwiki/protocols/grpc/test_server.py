@@ -192,6 +192,7 @@ async def test_idle_streams_make_room_for_calls_and_never_keep_health_checks_out
 ) -> None:
     calls = there.server._admission._calls
     monkeypatch.setattr(calls, "_limit", 3)
+    monkeypatch.setattr(admission, "LINGER_SECONDS", 0.01)
     streams = [there.stub.ModelStreamInfer() for _ in range(3)]
     for stream in streams:
         await stream.wait_for_connection()
@@ -203,6 +204,26 @@ async def test_idle_streams_make_room_for_calls_and_never_keep_health_checks_out
     assert sorted(await asyncio.gather(*(ended(stream) for stream in streams))) == [False, False, True]
     for stream in streams:
         stream.cancel()
+
+
+async def test_a_stream_that_made_room_is_answered_later_and_counts_no_more(
+    there: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = there.server._admission._calls
+    monkeypatch.setattr(calls, "_limit", 1)
+    streams = [there.stub.ModelStreamInfer() for _ in range(3)]
+    for stream in streams:
+        await stream.wait_for_connection()
+    async with asyncio.timeout(SECONDS):
+        while calls._lingering < 2:
+            await asyncio.sleep(0.01)
+    assert calls._count == 1
+    assert [await ended(stream) for stream in streams] == [False] * 3
+    for stream in streams:
+        stream.cancel()
+    async with asyncio.timeout(SECONDS):
+        while calls._count or calls._lingering:
+            await asyncio.sleep(0.01)
 
 
 async def test_calls_that_are_being_answered_are_not_replaced(there: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,4 +271,14 @@ async def test_watching_health(there: Serving) -> None:
     async with asyncio.timeout(SECONDS):
         while (await watch.read()).status != SERVING:
             pass
+    watch.cancel()
+
+
+async def test_watching_does_not_keep_others_from_asking(there: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MAX_HEALTH_CALLS", 1)
+    stub: Any = health_pb2_grpc.HealthStub(there.channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest())
+    await watch.read()
+    assert await code_of(stub.Watch(health_pb2.HealthCheckRequest()).read()) == "RESOURCE_EXHAUSTED"
+    await there.until_health_is(SERVING)
     watch.cancel()
