@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.protocols.admin.sidecar import Sidecar
+from bunriwiki.protocols.rest import responses
 from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.commands import CommandRoutes
 from bunriwiki.protocols.rest.endpoints import Endpoints
@@ -40,6 +42,14 @@ ROUTES = [
 ]
 DATA = ("/yolo/prediction", "/kcbert/prediction", "/predict", "/v2/models/{model}/infer")
 OVER = 1000  # bytes over the limit that a body may have here
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_lingering() -> Iterator[None]:
+    """Nobody sends more after a rejection here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(responses, "LINGER_SECONDS", 0.0)
+        yield
 
 
 async def no_bentoml(scope: Scope, receive: Receive, send: Send) -> None:
