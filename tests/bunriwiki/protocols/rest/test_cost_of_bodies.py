@@ -75,7 +75,7 @@ def test_only_what_takes_data_takes_large_bodies() -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=16, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_body(route: Route, data: st.DataObject) -> None:
     body = data.draw(bodies((route.max_body_bytes or MAX_COMMAND_BYTES) + OVER))
