@@ -17,7 +17,6 @@ from bunriwiki.protocols.inference.tensors import (
     Parameter,
     Tensor,
     TensorSpec,
-    as_bytes,
     elements,
     split_bytes,
     to_raw,
@@ -95,7 +94,7 @@ def write_response(answer: InferResponse, *, raw: bool) -> pb.ModelInferResponse
         if raw:
             message.raw_output_contents.append(to_raw(tensor))
         elif not isinstance(tensor.data, np.ndarray):
-            output.contents.bytes_contents.extend(map(as_bytes, tensor.data))
+            output.contents.bytes_contents.extend(tensor.data)
         elif tensor.datatype == "FP32":
             output.contents.fp32_contents.extend(tensor.data.tolist())
         else:

@@ -25,9 +25,9 @@ TICKETS = "feedback_tickets"  # the parameter of a response with a ticket per el
 PLATFORMS = {"onnx": "onnxruntime_onnx", "torch": "pytorch_export", "pyfunc": "mlflow_pyfunc"}
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class InferRequest:
-    """A request. Empty `version`: any version may answer; empty `outputs`: the client wants all. `infer` takes its `inputs`.
+    """A request. Empty `version`: any version may answer; empty `outputs`: the client wants all.
 
     `id` is the client's own and returned to it; `request_id` is the id by which the service knows the request.
     """
@@ -125,7 +125,6 @@ class OpenInference:
         model = self._dataplane.model(request.model)
         tensors = self._tensors[request.model]
         inputs = tensors.read_request(request.inputs, request.parameters)
-        request.inputs = ()  # texts are copies of their bytes, which would remain until the answer
         served = await model.infer(inputs, request.version or None, _patience(request.parameters, seconds))
         outputs = _chosen(tensors.write([answered.answer for answered in served]), request.outputs)
         tickets = self._feedback.tickets(inputs, served, request.request_id)

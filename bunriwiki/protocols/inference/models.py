@@ -11,7 +11,7 @@ import numpy as np
 from bunriwiki.artifacts.answers import Classification, Detections
 from bunriwiki.artifacts.inputs import MAX_CHARACTERS, THRESHOLDS, Photo
 from bunriwiki.artifacts.models import KCBERT, SENTIMENT, YOLO, ModelSpec
-from bunriwiki.protocols.inference.tensors import Parameter, Tensor, TensorSpec, as_bytes, elements
+from bunriwiki.protocols.inference.tensors import Parameter, Tensor, TensorSpec, elements
 from bunriwiki.web import problems
 
 MAX_UTF8_BYTES = 4 * MAX_CHARACTERS  # of a text
@@ -34,7 +34,7 @@ class ModelTensors(Generic[InputT, AnswerT]):
     spec: ModelSpec[InputT, AnswerT]
     input: TensorSpec
     outputs: Callable[[int], tuple[TensorSpec, ...]]
-    read: Callable[[Sequence[bytes | str], Mapping[str, Parameter]], list[InputT]]
+    read: Callable[[list[bytes], Mapping[str, Parameter]], list[InputT]]
     write: Callable[[Sequence[AnswerT]], list[Tensor]]
     parameters: frozenset[str] = field(default=frozenset())
 
@@ -45,7 +45,7 @@ class ModelTensors(Generic[InputT, AnswerT]):
             raise problems.broken(f"The parameter {name[:40]!r} is not known here. Leave it out.")
         return self.read(items, parameters)
 
-    def _elements(self, tensors: Sequence[Tensor]) -> list[bytes | str]:
+    def _elements(self, tensors: Sequence[Tensor]) -> list[bytes]:
         spec, names = self.input, [tensor.name for tensor in tensors]
         if names != [spec.name]:
             raise problems.broken(
@@ -58,23 +58,30 @@ class ModelTensors(Generic[InputT, AnswerT]):
             )
         if len(tensor.shape) not in (1, 2) or (len(tensor.shape) == 2 and tensor.shape[1] != 1):
             raise problems.broken(f"Input {spec.name!r} has the shape {list(tensor.shape[:5])}; the model takes [n] or [n, 1].")
-        items = [item for item in tensor.data if isinstance(item, bytes | str)]
-        if not items or len(items) != elements(tensor.name, tensor.shape) or len(items) != len(tensor.data):
+        items = tensor.data if isinstance(tensor.data, list) else []
+        if not items or len(items) != elements(tensor.name, tensor.shape):
             raise problems.broken(
                 f"Input {spec.name!r} has {len(items)} elements, which does not match its shape {list(tensor.shape)}."
             )
         return items
 
 
-def read_photos(items: Sequence[bytes | str], parameters: Mapping[str, Parameter]) -> list[Photo]:
+def read_photos(items: list[bytes], parameters: Mapping[str, Parameter]) -> list[Photo]:
     """A photo per element, with the thresholds among the parameters. Raises RequestError."""
     thresholds = {name: _threshold(name, parameters.get(name, default)) for name, default in THRESHOLDS.items()}
-    return [Photo(data=as_bytes(item), **thresholds) for item in items]
+    return [Photo(data=item, **thresholds) for item in items]
 
 
-def read_texts(items: Sequence[bytes | str], _: Mapping[str, Parameter]) -> list[str]:
-    """A text per element, from UTF-8. Raises RequestError."""
-    return [item if isinstance(item, str) else _text(item, position) for position, item in enumerate(items)]
+def read_texts(items: list[bytes], _: Mapping[str, Parameter]) -> list[str]:
+    """A text per element, from UTF-8. Raises RequestError.
+
+    Each element is removed from `items` when its text is made, which may take four times as much memory.
+    """
+    texts = []
+    for position, item in enumerate(items):
+        texts.append(_text(item, position))
+        items[position] = b""
+    return texts
 
 
 def detection_outputs(_: int) -> tuple[TensorSpec, ...]:

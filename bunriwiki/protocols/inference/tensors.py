@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -18,7 +18,7 @@ MAX_ELEMENTS = 128
 MAX_INPUTS = 8
 
 Parameter: TypeAlias = bool | int | float | str  # the value of a parameter, of a request or of a tensor
-Data: TypeAlias = Sequence[bytes | str] | npt.NDArray[np.float32] | npt.NDArray[np.int32]
+Data: TypeAlias = list[bytes] | npt.NDArray[np.float32] | npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor; `data` is flat, in row-major order. An element of datatype BYTES may be a text: it stands for its UTF-8."""
+    """A tensor; `data` is flat, in row-major order."""
 
     name: str
     datatype: str
@@ -77,18 +77,13 @@ def split_bytes(name: str, raw: bytes | memoryview, count: int) -> list[bytes]:
     return found
 
 
-def join_bytes(items: Iterable[bytes]) -> bytes:
+def join_bytes(items: Sequence[bytes]) -> bytes:
     """A BYTES tensor in its raw form."""
     return b"".join(LENGTH.pack(len(item)) + item for item in items)
-
-
-def as_bytes(item: bytes | str) -> bytes:
-    """An element of datatype BYTES as bytes."""
-    return item.encode() if isinstance(item, str) else item
 
 
 def to_raw(tensor: Tensor) -> bytes:
     """A tensor in its raw form: little-endian, row-major."""
     if isinstance(tensor.data, np.ndarray):
         return tensor.data.astype(tensor.data.dtype.newbyteorder("<")).tobytes()
-    return join_bytes(map(as_bytes, tensor.data))
+    return join_bytes(tensor.data)

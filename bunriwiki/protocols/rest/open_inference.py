@@ -154,7 +154,7 @@ def _to_json(tensor: Tensor) -> list[Any]:
     if isinstance(tensor.data, np.ndarray):
         numbers: list[Any] = tensor.data.tolist()
         return numbers
-    return [item if isinstance(item, str) else item.decode() for item in tensor.data]
+    return [item.decode() for item in tensor.data]
 
 
 def _stats(name: str, version: str, statistics: Statistics) -> dict[str, Any]:
