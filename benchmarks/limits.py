@@ -1,6 +1,6 @@
 """What all limits for a hostile network cost: the gateway's CPU time per request with them, and without any.
 
-The first table has parts of it by themselves, which hardly depend on what else the machine does. Then the service with the no-op
+The first table has parts of it by themselves, which hardly depend on the rest of the machine. Then the service with the no-op
 model (`noop.py`) and the same without limits (`unlimited.py`) get the same load in turn, for `--rounds` pairs of short rounds
 (`cpu.py`).
 
