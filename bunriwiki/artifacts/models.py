@@ -14,7 +14,7 @@ from bunriwiki.artifacts.answers import Classification, Detections, Failure
 from bunriwiki.artifacts.inputs import Photo, photo_cost, text_cost
 
 MAX_CALL_PIXELS = 256_000_000
-MAX_BATCH_PIXELS = 16_000_000  # one of the dearest photos, which others need not wait for longer than half a second
+MAX_BATCH_PIXELS = 8_000_000  # as many small photos as go in a batch; those in a batch wait for the dearest one
 
 InputT = TypeVar("InputT")
 AnswerT = TypeVar("AnswerT")

@@ -31,9 +31,10 @@ from bunriwiki.testing.hostile_images import (
 from bunriwiki.testing.server import Server
 from tests.integration.conftest import FULL
 
-HONEST = 100 if FULL else 40  # photos that an honest client sends, one after the other
-FACTOR = 20  # by which its slowest answer may take longer beside a call with the dearest images that are accepted
-BEYOND_SECONDS = 0.5  # an image or a batch that is under way
+HONEST = 100 if FULL else 12  # photos that an honest client sends, one after the other
+FACTOR = 3  # of a photo and a batch of the dearest images, for the median: it waits for the batch under way, and for its own
+SLOWEST_FACTOR = 8  # the same for the slowest, beside other tests
+BATCHES = 3  # whose time is measured
 REPEATED = 20  # requests whose CPU time is measured, as the kernel counts it in hundredths of a second
 
 
@@ -55,9 +56,12 @@ def predict(server: Server, image: bytes, media_type: str) -> httpx.Response:
     return httpx.post(f"{server.url}/yolo/prediction", content=image, headers={"Content-Type": media_type}, timeout=60)
 
 
-def cpu_seconds(server: Server, *services: str) -> float:
-    """The CPU time that the workers of `services` have used."""
-    times = [process.cpu_times() for service, process in server.all_workers() if service in services]
+def cpu_seconds(server: Server, *, gateway: bool, runner: bool) -> float:
+    """The CPU time that the workers of the gateway, of the runner, or of both have used."""
+    workers = [
+        (service == "yolo", process) for service, process in server.all_workers() if service not in ("kcbert", "sentiment")
+    ]
+    times = [process.cpu_times() for is_runner, process in workers if (runner if is_runner else gateway)]
     assert times
     return sum(used.user + used.system for used in times)
 
@@ -103,12 +107,12 @@ def noise(width: int, height: int) -> Image.Image:
 
 def test_small_files_of_large_pictures_cost_nothing(server: Server) -> None:
     images = [flat_png(10_000, 5_000)] * 128
-    before = cpu_seconds(server, "yolo")
+    before = cpu_seconds(server, gateway=False, runner=True)
     for _ in range(5):
         response = send(server, images)
         assert response.status_code == 413
         assert "10000 x 5000 pixels" in response.json()["error"]
-    assert cpu_seconds(server, "yolo") - before < 0.2
+    assert cpu_seconds(server, gateway=False, runner=True) - before < 0.2
 
     request = pb.ModelInferRequest(model_name="yolo")
     request.inputs.add(name="image", datatype="BYTES", shape=[len(images)]).contents.bytes_contents.extend(images)
@@ -125,10 +129,10 @@ def test_a_call_has_a_budget_of_megapixels(server: Server) -> None:
 
 def test_texts_in_a_png_cost_no_time_of_the_event_loop(server: Server) -> None:
     image = flat_png(40, 30, before=text_chunks(30_000), after=text_chunks(30_000))
-    before = cpu_seconds(server, "bunriwiki", "Bunriwiki", "yolo")
+    before = cpu_seconds(server, gateway=True, runner=False)
     for _ in range(REPEATED):
         assert predict(server, image, "image/png").status_code == 200
-    assert (cpu_seconds(server, "bunriwiki", "Bunriwiki", "yolo") - before) / REPEATED < 0.05
+    assert (cpu_seconds(server, gateway=True, runner=False) - before) / REPEATED < 0.05
 
 
 @pytest.mark.parametrize(
@@ -147,28 +151,35 @@ def test_headers_that_are_dear_to_parse_cost_little(
     server: Server, media_type: str, make: Callable[[], bytes], status: int
 ) -> None:
     image = make()
-    everybody = {service for service, _ in server.all_workers()}
-    before = cpu_seconds(server, *everybody)
+    before = cpu_seconds(server, gateway=True, runner=True)
     assert predict(server, image, media_type).status_code == status
-    assert cpu_seconds(server, *everybody) - before < 0.4  # with the reading of up to 10 MB, and what heartbeats take meanwhile
+    assert (
+        cpu_seconds(server, gateway=True, runner=True) - before < 0.4
+    )  # with the reading of up to 10 MB, and the forward pass
 
 
 @pytest.mark.parametrize(
-    "images",
-    [[flat_png(2000, 1000, depth=8, colour=6)] * 128, [flat_png(4000, 3000, depth=8, colour=6)] * 21],
+    ("images", "in_a_batch"),
+    [([flat_png(2000, 1000, depth=8, colour=6)] * 128, 4), ([flat_png(4000, 3000, depth=8, colour=6)] * 21, 1)],
     ids=["128 images", "12 megapixels each"],
 )
-def test_an_honest_photo_does_not_wait_for_a_call_with_the_dearest_images(
-    server: Server, bottle: bytes, images: Sequence[bytes]
+def test_an_honest_photo_waits_for_a_batch_and_not_for_a_call_with_the_dearest_images(
+    server: Server, bottle: bytes, images: Sequence[bytes], in_a_batch: int
 ) -> None:
     alone = latencies(server, bottle)
+    began = time.monotonic()
+    for _ in range(BATCHES):
+        assert send(server, images[:in_a_batch]).status_code == 200
+    unit = alone[HONEST // 2] + (time.monotonic() - began) / BATCHES
     with repeated_call(server, images) as statuses:
         beside = latencies(server, bottle)
     summary = (
-        f"median {alone[HONEST // 2]:.3f} s, beside {beside[HONEST // 2]:.3f} s; slowest {alone[-1]:.3f}, {beside[-1]:.3f}"
+        f"median {alone[HONEST // 2]:.3f} s, beside {beside[HONEST // 2]:.3f} s; slowest {alone[-1]:.3f}, {beside[-1]:.3f}; "
+        f"a photo and a batch {unit:.3f} s"
     )
     print(summary)
-    assert beside[-1] < FACTOR * alone[HONEST // 2] + BEYOND_SECONDS, summary
+    assert beside[HONEST // 2] < FACTOR * unit, summary
+    assert beside[-1] < SLOWEST_FACTOR * unit, summary
     assert set(statuses) <= {200, 504}, statuses
 
 

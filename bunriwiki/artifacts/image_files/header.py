@@ -9,7 +9,7 @@ MAX_WHOLE_PIXELS = 4096 * 3072  # of an image that is decoded whole: the picture
 SCALED_PIXELS = 4  # that cost as much as one pixel of an image that is decoded whole
 MAX_SCALED_PIXELS = SCALED_PIXELS * MAX_WHOLE_PIXELS
 MAX_SIDE = 65_535  # the largest of a JPEG; a narrow image of millions of lines costs memory for each line
-MIN_COST = 1_000_000  # a forward pass
+MIN_COST = 1_000_000  # of any image, as each costs a forward pass
 
 Format = Literal["JPEG", "PNG", "WEBP"]
 Kind = Literal["broken", "unsupported", "too_large"]

@@ -54,7 +54,8 @@ def test_a_photo_costs_its_pixels(bottle: bytes) -> None:
     assert photo_cost(Photo(data=flat_png(2000, 1000))) == 2_000_000
 
 
-def test_one_of_the_dearest_photos_fits_into_every_batch_and_a_full_call_into_every_queue() -> None:
-    assert MAX_WHOLE_PIXELS <= MAX_BATCH_PIXELS <= MAX_CALL_PIXELS
+def test_a_batch_of_small_photos_is_full_and_a_full_call_goes_into_every_queue() -> None:
+    assert SPECS["yolo"].max_batch_size * MIN_COST == MAX_BATCH_PIXELS
+    assert MAX_WHOLE_PIXELS < MAX_CALL_PIXELS
     [smallest] = [rule.ge for rule in Settings.model_fields["max_queue_megapixels"].metadata]
     assert smallest * 1_000_000 == MAX_CALL_PIXELS

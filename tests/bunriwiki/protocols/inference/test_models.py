@@ -9,7 +9,7 @@ import pytest
 from bunriwiki.artifacts.answers import Classification, Detection, Detections, ImageSize
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.models import KCBERT, SPECS
-from bunriwiki.protocols.inference.models import MODEL_TENSORS, YOLO_TENSORS, text_classifier
+from bunriwiki.protocols.inference.models import MODEL_TENSORS, YOLO_TENSORS, read_texts, text_classifier
 from bunriwiki.protocols.inference.tensors import Parameter, Tensor
 from bunriwiki.web.problems import RequestError
 
@@ -93,3 +93,15 @@ def test_the_tensors_are_those_of_the_metadata(tensors: Any) -> None:
         assert (spec.name, spec.datatype, len(spec.shape)) == (tensor.name, tensor.datatype, len(tensor.shape))
         assert all(wanted in (-1, size) for wanted, size in zip(spec.shape, tensor.shape, strict=True))
         assert isinstance(tensor.data, list) or tensor.data.dtype == kinds[spec.datatype]
+
+
+def test_the_bytes_of_a_text_are_not_kept_beside_it() -> None:
+    items = ["가".encode(), b"b"]
+    assert read_texts(items, {}) == ["가", "b"]
+    assert items == [b"", b""]
+
+
+def test_a_text_that_is_too_long_is_not_decoded() -> None:
+    with pytest.raises(RequestError, match="more than 10000 characters") as caught:
+        read_texts([b"a", b"\xff" * 40_001], {})
+    assert caught.value.status == 413

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.protocols.admin.sidecar import Sidecar
 from bunriwiki.protocols.handlers.feedback import Feedback
+from bunriwiki.protocols.rest import responses
 from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.commands import CommandRoutes
 from bunriwiki.protocols.rest.endpoints import Endpoints
@@ -43,6 +45,14 @@ DATA = ("/yolo/prediction", "/kcbert/prediction", "/predict", "/v2/models/{model
 OVER = 1000  # bytes over the limit that a body may have here
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_lingering() -> Iterator[None]:
+    """Nobody sends more after a rejection here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(responses, "LINGER_SECONDS", 0.0)
+        yield
+
+
 async def no_bentoml(scope: Scope, receive: Receive, send: Send) -> None:
     raise AssertionError
 
@@ -66,7 +76,7 @@ def test_only_what_takes_data_takes_large_bodies() -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=16, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_body(route: Route, data: st.DataObject) -> None:
     body = data.draw(bodies((route.max_body_bytes or MAX_COMMAND_BYTES) + OVER))
