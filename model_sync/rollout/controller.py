@@ -142,7 +142,7 @@ class Controller:
 
     def _known(self, replica: Replica) -> Image:
         """The image of a replica, under a name that stays, with its versions if a rollout brought it."""
-        name = self._images.keep(replica.image_name)
+        name = self._images.keep(replica.image_name, replica.image)
         for result in reversed(self._state.results):
             for image in (result.new, result.old):
                 if image.name == name:
