@@ -189,6 +189,7 @@ class Controller:
         self._state = self._state.model_copy(update={"waiting": waiting, "replaced": replaced})
         if action is None:
             return False
+        logger.info("rollout {} of {}: {}", current.number, current.new.name, action)
         self._perform(action, current, {replica.name: replica for replica in replicas}, new, generations)
         return True
 
