@@ -142,7 +142,7 @@ class Controller:
 
     def _known(self, replica: Replica) -> Image:
         """The image of a replica, under a name that stays, with its versions if a rollout brought it."""
-        name = self._images.keep(replica.image_name)
+        name = self._images.keep(replica.image_name, replica.image)
         for result in reversed(self._state.results):
             for image in (result.new, result.old):
                 if image.name == name:
@@ -189,6 +189,7 @@ class Controller:
         self._state = self._state.model_copy(update={"waiting": waiting, "replaced": replaced})
         if action is None:
             return False
+        logger.info("rollout {} of {}: {}", current.number, current.new.name, action)
         self._perform(action, current, {replica.name: replica for replica in replicas}, new, generations)
         return True
 

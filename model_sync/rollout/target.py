@@ -65,8 +65,8 @@ class Images(Protocol):
     def build(self, image: Image) -> None:
         """Make the image, and push it where a registry is configured. To build an image again changes nothing."""
 
-    def keep(self, name: str) -> str:
-        """A name under which the image `name` stays, whatever `name` refers to later."""
+    def keep(self, name: str, identity: str) -> str:
+        """A name under which the image of a replica stays, whatever `name` refers to later."""
 
     def prune(self, kept: Sequence[str]) -> list[str]:
         """Remove the images that were built here, and their Bentos, but for those named in `kept`; returns their names."""

@@ -107,7 +107,7 @@ class FakeEngine:
         self.images.add(image.name)
         self.built.append(image.name)
 
-    def keep(self, name: str) -> str:
+    def keep(self, name: str, identity: str) -> str:
         return name
 
     def prune(self, kept: Sequence[str]) -> list[str]:

@@ -105,7 +105,9 @@ def test_without_versions_it_is_the_base(docker: FakeDocker, images: BentoImages
     image = images.name({})
     assert image.name == "bunriwiki-versions:kept-bbbbbbbbbbbb"
     assert docker.images[image.name] == docker.images["bunriwiki"]
-    assert images.keep(image.name) == image.name
+    assert images.keep(image.name, "sha256:any") == image.name
+    docker.images["sha256:" + "d" * 64] = "sha256:" + "d" * 64  # that of a replica, while the name is that of a newer image
+    assert images.keep("bunriwiki", "sha256:" + "d" * 64) == "bunriwiki-versions:kept-dddddddddddd"
 
 
 def test_a_damaged_version_is_not_built(images: BentoImages, layout: Layout) -> None:

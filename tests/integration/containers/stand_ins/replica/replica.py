@@ -74,6 +74,7 @@ def metrics() -> str:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    timeout = 3  # seconds that an idle connection stays open
 
     def do_GET(self) -> None:
         if self.path == "/metrics":
