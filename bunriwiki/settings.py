@@ -288,7 +288,8 @@ class Settings(CommonSettings):
         default=1024,
         ge=256,  # MAX_CALL_PIXELS of bunriwiki/artifacts/models.py
         description="Megapixels of the photos that may wait for `yolo`; further ones are answered with 503. A baseline JPEG "
-        "counts a quarter of its pixels, and no photo less than one megapixel. At least 256.",
+        "counts a quarter of its pixels, no photo less than one megapixel, and a WebP that may be lossless no less than eight. "
+        "At least 256.",
     )
     deadline_seconds: float = Field(default=30, gt=0, description="Seconds after which a request is answered with 504.")
     body_memory_mb: int = Field(

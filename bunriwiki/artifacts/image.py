@@ -26,7 +26,7 @@ UPRIGHT = {  # by EXIF orientation: the operation that turns the stored picture 
     8: Image.Transpose.ROTATE_90,
 }
 QUARTER_TURNS = {5, 6, 7, 8}  # the orientations that swap width and height
-LARGE_PIXELS = 8_000_000
+LARGE_COST = 8_000_000
 _one_large_picture = threading.Lock()
 
 # `reduce_image` checks the size before anything is decoded; Pillow's own limit would only warn.
@@ -66,15 +66,16 @@ def decode(data: bytes, size: int) -> tuple[Floats, Frame]:
 
     Returns float32 [3, size, size], RGB in 0..1, upright, letterboxed on grey, and its frame. A baseline JPEG is decoded at the
     smallest scale (1, 1/2, 1/4, 1/8) that still covers the square, which saves most of the work for a phone's photo. Large
-    pictures that must be decoded whole are decoded one at a time. Of an animation the first picture is decoded. Transparent
-    pixels become white. The decoder gets the reduced file, so metadata cost it nothing. Raises BadImageError.
+    pictures that must be decoded whole, and WebP that may be lossless, are decoded one at a time. Of an animation the first
+    picture is decoded. Transparent pixels become white. The decoder gets the reduced file, so metadata cost it nothing. Raises
+    BadImageError.
     """
     reduced = reduce_image(data)
     header, orientation = reduced.header, reduced.orientation
     width, height = (header.height, header.width) if orientation in QUARTER_TURNS else (header.width, header.height)
     frame = Frame.of(width, height, size)
     inner = (max(1, round(width * frame.scale)), max(1, round(height * frame.scale)))
-    large = header.whole and header.pixels > LARGE_PIXELS
+    large = header.whole and header.cost >= LARGE_COST
     try:
         with _one_large_picture if large else contextlib.nullcontext():
             picture = _shrunk(_open(reduced.data, header), inner[::-1] if orientation in QUARTER_TURNS else inner)

@@ -53,7 +53,8 @@ YOLO = ModelSpec(
     max_call_cost=MAX_CALL_PIXELS,
     too_dear=(
         f"The images of the call count more than {MAX_CALL_PIXELS // 1_000_000} megapixels together. A baseline JPEG counts a "
-        "quarter of its pixels, and no image less than one megapixel. Send fewer of them in a call, or smaller ones."
+        "quarter of its pixels, no image less than one megapixel, and a WebP that may be lossless no less than eight. "
+        "Send fewer of them in a call, or smaller ones."
     ),
     servable="runners.yolo:Yolo",
 )

@@ -10,6 +10,7 @@ SCALED_PIXELS = 4  # that cost as much as one pixel of an image that is decoded 
 MAX_SCALED_PIXELS = SCALED_PIXELS * MAX_WHOLE_PIXELS
 MAX_SIDE = 65_535  # the largest of a JPEG; a narrow image of millions of lines costs memory for each line
 MIN_COST = 1_000_000  # of any image, as each costs a forward pass
+MIN_LOSSLESS_WEBP_COST = 8_000_000  # one of 300 KB may have 65,536 sets of codes, which take 0.6 s and 370 MB
 
 Format = Literal["JPEG", "PNG", "WEBP"]
 Kind = Literal["broken", "unsupported", "too_large"]
@@ -32,13 +33,14 @@ class Header:
     """The format and the size of an image in pixels, as it is stored.
 
     `whole`: it must be decoded whole, at its full size. A baseline JPEG is scaled while it is decoded, which saves most of the
-    work.
+    work. `min_cost` is what it costs however few pixels it has.
     """
 
     format: Format
     width: int
     height: int
     whole: bool
+    min_cost: int = MIN_COST
 
     @property
     def pixels(self) -> int:
@@ -47,7 +49,7 @@ class Header:
     @property
     def cost(self) -> int:
         """What it costs to decode the image and to detect objects in it: the pixels of an image that is decoded whole."""
-        return max(MIN_COST, self.pixels if self.whole else self.pixels // SCALED_PIXELS)
+        return max(self.min_cost, self.pixels if self.whole else self.pixels // SCALED_PIXELS)
 
     def check(self) -> None:
         """Raises BadImageError for an image that must not be decoded."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from bunriwiki.artifacts.image_files.header import BadImageError, Header, Reduced, broken_header
+from bunriwiki.artifacts.image_files.header import (
+    MIN_COST,
+    MIN_LOSSLESS_WEBP_COST,
+    BadImageError,
+    Header,
+    Reduced,
+    broken_header,
+)
 from bunriwiki.artifacts.image_files.orientation import MAX_BYTES, read_orientation
 
 MAX_CHUNKS = 4096  # those of an animation's frames are among them
@@ -21,7 +28,10 @@ def is_webp(data: bytes) -> bool:
 
 
 def read_webp(data: bytes) -> Header:
-    """The header of a WebP, from its first 30 bytes: of the canvas, if it is an animation. Raises BadImageError."""
+    """The header of a WebP, from its first 30 bytes: of the canvas, if it is an animation. Raises BadImageError.
+
+    One in the extended form costs as much as a lossless one, which it may be, as may its transparency.
+    """
     if not is_webp(data):
         raise broken_header()
     name, content = data[12:16], data[_CONTENT : _CONTENT + 10]
@@ -34,7 +44,7 @@ def read_webp(data: bytes) -> Header:
         width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
     else:
         raise broken_header()
-    return Header("WEBP", width, height, whole=True)
+    return Header("WEBP", width, height, whole=True, min_cost=MIN_COST if name == b"VP8 " else MIN_LOSSLESS_WEBP_COST)
 
 
 def reduce_webp(data: bytes) -> Reduced:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bunriwiki.artifacts.image_files import webp
-from bunriwiki.artifacts.image_files.header import BadImageError
+from bunriwiki.artifacts.image_files.header import MIN_COST, MIN_LOSSLESS_WEBP_COST, BadImageError
 from bunriwiki.artifacts.image_files.webp import read_webp, reduce_webp
 
 MakeImage = Callable[..., bytes]
@@ -53,6 +53,11 @@ ANIMATED = encoded(
 def test_the_header_is_read_from_its_first_bytes(data: bytes) -> None:
     header = read_webp(data[:30])
     assert (header.format, header.width, header.height, header.whole) == ("WEBP", 41, 32, True)
+
+
+def test_what_may_be_lossless_is_dear_however_small_it_is() -> None:
+    costs = [read_webp(data).cost for data in (LOSSY, LOSSLESS, EXTENDED, ANIMATED)]
+    assert costs == [MIN_COST, *[MIN_LOSSLESS_WEBP_COST] * 3]
 
 
 @pytest.mark.parametrize("data", [b"RIFF", LOSSY[:29], LOSSLESS[:24], EXTENDED[:29], b"RIFF....WAVEfmt " + bytes(50)])
