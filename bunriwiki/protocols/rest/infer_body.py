@@ -27,6 +27,7 @@ MAX_BODY_BYTES = MAX_IMAGE_BYTES + MAX_TEXT_BYTES
 MAX_JSON_BYTES = {"yolo": 4 * 2**20}  # photos in base64
 MAX_TEXT_JSON_BYTES = 2**20
 MAX_PART_BYTES = 4096  # of the JSON of a part that is no data of a tensor
+NUMBER_OF_INPUTS = "Expected `array` of length 1 - at `$.inputs`"  # what msgspec says of another number than one
 NESTED = "The JSON is nested too deeply."
 MAX_PARAMETERS = 16  # of a request, of a tensor, or of an output
 
@@ -211,6 +212,8 @@ def _decoded(decoder: msgspec.json.Decoder[KindT], raw: bytes | Raw, what: str) 
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
+        if str(error) == NUMBER_OF_INPUTS:
+            raise problems.broken("The call must have one input: each model takes one.") from None
         raise problems.broken(f"{what} is wrong: {str(error)[:200]}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise problems.broken(f"The body is not valid JSON: {str(error)[:200]}.") from None
