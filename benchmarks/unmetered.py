@@ -5,10 +5,10 @@ bentoml serve benchmarks.unmetered:Bunriwiki
 
 from __future__ import annotations
 
-from bunriwiki.artifacts import features
-from bunriwiki.protocols.handlers import timing
-from bunriwiki.protocols.rest import metrics as rest_metrics
-from bunriwiki.telemetry.metrics import predictions
+from benchmarks.noop import Bunriwiki
+from bunriwiki.artifacts.features import FeatureCounts
+from bunriwiki.protocols.handlers import dataplane
+from bunriwiki.protocols.rest import server
 
 
 class NoRequestMetrics:
@@ -39,13 +39,11 @@ class NoTiming:
 
 NO_TIMING = NoTiming()
 
-# Before the modules that import these names are imported.
-rest_metrics.RequestMetrics = NoRequestMetrics  # type: ignore[misc,assignment]
-predictions.PredictionMetrics = NoPredictionMetrics  # type: ignore[misc,assignment]
-timing.RequestTiming = NoTiming  # type: ignore[misc,assignment]
-timing.note_answer = nothing  # type: ignore[assignment]
-features.FeatureCounts.add = nothing  # type: ignore[assignment]
-
-from benchmarks.noop import Bunriwiki  # noqa: E402 - after the metrics were replaced
+# In the modules that use these names, before a worker creates what it serves with.
+server.RequestMetrics = NoRequestMetrics  # type: ignore[misc,assignment]
+server.RequestTiming = NoTiming  # type: ignore[misc,assignment]
+dataplane.PredictionMetrics = NoPredictionMetrics  # type: ignore[misc,assignment]
+dataplane.note_answer = nothing  # type: ignore[assignment]
+FeatureCounts.add = nothing  # type: ignore[assignment]
 
 __all__ = ["Bunriwiki"]
