@@ -40,10 +40,8 @@ class NoTiming:
 NO_TIMING = NoTiming()
 
 # In the modules that use these names, before a worker creates what it serves with.
-server.RequestMetrics = NoRequestMetrics  # type: ignore[misc,assignment]
-server.RequestTiming = NoTiming  # type: ignore[misc,assignment]
-dataplane.PredictionMetrics = NoPredictionMetrics  # type: ignore[misc,assignment]
-dataplane.note_answer = nothing  # type: ignore[assignment]
+vars(server).update(RequestMetrics=NoRequestMetrics, RequestTiming=NoTiming)
+vars(dataplane).update(PredictionMetrics=NoPredictionMetrics, note_answer=nothing)
 FeatureCounts.add = nothing  # type: ignore[assignment]
 
 __all__ = ["Bunriwiki"]
