@@ -27,5 +27,7 @@ def test_the_minutes_are_added_up_and_sorted(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_every_integration_test_has_an_area() -> None:
-    modules = [f"{INTEGRATION}{path.stem}" for path in (ROOT / "tests" / "integration").glob("test_*.py")]
+    folder = ROOT / "tests" / "integration"
+    files = [path.relative_to(folder).with_suffix("") for path in folder.rglob("test_*.py")]
+    modules = [f"{INTEGRATION}{'.'.join(path.parts)}" for path in files]
     assert {area(module) for module in modules} == set(AREAS)

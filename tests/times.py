@@ -16,6 +16,9 @@ from tests.run import REPORTS, STEPS
 
 INTEGRATION = "tests.integration."
 AREAS = {  # of the integration tests, by the beginnings of the files' names
+    "a hostile network": ("hostile_", "hardening", "sidecar_tls"),
+    "the rollout": ("rollout_bento", "engine_allow_list"),
+    "containers": ("containers.",),
     "promotion, rollback and operators": (
         "rollout", "rollback", "first_version", "back_to_fallback", "operator_", "busy_machine",
     ),
@@ -25,7 +28,7 @@ AREAS = {  # of the integration tests, by the beginnings of the files' names
     "hot swaps, crashes and restarts": ("swaps", "kills", "sudden_death", "shutdown", "replicas", "network_volume"),
     "registries and imports": ("sync", "admin"),
     "protocols, load and clients": (
-        "serving", "grpc", "open_inference", "schema", "hardening", "readme", "bento", "load", "locust",
+        "serving", "grpc", "open_inference", "schema", "readme", "bento", "load", "locust",
     ),
 }  # fmt: skip
 
@@ -34,7 +37,7 @@ def area(module: str) -> str:
     """The area of a test module, as JUnit's reports name it."""
     if not module.startswith(INTEGRATION):
         return f"unit: {module.split('.')[1]}" if module.startswith("tests.") else module
-    name = module.removeprefix(f"{INTEGRATION}test_")
+    name = module.removeprefix(INTEGRATION).removeprefix("test_")
     return next((found for found, beginnings in AREAS.items() if name.startswith(beginnings)), "other integration tests")
 
 
