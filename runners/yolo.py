@@ -13,7 +13,8 @@ import numpy as np
 from bunriwiki.artifacts.answers import DECIMALS, Answers, Detection, Detections, Failure, ImageSize
 from bunriwiki.artifacts.features import BRIGHTNESS
 from bunriwiki.artifacts.golden import read_golden_photos
-from bunriwiki.artifacts.image import BadImageError, Floats, Frame, brightness, decode
+from bunriwiki.artifacts.image import Floats, Frame, brightness, decode
+from bunriwiki.artifacts.image_files.header import BadImageError
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.manifest import DamagedArtifactError, ImageInput
 from bunriwiki.artifacts.models import YOLO
