@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from bunriwiki.artifacts.answers import Classification, Detections
 from bunriwiki.artifacts.features import BRIGHTNESS, FeatureCounts, Histograms
-from bunriwiki.artifacts.image import BadImageError, brightness, decode
+from bunriwiki.artifacts.image import brightness, decode
+from bunriwiki.artifacts.image_files.header import BadImageError
 from bunriwiki.artifacts.inputs import Photo
 
 SIDE = 320  # pixels: enough to tell how bright a photo is
