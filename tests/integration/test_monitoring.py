@@ -39,6 +39,7 @@ from bunriwiki.testing.webhook_receiver import Status, WebhookReceiver
 from grafana.dashboards import DASHBOARDS
 from grafana.dashboards.build import EVENTS
 from grafana.dashboards.declarations import Dashboard
+from model_sync.rollout.state import State
 
 DELIVERY_SECONDS = 60.0  # from a cause to the delivery of its alert, on a busy machine
 RATER = "a-rater"
@@ -139,6 +140,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         sidecar = Sidecar(root / "store", root / "sidecar.log", environment)
         stack.callback(sidecar.stop)
         sidecar.start()
+        State(at=time.time()).write(sidecar.layout.rollout_state)  # as the rollout's process does, which requires an engine
         server = Server(root / "server.log", grpc=True, environment={**environment, "BUNRIWIKI_SYNC_URL": sidecar.url})
         stack.callback(server.stop)
         server.wait_until_ready()
