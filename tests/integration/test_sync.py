@@ -60,6 +60,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, st
             "BUNRIWIKI_ADMIN_TOKEN": TOKEN,
             "BUNRIWIKI_POLL_INTERVAL_SECONDS": "3600",  # only notifications trigger a sync
             "BUNRIWIKI_GATE_QUALITY_POINTS": "100",  # an untrained detector should pass, too
+            "BUNRIWIKI_GATE_LATENCY_RATIO": "10",  # and it is about twice as large as the bundled detector
         }
         sidecar = Sidecar(root / "store", root / "sidecar.log", environment)
         registries.mlflow.add_webhook(
