@@ -176,7 +176,7 @@ async def test_open_inference(open_inference: OpenInference) -> None:
 async def test_the_rest_endpoint(spec: Spec, dataplane: DataPlane) -> None:
     names = {**vars(endpoints), "LENGTH": spec}
     exec(f"class WithLength(Endpoints):\n{ENDPOINT}", names)  # noqa: S102
-    rest = names["WithLength"](dataplane, Guide.read(), Feedback())
+    rest = names["WithLength"](dataplane, Guide.read(), Feedback(), TokenGate([]))
     [route] = eval(f"[{ROUTE}]", names, {"self": rest})  # noqa: S307
     assert (route.method, route.path) == ("POST", "/length/prediction")
     body = json.dumps({"text": "가" * 40}).encode()
