@@ -30,8 +30,8 @@ PAGE = ROOT / "docs" / "containers.md"
 LARGEST = 8  # packages that the tables name
 LIMITS = ("--cpus=2", "--memory=3g")  # those of docker-compose.yml
 HEALTH = ("python3", "-m", "bunriwiki.container.health", "/readyz")
-# These run in a container.
 START_SECONDS = 120.0  # at most, until /readyz is 200
+# These run in a container.
 USED = "from bunriwiki.container.limits import memory; print(memory().used)"
 PARTS = """
 import collections, json, pathlib

@@ -58,6 +58,10 @@ class VitalLimits:
     shutdown_seconds: float
 
 
+def _networks(text: str) -> list[IPv4Network | IPv6Network]:
+    return [ip_network(part.strip()) for part in text.split(",") if part.strip()]
+
+
 @dataclass(frozen=True, slots=True)
 class LogChoices:
     """How a process logs. `folder` is that of its log file, None for none; `level_file` may name another level than `level`.
@@ -78,7 +82,8 @@ class LogChoices:
 class CommonSettings(BaseSettings):
     """The settings that service and sidecar share."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+    # Compose passes variables on that are empty.
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
     models: DirectoryPath = Field(
         default=Path(__file__).parent.parent / "models", description="Folder with the fallback version of each model."
@@ -185,7 +190,7 @@ class CommonSettings(BaseSettings):
     @property
     def proxies(self) -> list[IPv4Network | IPv6Network]:
         """The networks in `trusted_proxies`."""
-        return [ip_network(part.strip()) for part in self.trusted_proxies.split(",") if part.strip()]
+        return _networks(self.trusted_proxies)
 
     @property
     def feedback_keys(self) -> list[str]:
@@ -200,8 +205,7 @@ class CommonSettings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _check_proxies(cls, proxies: str) -> str:
-        for part in proxies.split(","):
-            ip_network(part.strip() or "::")
+        _networks(proxies)
         return proxies
 
     @field_validator("feedback_key")
@@ -211,12 +215,6 @@ class CommonSettings(BaseSettings):
             # The value is a secret, which the error must not show: `_sentence` leaves it out.
             raise ValueError(f"a key has fewer than {MIN_KEY_CHARACTERS} characters; `openssl rand -hex 32` makes one")
         return keys
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _empty_is_unset(cls, value: object, info: ValidationInfo) -> object:
-        # Compose passes variables on that are empty. An empty path would be the current folder.
-        return None if value == "" and info.field_name and cls.model_fields[info.field_name].default is None else value
 
     @field_validator("sentry_dsn")
     @classmethod

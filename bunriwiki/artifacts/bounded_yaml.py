@@ -1,4 +1,4 @@
-"""YAML within bounds of size, depth and time, with libyaml, which takes a tenth of the time of PyYAML's own code.
+"""YAML within bounds of size, depth and time, with libyaml, which is faster than PyYAML's own code.
 
 Aliases are not accepted: some hundred bytes of them stand for millions of values, as soon as anything walks over the document.
 """

@@ -9,12 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-from PIL.Image import open as open_image  # by name: ultralytics replaces `Image.open` in processes that import it
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from bunriwiki.artifacts.image_files.header import BadImageError, Header
 from bunriwiki.artifacts.image_files.reading import reduce_image
 
+# By format, as in `Header`. Not `Image.open`: ultralytics replaces it in processes that import it.
+READERS: dict[str, type[ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+}
 GREY = (114, 114, 114)  # the border that ultralytics trains with
 UPRIGHT = {  # by EXIF orientation: the operation that turns the stored picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -95,7 +100,7 @@ def brightness(square: Floats, frame: Frame) -> float:
 
 
 def _open(data: bytes, header: Header) -> Image.Image:
-    image = open_image(io.BytesIO(data), formats=(header.format,))
+    image = READERS[header.format](io.BytesIO(data))
     if image.size != (header.width, header.height):
         raise ValueError(f"the decoder found {image.size}, the header has {header.width} x {header.height} pixels")
     return image

@@ -41,8 +41,8 @@ def port_of(environment: Mapping[str, str], *, service: bool) -> int:
     port = int(environment.get("PORT") or DEFAULT_PORT)
     if not service:
         return port
-    given = environment.get("BUNRIWIKI_METRICS_PORT") or port + METRICS_PORT_OFFSET
-    return int(given) or port
+    given = int(environment.get("BUNRIWIKI_METRICS_PORT") or port + METRICS_PORT_OFFSET)
+    return given if 0 < given <= 65535 else port
 
 
 if __name__ == "__main__":

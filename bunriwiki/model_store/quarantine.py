@@ -9,6 +9,7 @@ import yaml
 from loguru import logger
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from bunriwiki.artifacts import bounded_yaml
 from bunriwiki.artifacts.manifest import Version
 from bunriwiki.model_store.files import sync_folder, write_atomically
 
@@ -51,7 +52,7 @@ class Quarantine:
         path = self._path(entry.model, entry.version)
         path.parent.mkdir(parents=True, exist_ok=True)
         sync_folder(self._folder)
-        write_atomically(path, yaml.safe_dump(entry.model_dump(mode="json"), allow_unicode=True, sort_keys=False, width=120))
+        write_atomically(path, bounded_yaml.dump(entry.model_dump(mode="json")))
 
     def find(self, model: str, version: str) -> Quarantined | None:
         """The entry of a version; None if it is not in quarantine.

@@ -38,7 +38,7 @@ class Tracing:
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
         self._ids = provider.id_generator = _Ids()
-        # The sampler of a share takes new traces whose ids are below a bound. To compare costs a tenth of asking it.
+        # The sampler of a share takes new traces whose ids are below a bound. To compare is cheaper than to ask it.
         root = getattr(provider.sampler, "_root", provider.sampler)
         self._bound = root.bound if isinstance(root, TraceIdRatioBased) else None
         self._tracer = provider.get_tracer("bunriwiki", __version__)

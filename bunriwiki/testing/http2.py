@@ -7,12 +7,25 @@ import socket
 import struct
 import threading
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
-END_STREAM, ACK, END_HEADERS = 1, 1, 4
-INITIAL_WINDOW_SIZE = 4  # a setting
-FRAME = 16_384
-WINDOW = 65_535
+from bunriwiki.testing.crowd.http2 import (
+    ACK,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
+    MAX_FRAME,
+    PING,
+    PREFACE,
+    RESET,
+    SETTINGS,
+    WINDOW,
+    WINDOW_UPDATE,
+    frame,
+    header_block,
+    message,
+)
+
 SEND_SECONDS = 30.0  # for the peer to open its windows
 
 
@@ -21,7 +34,7 @@ class Http2Client:
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
-        self._socket.sendall(PREFACE + _frame(SETTINGS, 0, 0, b""))
+        self._socket.sendall(PREFACE + frame(SETTINGS))
         self._window = WINDOW  # of the connection
         self._initial = WINDOW
         self._windows: dict[int, int] = {}  # of the streams
@@ -36,14 +49,13 @@ class Http2Client:
         """Begin a call of the method at `path`; with `announced`, its message has so many bytes, of which none is sent."""
         fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x", "te": "trailers"}
         fields["content-type"] = "application/grpc"
-        block = b"".join(_literal(name, value) for name, value in fields.items())
         with self._changed:  # streams begin in the order of their numbers
             stream = 2 * self._streams + 1
             self._streams += 1
             self._windows[stream] = self._initial
-            self._write(_frame(HEADERS, END_HEADERS, stream, block))
+            self._write(frame(HEADERS, END_HEADERS, stream, header_block(fields)))
         if announced is not None:
-            self.send(stream, struct.pack(">BI", 0, announced))
+            self.send(stream, message(b"", announced))
         return stream
 
     def send(self, stream: int, data: bytes, seconds: float = SEND_SECONDS) -> int:
@@ -53,11 +65,11 @@ class Http2Client:
             with self._changed:
                 if not self._changed.wait_for(lambda: self.closed or self._room(stream) > 0, seconds) or self.closed:
                     return sent
-                size = min(self._room(stream), FRAME, len(data) - sent)
+                size = min(self._room(stream), MAX_FRAME, len(data) - sent)
                 self._window -= size
                 self._windows[stream] -= size
             try:
-                self._write(_frame(DATA, 0, stream, data[sent : sent + size]))
+                self._write(frame(DATA, 0, stream, data[sent : sent + size]))
             except OSError:
                 return sent
             sent += size
@@ -75,9 +87,9 @@ class Http2Client:
         self._reader.join()
         self._socket.close()
 
-    def _write(self, frame: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         with self._writing:
-            self._socket.sendall(frame)
+            self._socket.sendall(data)
 
     def _room(self, stream: int) -> int:
         return min(self._window, self._windows.get(stream, 0))
@@ -105,18 +117,9 @@ class Http2Client:
                         for number in self._windows:
                             self._windows[number] += value - self._initial
                         self._initial = value
-                self._write(_frame(SETTINGS, ACK, 0, b""))
+                self._write(frame(SETTINGS, ACK, 0, b""))
             elif kind == PING and not flags & ACK:
-                self._write(_frame(PING, ACK, 0, payload))
-            elif kind == RST_STREAM or (kind == HEADERS and flags & END_STREAM):  # the stream has ended
+                self._write(frame(PING, ACK, 0, payload))
+            elif kind == RESET or (kind == HEADERS and flags & END_STREAM):  # the stream has ended
                 self._windows.pop(stream, None)
             self._changed.notify_all()
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
-
-
-def _literal(name: str, value: str) -> bytes:
-    """A header of HPACK without index and without Huffman coding; both are shorter than 127 characters."""
-    return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()

@@ -1,11 +1,13 @@
 """uvicorn's HTTP protocol, within limits: uvicorn itself limits neither the size nor the time of a head, nor connections.
 
-The limits cost a request less than 2 µs: time is measured by the pool's sweep, and a head's size once per piece that arrives.
+Time is measured by the pool's sweep, and a head's size once per piece that arrives: what that costs is in
+docs/adr/0016-limits-for-connections.md.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, ClassVar
 
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -17,6 +19,8 @@ from bunriwiki.web.connections import ConnectionLimits, ConnectionPool
 
 MAX_PIPELINED = 16  # requests that wait on a connection for the response to another
 MAX_CHUNK_OVERHEAD = 8  # bytes around each byte of a body: a chunk of one byte has 5
+QUIET = logging.getLogger("uvicorn.error.http")  # without warnings about requests, which anybody can send
+QUIET.setLevel(logging.ERROR)
 LINGER_SECONDS = 2.0  # for the client to read the answer to a head that was rejected
 
 
@@ -44,6 +48,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.logger = QUIET
         self.ws_protocol_class = None  # nothing here upgrades a connection
         if isinstance(self.app, ProxyHeadersMiddleware):
             # By default uvicorn believes what anyone on this machine says about its address. clients.py decides that.
@@ -101,9 +106,6 @@ class BoundedHttp(HttpToolsProtocol):
             self._reject_head()
         else:
             self._reject(problems.broken("This is no valid HTTP/1.1 request."))
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """No line in the log for a request that anybody can send."""
 
     # What the pool needs.
 

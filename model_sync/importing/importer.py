@@ -17,6 +17,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from bunriwiki.artifacts.bounded_yaml import MAX_SCALAR
 from bunriwiki.artifacts.manifest import MANIFEST, DamagedArtifactError, Manifest, digest
 from bunriwiki.artifacts.reference import REFERENCE
 from bunriwiki.model_store.layout import Layout
@@ -165,7 +166,7 @@ class Importer:
             raise RejectedError(_sentence(failed), failed[0].gate)
         if undecided and not force:
             raise UndecidedError(_sentence(undecided))
-        return _sentence([*failed, *undecided]) or None
+        return _sentence([*failed, *undecided])[:MAX_SCALAR] or None
 
     def _check_requirements(self, fetched: Path, scratch: Path) -> None:
         """Raises RejectedError if an environment lacks a requirement of a pyfunc: the runners' or the sidecar's."""

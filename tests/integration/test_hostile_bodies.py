@@ -17,6 +17,7 @@ import pytest
 from bunriwiki.testing.hostile_bodies import INPUT, MB, repeated
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.waiting import wait_until
+from tests.bunriwiki.protocols.grpc.hostile import field
 
 GRACE_SECONDS = 4
 CPU_SECONDS = 0.25  # of the gateway for a body, however hostile; it was 1.2 s
@@ -76,15 +77,6 @@ def test_json_of_brackets(service: Server, unit: bytes, path: str, size: int, be
     assert httpx.post(service.url + path, content=body, timeout=30).status_code == status
     assert gateway.peak_bytes() <= 4 * size + SLACK
     assert gateway.cpu_seconds() <= CPU_SECONDS
-
-
-def field(number: int, content: bytes) -> bytes:
-    """A field with bytes of a protobuf message."""
-    length, varint = len(content), b""
-    while length > 127:
-        varint += bytes([length & 127 | 128])
-        length >>= 7
-    return bytes([number << 3 | 2]) + varint + bytes([length]) + content
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import struct
 import threading
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from PIL import Image
 
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from bunriwiki.protocols.inference.tensors import join_bytes
 from bunriwiki.testing.hostile_images import (
     exif_with_large_values,
     flat_png,
@@ -40,7 +40,7 @@ REPEATED = 20  # requests whose CPU time is measured, as the kernel counts it in
 
 def call_with(images: Sequence[bytes]) -> tuple[bytes, dict[str, str]]:
     """The body and the headers of a /v2 call with raw images."""
-    raw = b"".join(struct.pack("<I", len(image)) + image for image in images)
+    raw = join_bytes(images)
     parameters = {"binary_data_size": len(raw)}
     tensor = {"name": "image", "datatype": "BYTES", "shape": [len(images)], "parameters": parameters}
     head = json.dumps({"inputs": [tensor]}).encode()
@@ -153,11 +153,11 @@ def test_headers_that_are_dear_to_parse_cost_little(
     image = make()
     before = cpu_seconds(server, gateway=True, runner=True)
     assert predict(server, image, media_type).status_code == status
-    assert (
-        cpu_seconds(server, gateway=True, runner=True) - before < 0.4
-    )  # with the reading of up to 10 MB, and the forward pass
+    # With the reading of up to 10 MB, and the forward pass.
+    assert cpu_seconds(server, gateway=True, runner=True) - before < 0.4
 
 
+@pytest.mark.alone  # it compares times
 @pytest.mark.parametrize(
     ("images", "in_a_batch"),
     [([flat_png(2000, 1000, depth=8, colour=6)] * 128, 4), ([flat_png(4000, 3000, depth=8, colour=6)] * 21, 1)],

@@ -69,6 +69,7 @@ class Connection:
     """A connection of `client`: the bytes of its messages that were delivered, and what is held for the others."""
 
     client: str
+    peer: Peer
     delivered: int = 0
     held: int = 0
     waits: dict[Wait, None] = field(default_factory=dict)
@@ -88,7 +89,8 @@ class Arrivals:
         """The connection of a call, whose peer gRPC's core calls `peer`."""
         connection = self._connections.get(peer)
         if connection is None:
-            connection = self._connections[peer] = Connection(group_of(peer_of(peer).host))
+            name = peer_of(peer)
+            connection = self._connections[peer] = Connection(group_of(name.host), name)
             if not self._sweeping:
                 self._sweeping = True
                 loop = asyncio.get_running_loop()
@@ -118,6 +120,8 @@ class Arrivals:
             return received
         size, message = received
         connection.delivered += size + OVERHEAD_BYTES
+        if connection.held:  # the request holds the message from now on
+            self._hold(connection, max(0, connection.held - size - OVERHEAD_BYTES))
         return message
 
     def sweep(self, now: float) -> None:
@@ -133,7 +137,7 @@ class Arrivals:
         self._cleaned = now
         received = self._received()
         for name, connection in list(self._connections.items()):
-            total = received.get(peer_of(name))
+            total = received.get(connection.peer)
             if total is None and not connection.waits:
                 self._hold(connection, 0)
                 del self._connections[name]

@@ -13,8 +13,10 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from bunriwiki.protocols.grpc import bounds, messages
+from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 
-INFER = ("/inference.GRPCInferenceService/ModelInfer", "/inference.GRPCInferenceService/ModelStreamInfer")
+_SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+INFER = (f"/{_SERVICE}/ModelInfer", f"/{_SERVICE}/ModelStreamInfer")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The status that everybody may see. The models here are an allow-list: what they do not name needs an admin token.
 
-They name no process, host, file or address, and no text that a library, a registry or a version may have written.
+They name no process, host, file or address, and no text of a library or a registry. A runner reports the names and states of
+the versions in its memory, so third-party code in it may make those up.
 """
 
 from __future__ import annotations

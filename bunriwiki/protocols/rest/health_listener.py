@@ -12,16 +12,16 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from bunriwiki.protocols.rest.metrics import PROBES
 from bunriwiki.web.bounded_http import bounded_http
 from bunriwiki.web.connections import ConnectionLimits
 from bunriwiki.web.port import share
 
-PATHS = ("/livez", "/readyz", "/healthz", "/metrics")
 MAX_CONNECTIONS = 64
 
 
 class HealthListener:
-    """Answers `PATHS` by `app`, in the event loop that it is opened in."""
+    """Answers `PROBES` by `app`, in the event loop that it is opened in."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -49,7 +49,7 @@ class HealthListener:
         await asyncio.gather(*self._state.tasks, return_exceptions=True)
 
     async def _only_health(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] in PATHS:
+        if scope["path"] in PROBES:
             await self._app(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})

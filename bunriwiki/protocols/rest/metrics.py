@@ -19,6 +19,7 @@ from bunriwiki.telemetry.metrics.values import Amount, Distribution
 PROTOCOL = "rest"  # the label `protocol`
 METHODS = ("GET", "HEAD", "POST")
 SCRAPES = "/metrics"  # the route of scrapes
+PROBES = (SCRAPES, "/livez", "/readyz", "/healthz")  # scrapes and health checks
 OTHER = "other"  # the label for methods and paths that this server does not have: a client cannot make up labels
 
 

@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Scope
 
-from bunriwiki.protocols.rest.metrics import METHODS, OTHER
+from bunriwiki.protocols.rest.metrics import METHODS, OTHER, PROBES
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from bunriwiki.telemetry.spans import Attributes, Tracing
 
-UNTRACED = ("/metrics", "/livez", "/healthz", "/readyz")  # scrapes and probes
 TRACE_HEADERS = (b"traceparent", b"tracestate")
 MAX_PATH_LENGTH = 256  # characters of a path that a client made up
 
 
 def begin_span(tracing: Tracing, route: str, scope: Scope) -> Span | None:
     """The span of a request to `route`, to be ended by `in_span`; None if it is not recorded."""
-    if route in UNTRACED:
+    if route in PROBES:
         return None
     headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in TRACE_HEADERS}
     return tracing.begin_request(headers, lambda: _described(route, scope))

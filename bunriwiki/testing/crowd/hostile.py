@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from functools import cache
 
+from bunriwiki.protocols.inference.tensors import join_bytes
 from bunriwiki.testing.crowd.http2 import message
 from bunriwiki.testing.crowd.member import Kind, Member, Streams, post, read_answer, send
 from bunriwiki.testing.hostile_images import flat_png, many_scans, text_chunks
@@ -111,7 +112,7 @@ async def _at_its_turn(member: Member, streams: Streams, request: Callable[[int]
 @cache
 def _images() -> list[bytes]:
     one, text = flat_png(8000, 6250), flat_png(32, 32, before=text_chunks(2**16))
-    raw = (len(one).to_bytes(4, "little") + one) * BATCH
+    raw = join_bytes([one] * BATCH)
     tensor = {"name": "image", "datatype": "BYTES", "shape": [BATCH], "parameters": {"binary_data_size": len(raw)}}
     call = json.dumps({"inputs": [tensor]}).encode()
     header = f"Inference-Header-Content-Length: {len(call)}\r\n"

@@ -7,7 +7,7 @@ import contextlib
 from collections import defaultdict
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8  # kinds of frames
+DATA, HEADERS, RESET, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 3, 4, 6, 8  # kinds of frames
 ACK, END_STREAM, END_HEADERS = 1, 1, 4  # flags
 INITIAL_WINDOW_SIZE = 4  # a setting
 WINDOW = 65_535  # bytes that may be sent before the first WINDOW_UPDATE

@@ -133,24 +133,25 @@ def test_a_photo_with_a_long_header_is_decoded(make_image: MakeImage) -> None:
 def test_a_decoder_gets_the_picture_alone(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[io.BytesIO] = []
 
-    def opened(stream: io.BytesIO, formats: tuple[str, ...]) -> Image.Image:
+    def opened(stream: io.BytesIO) -> Image.Image:
         given.append(stream)
-        return Image.open(stream, formats=formats)
+        return Image.open(stream)
 
-    monkeypatch.setattr(image, "open_image", opened)
+    for name in image.READERS:
+        monkeypatch.setitem(image.READERS, name, opened)
     assert decode(data, 32)[1].width == 8
     assert len(given[0].getvalue()) < 200
 
 
 def test_a_jpeg_of_too_many_scans_is_rejected_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image, "open_image", None)
+    monkeypatch.setattr(image, "READERS", {})
     with pytest.raises(BadImageError, match="scans") as caught:
         decode(many_scans(4000, 3000, 2000), 32)
     assert caught.value.kind == "too_large"
 
 
 def test_an_image_of_another_size_than_its_header_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image, "open_image", lambda *_, **__: Image.new("RGB", (9, 8)))
+    monkeypatch.setitem(image.READERS, "PNG", lambda _: Image.new("RGB", (9, 8)))
     with pytest.raises(BadImageError) as caught:
         decode(flat_png(8, 8), 32)
     assert caught.value.kind == "broken"

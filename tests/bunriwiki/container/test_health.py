@@ -42,7 +42,13 @@ def test_no_answer_is_not_healthy() -> None:
 
 @pytest.mark.parametrize(
     ("environment", "port"),
-    [({}, 3003), ({"PORT": "4000"}, 4003), ({"BUNRIWIKI_METRICS_PORT": "5000"}, 5000), ({"BUNRIWIKI_METRICS_PORT": "0"}, 3000)],
+    [
+        ({}, 3003),
+        ({"PORT": "4000"}, 4003),
+        ({"BUNRIWIKI_METRICS_PORT": "5000"}, 5000),
+        ({"BUNRIWIKI_METRICS_PORT": "0"}, 3000),
+        ({"PORT": "65534"}, 65534),
+    ],
 )
 def test_the_service_is_checked_at_the_port_that_it_has_for_that(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], port: int

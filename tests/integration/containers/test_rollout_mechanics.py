@@ -10,7 +10,7 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -275,12 +275,11 @@ def test_a_killed_replica_costs_what_was_in_flight_on_it(
     composed: Composed, rollouts: RolloutProcess, versions: Versions, which: str
 ) -> None:
     number, before = next_number(rollouts), set(composed.containers("service"))
-    kill: Callable[[str], object] = lambda container: composed.engine.docker("kill", container)  # noqa: E731
     with load(composed) as found:
         versions.publish()
         wait_until(partial(is_rolling, rollouts, number), ROLLOUT_SECONDS, interval=0.2)
         now = set(composed.containers("service"))
-        kill(min(now & before if which == "old" else now - before))
+        composed.engine.docker("kill", min(now & before if which == "old" else now - before))
         done = rollouts.wait(number, ROLLOUT_SECONDS)
     assert done.phase == "done", done.reason
     assert sum(failures(found).values()) <= 4

@@ -136,6 +136,9 @@ def test_a_port_scan_finds_what_the_documentation_lists(composed: Composed, engi
 
 def test_the_service_reaches_no_other_network(composed: Composed, engine: Engine) -> None:
     """Its networks are internal: the engine lets nothing out of them."""
+    for network in ("serving", "control", "scrape"):
+        name = f"{composed.project}_{network}"
+        assert engine.docker("network", "inspect", "--format={{.Internal}}", name).strip() == "true", network
     [service], [edge] = composed.containers("service"), composed.containers("edge")
     places = [f"{composed.addresses('edge')[network]}:3000" for network in ("serving", "public")]
     assert reached(engine, edge, places, "bunriwiki") == set(places)

@@ -21,7 +21,7 @@ from tests.model_sync.rollout.fakes import BASE, FakeEngine
 
 
 class WatchedEngine(FakeEngine):
-    """Notes what must never happen. `lost` is set while replicas are missing that ended by themselves."""
+    """Notes what must never happen."""
 
     layout: Layout
     wrong: str = ""

@@ -25,7 +25,7 @@ class StopAfter(threading.Event):
         return self.is_set()
 
 
-def test_steps_until_it_is_stopped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_until_it_is_stopped(rig: Rig) -> None:
     rig.serve("v2")
     rig.settle()
     keep_stepping(rig.controller, StopAfter(3))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,8 +11,6 @@ from bunriwiki.artifacts.image_files import jpeg
 from bunriwiki.artifacts.image_files.header import BadImageError
 from bunriwiki.artifacts.image_files.jpeg import read_jpeg, reduce_jpeg
 from bunriwiki.testing.hostile_images import jpeg_segment, jpeg_without_data, many_scans
-
-MakeImage = Callable[..., bytes]
 
 
 def encoded(mode: str = "RGB", **options: Any) -> bytes:

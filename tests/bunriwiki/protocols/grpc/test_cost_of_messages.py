@@ -44,9 +44,10 @@ decode(honest(True, b"x" * 100))
 photos = {f"{name}, {raw}": honest(raw, *data) for raw in (True, False)
           for name, data in {"a photo": [b"x" * 10 * MB], "texts": [b"x" * 40_000] * 128}.items()}
 small = {name + ", small": message[:MAX_OTHER_BYTES] for name, message in hostile(MAX_OTHER_BYTES // 2).items()}
-for name, message in {**photos, **small, **hostile(5 * MB)}.items():
+for name, message in [*{**photos, **small, **hostile(5 * MB)}.items()] * 3:
     if os.fork():
-        os.wait()
+        _, code = os.wait()
+        assert code == 0, name
         continue
     Path("/proc/self/clear_refs").write_text("5")
     rss, began = status("VmRSS"), time.thread_time()
@@ -61,9 +62,12 @@ for name, message in {**photos, **small, **hostile(5 * MB)}.items():
 def test_any_message() -> None:
     ran = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
     found = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert len(found) > 30
-    assert [name for name, is_call, size, *_ in found if is_call and size > 5 * 2**20 // 2] == [
+    assert len(found) == 3 * 42
+    assert {name for name, is_call, size, *_ in found if is_call and size > 5 * 2**20 // 2} == {
         "a photo, True", "texts, True", "a photo, False", "texts, False",
-    ]  # fmt: skip
-    costly = [one for one in found if one[3] > MAX_BYTES_PER_BYTE * one[2] + FIXED_BYTES + ALLOCATORS or one[4] > MAX_SECONDS]
-    assert costly == []
+    }  # fmt: skip
+    assert [one for one in found if one[3] > MAX_BYTES_PER_BYTE * one[2] + FIXED_BYTES + ALLOCATORS] == []
+    seconds: dict[str, float] = {}  # the shortest, which other processes disturbed least
+    for name, *_, took in found:
+        seconds[name] = min(took, seconds.get(name, took))
+    assert {name: took for name, took in seconds.items() if took > MAX_SECONDS} == {}

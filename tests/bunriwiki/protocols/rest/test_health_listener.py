@@ -12,7 +12,11 @@ from bunriwiki.testing.ports import free_port
 pytestmark = pytest.mark.anyio
 
 
+begun = asyncio.Event()
+
+
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    begun.set()
     await asyncio.sleep(0.05)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
     await send({"type": "http.response.body", "body": scope["path"].encode()[:5]})
@@ -25,8 +29,9 @@ async def test_it_answers_health_checks_and_metrics_alone_until_it_is_closed() -
         for path in ("/livez", "/readyz", "/healthz", "/metrics"):
             assert (await client.get(path)).text == path[:5]
         assert (await client.post("/predict", json={})).status_code == 404
+        begun.clear()
         last = asyncio.create_task(client.get("/livez"))
-        await asyncio.sleep(0.02)
+        await begun.wait()
         await listener.close()
         assert (await last).status_code == 200  # it was in flight
         with pytest.raises(httpx.TransportError):
