@@ -105,13 +105,9 @@ FROM model-sync AS rollout
 COPY --from=docker-cli /usr/local/bin/docker /usr/local/bin/docker
 COPY --from=docker-cli /usr/local/libexec/docker/cli-plugins/docker-compose /usr/local/libexec/docker/cli-plugins/docker-compose
 COPY deploy/rollout/Dockerfile /app/deploy/rollout/Dockerfile
-ARG VERSION=dev
-ARG REVISION=unknown
+# The other labels are those of model-sync.
 LABEL org.opencontainers.image.title="bunriwiki-rollout" \
-      org.opencontainers.image.description="The rollout of Bunriwiki's service: replaces its replicas by those of an image with the serving versions" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.licenses="AGPL-3.0-or-later"
+      org.opencontainers.image.description="The rollout of Bunriwiki's service: replaces its replicas by those of an image with the serving versions"
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["python3", "-m", "bunriwiki.container.alive", "/store/rollout/state.json"]
 CMD ["rollout", "run"]
 

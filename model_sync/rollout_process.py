@@ -38,8 +38,9 @@ def run(settings: SyncSettings) -> None:
         signal.signal(number, lambda *_: stopping.set())
     layout = Layout(settings.model_store)
     try:
-        tidy(layout)
+        layout.rollout.mkdir(parents=True, exist_ok=True)
         with writer_lock(layout.rollout / "lock", "rollout"):
+            tidy(layout)
             logger.info("rolling out to {} ({})", settings.rollout_project, settings.rollout)
             keep_stepping(make_controller(settings, DockerClient()), stopping)
     except (StoreLockedError, StateError, OSError) as error:

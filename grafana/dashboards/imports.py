@@ -199,8 +199,8 @@ IMPORTS = Dashboard(
                 Panel(
                     "Replicas",
                     Text(
-                        "Replicas that have the new image, and those that should run. 0 without a rollout.",
-                        "새 이미지로 실행 중인 복제본 수와 목표 복제본 수입니다. 롤아웃이 없으면 0입니다.",
+                        "Replicas that have the new image, and those that should run, of the last rollout; 0 before the first.",
+                        "마지막 롤아웃에서 새 이미지로 실행 중인 복제본 수와 목표 복제본 수입니다. 첫 롤아웃 전에는 0입니다.",
                     ),
                     (Query('bunriwiki_rollout_replicas{instance=~"$sidecar"}', "{{of}}"),),
                     runbooks=("BunriwikiRolloutStuck",),

@@ -9,13 +9,13 @@ from typing import Literal, get_args
 from bunriwiki.model_store.writer import StoreWriter
 from model_sync.admin.exclusive import ExclusiveCommands, store_errors
 from model_sync.errors import CommandError
+from model_sync.rollout.recorder import ALL_MODELS
 from model_sync.rollout.state import Rollout
 from model_sync.rollout.status import RolloutStatus
 from model_sync.rollout.wishes import Wishes
 
 ImageRolloutCommand = Literal["start", "pause", "resume", "approve", "cancel", "undo"]
 COMMANDS: tuple[ImageRolloutCommand, ...] = get_args(ImageRolloutCommand)
-ALL_MODELS = "all"  # the model of an event that concerns all of them
 
 
 class ImageRolloutCommands(ExclusiveCommands):

@@ -64,7 +64,7 @@ class BentoImages:
     def name(self, versions: Mapping[str, str]) -> Image:
         """The image with these versions, which need not exist yet; without versions, the base. Raises TargetError, OSError."""
         if not versions:
-            return Image(name=self.keep(self._recipe.base, self._recipe.base))
+            return Image(name=self.keep(self._recipe.base, self._identity(self._recipe.base)))
         tag = tag_of(self._identity(self._recipe.base), versions, self._layout)
         return Image(name=f"{self._recipe.repository}:{tag}", versions=dict(versions))
 
@@ -93,9 +93,8 @@ class BentoImages:
             write_atomically(self._pushed(image.name), "")
 
     def keep(self, name: str, identity: str) -> str:
-        if name.startswith(f"{self._recipe.repository}:"):
+        if name == identity or name.startswith(f"{self._recipe.repository}:"):
             return name
-        identity = self._identity(identity)
         kept = f"{self._recipe.repository}:kept-{identity.removeprefix('sha256:')[:12]}"
         try:
             self._docker.image.tag(identity, kept)

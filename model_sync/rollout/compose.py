@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
 from python_on_whales import Container, DockerClient
-from python_on_whales.exceptions import DockerException, NoSuchContainer, NoSuchImage
+from python_on_whales.exceptions import NoSuchContainer, NoSuchImage
 
+from model_sync.rollout.engine import PORT, engine_errors
 from model_sync.rollout.state import Image
-from model_sync.rollout.target import ROLLOUT_LABEL, TRIAL_LABEL, Replica, TargetError
+from model_sync.rollout.target import TRIAL_LABEL, Replica, TargetError
 
-PORT = 3000  # of the service's REST server
 ALIAS = "replicas"  # of every replica in the network that the edge resolves, and in which the rollout reaches it
 PROJECT_LABEL, SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
 STOP_SECONDS = 90  # stop_grace_period of the service
@@ -55,23 +54,22 @@ class ComposeTarget:
         self._now = now
 
     def replicas(self) -> list[Replica]:
-        with _errors():
+        with engine_errors():
             found = [self._replica(container) for container in (*self._containers(), *self._trials())]
         return [replica for replica in found if replica]
 
     def identity(self, image: str) -> str | None:
-        with _errors():
+        with engine_errors():
             try:
                 return str(self._docker.image.inspect(image).id)
             except NoSuchImage:
                 return None
 
-    def start(self, image: Image, rollout: int) -> None:
+    def start(self, image: Image) -> None:
         service = self._project.service
-        changed = {"image": image.name, "labels": {ROLLOUT_LABEL: str(rollout)}}
         self._override.parent.mkdir(parents=True, exist_ok=True)
-        self._override.write_text(yaml.safe_dump({"services": {service: changed}}), encoding="utf-8")
-        with _errors():
+        self._override.write_text(yaml.safe_dump({"services": {service: {"image": image.name}}}), encoding="utf-8")
+        with engine_errors():
             self._compose().compose.up(
                 [service],
                 detach=True,
@@ -83,8 +81,8 @@ class ComposeTarget:
                 quiet=True,
             )
 
-    def start_trial(self, image: Image, rollout: int) -> None:
-        with _errors():
+    def start_trial(self, image: Image) -> None:
+        with engine_errors():
             self._docker.container.run(
                 image.name,
                 detach=True,
@@ -97,11 +95,11 @@ class ComposeTarget:
                 tmpfs=["/tmp:size=256m,mode=1777", "/store/run:size=16m,mode=1777"],  # noqa: S108 (in the container)
                 networks=[self._network()],
                 pull="never",
-                labels={TRIAL_LABEL: self._project.name, ROLLOUT_LABEL: str(rollout)},
+                labels={TRIAL_LABEL: self._project.name},
             )
 
     def retire(self, replica: Replica) -> None:
-        with _errors():
+        with engine_errors():
             try:
                 container = self._docker.container.inspect(replica.name)
                 if container.state.running:
@@ -131,7 +129,6 @@ class ComposeTarget:
                 image=container.image,
                 image_name=container.config.image or container.image,
                 address=_address(container) if status == "running" else "",
-                age_seconds=age,
                 exited=status in ENDED or (status == "created" and age > CREATED_SECONDS),
                 trial=TRIAL_LABEL in labels,
             )
@@ -164,14 +161,3 @@ def _address(container: Container) -> str:
         if ALIAS in (network.aliases or []):
             return f"{network.ip_address}:{PORT}"
     return f"{addresses[0].ip_address}:{PORT}" if len(addresses) == 1 else ""
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Raises what the engine answers as TargetError."""
-    try:
-        yield
-    except DockerException as error:
-        raise TargetError(
-            f"`{' '.join(map(str, error.docker_command[:4]))} …` failed: {(error.stderr or '').strip()[-500:]}"
-        ) from error

@@ -11,6 +11,7 @@ from typing import Any
 from loguru import logger
 
 from bunriwiki.model_store.generation import GenerationError, Generations
+from bunriwiki.model_store.history import History
 from bunriwiki.model_store.layout import Layout
 from model_sync.rollout.contents import Serving, withdrawn
 from model_sync.rollout.health import HealthMonitor
@@ -45,8 +46,8 @@ class Choices:
 class Controller:
     """Rolls out what serves according to the store at `layout`, with at most one action in each `step`.
 
-    `name` returns the image for the versions that serve, which need not exist yet. `base` is the image without any version of a
-    registry: the last one to go back to. All that must outlast the process is in the state file or in the engine.
+    `name` returns the image for the versions that serve, which need not exist yet; without versions, the service's own image,
+    the last one to go back to. All that must outlast the process is in the state file or in the engine.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Controller:
             return self._followed(wishes)
         [(most, _)] = others.most_common(1)
         old = self._known(next(replica for replica in replicas if replica.image == most))
-        number = last.number + 1 if last else 1
+        number = 1 + (last.number if last else self._highest_recorded())
         rollout = Rollout(number=number, new=new, old=old, wanted=len(replicas), began=self._now())
         rejected = tuple(name for name in self._state.rejected if name != new.name)
         self._state = self._state.model_copy(update={"started": wishes.start, "rejected": rejected}).having(rollout)
@@ -140,6 +141,11 @@ class Controller:
         self._state = self._state.model_copy(update={"started": wishes.start})
         return False
 
+    def _highest_recorded(self) -> int:
+        """The highest number of a rollout in the history: numbers go on from it if the state was lost, so that wishes about
+        earlier rollouts do not concern later ones. Raises OSError."""
+        return max((event.rollout or 0 for event in History(self._layout.history).read()), default=0)
+
     def _known(self, replica: Replica) -> Image:
         """The image of a replica, under a name that stays, with its versions if a rollout brought it."""
         name = self._images.keep(replica.image_name, replica.image)
@@ -151,8 +157,7 @@ class Controller:
 
     def _undo(self, last: Rollout, wanted: int) -> None:
         rollout = Rollout(
-            number=last.number + 1, new=last.old, old=last.new, wanted=wanted, phase="rolling", began=self._now(), tried=True,
-            undoing=True,
+            number=last.number + 1, new=last.old, old=last.new, wanted=wanted, phase="rolling", began=self._now(), tried=True
         )  # fmt: skip
         rejected = (*(name for name in self._state.rejected if name != last.old.name), last.new.name)
         self._state = self._state.model_copy(update={"rejected": rejected}).having(rollout)
@@ -211,11 +216,11 @@ class Controller:
                 self._update(current, phase="trying")
             case StartTrial():
                 self._update(current, phase="trying")
-                self._target.start_trial(current.new, current.number)
+                self._target.start_trial(current.new)
             case PassTrial():
                 self._update(current, phase="rolling", tried=True)
             case Start(image):
-                self._target.start(current.new if image == new else current.old, current.number)
+                self._target.start(current.new if image == new else current.old)
             case Retire(gone, lost):
                 if lost:  # remembered first: the engine forgets it
                     self._update(current, losses=current.losses + 1)

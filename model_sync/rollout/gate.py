@@ -23,7 +23,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 MAX_BODY_BYTES = 262_144
-VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*:/store(/run)?(:[a-z,]+)?")  # a named one, at the places of the service
+VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*:(/store(/run)?|/logs)(:[a-z,]+)?")  # a named one, at the places of the service
 NETWORK = re.compile(r"[a-z0-9][a-z0-9_-]*")
 NOT_NETWORKS = ("host", "none", "bridge", "default")
 IMAGE = re.compile(r"([a-z0-9.:-]+/)*bunriwiki[a-z0-9-]*(:[a-zA-Z0-9_.-]+)?")
@@ -133,10 +133,9 @@ def _checked(rules: Mapping[str, Rule], place: str) -> Rule:
     return rule
 
 
-def _is_confined(value: object) -> bool:
-    _check(value, HOST_CONFIG, "HostConfig.")
-    assert isinstance(value, dict)  # noqa: S101 (what _check has checked)
-    return "ALL" in (value.get("CapDrop") or [])
+def _drops_all(value: object) -> bool:
+    """Whether a list of capabilities to drop has all of them."""
+    return isinstance(value, list) and "ALL" in value
 
 
 HOST_CONFIG: dict[str, Rule] = {
@@ -144,7 +143,7 @@ HOST_CONFIG: dict[str, Rule] = {
     "Mounts": _are_mounts,
     "Tmpfs": _anything,
     "NetworkMode": _is_network,
-    "CapDrop": _anything,
+    "CapDrop": _drops_all,
     "SecurityOpt": lambda value: value is None or all(option in SECURITY for option in value),
     "ReadonlyRootfs": _anything,
     "RestartPolicy": _anything,
@@ -160,12 +159,10 @@ HOST_CONFIG: dict[str, Rule] = {
     "ReadonlyPaths": lambda value: value is None,
     "ShmSize": _anything,
     "MemorySwappiness": _anything,
-    "OomKillDisable": lambda value: not value,
-    "PortBindings": lambda value: not value,
 }
 CONTAINER: dict[str, Rule] = {
     "Image": lambda value: isinstance(value, str) and IMAGE.fullmatch(value) is not None,
-    "HostConfig": _is_confined,
+    "HostConfig": _checked(HOST_CONFIG, "HostConfig."),
     "NetworkingConfig": _are_networks,
     "Env": _anything,
     "Labels": _anything,
@@ -186,8 +183,7 @@ CONTAINER_SPEC: dict[str, Rule] = {
     "Mounts": _are_mounts,
     "Healthcheck": _anything,
     "StopGracePeriod": _anything,
-    "CapabilityDrop": lambda value: "ALL" in (value or []),
-    "DNSConfig": _is_empty,
+    "CapabilityDrop": _drops_all,
     "Isolation": lambda value: value in ("", "default"),
     "ReadOnly": _anything,
 }

@@ -31,7 +31,6 @@ def keep_stepping(controller: Controller, stopping: threading.Event) -> None:
 
 
 def tidy(layout: Layout) -> None:
-    """Delete the half-written files that a process left that died."""
-    layout.rollout.mkdir(parents=True, exist_ok=True)
+    """Delete the half-written files that a process left that died. The caller holds the lock of the rollout."""
     for path in layout.rollout.glob(".state.json.*"):
         path.unlink(missing_ok=True)

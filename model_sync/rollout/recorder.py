@@ -11,7 +11,7 @@ from model_sync.rollout.state import Rollout, State, StateError
 
 POLL_SECONDS = 2.0
 ENDED = ("rolled_out", "rollout_failed")  # the kinds of the events
-ALL_MODELS = "all"  # where the image has no version of a registry
+ALL_MODELS = "all"  # the model of an event that concerns all of them, or none: an image without a version of a registry
 
 
 class RolloutRecorder:

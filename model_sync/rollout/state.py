@@ -42,8 +42,7 @@ class Image(_Strict):
 class Rollout(_Strict):
     """One rollout, of `new` in place of `old` on `wanted` replicas.
 
-    `losses` counts the replicas with the new image that ended by themselves. `tried`: the trial has passed. An `undoing`
-    rollout brings back an earlier image because an operator said so.
+    `losses` counts the replicas with the new image that ended by themselves. `tried`: the trial has passed.
     """
 
     number: int = Field(ge=1)
@@ -55,7 +54,6 @@ class Rollout(_Strict):
     ended: AwareDatetime | None = None
     tried: bool = False
     losses: int = 0
-    undoing: bool = False
     cause: Cause | None = None
     reason: str | None = None
     failed_at: AwareDatetime | None = None
@@ -71,8 +69,8 @@ class State(_Strict):
     `current` is the last rollout, which may be under way. `results` are the rollouts that ended, the oldest first. `rejected`
     are the images that no rollout brings by itself, because they failed or an operator left them. `started` is the last
     request of an operator that was followed. `waiting` is the step that waits for an operator's approval, `problem` what
-    keeps the rollout from its next step. `replaced`
-    replicas have the new image. `at` is the time of the last sign of life, in seconds since the epoch.
+    keeps the rollout from its next step. `replaced` replicas have the new image. `at` is the time of the last sign of life, in
+    seconds since the epoch.
     """
 
     format: Literal[1] = 1
@@ -98,7 +96,7 @@ class State(_Strict):
     def write(self, path: Path) -> None:
         """Replace the file, atomically and durably. Raises OSError."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, self.model_dump_json(indent=1, exclude_defaults=True) + "\n")
+        write_atomically(path, self.model_dump_json(indent=1) + "\n")
 
     def having(self, rollout: Rollout) -> State:
         """A copy in which `rollout` is the current one; if it is over, it is a result as well."""

@@ -7,21 +7,18 @@ dnsrr`), and `trial`, without it. Each replica more or less is a change of `repl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from python_on_whales import DockerClient
 from python_on_whales.components.service.cli_wrapper import Service
 from python_on_whales.components.task.cli_wrapper import Task
-from python_on_whales.exceptions import DockerException
 
+from model_sync.rollout.engine import PORT, engine_errors
 from model_sync.rollout.state import Image
 from model_sync.rollout.target import Replica, TargetError
 
-PORT = 3000  # of the service's REST server
-WANTED = "running"  # the desired state of a task that Swarm has not given up
+WANTED = ("ready", "running")  # desired states of a task that Swarm has not given up; `ready` while it delays a restart
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +37,34 @@ class Stack:
 
 
 class SwarmTarget:
-    """The replicas of a stack. Swarm replaces a replica that ends by itself, so none is ever reported as ended."""
+    """The replicas of a stack. Swarm replaces a replica that ends by itself, so none is ever reported as ended.
 
-    def __init__(self, docker: DockerClient, stack: Stack, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    A replica is a slot of a service, whatever task is in it: so one that never becomes ready is noticed, however often Swarm
+    restarts it. Changes of `replicas` start from the number of slots seen, so to repeat one before Swarm followed it changes
+    nothing.
+    """
+
+    def __init__(self, docker: DockerClient, stack: Stack) -> None:
         self._docker = docker
         self._stack = stack
-        self._now = now
 
     def replicas(self) -> Sequence[Replica]:
-        with _errors():
-            found = [self._replica(task, name) for name in self._names() for task in self._tasks(name)]
-        return sorted(found, key=lambda replica: -replica.age_seconds)
+        with engine_errors():
+            found = [(task, name) for name in self._names() for task in self._tasks(name)]
+            found.sort(key=lambda each: each[0].created_at)
+            return [self._replica(task, name) for task, name in found]
 
     def identity(self, image: str) -> str | None:
         """The name itself: tags of rollouts are digests of what an image contains, and nodes may have it under other ids."""
-        with _errors():
+        with engine_errors():
             return image if self._docker.image.exists(image) else None
 
-    def start(self, image: Image, rollout: int) -> None:  # noqa: ARG002 (the services have no labels of rollouts)
-        with _errors():
+    def start(self, image: Image) -> None:
+        with engine_errors():
             services = {name: self._docker.service.inspect(name) for name in self._stack.colours}
             for name, service in services.items():
-                if _image(service) == image.name and (replicas := _replicas(service)):
-                    self._docker.service.update(name, replicas=replicas + 1, detach=True, quiet=True)
+                if _image(service) == image.name and _replicas(service):
+                    self._docker.service.update(name, replicas=len(self._tasks(name)) + 1, detach=True, quiet=True)
                     return
             for name, service in services.items():
                 if not _replicas(service):
@@ -70,16 +72,16 @@ class SwarmTarget:
                     return
         raise TargetError("both services of the stack have replicas of other images")
 
-    def start_trial(self, image: Image, rollout: int) -> None:  # noqa: ARG002
-        with _errors():
+    def start_trial(self, image: Image) -> None:
+        with engine_errors():
             self._docker.service.update(self._stack.trial, image=image.name, replicas=1, detach=True, quiet=True)
 
     def retire(self, replica: Replica) -> None:
         """Have one replica less with the image of `replica`. Swarm chooses which; those that are not running go first."""
-        with _errors():
+        with engine_errors():
             for name in self._names():
                 tasks = self._tasks(name)
-                if any(task.id == replica.name for task in tasks):
+                if any(_slot(task, name) == replica.name for task in tasks):
                     self._docker.service.update(name, replicas=max(0, len(tasks) - 1), detach=True, quiet=True)
                     return
 
@@ -87,19 +89,23 @@ class SwarmTarget:
         return (*self._stack.colours, self._stack.trial)
 
     def _tasks(self, name: str) -> list[Task]:
-        return [task for task in self._docker.service.ps(name) if task.desired_state == WANTED]
+        return [task for task in self._docker.service.ps(name) if task.desired_state in WANTED]
 
     def _replica(self, task: Task, name: str) -> Replica:
         image = _without_digest(task.spec.container_spec.image if task.spec.container_spec else None)
         running = task.status.state == "running"
         return Replica(
-            name=task.id,
+            name=_slot(task, name),
             image=image,
             image_name=image,
-            address=f"{name}.{task.slot}.{task.id}:{PORT}" if running else "",  # the container's name, which Docker's DNS has
-            age_seconds=(self._now() - task.created_at).total_seconds(),
+            address=f"{_slot(task, name)}.{task.id}:{PORT}" if running else "",  # the container's name, which Docker's DNS has
             trial=name == self._stack.trial,
         )
+
+
+def _slot(task: Task, name: str) -> str:
+    """The place of a task in the service `name`, which stays when Swarm restarts the task."""
+    return f"{name}.{task.slot}"
 
 
 def _image(service: Service) -> str:
@@ -114,13 +120,3 @@ def _replicas(service: Service) -> int:
 
 def _without_digest(image: str | None) -> str:
     return (image or "").partition("@")[0]
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Raises what the engine answers as TargetError."""
-    try:
-        yield
-    except DockerException as error:
-        command = " ".join(map(str, error.docker_command[:4]))
-        raise TargetError(f"`{command} …` failed: {(error.stderr or '').strip()[-500:]}") from error

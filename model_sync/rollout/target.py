@@ -9,7 +9,6 @@ from typing import Protocol
 from model_sync.rollout.state import Image
 
 TRIAL_LABEL = "bunriwiki.rollout.trial"
-ROLLOUT_LABEL = "bunriwiki.rollout"  # the number of the rollout that started a replica
 
 
 class TargetError(Exception):
@@ -21,15 +20,13 @@ class Replica:
     """A replica as the engine knows it.
 
     `image` is its image's identity, as `Target.identity` returns it. `address` is the host and port at which the rollout
-    reaches it, empty while it has none. `age_seconds` is the time since it started, `exited` whether it ended and stays
-    ended. A `trial` gets no requests of clients.
+    reaches it, empty while it has none. `exited`: it ended, and stays ended. A `trial` gets no requests of clients.
     """
 
     name: str
     image: str
     image_name: str
     address: str
-    age_seconds: float
     exited: bool = False
     trial: bool = False
 
@@ -46,14 +43,15 @@ class Target(Protocol):
     def identity(self, image: str) -> str | None:
         """What `Replica.image` is for replicas of this image; None if the engine does not have it."""
 
-    def start(self, image: Image, rollout: int) -> None:
+    def start(self, image: Image) -> None:
         """Start one more replica, which gets requests as soon as it is ready. Returns when the engine has accepted it."""
 
-    def start_trial(self, image: Image, rollout: int) -> None:
+    def start_trial(self, image: Image) -> None:
         """Start a replica without the model store, that gets no requests of clients."""
 
     def retire(self, replica: Replica) -> None:
-        """Have the replica answer what it has begun, and remove it. Returns when it is gone. It may be gone already."""
+        """Have the replica answer what it has begun, and remove it. Returns when it is gone, or when the engine has accepted
+        that. It may be gone already."""
 
 
 class Images(Protocol):
@@ -66,7 +64,8 @@ class Images(Protocol):
         """Make the image, and push it where a registry is configured. To build an image again changes nothing."""
 
     def keep(self, name: str, identity: str) -> str:
-        """A name under which the image of a replica stays, whatever `name` refers to later."""
+        """A name under which the image of a replica stays, whatever `name` refers to later; `name` itself where the target
+        has no other identity."""
 
     def prune(self, kept: Sequence[str]) -> list[str]:
         """Remove the images that were built here, and their Bentos, but for those named in `kept`; returns their names."""

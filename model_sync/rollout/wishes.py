@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from bunriwiki.artifacts import bounded_yaml
 from bunriwiki.model_store.files import write_atomically
 
 HEADER = "# What operators want of the rollout. Written by the sidecar, followed by the rollout: docs/rollout.md\n"
+MAX_BYTES = 65_536
 
 
 class WishesError(Exception):
@@ -37,12 +39,12 @@ class Wishes(BaseModel):
     def read(cls, path: Path) -> Wishes:
         """Read the file; no wishes if it does not exist. Raises WishesError."""
         try:
-            return cls.model_validate(yaml.safe_load(path.read_bytes()))
+            return cls.model_validate(bounded_yaml.load(path.read_bytes(), MAX_BYTES))
         except FileNotFoundError:
             return cls()
-        except (OSError, yaml.YAMLError, ValidationError) as error:
+        except (OSError, ValueError, yaml.YAMLError) as error:  # pydantic's ValidationError is a ValueError
             raise WishesError(f"{path} cannot be read: {error}") from error
 
     def write(self, path: Path) -> None:
         """Replace the file, atomically and durably. Raises OSError."""
-        write_atomically(path, HEADER + yaml.safe_dump(self.model_dump(), sort_keys=False))
+        write_atomically(path, HEADER + bounded_yaml.dump(self.model_dump()))

@@ -90,7 +90,7 @@ class SyncMetrics:
             self._phases.labels(model, phase).observe(seconds)
 
     def registry_read(self, model: str, registry: str, *, succeeded: bool) -> None:
-        """Note the result of reading the registry of `model`, whose address is `registry`."""
+        """Note the result of reading the registry of `model`, which the metrics call `registry`."""
         self._up.labels(model, registry).set(succeeded)
         if succeeded:
             self._seen.labels(model, registry).set(time.time())

@@ -278,7 +278,7 @@ def test_the_rollout_for_people(fake: Fake, capsys: Capture) -> None:
     assert "yolo=v2" in said
     fake.rollout = ROLLING.model_copy(update={"rollout": BACK, "alive": False, "paused": True, "problem": "no space"})
     _, said = run(fake, "rollout status", capsys)
-    for text in ("image:2 was left", "reason: it is bad", "paused", "no space", "not running"):
+    for text in ("image:2 was left", "reason: it is bad", "paused", "no space", "no sign of life"):
         assert text in said
     fake.rollout = ROLLING.model_copy(update={"rollout": None, "results": ()})
     assert "no rollout yet" in run(fake, "rollout status", capsys)[1]

@@ -27,6 +27,9 @@ class FakeDocker:
         self.containers: dict[str, SimpleNamespace] = {}
         self.images: dict[str, str] = {"bunriwiki": "sha256:" + "b" * 64}  # identities by name
         self.services: dict[str, SimpleNamespace] = {}
+        self.slots: dict[str, int] | None = None  # of each service, while Swarm has not followed the last change
+        self.restarts: dict[str, int] = {}  # of each slot
+        self.delayed: set[str] = set()  # slots whose task waits for its restart
         self.calls: list[tuple[Any, ...]] = []
         self.fails: DockerException | None = None
         self.client_config = SimpleNamespace(client_call=["docker"], host=None)
@@ -100,7 +103,7 @@ class FakeDocker:
         labels = {
             "com.docker.compose.project": self.made_with["compose_project_name"],
             "com.docker.compose.service": service,
-            **changed["labels"],
+            **changed.get("labels", {}),
         }
         while (
             len(self._list(all=True, filters=[("label", f"com.docker.compose.service={service}")])) < options["scales"][service]
@@ -146,14 +149,16 @@ class FakeDocker:
 
     def _ps(self, name: str) -> list[SimpleNamespace]:
         spec = self.services[name].spec
-        return [
-            SimpleNamespace(
-                id=f"{name}-{number}",
-                slot=number,
-                desired_state="running",
-                created_at=NOW - timedelta(seconds=number),
-                status=SimpleNamespace(state="running"),
-                spec=SimpleNamespace(container_spec=spec.task_template.container_spec),
-            )
-            for number in range(spec.mode["Replicated"]["Replicas"])
-        ]
+        seen = spec.mode["Replicated"]["Replicas"] if self.slots is None else self.slots.get(name, 0)
+        return [self._task(name, number, spec.task_template.container_spec) for number in range(seen)]
+
+    def _task(self, name: str, number: int, container_spec: SimpleNamespace) -> SimpleNamespace:
+        slot = f"{name}.{number}"
+        return SimpleNamespace(
+            id=f"{name}-{number}" + "r" * self.restarts.get(slot, 0),
+            slot=number,
+            desired_state="ready" if slot in self.delayed else "running",
+            created_at=NOW - timedelta(seconds=number),
+            status=SimpleNamespace(state="ready" if slot in self.delayed else "running"),
+            spec=SimpleNamespace(container_spec=container_spec),
+        )

@@ -58,7 +58,7 @@ class FakeEngine:
         number = len(self.started)
         name = f"r{number}"
         self.started.append(image)
-        self.running[name] = Running(Replica(name, f"id of {image}", image, f"{name}:3000", 0.0, trial=trial), ready=ready)
+        self.running[name] = Running(Replica(name, f"id of {image}", image, f"{name}:3000", trial=trial), ready=ready)
         return self.running[name]
 
     def serving(self) -> list[Running]:
@@ -82,12 +82,12 @@ class FakeEngine:
     def identity(self, image: str) -> str | None:
         return f"id of {image}" if image in self.images else None
 
-    def start(self, image: Image, rollout: int) -> None:
+    def start(self, image: Image) -> None:
         self._require()
         assert image.name in self.images
         self.add(image.name)
 
-    def start_trial(self, image: Image, rollout: int) -> None:
+    def start_trial(self, image: Image) -> None:
         self._require()
         self.add(image.name, trial=True)
 

@@ -26,10 +26,10 @@ class WatchedEngine(FakeEngine):
     layout: Layout
     wrong: str = ""
 
-    def start(self, image: Image, rollout: int) -> None:
+    def start(self, image: Image) -> None:
         if reason := withdrawn(image.versions, Generations.read(self.layout.generation), self.layout):
             self.wrong = f"{image.name} was started although {reason}"
-        super().start(image, rollout)
+        super().start(image)
 
 
 class Rollouts(RuleBasedStateMachine):

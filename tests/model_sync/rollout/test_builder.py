@@ -110,6 +110,11 @@ def test_without_versions_it_is_the_base(docker: FakeDocker, images: BentoImages
     assert images.keep("bunriwiki", "sha256:" + "d" * 64) == "bunriwiki-versions:kept-dddddddddddd"
 
 
+def test_an_image_that_is_identified_by_its_name_keeps_it(docker: FakeDocker, images: BentoImages) -> None:
+    assert images.keep("bunriwiki", "bunriwiki") == "bunriwiki"
+    assert not docker.calls
+
+
 def test_a_damaged_version_is_not_built(images: BentoImages, layout: Layout) -> None:
     image = images.name(VERSIONS)
     [model, *_] = sorted((layout.version("sentiment", "tiny") / "pyfunc").glob("*.py"))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bunriwiki.model_store.generation import Generations, Target
+from bunriwiki.model_store.history import Event, History
 from model_sync.rollout.comparison import Figures
 from model_sync.rollout.controller import Choices
 from model_sync.rollout.replica_client import Answered
@@ -231,12 +232,22 @@ def test_cancel(rig: Rig) -> None:
     assert not rig.step()
 
 
+def test_a_lost_state_does_not_make_old_wishes_concern_a_new_rollout(rig: Rig) -> None:
+    recorded = Event(at=rig.now(), kind="rollout_command", model="all", by="operator", reason="cancel", rollout=4)
+    History(rig.layout.history).append(recorded)
+    rig.wish(cancelled=1)
+    rig.serve("v2")
+    rig.settle()
+    done = rig.run()
+    assert (done.phase, done.number) == ("done", 5)
+
+
 def test_undo(rig: Rig) -> None:
     rolled_out(rig, "v1")
     rolled_out(rig, "v2")
     rig.wish(undone=2)
     undone = rig.run()
-    assert (undone.phase, undone.undoing, undone.new.name, undone.number) == ("done", True, V1, 3)
+    assert (undone.phase, undone.new.name, undone.old.name, undone.number) == ("done", V1, V2, 3)
     assert rig.images() == [V1, V1]
     rig.settle()
     assert not rig.step()  # v2 still serves, and does not come back by itself

@@ -7,7 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
+from bunriwiki.testing.paths import ROOT
 from model_sync.rollout.gate import MAX_BODY_BYTES, RejectedBodyError, check, make_app
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +23,8 @@ def container(host: dict[str, Any] | None = None, **changes: Any) -> bytes:
         "Image": "bunriwiki-versions:0123", "Volumes": None, "WorkingDir": "", "Entrypoint": None, "Labels": {"a": "b"},
         "Healthcheck": {"Test": ["CMD", "x"]}, "ExposedPorts": {"3000/tcp": {}}, "StopTimeout": 90,
         "HostConfig": {
-            "Binds": ["x_store:/store:ro", "x_heartbeats:/store/run:rw"], "NetworkMode": "x_serving", "CapDrop": ["ALL"],
+            "Binds": ["x_store:/store:ro", "x_heartbeats:/store/run:rw", "x_logs:/logs:rw"],
+            "NetworkMode": "x_serving", "CapDrop": ["ALL"],
             "RestartPolicy": {"Name": "unless-stopped"}, "SecurityOpt": ["no-new-privileges:true"], "ReadonlyRootfs": True,
             "Tmpfs": {"/x": "size=256m"}, "Memory": 3, "NanoCpus": 2, "PidsLimit": 512, "PortBindings": {},
             "ConsoleSize": [0, 0],
@@ -52,12 +55,26 @@ def test_a_replica_is_allowed() -> None:
     check(UPDATE, service())
 
 
+def test_the_volumes_of_the_service_are_allowed() -> None:
+    described = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    volumes = described["services"]["service"]["volumes"]
+    assert volumes
+    check(CREATE, container({"Binds": [f"x_{volume}" for volume in volumes]}))
+    stack = yaml.safe_load((ROOT / "deploy" / "swarm" / "stack.yml").read_text(encoding="utf-8"))
+    for name in ("service-a", "service-b", "trial"):
+        named = [volume.split(":") for volume in stack["services"][name]["volumes"] if isinstance(volume, str)]
+        mounts = [{"Type": "volume", "Source": f"x_{source}", "Target": place} for source, place, *_ in named]
+        check(UPDATE, service(Mounts=mounts))
+
+
 @pytest.mark.parametrize(
     "host",
     [
         {"Binds": ["/:/store"]},
         {"Binds": ["../x:/store"]},
         {"Binds": ["x_store:/etc"]},
+        {"Binds": ["x_logs:/logs/../etc"]},
+        {"Binds": ["/var/log:/logs"]},
         {"Binds": ["x_store:/store/../etc"]},
         {"Binds": "x_store:/store"},
         {"Mounts": [{"Type": "bind", "Source": "/", "Target": "/store"}]},
@@ -71,6 +88,7 @@ def test_a_replica_is_allowed() -> None:
         {"CapAdd": ["SYS_ADMIN"]},
         {"CapDrop": None},
         {"CapDrop": ["NET_RAW"]},
+        {"CapDrop": "ALL"},
         {"Devices": [{"PathOnHost": "/dev/sda"}]},
         {"DeviceRequests": [{}]},
         {"PidMode": "host"},

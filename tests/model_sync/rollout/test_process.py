@@ -43,7 +43,7 @@ def test_a_full_disk_does_not_end_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) 
 
 def test_leftovers_of_a_dead_process_are_deleted(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
-    tidy(layout)
+    layout.rollout.mkdir()
     leftover = layout.rollout / ".state.json.0123"
     leftover.touch()
     tidy(layout)
