@@ -9,8 +9,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bunriwiki.protocols.handlers import memory
-from bunriwiki.web import bodies, bounded_http, clients
+import service
+from benchmarks.noop import Bunriwiki
+from bunriwiki.protocols.rest import server
 
 
 class NoClients:
@@ -51,13 +52,8 @@ class AnyBody:
                 return b"".join(chunks)
 
 
-# Before the modules that import these names are imported.
-bounded_http.bounded_http = lambda _: HttpToolsProtocol  # type: ignore[assignment,return-value]
-bodies.BodyReader = AnyBody  # type: ignore[misc,assignment]
-clients.Clients = NoClients  # type: ignore[misc,assignment]
-clients.group_of = str  # type: ignore[assignment]
-memory.Memory = NoMemory  # type: ignore[misc,assignment]
-
-from benchmarks.noop import Bunriwiki  # noqa: E402 - after the limits were removed
+# In the modules that use these names, before a worker creates what it serves with.
+vars(service).update(bounded_http=lambda _: HttpToolsProtocol, Clients=NoClients, Memory=NoMemory)
+vars(server).update(BodyReader=AnyBody, Clients=NoClients, group_of=str)
 
 __all__ = ["Bunriwiki"]
