@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bunriwiki.model_store.layout import Layout
+from bunriwiki.model_store.promotion import promote
+from bunriwiki.model_store.writer import open_writer
 from bunriwiki.testing.containers.allow_list import allow_list
 from bunriwiki.testing.containers.compose import Composed, compose_program
 from bunriwiki.testing.paths import ROOT, SERVE_ENV
 from bunriwiki.testing.processes import wait_while_running
+from bunriwiki.testing.versions import make_version
 from model_sync.rollout.state import Rollout, State
 
 STOP_SECONDS = 20.0
@@ -86,3 +89,41 @@ def rollout_process(composed: Composed, folder: Path, **settings: str) -> Iterat
         process = RolloutProcess(Layout(Path(volume)), environment, folder / "rollout.log")
         stack.callback(process.kill)
         yield process
+
+
+class Versions:
+    """Publishes versions of sentiment to the store of the replicas, each with a name of its own, in `folder` before."""
+
+    def __init__(self, layout: Layout, folder: Path) -> None:
+        self._layout = layout
+        self._folder = folder
+        self.number = 0
+
+    def publish(self) -> str:
+        """Publish the next version and have it serve; returns its name."""
+        version = self.prepare()
+        self.promote(version)
+        return version
+
+    def prepare(self) -> str:
+        """Publish the next version, which does not serve yet."""
+        self.number += 1
+        version = f"v{self.number}"
+        made = make_version("sentiment", version, self.number % 3, self._folder / version)
+        with open_writer(self._layout.root, "a test") as writer:
+            writer.publish(made, "a test", "poll")
+        folder = self._layout.version("sentiment", version)
+        for path in (folder.parent.parent, folder.parent, folder, *folder.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        return version
+
+    def promote(self, version: str) -> None:
+        """A hot swap."""
+        with open_writer(self._layout.root, "a test") as writer:
+            promote(writer, "sentiment", version, "a test", "poll")
+
+    def roll_back(self, left: str, to: str) -> None:
+        """Have `to` serve again, and hold `left`, as the command does."""
+        with open_writer(self._layout.root, "a test") as writer:
+            writer.change(lambda old: old.hold("sentiment", left))
+            promote(writer, "sentiment", to, "a test", "operator")

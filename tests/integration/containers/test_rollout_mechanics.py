@@ -13,20 +13,16 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import httpx
 import pytest
 from python_on_whales import DockerClient
 
-from bunriwiki.model_store.promotion import promote
-from bunriwiki.model_store.writer import open_writer
 from bunriwiki.testing.containers.base_image import make_base_image
 from bunriwiki.testing.containers.compose import Composed
 from bunriwiki.testing.containers.engine import Engine
 from bunriwiki.testing.containers.replica import GOOD, Behaviour, build_replica
-from bunriwiki.testing.containers.rollout import RolloutProcess, rollout_process
-from bunriwiki.testing.versions import make_version
+from bunriwiki.testing.containers.rollout import RolloutProcess, Versions, rollout_process
 from bunriwiki.testing.waiting import wait_until
 from model_sync.rollout.state import Cause, Rollout, State
 from model_sync.rollout_process import make_images
@@ -41,8 +37,9 @@ REPETITIONS = 20 if FULL else 1
 TEXT = json.dumps({"text": "정말 재미있어요"}).encode()
 SETTINGS = {
     "BUNRIWIKI_ROLLOUT_READY_SECONDS": "30",
-    "BUNRIWIKI_MONITOR_REQUESTS": "20",
-    "BUNRIWIKI_MONITOR_LATENCY_RATIO": "5",  # of milliseconds, on a machine that other tests use; `slow` takes 600 of them
+    "BUNRIWIKI_ROLLOUT_OBSERVE_SECONDS": "8",
+    "BUNRIWIKI_MONITOR_REQUESTS": "10",  # the edge sends few to a slow replica
+    "BUNRIWIKI_MONITOR_LATENCY_RATIO": "20",  # of milliseconds, on a machine that other tests use; `slow` takes 600 of them
 }
 
 
@@ -64,43 +61,9 @@ def rollouts(composed: Composed, tmp_path_factory: pytest.TempPathFactory) -> It
         print(process.log.read_text(errors="replace")[-6000:])
 
 
-class Versions:
-    """Publishes versions of sentiment, each with a name of its own."""
-
-    def __init__(self, rollouts: RolloutProcess, folder: Path) -> None:
-        self._rollouts = rollouts
-        self._folder = folder
-        self.number = 0
-
-    def publish(self) -> str:
-        """Publish the next version and have it serve; returns its name."""
-        version = self.prepare()
-        with open_writer(self._rollouts.layout.root, "a test") as writer:
-            promote(writer, "sentiment", version, "a test", "poll")
-        return version
-
-    def prepare(self) -> str:
-        """Publish the next version, which does not serve yet."""
-        self.number += 1
-        version = f"v{self.number}"
-        made = make_version("sentiment", version, self.number % 3, self._folder / version)
-        with open_writer(self._rollouts.layout.root, "a test") as writer:
-            writer.publish(made, "a test", "poll")
-        folder = self._rollouts.layout.version("sentiment", version)
-        for path in (folder.parent.parent, folder.parent, folder, *folder.rglob("*")):
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        return version
-
-    def roll_back(self, left: str, to: str) -> None:
-        """Have `to` serve again, and hold `left`, as the command does."""
-        with open_writer(self._rollouts.layout.root, "a test") as writer:
-            writer.change(lambda old: old.hold("sentiment", left))
-            promote(writer, "sentiment", to, "a test", "operator")
-
-
 @pytest.fixture(scope="module")
 def versions(rollouts: RolloutProcess, tmp_path_factory: pytest.TempPathFactory) -> Versions:
-    return Versions(rollouts, tmp_path_factory.mktemp("versions"))
+    return Versions(rollouts.layout, tmp_path_factory.mktemp("versions"))
 
 
 @contextmanager
@@ -206,8 +169,7 @@ def roll_out_bad_image(
     store = f"FROM {image.name} AS good\nFROM {bad}\nCOPY --from=good /store /store\n"
     composed.engine.docker("build", "--tag", image.name, "-", data=store.encode())
     with load(composed) as found:
-        with open_writer(rollouts.layout.root, "a test") as writer:
-            promote(writer, "sentiment", version, "a test", "poll")
+        versions.promote(version)
         back = rollouts.wait(number, ROLLOUT_SECONDS)
     return back, found
 
@@ -246,10 +208,10 @@ def is_rolling(rollouts: RolloutProcess, number: int) -> bool:
 
 
 def test_ten_versions_make_one_rollout(composed: Composed, rollouts: RolloutProcess, versions: Versions) -> None:
-    number = next_number(rollouts)
+    number, prepared = next_number(rollouts), [versions.prepare() for _ in range(10)]
     with load(composed) as found:
-        for _ in range(10):
-            last = versions.publish()
+        for last in prepared:
+            versions.promote(last)
         done = rollouts.wait(number, ROLLOUT_SECONDS)
     assert (done.phase, done.new.versions) == ("done", {"sentiment": last}), done.reason
     assert failures(found) == {}

