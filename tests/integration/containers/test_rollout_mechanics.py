@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import httpx
@@ -23,6 +20,7 @@ from bunriwiki.testing.containers.compose import Composed
 from bunriwiki.testing.containers.engine import Engine
 from bunriwiki.testing.containers.replica import GOOD, Behaviour, build_replica
 from bunriwiki.testing.containers.rollout import RolloutProcess, Versions, rollout_process
+from bunriwiki.testing.containers.texts import HEADERS, TEXT, failures, texts
 from bunriwiki.testing.waiting import wait_until
 from model_sync.rollout.state import Cause, Rollout, State
 from model_sync.rollout_process import make_images
@@ -34,7 +32,6 @@ ROLLOUT_SECONDS = 180.0
 REPLICAS = 2
 KILLS = 20 if FULL else 3
 REPETITIONS = 20 if FULL else 1
-TEXT = json.dumps({"text": "정말 재미있어요"}).encode()
 SETTINGS = {
     "BUNRIWIKI_ROLLOUT_READY_SECONDS": "30",
     "BUNRIWIKI_ROLLOUT_OBSERVE_SECONDS": "8",
@@ -66,37 +63,6 @@ def versions(rollouts: RolloutProcess, tmp_path_factory: pytest.TempPathFactory)
     return Versions(rollouts.layout, tmp_path_factory.mktemp("versions"))
 
 
-@contextmanager
-def load(composed: Composed, clients: int = 4) -> Iterator[Counter[str]]:
-    """Texts through the edge as long as the block lasts, and what came of them: statuses, and versions after a slash."""
-    found: Counter[str] = Counter()
-    over = threading.Event()
-
-    def ask() -> None:
-        with httpx.Client(timeout=60, trust_env=False, headers={"Content-Type": "application/json"}) as client:
-            while not over.wait(0.02):
-                try:
-                    answer = client.post(f"{composed.url}/predict", content=TEXT)
-                    found[f"{answer.status_code}/{answer.headers.get('X-Model-Version')}"] += 1
-                except httpx.HTTPError as error:
-                    found[repr(error)] += 1
-
-    threads = [threading.Thread(target=ask) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield found
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
-
-
-def failures(found: Counter[str]) -> dict[str, int]:
-    assert found.total() > 50
-    return {name: count for name, count in found.items() if not name.startswith("200/")}
-
-
 def next_number(rollouts: RolloutProcess) -> int:
     current = State.read(rollouts.layout.rollout_state).current
     return current.number + 1 if current else 1
@@ -114,7 +80,7 @@ def trials(composed: Composed) -> str:
 
 def test_publish_and_roll_out(composed: Composed, rollouts: RolloutProcess, versions: Versions) -> None:
     number, before = next_number(rollouts), set(composed.containers("service"))
-    with load(composed) as found:
+    with texts(composed.url) as found:
         version = versions.publish()
         done = rollouts.wait(number, ROLLOUT_SECONDS)
     assert (done.phase, done.new.versions) == ("done", {"sentiment": version}), done.reason
@@ -168,7 +134,7 @@ def roll_out_bad_image(
     bad = build_replica(composed.engine, behaviour, f"bunriwiki-stand-in-{behaviour}")
     store = f"FROM {image.name} AS good\nFROM {bad}\nCOPY --from=good /store /store\n"
     composed.engine.docker("build", "--tag", image.name, "-", data=store.encode())
-    with load(composed) as found:
+    with texts(composed.url) as found:
         versions.promote(version)
         back = rollouts.wait(number, ROLLOUT_SECONDS)
     return back, found
@@ -177,7 +143,7 @@ def roll_out_bad_image(
 def test_a_rollback_turns_it_round(composed: Composed, rollouts: RolloutProcess, versions: Versions) -> None:
     number, before = next_number(rollouts), images_of(composed)
     [earlier] = {answer.partition("/")[2] for answer in answers(composed)}
-    with load(composed) as found:
+    with texts(composed.url) as found:
         version = versions.publish()
         wait_until(partial(is_rolling, rollouts, number), ROLLOUT_SECONDS, interval=0.2)
         versions.roll_back(version, earlier)
@@ -195,9 +161,7 @@ def answers(composed: Composed) -> list[str]:
     """What twenty texts over new connections are answered with."""
     found = []
     for _ in range(20):
-        answer = httpx.post(
-            f"{composed.url}/predict", content=TEXT, headers={"Content-Type": "application/json"}, timeout=30, trust_env=False
-        )
+        answer = httpx.post(f"{composed.url}/predict", content=TEXT, headers=HEADERS, timeout=30, trust_env=False)
         found.append(f"{answer.status_code}/{answer.headers['X-Model-Version']}")
     return found
 
@@ -209,7 +173,7 @@ def is_rolling(rollouts: RolloutProcess, number: int) -> bool:
 
 def test_ten_versions_make_one_rollout(composed: Composed, rollouts: RolloutProcess, versions: Versions) -> None:
     number, prepared = next_number(rollouts), [versions.prepare() for _ in range(10)]
-    with load(composed) as found:
+    with texts(composed.url) as found:
         for last in prepared:
             versions.promote(last)
         done = rollouts.wait(number, ROLLOUT_SECONDS)
@@ -219,7 +183,7 @@ def test_ten_versions_make_one_rollout(composed: Composed, rollouts: RolloutProc
 
 def test_a_killed_process_is_continued(composed: Composed, rollouts: RolloutProcess, versions: Versions) -> None:
     number = next_number(rollouts)
-    with load(composed) as found:
+    with texts(composed.url) as found:
         versions.publish()
         for kill in range(KILLS):
             time.sleep(1 + 37 * kill % 11 / 3)
@@ -237,7 +201,7 @@ def test_a_killed_replica_costs_what_was_in_flight_on_it(
     composed: Composed, rollouts: RolloutProcess, versions: Versions, which: str
 ) -> None:
     number, before = next_number(rollouts), set(composed.containers("service"))
-    with load(composed) as found:
+    with texts(composed.url) as found:
         versions.publish()
         wait_until(partial(is_rolling, rollouts, number), ROLLOUT_SECONDS, interval=0.2)
         now = set(composed.containers("service"))

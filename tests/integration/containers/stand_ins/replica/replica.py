@@ -74,7 +74,7 @@ def metrics() -> str:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = 3  # seconds that an idle connection stays open
+    timeout = 5  # seconds that an idle connection stays open: longer than the edge keeps it, as the service does
 
     def do_GET(self) -> None:
         if self.path == "/metrics":
@@ -108,10 +108,14 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+
 def main() -> None:
     if BEHAVIOUR == "ends":
         sys.exit(1)
-    server = ThreadingHTTPServer(("0.0.0.0", 3000), Handler)  # noqa: S104
+    server = Server(("0.0.0.0", 3000), Handler)  # noqa: S104
 
     def drain(*_: object) -> None:
         draining.set()
@@ -120,7 +124,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, drain)
     server.daemon_threads = False
     # For health checks, as the service has it.
-    checked = ThreadingHTTPServer(("0.0.0.0", 3003), Handler)  # noqa: S104
+    checked = Server(("0.0.0.0", 3003), Handler)  # noqa: S104
     threading.Thread(target=checked.serve_forever, daemon=True).start()
     server.serve_forever()
     server.server_close()

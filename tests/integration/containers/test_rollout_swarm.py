@@ -1,0 +1,140 @@
+"""A rollout on Docker Swarm, of one node: `deploy/swarm/stack.yml` with all of its services in containers.
+
+The replicas are the stand-in that starts in a second, and the writer of the store is the test.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bunriwiki.model_store.layout import Layout
+from bunriwiki.testing.containers.engine import DockerError, Engine
+from bunriwiki.testing.containers.images import Images
+from bunriwiki.testing.containers.replica import GOOD, build_replica
+from bunriwiki.testing.containers.rollout import Versions
+from bunriwiki.testing.containers.texts import failures, texts
+from bunriwiki.testing.paths import ROOT
+from bunriwiki.testing.ports import free_port
+from bunriwiki.testing.waiting import wait_until
+from model_sync.rollout.state import Rollout, State
+
+ROLLOUT_SECONDS = 300.0
+STACK = "rolled"
+VOLUMES = ("store", "heartbeats", "rollout")
+OVERRIDE = """
+services:
+  rollout:
+    environment:
+      BUNRIWIKI_ROLLOUT_QUIET_SECONDS: "2"
+      BUNRIWIKI_ROLLOUT_OBSERVE_SECONDS: "8"
+      BUNRIWIKI_ROLLOUT_READY_SECONDS: "30"
+      BUNRIWIKI_MONITOR_SECONDS: "0"
+      BUNRIWIKI_MONITOR_REQUESTS: "10"
+      BUNRIWIKI_MONITOR_LATENCY_RATIO: "20"
+"""
+
+
+@dataclass
+class Stack:
+    """The deployed stack."""
+
+    engine: Engine
+    url: str
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self._volume("store"))
+
+    def images(self) -> Counter[str]:
+        """The images of the replicas that run."""
+        listed = self.engine.docker("ps", "--format={{.Names}} {{.Image}}", f"--filter=name={STACK}_service-").splitlines()
+        return Counter(line.split()[1] for line in listed)
+
+    def logs(self) -> str:
+        found = []
+        for name in ("rollout", "engine", "engine-check", "service-a"):
+            service = f"{STACK}_{name}"
+            found.append(self.engine.docker("service", "ps", "--no-trunc", service))
+            found.append(self.engine.docker("service", "logs", "--tail=40", service))
+        return "\n".join(found)
+
+    def wait(self, number: int) -> Rollout:
+        """The rollout `number`, when it is over."""
+        path = self._volume("rollout") / "state.json"
+
+        def over() -> Rollout | None:
+            return next((each for each in State.read(path).results if each.number == number), None)
+
+        found = wait_until(over, ROLLOUT_SECONDS, self.logs, interval=0.5)
+        assert found is not None
+        return found
+
+    def _volume(self, name: str) -> Path:
+        [place] = self.engine.docker("volume", "inspect", "--format={{.Mountpoint}}", f"bunriwiki-{name}").split()
+        return Path(place)
+
+
+@pytest.fixture(scope="module")
+def stack(engine: Engine, images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    image = images.build("rollout", f"--build-arg=DOCKER_CLI_IMAGE={images.stand_in('docker-cli')}")
+    build_replica(engine)
+    override = tmp_path_factory.mktemp("swarm") / "override.yml"
+    override.write_text(f'version: "3.9"\n{OVERRIDE}')
+    port = free_port()
+    environment = {
+        **images.stand_ins("EDGE_IMAGE"),
+        "BUNRIWIKI_IMAGE": GOOD,
+        "BUNRIWIKI_ROLLOUT_BASE": GOOD,
+        "BUNRIWIKI_ROLLOUT_IMAGE": image,
+        "BUNRIWIKI_PORT": str(port),
+        "DOCKER_SOCKET": str(engine.socket),
+        "STACK": STACK,
+    }
+    engine.docker("swarm", "init", "--advertise-addr=127.0.0.1", f"--listen-addr=127.0.0.1:{free_port()}")
+    try:
+        for name in VOLUMES:
+            engine.docker("volume", "create", f"bunriwiki-{name}")
+        files = [f"--compose-file={ROOT / 'deploy' / 'swarm' / 'stack.yml'}", f"--compose-file={override}"]
+        command = ["/usr/bin/docker", "stack", "deploy", "--resolve-image=never", *files, STACK]
+        engine.run(command, environment={**os.environ, **environment})
+        stack = Stack(engine, f"http://127.0.0.1:{port}")
+        wait_until(lambda: _are_up(engine), 180, stack.logs, interval=1)
+        yield stack
+        print(stack.logs())
+    finally:
+        engine.docker("swarm", "leave", "--force")
+        wait_until(lambda: _removed(engine), 60, interval=1)
+
+
+def _are_up(engine: Engine) -> bool:
+    listed = engine.docker("service", "ls", "--format={{.Replicas}}").split()
+    return all(each.partition("/")[0] == each.partition("/")[2] for each in listed)
+
+
+def _removed(engine: Engine) -> bool:
+    """Whether the containers and the volumes are gone, which the engine removes some time after it has left the swarm."""
+    try:
+        engine.docker("volume", "rm", "--force", *(f"bunriwiki-{name}" for name in VOLUMES))
+    except DockerError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def versions(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Versions:
+    return Versions(stack.layout, tmp_path_factory.mktemp("versions"))
+
+
+def test_the_stack_rolls_out(stack: Stack, versions: Versions) -> None:
+    with texts(stack.url) as found:
+        version = versions.publish()
+        done = stack.wait(1)
+    assert (done.phase, done.new.versions) == ("done", {"sentiment": version}), done.reason
+    assert failures(found) == {}
+    wait_until(lambda: stack.images() == {done.new.name: 2}, 120, stack.logs, interval=1)
