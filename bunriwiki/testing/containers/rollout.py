@@ -10,16 +10,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
+
+from python_on_whales import DockerClient
 
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import open_writer
 from bunriwiki.testing.containers.allow_list import allow_list
 from bunriwiki.testing.containers.compose import Composed, compose_program
+from bunriwiki.testing.containers.engine import Engine
 from bunriwiki.testing.paths import ROOT, SERVE_ENV
 from bunriwiki.testing.processes import wait_while_running
 from bunriwiki.testing.versions import make_version
 from model_sync.rollout.state import Rollout, State
+from model_sync.rollout_process import make_images
+from model_sync.settings import SyncSettings
 
 STOP_SECONDS = 20.0
 SETTINGS = {
@@ -127,3 +133,21 @@ class Versions:
         with open_writer(self._layout.root, "a test") as writer:
             writer.change(lambda old: old.hold("sentiment", left))
             promote(writer, "sentiment", to, "a test", "operator")
+
+
+def build_bad_image(engine: Engine, environment: Mapping[str, str], version: str, bad: str) -> None:
+    """Have a rollout with the variables `environment` find a bad image under the name that it would build for a `version` of
+    sentiment: that version in a layer on the image `bad`."""
+    with mock.patch.dict(os.environ, environment):
+        images = make_images(SyncSettings(), DockerClient())
+        image = images.name({"sentiment": version})
+        images.build(image)
+    store = f"FROM {image.name} AS good\nFROM {bad}\nCOPY --from=good /store /store\n"
+    engine.docker("build", "--tag", image.name, "-", data=store.encode())
+
+
+def seconds_to_go_back(back: Rollout) -> float:
+    """From the detection of a bad image until all replicas are old ones again."""
+    assert back.failed_at is not None
+    assert back.ended is not None
+    return (back.ended - back.failed_at).total_seconds()

@@ -19,7 +19,7 @@ FEWEST = 50  # requests, with which a load has shown something
 
 @contextmanager
 def texts(url: str, clients: int = 4) -> Iterator[Counter[str]]:
-    """Texts as long as the block lasts, and what came of them: the status and the version, with a slash between, or the error."""
+    """Texts as long as the block lasts, and what came of them: status and version, with a slash between, or the error."""
     found: Counter[str] = Counter()
     over = threading.Event()
 

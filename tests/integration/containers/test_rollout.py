@@ -10,15 +10,12 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from python_on_whales import DockerClient
 
 from bunriwiki.testing.containers.compose import Composed
 from bunriwiki.testing.containers.images import Images
-from bunriwiki.testing.containers.rollout import RolloutProcess, Versions, rollout_process
+from bunriwiki.testing.containers.rollout import RolloutProcess, Versions, build_bad_image, rollout_process
 from bunriwiki.testing.waiting import wait_until
 from model_sync.rollout.state import Rollout, State
-from model_sync.rollout_process import make_images
-from model_sync.settings import SyncSettings
 from tests.integration.conftest import FULL
 from tests.integration.containers.conftest import Start, during
 
@@ -103,26 +100,17 @@ def test_an_image_that_never_becomes_healthy_is_left_before_a_client_notices(
     composed: Composed, rollouts: RolloutProcess, versions: Versions
 ) -> None:
     before = sorted(images_of(composed))
+    composed.engine.docker("build", "--tag", "bunriwiki-ends", "-", data=b'FROM bunriwiki\nENTRYPOINT ["false"]\n')
 
     def roll_out() -> None:
         version = versions.prepare()
-        break_the_next_image(composed, rollouts, version)
+        build_bad_image(composed.engine, rollouts.environment, version, "bunriwiki-ends")
         versions.promote(version)
         back = rollouts.wait(2, ROLLOUT_SECONDS)
         assert (back.phase, back.cause) == ("rolled_back", "losses"), back.reason
 
     assert not during(composed, roll_out, **LOAD).failures
     assert sorted(images_of(composed)) == before
-
-
-def break_the_next_image(composed: Composed, rollouts: RolloutProcess, version: str) -> None:
-    """Build an image that ends at once, under the name that the next rollout's image will have."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in rollouts.environment.items():
-            patch.setenv(name, value)
-        settings = SyncSettings()
-        name = make_images(settings, DockerClient()).name({"sentiment": version}).name
-    composed.engine.docker("build", "--tag", name, "-", data=b'FROM bunriwiki\nENTRYPOINT ["false"]\n')
 
 
 def test_a_killed_process_is_continued_by_the_next_one(

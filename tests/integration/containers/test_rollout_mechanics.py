@@ -13,18 +13,21 @@ from functools import partial
 
 import httpx
 import pytest
-from python_on_whales import DockerClient
 
 from bunriwiki.testing.containers.base_image import make_base_image
 from bunriwiki.testing.containers.compose import Composed
 from bunriwiki.testing.containers.engine import Engine
 from bunriwiki.testing.containers.replica import GOOD, Behaviour, build_replica
-from bunriwiki.testing.containers.rollout import RolloutProcess, Versions, rollout_process
+from bunriwiki.testing.containers.rollout import (
+    RolloutProcess,
+    Versions,
+    build_bad_image,
+    rollout_process,
+    seconds_to_go_back,
+)
 from bunriwiki.testing.containers.texts import HEADERS, TEXT, failures, texts
 from bunriwiki.testing.waiting import wait_until
 from model_sync.rollout.state import Cause, Rollout, State
-from model_sync.rollout_process import make_images
-from model_sync.settings import SyncSettings
 from tests.integration.conftest import FULL
 from tests.integration.containers.conftest import Start
 
@@ -114,29 +117,21 @@ def test_a_slow_image_is_left(composed: Composed, rollouts: RolloutProcess, vers
         assert (back.phase, back.cause) == ("rolled_back", "latency"), back.reason
         assert failures(found) == {}
         assert images_of(composed) == before
-        assert back.ended is not None
-        assert back.failed_at is not None
-        seconds.append((back.ended - back.failed_at).total_seconds())
+        seconds.append(seconds_to_go_back(back))
     print(f"from detection to all old: median {statistics.median(seconds):.1f} s, slowest {max(seconds):.1f} s")
 
 
 def roll_out_bad_image(
     composed: Composed, rollouts: RolloutProcess, versions: Versions, behaviour: Behaviour
 ) -> tuple[Rollout, Counter[str]]:
-    """Have the rollout find a bad image under the name that it would build: a good version, and a server that is bad."""
+    """Have the next image be a bad one, with a good version."""
     number, version = next_number(rollouts), versions.prepare()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in rollouts.environment.items():
-            patch.setenv(name, value)
-        images = make_images(SyncSettings(), DockerClient())
-        image = images.name({"sentiment": version})
-        images.build(image)
-    bad = build_replica(composed.engine, behaviour, f"bunriwiki-stand-in-{behaviour}")
-    store = f"FROM {image.name} AS good\nFROM {bad}\nCOPY --from=good /store /store\n"
-    composed.engine.docker("build", "--tag", image.name, "-", data=store.encode())
+    bad = build_replica(composed.engine, behaviour, f"{GOOD}-{behaviour}")
+    build_bad_image(composed.engine, rollouts.environment, version, bad)
     with texts(composed.url) as found:
         versions.promote(version)
         back = rollouts.wait(number, ROLLOUT_SECONDS)
+    print(f"{behaviour}: {found.total()} requests, {seconds_to_go_back(back):.1f} s from detection to all old")
     return back, found
 
 

@@ -11,18 +11,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.testing.containers.engine import DockerError, Engine
 from bunriwiki.testing.containers.images import Images
-from bunriwiki.testing.containers.replica import GOOD, build_replica
-from bunriwiki.testing.containers.rollout import Versions
+from bunriwiki.testing.containers.replica import GOOD, Behaviour, build_replica
+from bunriwiki.testing.containers.rollout import Versions, build_bad_image, seconds_to_go_back
 from bunriwiki.testing.containers.texts import failures, texts
-from bunriwiki.testing.paths import ROOT
+from bunriwiki.testing.paths import ROOT, SERVE_ENV
 from bunriwiki.testing.ports import free_port
 from bunriwiki.testing.waiting import wait_until
-from model_sync.rollout.state import Rollout, State
+from model_sync.rollout.state import Cause, Rollout, State
 
 ROLLOUT_SECONDS = 300.0
 STACK = "rolled"
@@ -48,6 +49,18 @@ class Stack:
     url: str
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The variables with which images are named and built on this machine as the stack's rollout does."""
+        return {
+            "BUNRIWIKI_ROLLOUT": "swarm",
+            "BUNRIWIKI_ROLLOUT_BASE": GOOD,
+            "BUNRIWIKI_MODEL_STORE": str(self._volume("store")),
+            "BUNRIWIKI_SERVE_PYTHON": str(SERVE_ENV / "bin" / "python"),
+            "DOCKER_HOST": f"unix://{self.engine.socket}",
+            "PATH": f"/usr/bin:{os.environ['PATH']}",
+        }
+
+    @property
     def layout(self) -> Layout:
         return Layout(self._volume("store"))
 
@@ -64,16 +77,22 @@ class Stack:
             found.append(self.engine.docker("service", "logs", "--tail=40", service))
         return "\n".join(found)
 
+    def last(self) -> int:
+        """The number of the last rollout that is over."""
+        return self._state().results[-1].number
+
     def wait(self, number: int) -> Rollout:
         """The rollout `number`, when it is over."""
-        path = self._volume("rollout") / "state.json"
 
         def over() -> Rollout | None:
-            return next((each for each in State.read(path).results if each.number == number), None)
+            return next((each for each in self._state().results if each.number == number), None)
 
         found = wait_until(over, ROLLOUT_SECONDS, self.logs, interval=0.5)
         assert found is not None
         return found
+
+    def _state(self) -> State:
+        return State.read(self._volume("rollout") / "state.json")
 
     def _volume(self, name: str) -> Path:
         [place] = self.engine.docker("volume", "inspect", "--format={{.Mountpoint}}", f"bunriwiki-{name}").split()
@@ -104,7 +123,7 @@ def stack(engine: Engine, images: Images, tmp_path_factory: pytest.TempPathFacto
         command = ["/usr/bin/docker", "stack", "deploy", "--resolve-image=never", *files, STACK]
         engine.run(command, environment={**os.environ, **environment})
         stack = Stack(engine, f"http://127.0.0.1:{port}")
-        wait_until(lambda: _are_up(engine), 180, stack.logs, interval=1)
+        wait_until(lambda: _are_up(engine) and _is_ready(stack.url), 180, stack.logs, interval=1)
         yield stack
         print(stack.logs())
     finally:
@@ -115,6 +134,14 @@ def stack(engine: Engine, images: Images, tmp_path_factory: pytest.TempPathFacto
 def _are_up(engine: Engine) -> bool:
     listed = engine.docker("service", "ls", "--format={{.Replicas}}").split()
     return all(each.partition("/")[0] == each.partition("/")[2] for each in listed)
+
+
+def _is_ready(url: str) -> bool:
+    """Whether the edge has found a replica."""
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5, trust_env=False).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
 
 
 def _removed(engine: Engine) -> bool:
@@ -137,4 +164,20 @@ def test_the_stack_rolls_out(stack: Stack, versions: Versions) -> None:
         done = stack.wait(1)
     assert (done.phase, done.new.versions) == ("done", {"sentiment": version}), done.reason
     assert failures(found) == {}
+    print(f"{found.total()} requests")
     wait_until(lambda: stack.images() == {done.new.name: 2}, 120, stack.logs, interval=1)
+
+
+@pytest.mark.parametrize(("behaviour", "cause"), [("unready", "health"), ("wrong", "answers"), ("slow", "latency")])
+def test_a_bad_image_is_left(stack: Stack, versions: Versions, behaviour: Behaviour, cause: Cause) -> None:
+    before, version = stack.images(), versions.prepare()
+    bad = build_replica(stack.engine, behaviour, f"{GOOD}-{behaviour}")
+    build_bad_image(stack.engine, stack.environment, version, bad)
+    number = stack.last() + 1
+    with texts(stack.url) as found:
+        versions.promote(version)
+        back = stack.wait(number)
+    assert (back.phase, back.cause) == ("rolled_back", cause), back.reason
+    assert failures(found) == {}
+    wait_until(lambda: stack.images() == before, 120, stack.logs, interval=1)
+    print(f"{behaviour}: {found.total()} requests, {seconds_to_go_back(back):.1f} s from detection to all old")
