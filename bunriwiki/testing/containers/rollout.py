@@ -24,7 +24,7 @@ from bunriwiki.testing.paths import ROOT, SERVE_ENV
 from bunriwiki.testing.processes import wait_while_running
 from bunriwiki.testing.versions import make_version
 from model_sync.rollout.state import Rollout, State
-from model_sync.rollout_process import make_images
+from model_sync.rollout_process import REPOSITORY, make_images
 from model_sync.settings import SyncSettings
 
 STOP_SECONDS = 20.0
@@ -70,9 +70,17 @@ class RolloutProcess:
         return found
 
 
+def forget_images(engine: Engine) -> None:
+    """Remove the images that earlier rollouts built in an engine that is kept: some of them are bad ones, under the names that
+    the next rollouts will look for."""
+    if names := engine.docker("images", "--format={{.Repository}}:{{.Tag}}", REPOSITORY).split():
+        engine.docker("rmi", "--force", *names)
+
+
 @contextmanager
 def rollout_process(composed: Composed, folder: Path, **settings: str) -> Iterator[RolloutProcess]:
     """The process, not started yet. Its client of Docker reaches the engine through Envoy and deploy/rollout/engine.yaml."""
+    forget_images(composed.engine)
     [volume] = composed.engine.docker("volume", "inspect", "--format={{.Mountpoint}}", f"{composed.project}_store").split()
     with ExitStack() as stack:
         host = stack.enter_context(allow_list(composed.engine.socket, folder))

@@ -16,6 +16,7 @@ from bunriwiki.testing.containers.images import Images
 from bunriwiki.testing.containers.rollout import RolloutProcess, Versions, build_bad_image, rollout_process
 from bunriwiki.testing.waiting import wait_until
 from model_sync.rollout.state import Rollout, State
+from model_sync.rollout_process import REPOSITORY
 from tests.integration.conftest import FULL
 from tests.integration.containers.conftest import Start, during
 
@@ -23,7 +24,6 @@ ROLLOUT_SECONDS = 420.0
 # Of clients: in the short form, they leave something of two cores to the replica that starts.
 LOAD = {"rest": 12, "grpc_clients": 4} if FULL else {"rest": 4, "grpc_clients": 1}
 REPLICAS = 2
-REPOSITORY = "bunriwiki-versions"
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from bunriwiki.testing.containers.compose import Composed, clone
 from bunriwiki.testing.containers.engine import Engine
 from bunriwiki.testing.containers.images import Images
 from bunriwiki.testing.containers.replica import GOOD, build_replica
-from bunriwiki.testing.containers.rollout import Versions
+from bunriwiki.testing.containers.rollout import Versions, forget_images
 from bunriwiki.testing.waiting import wait_until
 from model_sync.rollout.state import Rollout, State
 
@@ -31,6 +31,7 @@ SETTINGS = {
 def composed(engine: Engine, images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
     image = images.build("rollout", f"--build-arg=DOCKER_CLI_IMAGE={images.stand_in('docker-cli')}")
     build_replica(engine)
+    forget_images(engine)
     folder = clone(tmp_path_factory.mktemp("project"))
     folder.chmod(0o755)  # the rollout reads it as user 10001
     environment = {

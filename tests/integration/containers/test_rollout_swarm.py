@@ -18,7 +18,7 @@ from bunriwiki.model_store.layout import Layout
 from bunriwiki.testing.containers.engine import DockerError, Engine
 from bunriwiki.testing.containers.images import Images
 from bunriwiki.testing.containers.replica import GOOD, Behaviour, build_replica
-from bunriwiki.testing.containers.rollout import Versions, build_bad_image, seconds_to_go_back
+from bunriwiki.testing.containers.rollout import Versions, build_bad_image, forget_images, seconds_to_go_back
 from bunriwiki.testing.containers.texts import failures, texts
 from bunriwiki.testing.paths import ROOT, SERVE_ENV
 from bunriwiki.testing.ports import free_port
@@ -103,6 +103,7 @@ class Stack:
 def stack(engine: Engine, images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     image = images.build("rollout", f"--build-arg=DOCKER_CLI_IMAGE={images.stand_in('docker-cli')}")
     build_replica(engine)
+    forget_images(engine)
     override = tmp_path_factory.mktemp("swarm") / "override.yml"
     override.write_text(f'version: "3.9"\n{OVERRIDE}')
     port = free_port()
