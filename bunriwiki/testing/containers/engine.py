@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from bunriwiki.testing.processes import wait_while_running
+from bunriwiki.testing.waiting import wait_until
 
 DOCKERD = "/usr/sbin/dockerd"
 DOCKER = "/usr/bin/docker"  # Debian's client, whatever other one is on the PATH
@@ -69,20 +71,7 @@ class Engine:
         if lacks := missing():
             raise RuntimeError(lacks)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    DOCKERD,
-                    f"--data-root={self.folder / 'data'}",
-                    f"--exec-root={self.folder / 'exec'}",
-                    f"--pidfile={self.folder / 'docker.pid'}",
-                    f"--host=unix://{self.socket}",
-                ],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        wait_while_running(self._process, self._answers, START_SECONDS, lambda: self._log.read_text(errors="replace"))
+        self._launch()
         self._remove_containers()
         self._weigh()
         return self
@@ -93,6 +82,15 @@ class Engine:
             self._process.terminate()
             self._process.wait(STOP_SECONDS)
             self._process = None
+
+    def restart(self) -> None:
+        """End the engine, and with it all containers, and start it again, which starts those whose policy says so."""
+        pid = int(self._pid.read_text())
+        os.kill(pid, signal.SIGTERM)
+        if self._process is not None:
+            self._process.wait(STOP_SECONDS)
+        wait_until(lambda: not self._pid.exists(), STOP_SECONDS, lambda: self._log.read_text(errors="replace")[-2000:])
+        self._launch()
 
     def docker(self, *arguments: str | Path, data: bytes | None = None) -> str:
         """What a command of the client prints. Raises DockerError if it fails."""
@@ -135,6 +133,28 @@ class Engine:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
+
+    def _launch(self) -> None:
+        """Run the program, and return when it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    DOCKERD,
+                    f"--data-root={self.folder / 'data'}",
+                    f"--exec-root={self.folder / 'exec'}",
+                    f"--pidfile={self._pid}",
+                    f"--host=unix://{self.socket}",
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        wait_while_running(self._process, self._answers, START_SECONDS, lambda: self._log.read_text(errors="replace"))
+
+    @property
+    def _pid(self) -> Path:
+        """The file with the number of the process, which removes it when it ends."""
+        return self.folder / "docker.pid"
 
     def _remove_containers(self) -> None:
         """Remove what a run that was killed left in the folder: the engine would start those containers again."""

@@ -1,4 +1,4 @@
-"""Images with the serving versions, rolled out to replicas behind the edge, under load.
+"""An image with the serving versions, rolled out to replicas of the service behind the edge, under load.
 
 The writer of the store is the test, and the rollout's process runs on this machine; both reach what they reach in a container.
 """
@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import partial
 
 import pytest
 
 from bunriwiki.testing.containers.compose import Composed
 from bunriwiki.testing.containers.images import Images
-from bunriwiki.testing.containers.rollout import RolloutProcess, Versions, build_bad_image, rollout_process
+from bunriwiki.testing.containers.rollout import RolloutProcess, Versions, rollout_process
 from bunriwiki.testing.waiting import wait_until
-from model_sync.rollout.state import Rollout, State
+from model_sync.rollout.state import Rollout
 from model_sync.rollout_process import REPOSITORY
 from tests.integration.conftest import FULL
 from tests.integration.containers.conftest import Start, during
@@ -94,43 +93,3 @@ def answer_without_anything(composed: Composed, image: str) -> str:
         return engine.docker("exec", container, "python3", "-c", ask).strip()
     finally:
         engine.docker("rm", "--force", container)
-
-
-def test_an_image_that_never_becomes_healthy_is_left_before_a_client_notices(
-    composed: Composed, rollouts: RolloutProcess, versions: Versions
-) -> None:
-    before = sorted(images_of(composed))
-    composed.engine.docker("build", "--tag", "bunriwiki-ends", "-", data=b'FROM bunriwiki\nENTRYPOINT ["false"]\n')
-
-    def roll_out() -> None:
-        version = versions.prepare()
-        build_bad_image(composed.engine, rollouts.environment, version, "bunriwiki-ends")
-        versions.promote(version)
-        back = rollouts.wait(2, ROLLOUT_SECONDS)
-        assert (back.phase, back.cause) == ("rolled_back", "losses"), back.reason
-
-    assert not during(composed, roll_out, **LOAD).failures
-    assert sorted(images_of(composed)) == before
-
-
-def test_a_killed_process_is_continued_by_the_next_one(
-    composed: Composed, rollouts: RolloutProcess, versions: Versions
-) -> None:
-    def roll_out() -> None:
-        versions.publish()
-        for step in ("building", "trying", "rolling"):
-            wait_until(partial(is_at, rollouts, step), ROLLOUT_SECONDS, interval=0.2)
-            rollouts.kill()
-            rollouts.start()
-        assert rollouts.wait(3, ROLLOUT_SECONDS).phase == "done"
-
-    assert not during(composed, roll_out, **LOAD).failures
-    assert len(images_of(composed)) == REPLICAS
-    trials = composed.engine.docker("ps", "--all", "--quiet", "--filter=label=bunriwiki.rollout.trial")
-    assert not trials.strip()
-
-
-def is_at(rollouts: RolloutProcess, step: str) -> bool:
-    """Whether the third rollout is at a step, or beyond it."""
-    current = State.read(rollouts.layout.rollout_state).current
-    return current is not None and current.number == 3 and current.phase in (step, "rolling", "done")
