@@ -14,6 +14,8 @@ from functools import partial
 import httpx
 import pytest
 
+from bunriwiki.model_store.generation import Generations
+from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.testing.containers.base_image import make_base_image
 from bunriwiki.testing.containers.compose import Composed
 from bunriwiki.testing.containers.engine import Engine
@@ -138,10 +140,11 @@ def roll_out_bad_image(
 def test_a_rollback_turns_it_round(composed: Composed, rollouts: RolloutProcess, versions: Versions) -> None:
     number, before = next_number(rollouts), images_of(composed)
     [earlier] = {answer.partition("/")[2] for answer in answers(composed)}
+    serving = Generations.read(rollouts.layout.generation).of("sentiment").serving
     with texts(composed.url) as found:
         version = versions.publish()
         wait_until(partial(is_rolling, rollouts, number), ROLLOUT_SECONDS, interval=0.2)
-        versions.roll_back(version, earlier)
+        versions.roll_back(version, serving.version if serving else FALLBACK)
         back = rollouts.wait(number, ROLLOUT_SECONDS)
         wait_until(lambda: set(answers(composed)) == {f"200/{earlier}"}, 10)
         found_at_the_end = found[f"200/{version}"]
