@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+from loguru import logger
 from python_on_whales import DockerClient
 
 from bunriwiki.model_store.layout import Layout
@@ -67,6 +68,7 @@ class RolloutProcess:
 
         found = wait_while_running(self.process, over, seconds, lambda: self.log.read_text(errors="replace"), interval=0.5)
         assert found is not None
+        logger.info(described(found))
         return found
 
 
@@ -152,6 +154,13 @@ def build_bad_image(engine: Engine, environment: Mapping[str, str], version: str
         images.build(image)
     store = f"FROM {image.name} AS good\nFROM {bad}\nCOPY --from=good /store /store\n"
     engine.docker("build", "--tag", image.name, "-", data=store.encode())
+
+
+def described(over: Rollout) -> str:
+    """How a rollout ended, and how long it took."""
+    assert over.ended is not None
+    sentence = f"rollout {over.number}: {over.phase} after {(over.ended - over.began).total_seconds():.1f} s"
+    return f"{sentence}, {over.cause}, {seconds_to_go_back(over):.1f} s after its detection" if over.cause else sentence
 
 
 def seconds_to_go_back(back: Rollout) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+from loguru import logger
 
 TEXT = json.dumps({"text": "정말 재미있어요"}).encode()
 HEADERS = {"Content-Type": "application/json"}
@@ -19,7 +20,10 @@ FEWEST = 50  # requests, with which a load has shown something
 
 @contextmanager
 def texts(url: str, clients: int = 4) -> Iterator[Counter[str]]:
-    """Texts as long as the block lasts, and what came of them: status and version, with a slash between, or the error."""
+    """Texts as long as the block lasts, and what came of them: status and version, with a slash between, or the error.
+
+    They are logged as well.
+    """
     found: Counter[str] = Counter()
     over = threading.Event()
 
@@ -41,6 +45,7 @@ def texts(url: str, clients: int = 4) -> Iterator[Counter[str]]:
         over.set()
         for thread in threads:
             thread.join()
+        logger.info("{} texts: {}", found.total(), dict(found))
 
 
 def failures(found: Counter[str]) -> dict[str, int]:

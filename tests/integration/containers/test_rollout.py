@@ -14,7 +14,6 @@ from bunriwiki.testing.containers.compose import Composed
 from bunriwiki.testing.containers.images import Images
 from bunriwiki.testing.containers.rollout import RolloutProcess, Versions, rollout_process
 from bunriwiki.testing.waiting import wait_until
-from model_sync.rollout.state import Rollout
 from model_sync.rollout_process import REPOSITORY
 from tests.integration.conftest import FULL
 from tests.integration.containers.conftest import Start, during
@@ -59,7 +58,6 @@ def test_a_rolling_rebuild_fails_no_request(composed: Composed, rollouts: Rollou
         done = rollouts.wait(1, ROLLOUT_SECONDS)
         assert done.phase == "done", done.reason
         assert done.new.versions == {"sentiment": version}
-        print(f"from the publication to the end of the rollout: {seconds_of(done):.0f} s")
 
     assert not during(composed, roll_out, **LOAD).failures
     after = set(composed.containers("service"))
@@ -68,11 +66,6 @@ def test_a_rolling_rebuild_fails_no_request(composed: Composed, rollouts: Rollou
     [image] = set(images_of(composed))
     assert image.startswith(f"{REPOSITORY}:")
     assert answer_without_anything(composed, image) == "v1"
-
-
-def seconds_of(rollout: Rollout) -> float:
-    assert rollout.ended is not None
-    return (rollout.ended - rollout.began).total_seconds()
 
 
 def answer_without_anything(composed: Composed, image: str) -> str:

@@ -133,7 +133,6 @@ def roll_out_bad_image(
     with texts(composed.url) as found:
         versions.promote(version)
         back = rollouts.wait(number, ROLLOUT_SECONDS)
-    print(f"{behaviour}: {found.total()} requests, {seconds_to_go_back(back):.1f} s from detection to all old")
     return back, found
 
 

@@ -18,7 +18,7 @@ from bunriwiki.model_store.layout import Layout
 from bunriwiki.testing.containers.engine import DockerError, Engine
 from bunriwiki.testing.containers.images import Images
 from bunriwiki.testing.containers.replica import GOOD, Behaviour, build_replica
-from bunriwiki.testing.containers.rollout import Versions, build_bad_image, forget_images, seconds_to_go_back
+from bunriwiki.testing.containers.rollout import Versions, build_bad_image, described, forget_images
 from bunriwiki.testing.containers.texts import failures, texts
 from bunriwiki.testing.paths import ROOT, SERVE_ENV
 from bunriwiki.testing.ports import free_port
@@ -89,6 +89,7 @@ class Stack:
 
         found = wait_until(over, ROLLOUT_SECONDS, self.logs, interval=0.5)
         assert found is not None
+        print(described(found))
         return found
 
     def _state(self) -> State:
@@ -165,7 +166,6 @@ def test_the_stack_rolls_out(stack: Stack, versions: Versions) -> None:
         done = stack.wait(1)
     assert (done.phase, done.new.versions) == ("done", {"sentiment": version}), done.reason
     assert failures(found) == {}
-    print(f"{found.total()} requests")
     wait_until(lambda: stack.images() == {done.new.name: 2}, 120, stack.logs, interval=1)
 
 
@@ -181,4 +181,3 @@ def test_a_bad_image_is_left(stack: Stack, versions: Versions, behaviour: Behavi
     assert (back.phase, back.cause) == ("rolled_back", cause), back.reason
     assert failures(found) == {}
     wait_until(lambda: stack.images() == before, 120, stack.logs, interval=1)
-    print(f"{behaviour}: {found.total()} requests, {seconds_to_go_back(back):.1f} s from detection to all old")
