@@ -31,7 +31,7 @@ from model_sync.settings import SyncSettings
 STOP_SECONDS = 20.0
 SETTINGS = {
     "BUNRIWIKI_ROLLOUT": "compose",
-    "BUNRIWIKI_ROLLOUT_QUIET_SECONDS": "2",
+    "BUNRIWIKI_ROLLOUT_QUIET_SECONDS": "3",
     "BUNRIWIKI_ROLLOUT_READY_SECONDS": "240",
     "BUNRIWIKI_ROLLOUT_OBSERVE_SECONDS": "5",
     "BUNRIWIKI_MONITOR_SECONDS": "0",
@@ -115,17 +115,22 @@ class Versions:
         self._folder = folder
         self.number = 0
 
-    def publish(self) -> str:
-        """Publish the next version and have it serve; returns its name."""
-        version = self.prepare()
+    def publish(self, made: Path | None = None) -> str:
+        """Publish the next version, or one that was made, and have it serve; returns its name."""
+        version = self.prepare(made)
         self.promote(version)
         return version
 
-    def prepare(self) -> str:
-        """Publish the next version, which does not serve yet."""
+    def make(self) -> Path:
+        """Write the next version to a folder, which has its name."""
         self.number += 1
         version = f"v{self.number}"
-        made = make_version("sentiment", version, self.number % 3, self._folder / version)
+        return make_version("sentiment", version, self.number % 3, self._folder / version)
+
+    def prepare(self, made: Path | None = None) -> str:
+        """Publish the next version, or one that was made, which does not serve yet; returns its name."""
+        made = made or self.make()
+        version = made.name
         with open_writer(self._layout.root, "a test") as writer:
             writer.publish(made, "a test", "poll")
         folder = self._layout.version("sentiment", version)

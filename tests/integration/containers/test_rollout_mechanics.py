@@ -169,10 +169,10 @@ def is_rolling(rollouts: RolloutProcess, number: int) -> bool:
 
 
 def test_ten_versions_make_one_rollout(composed: Composed, rollouts: RolloutProcess, versions: Versions) -> None:
-    number, prepared = next_number(rollouts), [versions.prepare() for _ in range(10)]
+    number, folders = next_number(rollouts), [versions.make() for _ in range(10)]
     with texts(composed.url) as found:
-        for last in prepared:
-            versions.promote(last)
+        for folder in folders:
+            last = versions.publish(folder)
         done = rollouts.wait(number, ROLLOUT_SECONDS)
     assert (done.phase, done.new.versions) == ("done", {"sentiment": last}), done.reason
     assert failures(found) == {}
