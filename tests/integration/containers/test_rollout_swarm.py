@@ -6,6 +6,7 @@ The replicas are the stand-in that starts in a second, and the writer of the sto
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,6 +69,12 @@ class Stack:
         """The images of the replicas that run."""
         listed = self.engine.docker("ps", "--format={{.Names}} {{.Image}}", f"--filter=name={STACK}_service-").splitlines()
         return Counter(line.split()[1] for line in listed)
+
+    def started(self, since: float) -> Counter[str]:
+        """How many containers of each service were created after `since`, in seconds since the epoch."""
+        which = ["--filter=type=container", "--filter=event=create", "--format={{.Actor.Attributes.name}}"]
+        listed = self.engine.docker("events", f"--since={since}", f"--until={time.time()}", *which).split()
+        return Counter(name.removeprefix(f"{STACK}_").partition(".")[0] for name in listed)
 
     def logs(self) -> str:
         found = []
@@ -161,11 +168,13 @@ def versions(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Versions
 
 
 def test_the_stack_rolls_out(stack: Stack, versions: Versions) -> None:
+    began = time.time()
     with texts(stack.url) as found:
         version = versions.publish()
         done = stack.wait(1)
     assert (done.phase, done.new.versions) == ("done", {"sentiment": version}), done.reason
     assert failures(found) == {}
+    assert stack.started(began) == {"service-b": 2, "trial": 1}  # and none of the old replicas again
     wait_until(lambda: stack.images() == {done.new.name: 2}, 120, stack.logs, interval=1)
 
 
