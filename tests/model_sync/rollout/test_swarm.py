@@ -90,4 +90,4 @@ def test_a_change_that_swarm_has_not_followed_yet_is_not_repeated(docker: FakeDo
         assert docker.calls[-1][1:] == ("x_service-a", 1)
     for _ in range(2):
         target.start(NEW)
-        assert docker.calls[-1][3] == 1
+        assert docker.calls[-1][-1] == 1
