@@ -25,6 +25,9 @@ Start = Callable[..., Composed]
 # Seconds between an answer and a client's next request. In the short form they are about 400 requests per second, which leaves
 # something of two cores to what happens under the load.
 PAUSE_SECONDS = 0.0 if FULL else 0.02
+only_full = pytest.mark.skipif(
+    not FULL, reason="runs in the full form alone (BUNRIWIKI_PROOF=full): the short form has 6 minutes"
+)
 CALM_SECONDS = 10.0 if FULL else 2.0  # of load before and after an event
 
 

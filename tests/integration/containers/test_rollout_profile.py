@@ -44,7 +44,7 @@ def composed(engine: Engine, images: Images, tmp_path_factory: pytest.TempPathFa
     project = Composed(engine, folder, environment, ["rollout"])
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in project.environment.items()))
     (folder / "rollout.env").write_text("".join(f"{name}={value}\n" for name, value in SETTINGS.items()))
-    project.up("--no-recreate", "--scale", "service=2")
+    project("up", "--detach", "--scale", "service=2")  # the rollout is healthy after half a minute, and works before
     yield project
     print(project.logs("rollout", "engine", "engine-check"))
     project.down()

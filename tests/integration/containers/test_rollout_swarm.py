@@ -25,7 +25,9 @@ from bunriwiki.testing.paths import ROOT, SERVE_ENV
 from bunriwiki.testing.ports import free_port
 from bunriwiki.testing.waiting import wait_until
 from model_sync.rollout.state import Cause, Rollout, State
+from tests.integration.containers.conftest import only_full
 
+pytestmark = only_full
 ROLLOUT_SECONDS = 300.0
 STACK = "rolled"
 VOLUMES = ("store", "heartbeats", "rollout")
@@ -38,7 +40,7 @@ services:
       BUNRIWIKI_ROLLOUT_READY_SECONDS: "30"
       BUNRIWIKI_MONITOR_SECONDS: "0"
       BUNRIWIKI_MONITOR_REQUESTS: "10"
-      BUNRIWIKI_MONITOR_LATENCY_RATIO: "20"
+      BUNRIWIKI_MONITOR_LATENCY_RATIO: "10"
 """
 
 
