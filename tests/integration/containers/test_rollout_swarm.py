@@ -76,7 +76,8 @@ class Stack:
         """How many containers of each service were created after `since`, in seconds since the epoch."""
         which = ["--filter=type=container", "--filter=event=create", "--format={{.Actor.Attributes.name}}"]
         listed = self.engine.docker("events", f"--since={since}", f"--until={time.time()}", *which).split()
-        return Counter(name.removeprefix(f"{STACK}_").partition(".")[0] for name in listed)
+        ours = [name.removeprefix(f"{STACK}_") for name in listed if name.startswith(f"{STACK}_")]  # and none of a build
+        return Counter(name.partition(".")[0] for name in ours)
 
     def logs(self) -> str:
         found = []
