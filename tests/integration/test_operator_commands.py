@@ -18,6 +18,7 @@ import pytest
 
 from bunriwiki.model_store.generation import Generations, ModelGeneration
 from bunriwiki.model_store.names import FALLBACK
+from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.load import background_load
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.sidecar import TOKEN, Sidecar
@@ -74,7 +75,7 @@ class Deployment:
 
     def start_sidecar(self) -> None:
         self.sidecar.start()
-        self.sidecar.wait(lambda: self.sidecar.state(MODEL) and httpx.get(f"{self.sidecar.url}/livez").is_success)
+        self.sidecar.wait(lambda: self.sidecar.state(MODEL) and CLIENT.get(f"{self.sidecar.url}/livez").is_success)
 
 
 def sidecar(root: Path, **environment: str) -> Sidecar:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.fault_proxy import FaultProxy
 from bunriwiki.testing.mlflow_server import MlflowServer
 from bunriwiki.testing.probe import Probe, probing
@@ -177,7 +178,7 @@ class SmallDisk(Sidecar):
     def reported(self, *statuses: str) -> dict[str, Any]:
         """The reported state of kcbert if it has one of `statuses`; else empty."""
         try:
-            state = dict(httpx.get(f"{self.url}/state", timeout=5).json()["models"]["kcbert"])
+            state = dict(CLIENT.get(f"{self.url}/state", timeout=5).json()["models"]["kcbert"])
         except httpx.TransportError:
             return {}
         return state if state["status"] in statuses else {}
