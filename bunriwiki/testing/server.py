@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -136,10 +135,14 @@ class Server:
         samples = [sample for family in families for sample in family.samples if sample.name == name]
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
+    def terminate(self) -> None:
+        """Have it end, if it runs, without waiting for its end."""
+        if self.process.poll() is None:
+            self.process.terminate()
+
     def stop(self) -> int:
         """End it with SIGTERM; the exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+        self.terminate()
         try:
             return self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
