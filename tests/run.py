@@ -1,6 +1,6 @@
 """`make test`: all tests but those in containers, in three steps, and one line at the end for all of them.
 
-The unit tests and the integration tests run in two workers, a file at a time; the integration tests with the marker `alone`
+The unit tests and the integration tests run in three workers, a file at a time; the integration tests with the marker `alone`
 then run one after the other. Coverage is measured in the unit tests only: the integration tests start their servers from other
 environments, and measuring would slow down the clients that load them.
 """
@@ -16,11 +16,12 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 REPORTS = Path("build/tests")
-IN_TWO_WORKERS = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+# On two cores, two workers leave a quarter of the time of the cores unused: tests wait for timeouts and paused loads as well.
+IN_WORKERS = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
 WITHOUT_CONTAINERS = "--ignore=tests/integration/containers"  # `make test-containers`
 STEPS = {
-    "unit": ["--ignore=tests/integration", *IN_TWO_WORKERS, "--cov", "--cov-report=term"],
-    "integration": ["tests/integration", WITHOUT_CONTAINERS, "-m", "not alone", *IN_TWO_WORKERS],
+    "unit": ["--ignore=tests/integration", *IN_WORKERS, "--cov", "--cov-report=term"],
+    "integration": ["tests/integration", WITHOUT_CONTAINERS, "-m", "not alone", *IN_WORKERS],
     "alone": ["tests/integration", WITHOUT_CONTAINERS, "-m", "alone"],
 }
 RESULTS = ("failed", "passed", "skipped", "errors")
@@ -31,7 +32,7 @@ def run(step: str) -> tuple[int, Counter[str]]:
     report = REPORTS / f"{step}.xml"
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", *STEPS[step], f"--junit-xml={report}"]
-    environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if step == "unit" else {})}  # torch's, in each of two workers
+    environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if step == "unit" else {})}  # torch's, in each worker
     code = subprocess.run(command, env=environment, check=False).returncode
     return code, counts(report) if report.exists() else Counter()
 

@@ -29,7 +29,7 @@ LONGEST = [
     f"test_{name}.py"
     for name in (
         "quality", "rollout", "monitoring", "sync", "operator_commands", "prediction_metrics", "swaps_and_kills",
-        "back_to_fallback", "grpc", "sync_faults",
+        "back_to_fallback", "grpc", "sync_faults", "sync_rejections",
     )
 ]  # fmt: skip
 
