@@ -68,7 +68,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, st
             for model in ("kcbert", "sentiment"):
                 server.wait_until_serving(model, "v0", workers=1)
                 sidecar.wait_for_status(model, "unchanged")
-            with probing(server.url) as probe:
+            with probing(server.url, every=0.2) as probe:
                 yield Deployment(publisher, proxy, mlflow, registrar, sidecar, server, probe)
         finally:
             sidecar.stop()
