@@ -32,7 +32,6 @@ from model_sync.sandbox.run import Limits
 pytestmark = pytest.mark.slow
 
 LIMITS = Limits(memory=2**31, seconds=300, threads=1)
-SAMPLES = 24  # of a bundled reference set
 THRESHOLDS = Thresholds(agreement=1, quality=2, batch=1e-3, latency=2, labels="same")
 
 
@@ -68,15 +67,15 @@ def judged(report: EvaluationReport, reference: ReferenceSet) -> dict[str, Findi
 @pytest.mark.parametrize("model", NAMES)
 def test_a_bundled_version_is_evaluated_against_itself(model: str, tmp_path: Path, scratch: Path) -> None:
     lines = (MODELS / model / REFERENCE).read_text(encoding="utf-8").splitlines(keepends=True)
-    (tmp_path / REFERENCE).write_text("".join(lines[:SAMPLES]), encoding="utf-8")
+    (tmp_path / REFERENCE).write_text("".join(lines[:48]), encoding="utf-8")
     (tmp_path / "reference").symlink_to(MODELS / model / "reference")
     version, reference = VersionFolder(MODELS / model, Manifest.read(MODELS / model)), ReferenceSet.read(model, tmp_path)
     report = run(version, version, reference, scratch)
     assert len(report.golden) >= 64
     assert set(report.golden) == {None}
-    assert len(report.reference) == SAMPLES
+    assert len(report.reference) == 48
     assert report.serving == report.reference
-    assert report.positions[: SAMPLES // 2] == tuple(range(1, SAMPLES, 2))
+    assert report.positions[:24] == tuple(range(1, 48, 2))
     assert len(report.alone) == len(report.positions)
     assert len(report.milliseconds) == len(report.positions) - 2
     assert all(mine > 0 and theirs > 0 for mine, theirs in report.milliseconds)
