@@ -25,11 +25,12 @@ ROTATIONS = {"v1": 1, "v2": 2, "v3": 3}  # of the names of the classes, by versi
 
 
 # The files that take longest, by `python -m tests.times`. They run first: no worker is left with one of them at the end.
+# Of those that run beside each other, one at most loads the service without pauses.
 LONGEST = [
     f"test_{name}.py"
     for name in (
-        "quality", "rollout", "monitoring", "sync", "operator_commands", "prediction_metrics", "swaps_and_kills",
-        "back_to_fallback", "grpc", "sync_faults", "sync_rejections",
+        "monitoring", "sync", "operator_commands", "rollout", "back_to_fallback", "sync_rejections", "quality",
+        "swaps_and_kills", "sync_faults", "prediction_metrics", "grpc",
     )
 ]  # fmt: skip
 
