@@ -195,11 +195,11 @@ def _records(log: bytes) -> int:
 
 def _add_up(values: MutableSequence[float] | memoryview[float], definitions: Sequence[Sequence[Place]], log: bytes) -> None:
     """Add the records in `log` to `values`."""
-    rows: defaultdict[int, list[tuple[float, ...]]] = defaultdict(list)
-    for *amounts, number in RECORD.iter_unpack(log):
-        rows[number].append(tuple(amounts))
-    for number, amounts_of in rows.items():
-        for (at, bounds), column in zip(definitions[number - 1], zip(*amounts_of, strict=True), strict=False):
+    records: defaultdict[int, list[tuple[float, ...]]] = defaultdict(list)  # by definition
+    for record in RECORD.iter_unpack(log):
+        records[record[AMOUNTS]].append(record)
+    for number, found in records.items():
+        for (at, bounds), column in zip(definitions[number - 1], zip(*found, strict=True), strict=False):
             values[at] += sum(column)
             if bounds:
                 for bucket, observations in Counter(map(partial(bisect_left, bounds), column)).items():
