@@ -18,7 +18,7 @@ from bunriwiki.protocols.grpc.admission import Admission
 from bunriwiki.protocols.grpc.arrivals import Arrivals
 from bunriwiki.protocols.grpc.malformed import RejectMalformed
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
-from bunriwiki.protocols.grpc.received import received_bytes
+from bunriwiki.protocols.grpc.received import ReceivedBytes
 from bunriwiki.protocols.grpc.servicer import SERVICE, Servicer
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.inference.handlers import OpenInference
@@ -78,7 +78,8 @@ class GrpcServer:
         self._servicer = Servicer(handlers, memory, tracing, clients)
         self._health = health.aio.HealthServicer()
         self._port = 0
-        arrivals = Arrivals(memory.large, lambda: received_bytes(self._port))
+        received = ReceivedBytes()
+        arrivals = Arrivals(memory.large, lambda: received(self._port))
         self._admission = Admission(arrivals, message_seconds)
         self._server = grpc.aio.server(
             interceptors=[self._admission, RejectMalformed()],
