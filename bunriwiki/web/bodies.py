@@ -69,7 +69,7 @@ class BodyReader:
         """
         announced = headers.get("content-length", "")
         if announced.isdigit() and int(announced) > max_bytes:
-            raise _too_large(max_bytes)
+            raise _too_large(max_bytes, CLOSE)
         loop = asyncio.get_running_loop()
         now = loop.time()
         task = cast("asyncio.Task[Any]", asyncio.current_task())  # a request is answered in one
@@ -117,12 +117,12 @@ async def _read(arriving: _Arriving, receive: Receive, max_bytes: int, reserve: 
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
         arriving.size += len(chunk)
         if arriving.size > max_bytes:
-            raise _too_large(max_bytes)
+            raise _too_large(max_bytes, CLOSE if more else {})
         if reserve is not None:
             reserve(len(chunk))
-        more = message.get("more_body", False)
         if not more and not body:
             return chunk
         body += chunk
@@ -130,8 +130,8 @@ async def _read(arriving: _Arriving, receive: Receive, max_bytes: int, reserve: 
             return bytes(body)
 
 
-def _too_large(max_bytes: int) -> problems.RequestError:
-    return problems.RequestError(413, f"The body has more than {_readable(max_bytes)}. Send a smaller body.", dict(CLOSE))
+def _too_large(max_bytes: int, headers: Mapping[str, str]) -> problems.RequestError:
+    return problems.RequestError(413, f"The body has more than {_readable(max_bytes)}. Send a smaller body.", dict(headers))
 
 
 def _readable(size: int) -> str:

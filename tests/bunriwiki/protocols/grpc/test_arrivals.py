@@ -32,8 +32,10 @@ ONE, OTHER = "ipv4:192.0.2.1:1000", "ipv4:192.0.2.2:1000"
 
 
 class Bench:
-    """Arrivals with a large part of 100 MB; `received` are the bytes that the kernel has received, by peer, and `resident` those
-    of the process."""
+    """Arrivals with a large part of 100 MB.
+
+    `received` are the bytes that the kernel has received, by peer, and `resident` those of the process.
+    """
 
     def __init__(self) -> None:
         self.memory = Memory(max_mb=219, small_mb=64)
