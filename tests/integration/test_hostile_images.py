@@ -32,9 +32,7 @@ from bunriwiki.testing.server import Server
 from tests.integration.conftest import FULL
 
 HONEST = 100 if FULL else 12  # photos that an honest client sends, one after the other
-FACTOR = (
-    3  # of a photo and a batch of the most expensive images, for the median: it waits for the batch under way, and for its own
-)
+FACTOR = 3  # of a photo and a batch of the most expensive images, for the median: it waits for the batch under way and its own
 SLOWEST_FACTOR = 8  # the same for the slowest, beside other tests
 BATCHES = 3  # whose time is measured
 REPEATED = 20  # requests whose CPU time is measured, as the kernel counts it in hundredths of a second

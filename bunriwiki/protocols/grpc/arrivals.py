@@ -1,9 +1,9 @@
 """Messages that are arriving: what they may take of the memory for bodies, and for how long.
 
 gRPC's core collects a message before Python sees any of it. So what is arriving on a connection is what the kernel has received
-there, less the messages that Python has. That is looked at four times a second while calls wait for messages, and as soon as the
-process has grown by `BURST_BYTES`. If a client has no memory left, all calls that wait for messages on the connection end. The
-memory for bodies has a part that nobody gets, for what arrives before it is counted (`bunriwiki.protocols.handlers.memory`).
+there, less the messages that Python has. That is looked at four times a second while calls wait for messages, and as soon as
+the process has grown by `BURST_BYTES`. If a client has no memory left, all calls that wait for messages on the connection end.
+The memory for bodies has a part that nobody gets, for what arrives before it is counted (`bunriwiki.protocols.handlers.memory`).
 """
 
 from __future__ import annotations
