@@ -51,13 +51,13 @@ class _Calls:
         wait.end("calls")
         return True
 
-    async def linger(self) -> None:
+    async def linger(self, arrivals: Arrivals, connection: Connection) -> None:
         """Wait before a call that made room is answered. Meanwhile it does not count."""
         if self._lingering < MAX_LINGERING:
             self._lingering += 1
             self._count -= 1
             try:
-                await asyncio.sleep(LINGER_SECONDS)
+                await arrivals.linger(connection, LINGER_SECONDS)
             finally:
                 self._lingering -= 1
                 self._count += 1
@@ -133,8 +133,8 @@ class Admission(grpc.aio.ServerInterceptor):
         try:
             return await self._arrivals.receive(connection, calls.waits, seconds, context.read)
         except ArrivalError as error:
-            if error.reason == "calls" and not connection.held:  # the core keeps what has arrived until the answer
-                await calls.linger()
+            if error.reason == "calls" and not connection.held:
+                await calls.linger(self._arrivals, connection)
             if error.reason != "time":
                 await _full(context)
             detail = f"No message arrived within {seconds:g} s. Send it faster, or begin a new call."

@@ -3,7 +3,7 @@
 gRPC's core collects a message before Python sees any of it. So what is arriving on a connection is what the kernel has received
 there, less the messages that Python has. That is looked at four times a second while calls wait for messages, and as soon as
 the process has grown by `BURST_BYTES`. If a client has no memory left, all calls that wait for messages on the connection end.
-The memory for bodies has a part that nobody gets, for what arrives before it is counted (`bunriwiki.protocols.handlers.memory`).
+The memory for bodies has a part that nobody gets, for what arrives uncounted (`bunriwiki.protocols.handlers.memory`).
 """
 
 from __future__ import annotations
@@ -72,13 +72,17 @@ class Wait:
 
 @dataclass(eq=False, slots=True)
 class Connection:
-    """A connection of `client`: the bytes of its messages that were delivered, and what is held for the others."""
+    """A connection of `client`: the bytes of its messages that were delivered, and what is held for the others.
+
+    `waits` are its calls that wait for a message, and `lingering` those that will be answered at the latest when one arrives.
+    """
 
     client: str
     peer: Peer
     delivered: int = 0
     held: int = 0
     waits: dict[Wait, None] = field(default_factory=dict)
+    lingering: dict[asyncio.Future[None], None] = field(default_factory=dict)
 
 
 class Arrivals:
@@ -142,6 +146,20 @@ class Arrivals:
             self._hold(connection, max(0, connection.held - size - OVERHEAD_BYTES))
         return message
 
+    async def linger(self, connection: Connection, seconds: float) -> None:
+        """Wait before a call is rejected, unless a message is arriving: the core keeps it until the answer."""
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+        timer = loop.call_later(seconds, _settle, over)
+        connection.lingering[over] = None
+        self._waiting += 1
+        try:
+            await over
+        finally:
+            self._waiting -= 1
+            del connection.lingering[over]
+            timer.cancel()
+
     def glance(self, now: float) -> None:
         """Sweep if it is time to, or if the process has grown."""
         if now >= self._trim_at:
@@ -165,7 +183,7 @@ class Arrivals:
         received = self._received()
         for name, connection in list(self._connections.items()):
             total = received.get(connection.peer)
-            if total is None and not connection.waits:
+            if total is None and not (connection.waits or connection.lingering):
                 self._hold(connection, 0)
                 del self._connections[name]
             elif total is not None:
@@ -176,9 +194,13 @@ class Arrivals:
         return any(connection.held for connection in self._connections.values())
 
     def _count(self, connection: Connection, total: int, now: float) -> None:
-        if not connection.waits or connection.delivered > total:
+        if not (connection.waits or connection.lingering) or connection.delivered > total:
             connection.delivered = total  # what was not counted exactly is corrected
-        if not self._hold(connection, max(0, total - connection.delivered - FREE_BYTES)):
+        arriving = max(0, total - connection.delivered - FREE_BYTES)
+        if arriving:
+            for over in connection.lingering:
+                _settle(over)
+        if not self._hold(connection, arriving):
             for wait in connection.waits:
                 wait.end("memory")
             self._trim_at = min(self._trim_at, now + TRIM_SECONDS)
@@ -197,6 +219,11 @@ class Arrivals:
         self._glancing = bool(self._connections)
         if self._glancing:
             loop.call_later(GLANCE_SECONDS, self._keep_glancing, loop)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def messages_of(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], tuple[int, Any]]:

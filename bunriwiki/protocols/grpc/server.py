@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from bunriwiki.telemetry.spans import Tracing
 
 MAX_BYTES = 10 * 2**20 + 2**16
+MAX_STREAMS = 128  # of a connection; the libraries of gRPC wait with further calls until one has ended
 FILES_SHARE = 0.25  # of the files that this process may have open, for connections; more are closed at once
 POLL_SECONDS = 1.0  # between two readiness checks of the models
 OPTIONS = [
     ("grpc.so_reuseport", 1),  # the kernel spreads connections over the gateway's workers
     ("grpc.max_receive_message_length", MAX_BYTES),
     ("grpc.max_metadata_size", 16 * 2**10),
-    ("grpc.max_concurrent_streams", 128),  # of a connection
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
     # Calls that have not reached Python; more of them, whoever sends them, are rejected at random.
     ("grpc.server.max_pending_requests", 4096),
     ("grpc.server.max_pending_requests_hard_limit", 8192),

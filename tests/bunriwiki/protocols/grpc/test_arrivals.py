@@ -151,6 +151,27 @@ async def test_calls_that_are_answered_hide_nothing() -> None:
     unfinished.cancel()
 
 
+async def test_what_arrives_for_a_call_that_lingers_is_counted_and_ends_it() -> None:
+    bench = Bench()
+    connection = bench.arrivals.connection(ONE)
+    lingering = [asyncio.create_task(bench.arrivals.linger(connection, 1000)) for _ in range(2)]
+    await bench.sweep()
+    bench.receive(ONE, FREE_BYTES)
+    await bench.sweep()
+    assert not any(task.done() for task in lingering)
+    bench.receive(ONE, 20 * MB)
+    await bench.sweep()
+    assert all(task.done() for task in lingering)
+    await bench.sweep()
+    assert bench.free_mb() == 50
+
+
+async def test_a_call_lingers_for_some_time() -> None:
+    bench = Bench()
+    await bench.arrivals.linger(bench.arrivals.connection(ONE), 0.01)
+    assert not bench.arrivals.connection(ONE).lingering
+
+
 async def test_the_memory_of_a_connection_that_is_gone_is_free() -> None:
     bench = Bench()
     task, _ = await bench.wait(ONE)

@@ -234,6 +234,23 @@ async def test_calls_that_are_being_answered_are_not_replaced(there: Serving, mo
     await there.until_health_is(SERVING)
 
 
+async def test_more_calls_of_a_client_than_its_connection_may_have_wait_in_the_client(there: Serving) -> None:
+    await there.stub.ServerReady(pb.ServerReadyRequest())  # before, it does not know how many
+    calls = [there.stub.ServerReady(pb.ServerReadyRequest()) for _ in range(400)]
+    assert all(answer.ready for answer in await asyncio.gather(*calls))
+
+
+async def test_idle_streams_leave_room_on_their_connection(there: Serving) -> None:
+    """A client has idle streams and calls on one connection."""
+    streams = [there.stub.ModelStreamInfer() for _ in range(server.MAX_STREAMS - 1)]
+    for stream in streams:
+        await stream.write(call())
+    calls = [there.stub.ServerReady(pb.ServerReadyRequest()) for _ in range(50)]
+    assert all(answer.ready for answer in await asyncio.gather(*calls))
+    for stream in streams:
+        stream.cancel()
+
+
 async def test_an_idle_stream_ends(there: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "IDLE_SECONDS", 0.01)
     stream = there.stub.ModelStreamInfer()
