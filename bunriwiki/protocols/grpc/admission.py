@@ -6,7 +6,6 @@ Here every method reads its message itself, as a stream of one: on the wire ther
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 

@@ -155,6 +155,7 @@ async def test_what_arrives_for_a_call_that_lingers_is_counted_and_ends_it() -> 
     bench = Bench()
     connection = bench.arrivals.connection(ONE)
     lingering = [asyncio.create_task(bench.arrivals.linger(connection, 1000)) for _ in range(2)]
+    await asyncio.sleep(0)
     await bench.sweep()
     bench.receive(ONE, FREE_BYTES)
     await bench.sweep()
