@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bunriwiki.telemetry.spans import Tracing
 
 MAX_BYTES = 10 * 2**20 + 2**16
-# Of a connection. A client of gRPC sends all calls over one, and loses those that come before the core has forgotten older ones:
+# Of a connection. A client of gRPC sends all calls over one, and loses those that come before the core has forgotten others:
 # with 128, a quarter of the calls of a client with 256 at a time. Idle ones are limited in total (`admission.py`).
 MAX_STREAMS = 1024
 FILES_SHARE = 0.25  # of the files that this process may have open, for connections; more are closed at once
