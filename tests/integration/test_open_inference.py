@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from bunriwiki.testing.calls import text_call
 from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.paths import PHOTOS, ROOT
 from bunriwiki.testing.server import Server
@@ -274,10 +275,8 @@ def test_a_call_past_its_deadline_costs_no_forward_pass(server: Server, stub: An
     busy = threading.Thread(target=by_grpc, args=(stub, "kcbert", "text", *[long] * 128))  # most of a second
     busy.start()
     time.sleep(0.1)  # the runner is busy now
-    request = pb.ModelInferRequest(model_name="kcbert")
-    request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append("가".encode())
     with pytest.raises(grpc.RpcError) as caught:
-        stub.ModelInfer(request, timeout=0.05)
+        stub.ModelInfer(text_call("kcbert"), timeout=0.05)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     busy.join()
     time.sleep(0.3)

@@ -178,7 +178,8 @@ class SmallDisk(Sidecar):
     def reported(self, *statuses: str) -> dict[str, Any]:
         """The reported state of kcbert if it has one of `statuses`; else empty."""
         try:
-            state = dict(CLIENT.get(f"{self.url}/state", timeout=5).json()["models"]["kcbert"])
+            answer = CLIENT.get(f"{self.url}/state", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=5)
         except httpx.TransportError:
             return {}
+        state: dict[str, Any] = answer.json()["models"]["kcbert"]
         return state if state["status"] in statuses else {}
