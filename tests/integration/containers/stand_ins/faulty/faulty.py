@@ -1,4 +1,4 @@
-"""A replica that is always ready and answers each POST with its name, with the status in /tmp/fault, or not at all (`broken`)."""
+"""A replica that is ready, and answers each POST with its name: with the status in /tmp/fault, or not at all (`broken`)."""
 
 from __future__ import annotations
 
