@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import select
 import shutil
 import socket
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bunriwiki.testing.containers.attacks import many_files
 from bunriwiki.testing.containers.compose import Composed
 from bunriwiki.testing.containers.engine import Engine
 from bunriwiki.testing.containers.images import STAND_INS, Images
@@ -111,15 +111,6 @@ def test_what_is_too_large_is_rejected(composed: Composed) -> None:
         assert client.get("/", headers=[("X", "x")] * 120).status_code == 431
 
 
-@pytest.fixture
-def many_files() -> Iterator[None]:
-    """This process may open more files than the edge may have connections."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 2 * CONNECTIONS), max(before[1], 2 * CONNECTIONS)))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
 def address(project: Composed) -> tuple[str, int]:
     """The edge's own address. The engine's proxy, which listens at the published port, would accept every connection."""
     return project.addresses("edge")["public"], 3000
@@ -133,11 +124,10 @@ def closed(connections: list[socket.socket]) -> int:
     return len(poll.poll(0))
 
 
-@pytest.mark.usefixtures("many_files")
 def test_connections_beyond_the_limit_are_closed_and_those_within_it_are_served(composed: Composed) -> None:
     host, port = address(composed)
     url = f"http://{host}:{port}"
-    with contextlib.ExitStack() as stack, httpx.Client(base_url=url, timeout=10) as honest:
+    with many_files(2 * CONNECTIONS), contextlib.ExitStack() as stack, httpx.Client(base_url=url, timeout=10) as honest:
         assert honest.post("/predict", content=b"{}").status_code == 200
         flood = [stack.enter_context(socket.create_connection((host, port), timeout=20)) for _ in range(CONNECTIONS + BEYOND)]
         wait_until(lambda: closed(flood) >= BEYOND, 20, lambda: closed(flood))
