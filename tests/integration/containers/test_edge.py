@@ -98,7 +98,6 @@ def test_at_most_half_of_the_replicas_are_ejected(composed: Composed) -> None:
     with fault(composed, "500", *composed.containers("service")):
         assert set(post(composed, 40)) == {"500"}
         assert composed.metric(EJECTED) == 1
-    wait_until(lambda: composed.metric(EJECTED) == 0, 4 * EJECTED_SECONDS, interval=0.5)  # longer each time
 
 
 def test_what_is_too_large_is_rejected(composed: Composed) -> None:
