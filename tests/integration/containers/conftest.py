@@ -9,7 +9,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -29,15 +29,29 @@ only_full = pytest.mark.skipif(
     not FULL, reason="runs in the full form alone (BUNRIWIKI_PROOF=full): the short form has 6 minutes"
 )
 CALM_SECONDS = 10.0 if FULL else 2.0  # of load before and after an event
+ENGINE = pytest.StashKey[Engine]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """The tests of this folder run in the network of the engine, those of other folders in that of the machine."""
+    if engine := item.config.stash.get(ENGINE, None):
+        engine.enter()
+    try:
+        return (yield)
+    finally:
+        if engine := item.config.stash.get(ENGINE, None):
+            engine.leave()
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
+def engine(pytestconfig: pytest.Config) -> Iterator[Engine]:
     if (lacks := missing()) and not os.environ.get("CI"):
         pytest.skip(lacks)  # in CI, the start fails with this sentence
     kept = os.environ.get("BUNRIWIKI_ENGINE")
     folder = Path(kept or tempfile.mkdtemp(prefix="bunriwiki-engine-"))
     with Engine(folder) as engine:
+        pytestconfig.stash[ENGINE] = engine
         yield engine
     if not kept:
         subprocess.run(["/usr/bin/rm", "-rf", folder], check=False)  # hundreds of thousands of files: Python takes a minute

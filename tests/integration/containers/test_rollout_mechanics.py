@@ -205,18 +205,3 @@ def test_a_killed_replica_costs_what_was_in_flight_on_it(
     assert done.phase == "done", done.reason
     assert sum(failures(found).values()) <= 4
     assert len(composed.containers("service")) == REPLICAS
-
-
-@only_full
-def test_a_rollout_goes_on_after_the_engine_has_restarted(
-    composed: Composed, rollouts: RolloutProcess, versions: Versions
-) -> None:
-    number = next_number(rollouts)
-    version = versions.publish()
-    wait_until(partial(is_rolling, rollouts, number), ROLLOUT_SECONDS, interval=0.2)
-    composed.engine.restart()
-    done = rollouts.wait(number, ROLLOUT_SECONDS)
-    assert done.phase == "done", done.reason
-    assert set(answers(composed)) == {f"200/{version}"}
-    assert len(composed.containers("service")) == REPLICAS
-    assert trials(composed) == ""
