@@ -32,15 +32,11 @@ class NoPredictionMetrics:
 class NoTiming:
     end = staticmethod(nothing)
 
-    @classmethod
-    def begin(cls) -> NoTiming:
-        return NO_TIMING
-
 
 NO_TIMING = NoTiming()
 
 # In the modules that use these names, before a worker creates what it serves with.
-vars(server).update(RequestMetrics=NoRequestMetrics, RequestTiming=NoTiming)
+vars(server).update(RequestMetrics=NoRequestMetrics, RequestTiming=lambda: NO_TIMING)
 vars(dataplane).update(PredictionMetrics=NoPredictionMetrics, note_answer=nothing)
 FeatureCounts.add = nothing  # type: ignore[assignment]
 

@@ -1,8 +1,9 @@
 """`make test`: all tests in four steps, and one line at the end for all of them.
 
-The unit tests and the integration tests run in two workers, a file at a time; the integration tests with the marker `alone`
-then run one after the other, and so do the tests in containers, where this machine can run them. Coverage is measured in the unit tests only: the integration tests start their servers from other
-environments, and measuring would slow down the clients that load them.
+The unit tests and the integration tests run in three workers, a file at a time; the integration tests with the marker `alone`
+then run one after the other, and so do the tests in containers, where this machine can run them. Coverage is measured in the
+unit tests only: the integration tests start their servers from other environments, and measuring would slow down the clients
+that load them.
 """
 
 from __future__ import annotations
@@ -18,16 +19,14 @@ from xml.etree import ElementTree as ET
 from bunriwiki.testing.containers.engine import missing
 
 REPORTS = Path("build/tests")
-IN_TWO_WORKERS = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+# On two cores, two workers leave a quarter of the time of the cores unused: tests wait for timeouts and paused loads as well.
+IN_WORKERS = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
 CONTAINERS = "tests/integration/containers"
 STEPS = {
-    "unit": ["--ignore=tests/integration", *IN_TWO_WORKERS, "--cov", "--cov-report=term"],
-    "integration": ["tests/integration", f"--ignore={CONTAINERS}", "-m", "not alone", *IN_TWO_WORKERS],
+    "unit": ["--ignore=tests/integration", *IN_WORKERS, "--cov", "--cov-report=term"],
+    "integration": ["tests/integration", f"--ignore={CONTAINERS}", "-m", "not alone", *IN_WORKERS],
     "alone": ["tests/integration", f"--ignore={CONTAINERS}", "-m", "alone"],
-    "containers": [
-        CONTAINERS,
-        f"--ignore-glob={CONTAINERS}/test_rollout*.py",
-    ],  # `make test-containers` has the rollout as well
+    "containers": [CONTAINERS, f"--ignore-glob={CONTAINERS}/test_rollout*.py"],  # the rollout: `make test-containers`
 }
 RESULTS = ("failed", "passed", "skipped", "errors")
 
@@ -37,7 +36,7 @@ def run(step: str) -> tuple[int, Counter[str]]:
     report = REPORTS / f"{step}.xml"
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", *STEPS[step], f"--junit-xml={report}"]
-    environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if step == "unit" else {})}  # torch's, in each of two workers
+    environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if step == "unit" else {})}  # torch's, in each worker
     code = subprocess.run(command, env=environment, check=False).returncode
     return code, counts(report) if report.exists() else Counter()
 

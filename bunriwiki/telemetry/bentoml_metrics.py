@@ -12,7 +12,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.context import server_context
 from prometheus_client import Counter, Gauge, Histogram
 
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX, Amount, Distribution
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX, Amount
 
 NAMESPACE = "bentoml_service"
 SERVICE = ("service_name", "service_version", "runner_name")
@@ -47,11 +47,11 @@ class BentoMetrics:
         """Note that a request arrives."""
         self._latest.set(time.time())
 
-    def in_progress(self, endpoint: str) -> Amount:
+    def in_progress(self, endpoint: str) -> Gauge:
         """The number of requests to a route that are being answered."""
-        return Amount(self._in_progress.labels(endpoint=endpoint, **self._service))
+        return self._in_progress.labels(endpoint=endpoint, **self._service)
 
-    def answered(self, endpoint: str, status: int) -> tuple[Amount, Distribution]:
+    def answered(self, endpoint: str, status: int) -> tuple[Counter, Histogram]:
         """The number and the durations of answers with a status."""
         labels = {"endpoint": endpoint, "http_response_code": status, **self._service}
-        return Amount(self._total.labels(**labels)), Distribution(self._seconds.labels(**labels))
+        return self._total.labels(**labels), self._seconds.labels(**labels)

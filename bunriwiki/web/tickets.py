@@ -1,8 +1,8 @@
 """Feedback tickets: what an answer said, signed, so that feedback can be given on answers that were given, and on no others.
 
-A ticket is base64url (RFC 4648, without padding) of a MessagePack array and its message authentication code: keyed BLAKE2b
-(RFC 7693), which costs a quarter of `hmac.digest`. A ticket is signed, not encrypted: whoever has the answer may read it. It
-contains nothing of the input.
+A ticket is base64 (RFC 4648) of a MessagePack array and its message authentication code: keyed BLAKE2b (RFC 7693), which costs
+a quarter of `hmac.digest`. A ticket is signed, not encrypted: whoever has the answer may read it. It contains nothing of the
+input.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import msgspec
 SIGNATURE_BYTES = 16
 MAX_CHARACTERS = 4096  # of a ticket that is accepted
 MAX_BYTES = 2048  # of a ticket that is issued: a header has to hold it in base64
-TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
-PADDING = b"="
 PURPOSE = b"ticket 1"  # part of each code: the same secret signs nothing else
 
 
@@ -78,11 +76,10 @@ class TicketIssuer:
         """A ticket for an answer; None if the answer names more classes than a header can hold."""
         nonce = self._process + next(self._numbers).to_bytes(6)
         expires = int(self._clock() + self._seconds)
-        content = self._encoder.encode(Ticket(model, version, labels, request_id, nonce, expires))
+        content = self._encoder.encode((model, version, labels, request_id, nonce, expires))  # the fields of Ticket
         if len(content) > MAX_BYTES:
             return None
-        encoded = binascii.b2a_base64(content + self._signer.sign(content), newline=False)
-        return encoded.translate(TO_URL_SAFE, delete=PADDING).decode()
+        return binascii.b2a_base64(content + self._signer.sign(content), newline=False).decode()
 
 
 class TicketReader:
@@ -98,7 +95,7 @@ class TicketReader:
         if len(text) > MAX_CHARACTERS:
             raise TicketError
         try:
-            whole = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            whole = base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError):
             raise TicketError from None
         content, signature = whole[:-SIGNATURE_BYTES], whole[-SIGNATURE_BYTES:]

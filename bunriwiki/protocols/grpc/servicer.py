@@ -151,7 +151,7 @@ class Servicer(GRPCInferenceServiceServicer):
         self._in_flight += 1
         self._idle.clear()
         try:
-            timing = RequestTiming.begin()
+            timing = RequestTiming()
             with self._memory.holding(received.model, group_of(self._client_of(context))) as holding:
                 holding.reserve(received.size)
                 if isinstance(received.request, problems.RequestError):

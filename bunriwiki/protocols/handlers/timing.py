@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar
-from dataclasses import dataclass
 
 from bunriwiki.telemetry.metrics.predictions import PredictionMetrics
 
 _current: ContextVar[RequestTiming | None] = ContextVar("request timing", default=None)
 
 
-@dataclass(slots=True)
 class RequestTiming:
     """When a request began, and when the handler checked its inputs and had its answers. In nanoseconds of a monotonic clock.
 
-    The server of each protocol creates one per request, the handler finds it in the context, so that no endpoint in between
-    has to pass it on.
+    The server of each protocol creates one when it begins to read a request, and the handler finds it in the context of the
+    task: no endpoint in between has to pass it on.
     """
 
-    began: int
-    checked: int = 0
-    answered: int = 0
-    metrics: PredictionMetrics | None = None
+    __slots__ = ("answered", "began", "checked", "metrics")
 
-    @classmethod
-    def begin(cls) -> RequestTiming:
-        """The times of the request that this task begins to read now."""
-        timing = cls(time.monotonic_ns())
-        _current.set(timing)
-        return timing
+    checked: int
+    answered: int
+
+    def __init__(self) -> None:
+        self.began = time.monotonic_ns()
+        self.metrics: PredictionMetrics | None = None
+        _current.set(self)
 
     def end(self) -> None:
         """The answer is encoded. Counts the phases of an answered prediction, and nothing for other requests."""

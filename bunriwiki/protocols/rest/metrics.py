@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram
 
 from bunriwiki.protocols.handlers.scrape import Scrape
 from bunriwiki.protocols.rest.requests import Request
@@ -14,7 +13,7 @@ from bunriwiki.protocols.rest.responses import Response
 from bunriwiki.protocols.rest.routing import Route
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, series_of
-from bunriwiki.telemetry.metrics.values import Amount, Distribution
+from bunriwiki.telemetry.metrics.values import recorder
 
 PROTOCOL = "rest"  # the label `protocol`
 METHODS = ("GET", "HEAD", "POST")
@@ -32,14 +31,6 @@ def scrape_route(scrape: Scrape) -> Route:
     return Route("GET", SCRAPES, answer)
 
 
-class _Answered(NamedTuple):
-    """What an answer with one method, route and status changes: counters, durations, and the gauges of running requests."""
-
-    counters: Sequence[Amount]
-    durations: Sequence[Distribution]
-    running: Sequence[Amount]
-
-
 class RequestMetrics:
     """Counts the requests of one gateway worker.
 
@@ -49,9 +40,8 @@ class RequestMetrics:
 
     def __init__(self, routes: Sequence[tuple[str, str]], bentoml: BentoMetrics | None) -> None:
         self._bentoml = bentoml
-        self._in_flight = Amount(IN_FLIGHT.labels(PROTOCOL))
-        self._running: dict[str, Sequence[Amount]] = {}
-        self._answered: dict[tuple[str, str, int], _Answered] = {}
+        self._received: dict[str, Callable[..., None]] = {}
+        self._answered: dict[tuple[str, str, int], Callable[..., None]] = {}
         begin_with_routes(routes, PROTOCOL, "200")
         if bentoml is not None:
             for _, route in routes:
@@ -59,41 +49,44 @@ class RequestMetrics:
 
     def begin(self, route: str) -> float:
         """A request to `route` begins. Returns what `end` requires."""
-        for running in self._running.get(route) or self._begin(route):
-            running.add(1)
-        if self._bentoml is not None and route != SCRAPES:
-            self._bentoml.received()
+        if route != SCRAPES:
+            received = self._received.get(route) or self._first_to(route)
+            if self._bentoml is None:
+                received(1)
+            else:
+                received(1, 1)
+                self._bentoml.received()
         return time.perf_counter()
 
     def end(self, route: str, method: str, status: int, began: float) -> None:
         """Count a request, of which `begin` returned `began`, after its answer was sent."""
         seconds = time.perf_counter() - began
         answered = self._answered.get((method, route, status)) or self._first(method, route, status)
-        for counter in answered.counters:
-            counter.add(1)
-        for duration in answered.durations:
-            duration.observe(seconds)
-        for running in answered.running:
-            running.add(-1)
-
-    def _begin(self, route: str) -> Sequence[Amount]:
-        if route == SCRAPES:  # not in flight: a scrape would always find itself
-            found = []
+        if route == SCRAPES:
+            answered(1, seconds)
         elif self._bentoml is None:
-            found = [self._in_flight]
+            answered(1, seconds, -1)
         else:
-            found = [self._in_flight, self._bentoml.in_progress(route)]
-        self._running[route] = found
+            answered(1, seconds, -1, -1, 1, seconds)
+
+    def _first_to(self, route: str) -> Callable[..., None]:
+        found = self._received[route] = recorder(*self._running(route))
         return found
 
-    def _first(self, method: str, route: str, status: int) -> _Answered:
-        requests, duration = series_of(method if method in METHODS else OTHER, route, str(status), PROTOCOL)
-        counters, durations = [requests], [duration]
+    def _first(self, method: str, route: str, status: int) -> Callable[..., None]:
+        if method not in METHODS:  # there are any number of others
+            method = OTHER
+            if found := self._answered.get((method, route, status)):
+                return found
+        children = [*series_of(method, route, str(status), PROTOCOL), *self._running(route)]
         if self._bentoml is not None and route != SCRAPES:  # BentoML does not count its own scrapes, either
-            total, seconds = self._bentoml.answered(route, status)
-            counters.append(total)
-            durations.append(seconds)
-        found = _Answered(counters, durations, self._running[route])
-        if method in METHODS:  # of others there are any number
-            self._answered[method, route, status] = found
+            children += self._bentoml.answered(route, status)
+        found = self._answered[method, route, status] = recorder(*children)
         return found
+
+    def _running(self, route: str) -> list[Counter | Gauge | Histogram]:
+        """The gauges of requests to `route` that are being answered. A scrape is not in flight: it would always find itself."""
+        if route == SCRAPES:
+            return []
+        gauges: list[Counter | Gauge | Histogram] = [IN_FLIGHT.labels(PROTOCOL)]
+        return gauges if self._bentoml is None else [*gauges, self._bentoml.in_progress(route)]

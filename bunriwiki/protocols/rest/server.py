@@ -110,7 +110,7 @@ class RestServer:
         headers = Headers(scope=scope)
         request_id = request_id_of(headers)
         CLIENT.set(self._clients.of_scope(scope))
-        timing = RequestTiming.begin()
+        timing = RequestTiming()
         try:
             response = await self._respond(match, scope, headers, receive, request_id)
             timing.end()

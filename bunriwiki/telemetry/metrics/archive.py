@@ -5,6 +5,7 @@ the archive:
 
     archive.json
     gateway/<process id>-<start>.values
+    gateway/<process id>-<start>.records
     yolo/<process id>-<start>.values
 
 The archive names the files that it contains. So if the supervisor dies after it has replaced the archive and before it has
@@ -25,8 +26,9 @@ from loguru import logger
 
 from bunriwiki.model_store.files import write_atomically
 from bunriwiki.telemetry.metrics.loads import runner_keys
+from bunriwiki.telemetry.metrics.record_file import read_records
 from bunriwiki.telemetry.metrics.value_file import BrokenValuesError, read_values
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX, SUFFIX, Key
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX, RECORDS_SUFFIX, SUFFIX, Key
 from bunriwiki.telemetry.metrics.versions import kept_versions, version_of
 
 ARCHIVE = "archive.json"
@@ -111,7 +113,9 @@ def _files(root: Path) -> Iterator[Path]:
     for folder in sorted(root.iterdir()):
         if folder.is_dir():
             files = sorted(folder.glob(f"*{SUFFIX}"))
-            if runner_keys(folder.name) is not None and len(files) > MAX_RUNNER_FILES:
+            if runner_keys(folder.name) is None:
+                yield from (*files, *sorted(folder.glob(f"*{RECORDS_SUFFIX}")))
+            elif len(files) > MAX_RUNNER_FILES:
                 logger.error("{} has {} files, more than its workers can need: none is read", folder, len(files))
             else:
                 yield from files
@@ -122,6 +126,8 @@ def _read(file: Path) -> Values:
 
     Raises FileNotFoundError and other OSErrors.
     """
+    if file.suffix == RECORDS_SUFFIX:
+        return read_records(file)
     allowed = runner_keys(file.parent.name)
     if allowed is None:
         try:

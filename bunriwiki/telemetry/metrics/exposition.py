@@ -18,10 +18,9 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from bunriwiki.telemetry.metrics.archive import read_all
-from bunriwiki.telemetry.metrics.values import Key
+from bunriwiki.telemetry.metrics.values import BOUND, Key
 from bunriwiki.telemetry.metrics.versions import Version, kept_versions, version_of
 
-BOUND = "le"  # the label of a histogram's bucket
 ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 ESCAPED_HELP = str.maketrans({"\\": r"\\", "\n": r"\n"})
 

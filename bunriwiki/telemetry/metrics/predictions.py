@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from bunriwiki.artifacts.answers import Work
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, Amount, Distribution
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, Amount, recorder
 from bunriwiki.telemetry.metrics.versions import mark_seen
 
 FailureReason = Literal["invalid_input", "overloaded", "deadline", "runner_lost", "model_error"]
@@ -47,8 +47,7 @@ SHED = Counter("bunriwiki_shed_requests_total", "Requests rejected before they c
 
 @dataclass(frozen=True, slots=True)
 class _OfVersion:
-    predictions: Amount
-    seconds: Distribution
+    answered: Callable[..., None]
     failures: Mapping[FailureReason, Amount]
 
 
@@ -61,11 +60,12 @@ class PredictionMetrics:
     def __init__(self, model: str) -> None:
         self._model = model
         self._versions: dict[str, _OfVersion] = {}
-        phases = {phase: Distribution(PHASE_SECONDS.labels(model, phase)) for phase in PHASES}
-        self._read, self._queue, self._encode = phases["read"], phases["queue"], phases["encode"]
-        self._preprocess, self._forward = phases["preprocess"], phases["forward"]
-        self._batch_size = Distribution(BATCH_SIZE.labels(model))
-        self._tokens, self._padding = Amount(TOKENS.labels(model)), Amount(PADDING.labels(model))
+        phases = {phase: PHASE_SECONDS.labels(model, phase) for phase in PHASES}
+        self._queued = recorder(phases["queue"])
+        self._transferred = recorder(phases["read"], phases["encode"])
+        of_call = (BATCH_SIZE.labels(model), phases["forward"], TOKENS.labels(model), PADDING.labels(model))
+        self._called = recorder(*of_call)
+        self._called_and_preprocessed = recorder(*of_call, phases["preprocess"])
         self._queue_depth = Amount(QUEUE_DEPTH.labels(model))
         for reason in SHED_REASONS:
             SHED.labels(model, reason)
@@ -73,8 +73,7 @@ class PredictionMetrics:
     def answered(self, version: str, inputs: int, seconds: float) -> None:
         """Count a request whose inputs `version` answered, `seconds` after they were checked."""
         counters = self._versions.get(version) or self.begin(version)
-        counters.predictions.add(inputs)
-        counters.seconds.observe(seconds)
+        counters.answered(inputs, seconds)
 
     def failed(self, version: str, reason: FailureReason) -> None:
         """Count a request that got an error. `version` is the one that failed, or that should have answered."""
@@ -88,22 +87,18 @@ class PredictionMetrics:
     def called(self, inputs: int, work: Work) -> None:
         """Count a call that the runner answered, with the work that it reported."""
         preprocess, forward, tokens, padding = work
-        self._batch_size.observe(inputs)
-        self._forward.observe(forward)
-        if preprocess:  # a pyfunc tokenizes in its forward pass, and reports no time before it
-            self._preprocess.observe(preprocess)
-        if tokens:
-            self._tokens.add(tokens)
-            self._padding.add(padding)
+        if preprocess:
+            self._called_and_preprocessed(inputs, forward, tokens, padding, preprocess)
+        else:  # a pyfunc tokenizes in its forward pass, and reports no time before it
+            self._called(inputs, forward, tokens, padding)
 
     def queued(self, seconds: float) -> None:
         """Count an answered request whose inputs waited for `seconds`."""
-        self._queue.observe(seconds)
+        self._queued(seconds)
 
     def transferred(self, read_seconds: float, encode_seconds: float) -> None:
         """Count an answered request: the time before its inputs were checked, and after they were answered."""
-        self._read.observe(read_seconds)
-        self._encode.observe(encode_seconds)
+        self._transferred(read_seconds, encode_seconds)
 
     def queue_changed(self, inputs: int) -> None:
         """Count so many more inputs (or fewer, if negative) that wait for a call."""
@@ -113,8 +108,7 @@ class PredictionMetrics:
         """Create the series of a version."""
         mark_seen([(self._model, version)])
         counters = self._versions[version] = _OfVersion(
-            Amount(PREDICTIONS.labels(self._model, version)),
-            Distribution(SECONDS.labels(self._model, version)),
+            recorder(PREDICTIONS.labels(self._model, version), SECONDS.labels(self._model, version)),
             {reason: Amount(FAILURES.labels(self._model, version, reason)) for reason in FAILURE_REASONS},
         )
         return counters

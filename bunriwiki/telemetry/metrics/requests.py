@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, Amount, Distribution
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, recorder
 
 REQUESTS = Counter("http_requests_total", "Requests answered.", ["method", "path", "status", "protocol"])
 SECONDS = Histogram(
@@ -30,12 +30,14 @@ def begin_with_routes(routes: Iterable[tuple[str, str]], protocol: str, success:
 
 def count_request(method: str, path: str, status: str, protocol: str, seconds: float) -> None:
     """Count an answered request. `path` must be the route, not the path that the client sent."""
-    requests, duration = series_of(method, path, status, protocol)
-    requests.add(1)
-    duration.observe(seconds)
+    _recorder(method, path, status, protocol)(1, seconds)
+
+
+def series_of(method: str, path: str, status: str, protocol: str) -> tuple[Counter, Histogram]:
+    """The number and the durations of answered requests (see `count_request`)."""
+    return REQUESTS.labels(method, path, status, protocol), SECONDS.labels(method, path, protocol)
 
 
 @cache  # one entry per series
-def series_of(method: str, path: str, status: str, protocol: str) -> tuple[Amount, Distribution]:
-    """The number and the durations of answered requests (see `count_request`), to be changed from the event loop only."""
-    return Amount(REQUESTS.labels(method, path, status, protocol)), Distribution(SECONDS.labels(method, path, protocol))
+def _recorder(method: str, path: str, status: str, protocol: str) -> Callable[..., None]:
+    return recorder(*series_of(method, path, status, protocol))

@@ -1,12 +1,14 @@
-"""Where the metrics of `prometheus_client` keep their values: in a file that other processes read.
+"""Where the metrics of `prometheus_client` keep their values: in files that other processes read.
 
 The library has such a class of its own (multiprocess mode), which asks for the process id at every increment, and cannot merge
-the files of dead processes. What the event loop counts for each request is one addition in mapped memory (`Amount`,
-`Distribution`): the library's methods take a lock and check their arguments, for four times as long (benchmarks/metrics.py).
+the files of dead processes. What the event loop counts together for a request is one record in mapped memory (`recorder`), and
+a single number one addition (`Amount`): the library's methods take a lock and check their arguments, for four times as long
+(benchmarks/metrics.py).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -18,12 +20,17 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram, values
+from prometheus_client.utils import floatToGoString
 
+from bunriwiki.telemetry.metrics.record_file import Field, FullFileError, RecordFile
 from bunriwiki.telemetry.metrics.value_file import WORD, Cell, ValueFile
 
 SUFFIX = ".values"
+RECORDS_SUFFIX = ".records"
 # What the sum over processes of a gauge is; other modes of prometheus_client are not in use here.
 LIVE_SUM: Literal["livesum"] = "livesum"  # the sum over live processes
+BOUND = "le"  # the label of a histogram's bucket
+MARK = "(bound)"
 MAX: Literal["max"] = "max"  # the largest of all processes, dead ones included
 
 
@@ -56,36 +63,72 @@ def share_values(folder: Path | None) -> None:
     counts nothing: it would share the file.
     """
     lock = threading.Lock()
-    values.ValueClass = _value_class(_in_memory if folder is None else _OwnFile(folder, lock).cell, lock)
+    values.ValueClass = _value_class(_InMemory() if folder is None else _OwnFiles(folder, lock), lock)
 
 
-def _in_memory(_: Key) -> Cell:
-    return Cell(memoryview(bytearray(WORD)).cast("d"), 0)
+class _InMemory:
+    """Values that only this process reads."""
+
+    def cell(self, _: Key) -> Cell:
+        return Cell(memoryview(bytearray(WORD)).cast("d"), 0)
+
+    def recorder(self, children: Sequence[Counter | Gauge | Histogram]) -> Callable[..., None]:
+        changes = [Distribution(child).observe if isinstance(child, Histogram) else Amount(child).add for child in children]
+
+        def record(*amounts: float) -> None:
+            for change, amount in zip(changes, amounts, strict=True):
+                change(amount)
+
+        return record
 
 
-class _OwnFile:
-    """The file of this process in `folder`. A process that counts nothing has none."""
+class _OwnFiles:
+    """The files of this process in `folder`. A process that counts nothing has none."""
 
     def __init__(self, folder: Path, lock: threading.Lock) -> None:
         self._folder = folder
         self._lock = lock
-        self._file: ValueFile | None = None
+        self._values: ValueFile | None = None
+        self._records: RecordFile | None = None
 
     def cell(self, key: Key) -> Cell:
         with self._lock:
-            if self._file is None:  # no other process has or had the same name
-                self._file = ValueFile(self._folder / f"{os.getpid()}-{time.time_ns():x}{SUFFIX}")
-            return self._file.cell(key.text())
+            if self._values is None:
+                self._values = ValueFile(self._path(SUFFIX))
+            return self._values.cell(key.text())
+
+    def recorder(self, children: Sequence[Counter | Gauge | Histogram]) -> Callable[..., None]:
+        fields = [_field(child) for child in children]
+        with self._lock:
+            if self._records is not None:
+                with contextlib.suppress(FullFileError):
+                    return self._records.define(fields)
+            self._records = RecordFile(self._path(RECORDS_SUFFIX))
+            return self._records.define(fields)
+
+    def _path(self, suffix: str) -> Path:
+        """No other process has or had the same name."""
+        return self._folder / f"{os.getpid()}-{time.time_ns():x}{suffix}"
 
 
-def _value_class(cell: Callable[[Key], Cell], lock: threading.Lock) -> type:
-    """The class of values in the cells that `cell` returns. `lock` is held for each change."""
+def _field(child: Counter | Gauge | Histogram) -> Field:
+    if not isinstance(child, Histogram):
+        return Field(_value(child).key.text())
+    key = _value(child).key
+    of_buckets = Key.text(key._replace(sample=f"{key.metric}_bucket", labels=(*key.labels, (BOUND, MARK))))
+    before, after = of_buckets.split(json.dumps(MARK))
+    return Field(key.text(), (f'{before}"', f'"{after}'), tuple(floatToGoString(bound) for bound in child._upper_bounds))
+
+
+def _value_class(files: _InMemory | _OwnFiles, lock: threading.Lock) -> type:
+    """The class of values in the cells of `files`. `lock` is held for each change."""
 
     class SharedValue:
         """A number in a cell (the interface of `prometheus_client.values.MutexValue`). Thread-safe."""
 
         _multiprocess = True
-        __slots__ = ("_at", "_words")
+        __slots__ = ("_at", "_words", "key")
+        recorder = files.recorder
 
         def __init__(  # noqa: PLR0917 - the library's signature
             self,
@@ -99,7 +142,8 @@ def _value_class(cell: Callable[[Key], Cell], lock: threading.Lock) -> type:
             **_: object,
         ) -> None:
             labels = tuple(zip(label_names, label_values, strict=True))
-            self._words, self._at = cell(Key(kind, multiprocess_mode, metric, sample, labels, help_text))
+            self.key = Key(kind, multiprocess_mode, metric, sample, labels, help_text)
+            self._words, self._at = files.cell(self.key)
 
         def inc(self, amount: float) -> None:
             with lock:
@@ -120,6 +164,16 @@ def _value_class(cell: Callable[[Key], Cell], lock: threading.Lock) -> type:
     return SharedValue
 
 
+def recorder(*children: Counter | Gauge | Histogram) -> Callable[..., None]:
+    """A function that counts an amount for each of `children`, at once and in their order: it adds to counters and gauges, and
+    observes in histograms.
+
+    Use it from one thread only: here the event loop. In a shared file, the library's own methods do not see what it counts.
+    """
+    found: Callable[..., None] = _value(children[0]).recorder(children)
+    return found
+
+
 class Amount:
     """A child of a counter or gauge, for changes that cost a tenth of a microsecond: without its lock and its checks.
 
@@ -129,7 +183,7 @@ class Amount:
     __slots__ = ("_at", "_words")
 
     def __init__(self, metric: Counter | Gauge) -> None:
-        self._words, self._at = _place(metric._value)
+        self._words, self._at = _place(_value(metric))
 
     def add(self, amount: float) -> None:
         self._words[self._at] += amount
@@ -139,7 +193,7 @@ class Amount:
 
 
 class Distribution:
-    """A child of a histogram, for observations that cost a fifth of a microsecond. Only one thread may change the child."""
+    """A child of a histogram, for observations without its lock and its checks. Only one thread may change the child."""
 
     __slots__ = ("_at", "_bounds", "_buckets", "_words")
 
@@ -152,6 +206,11 @@ class Distribution:
         self._words[self._at] += amount
         words, at = self._buckets[bisect_left(self._bounds, amount)]
         words[at] += 1.0
+
+
+def _value(child: Counter | Gauge | Histogram) -> Any:
+    """The value of a child; of a histogram, its sum."""
+    return child._sum if isinstance(child, Histogram) else child._value
 
 
 def _place(value: Any) -> Cell:

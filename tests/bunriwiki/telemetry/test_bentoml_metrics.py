@@ -20,11 +20,11 @@ def value(name: str, **labels: str) -> float | None:
 def test_names_and_labels_are_those_of_bentoml(bentoml_metrics: BentoMetrics) -> None:
     bentoml_metrics.received()
     assert value("bentoml_service_last_request_timestamp_seconds")
-    bentoml_metrics.in_progress("/predict").add(1)
+    bentoml_metrics.in_progress("/predict").inc()
     assert value("bentoml_service_request_in_progress", endpoint="/predict") == 1
     total, duration = bentoml_metrics.answered("/predict", 200)
     assert value("bentoml_service_request_total", endpoint="/predict", http_response_code="200") == 0
-    total.add(1)
+    total.inc()
     duration.observe(0.02)
     assert value("bentoml_service_request_total", endpoint="/predict", http_response_code="200") == 1
     assert value("bentoml_service_request_duration_seconds_sum", endpoint="/predict") == pytest.approx(0.02)

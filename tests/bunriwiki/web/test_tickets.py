@@ -38,7 +38,7 @@ def test_no_two_tickets_have_a_nonce_in_common() -> None:
 
 def test_it_is_safe_in_a_header_and_in_a_list() -> None:
     ticket = issue(TicketIssuer(NEW, 60))
-    assert set(ticket) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+    assert set(ticket) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
     assert len(ticket) < 200
 
 
@@ -61,12 +61,12 @@ def test_a_retired_key_is_still_accepted_and_no_other() -> None:
 
 def test_no_bit_can_be_changed() -> None:
     ticket, reader = issue(TicketIssuer(NEW, 60)), TicketReader([NEW])
-    whole = base64.urlsafe_b64decode(ticket + "=" * (-len(ticket) % 4))
+    whole = base64.b64decode(ticket)
     for position in range(8 * len(whole)):
         changed = bytearray(whole)
         changed[position // 8] ^= 1 << position % 8
         with pytest.raises(TicketError):
-            reader.read(base64.urlsafe_b64encode(changed).decode().rstrip("="))
+            reader.read(base64.b64encode(changed).decode())
 
 
 @pytest.mark.parametrize("text", ["", "A", "AAAA", "ä", "A" * (MAX_CHARACTERS + 1), "!" * 40, "A" * 100])

@@ -14,8 +14,8 @@ import grpc
 import httpx
 import pytest
 
-from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from bunriwiki.testing.calls import text_call
 from bunriwiki.testing.containers.attacks import attack
 from bunriwiki.testing.containers.compose import Composed
 from bunriwiki.testing.containers.engine import DockerError, Engine
@@ -71,10 +71,8 @@ def test_the_calls_of_the_readme(composed: Composed) -> None:
 def test_http_2_and_grpc_on_the_same_port(composed: Composed) -> None:
     command = ["/usr/bin/curl", "--silent", "--http2-prior-knowledge", "--output", "/dev/null", "--write-out"]
     assert composed.engine.run([*command, "%{http_code} %{http_version}", f"{composed.url}/v2"]) == "200 2"
-    request = pb.ModelInferRequest(model_name="sentiment")
-    request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append("정말 재미있어요".encode())
     with grpc.insecure_channel(composed.url.removeprefix("http://")) as channel:
-        assert GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30).model_name == "sentiment"
+        assert GRPCInferenceServiceStub(channel).ModelInfer(text_call(), timeout=30).model_name == "sentiment"
 
 
 def test_the_edge_rejects_what_is_too_large_or_not_for_clients(composed: Composed) -> None:

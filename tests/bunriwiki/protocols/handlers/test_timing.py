@@ -20,7 +20,7 @@ async def test_the_phases_of_concurrent_requests_are_told_apart() -> None:
     metrics = PredictionMetrics("timed")
 
     async def request(seconds: float) -> None:
-        timing = RequestTiming.begin()
+        timing = RequestTiming()
         await asyncio.sleep(0)
         checked = timing.began + round(seconds * 1e9)
         note_answer(metrics, checked, time.monotonic_ns())
@@ -35,7 +35,7 @@ async def test_the_phases_of_concurrent_requests_are_told_apart() -> None:
 async def test_a_request_without_an_answer_has_no_phases() -> None:
     PredictionMetrics("timed")
     before = of_phase("count", "read")
-    RequestTiming.begin().end()
+    RequestTiming().end()
     assert of_phase("count", "read") == before
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from bunriwiki.telemetry.metrics import record_file
+from bunriwiki.telemetry.metrics.archive import read_all
 from bunriwiki.telemetry.metrics.value_file import read_values
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX, Amount, Distribution, Key, share_values
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX, RECORDS_SUFFIX, Amount, Distribution, Key, recorder, share_values
 
 pytestmark = pytest.mark.usefixtures("unshared")
 
@@ -39,32 +41,49 @@ def test_metrics_of_the_library_count_in_the_file(tmp_path: Path) -> None:
     assert registry.get_sample_value("requests_total", {"path": "/a"}) == 3
 
 
-def test_changes_without_a_lock_are_those_of_the_library(tmp_path: Path) -> None:
-    registries = []
-    for quick in (True, False):
-        (tmp_path / str(quick)).mkdir()
-        share_values(tmp_path / str(quick))
+@pytest.mark.parametrize("quick", ["record", "place"])
+def test_changes_without_a_lock_are_those_of_the_library(tmp_path: Path, quick: str) -> None:
+    found = []
+    for way in (quick, "library"):
+        (tmp_path / way / "gateway").mkdir(parents=True)
+        share_values(tmp_path / way / "gateway")
         registry = CollectorRegistry()
-        requests = Counter("requests", "Requests.", ["path"], registry=registry).labels("/a")
+        requests = Counter("requests", 'Requests "all".', ["path"], registry=registry).labels('/"초')
         running = Gauge("running", "Running.", ["path"], registry=registry, multiprocess_mode=LIVE_SUM).labels("/a")
-        seconds = Histogram("seconds", "Seconds.", ["path"], registry=registry, buckets=(1, 2)).labels("/a")
+        seconds = Histogram("seconds", "Seconds.", ["path"], registry=registry, buckets=(1, 2)).labels('/"초')
         latest = Gauge("latest", "Latest.", ["path"], registry=registry, multiprocess_mode=MAX).labels("/a")
+        record = recorder(requests, seconds, running)
         for value in (-1, 0.5, 1, 1.5, 2, 2.1, 9e9):
-            if quick:
-                Amount(requests).add(1)
-                Amount(running).add(-1)
-                Amount(latest).set(value)
-                Distribution(seconds).observe(value)
-            else:
-                requests.inc()
-                running.dec()
-                latest.set(value)
-                seconds.observe(value)
-        registries.append(shared(tmp_path / str(quick)))
-    assert registries[0] == registries[1]
-    assert {key.labels: value for key, value in registries[0].items() if key.sample == "seconds_bucket"} == {
-        (("path", "/a"), ("le", "1.0")): 3, (("path", "/a"), ("le", "2.0")): 2, (("path", "/a"), ("le", "+Inf")): 2,
+            match way:
+                case "record":
+                    record(1, value, -1)
+                    Amount(latest).set(value)
+                case "place":
+                    Amount(requests).add(1)
+                    Amount(running).add(-1)
+                    Amount(latest).set(value)
+                    Distribution(seconds).observe(value)
+                case _:
+                    requests.inc()
+                    running.dec()
+                    latest.set(value)
+                    seconds.observe(value)
+        found.append({Key.parse(text): value for text, value in read_all(tmp_path / way).items()})
+    assert found[0] == found[1]
+    assert {key.labels: value for key, value in found[0].items() if key.sample == "seconds_bucket"} == {
+        (("path", '/"초'), ("le", "1.0")): 3, (("path", '/"초'), ("le", "2.0")): 2, (("path", '/"초'), ("le", "+Inf")): 2,
     }  # fmt: skip
+
+
+def test_a_full_file_of_records_is_followed_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_file, "VALUES", 3)
+    (tmp_path / "gateway").mkdir()
+    share_values(tmp_path / "gateway")
+    counter = Counter("events", "Events.", ["kind"], registry=CollectorRegistry())
+    for record in [recorder(counter.labels(str(kind))) for kind in range(7)]:
+        record(1)
+    assert list(read_all(tmp_path).values()) == [1] * 7
+    assert len(list(tmp_path.glob(f"gateway/*{RECORDS_SUFFIX}"))) == 3
 
 
 def test_threads_lose_no_increment(tmp_path: Path) -> None:

@@ -1,0 +1,214 @@
+"""A file of records: one process writes what it counts for a request as one record, others read the sums at any time.
+
+A record is written by one call, into memory that the last record was written next to. To change each number of a histogram in
+its own place costs several times as much, above all when other processes have taken the caches since the last request. The file
+is mapped into the memory of its writer, so a record that was written survives the death of the process.
+
+The log of records is short. When it is full, its sums are added to those before, and a new log begins (a checkpoint). There are
+two areas of sums and two logs, of which the number of checkpoints says which count. It changes by one store, after all else was
+written, so each record is counted exactly once, whenever the writer dies and whenever a reader reads. The format, in native
+byte order and aligned to eight bytes:
+
+    checkpoints   uint64
+    used          uint64, bytes of the definitions
+    definitions   a line of JSON for each kind of record: what its amounts change (`Field`)
+    sums          float64, of all fields of all definitions in order; twice
+    log           records: up to seven amounts (float64), the number of the definition (uint64, from 1; 0: no record); twice
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, MutableSequence, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+
+import msgspec
+
+WORD = 8
+HEADER = struct.Struct("QQ")
+AMOUNTS = 7
+RECORD = struct.Struct(f"{AMOUNTS}dQ")
+RECORDS = 512  # in a log
+DEFINITIONS_BYTES = 2**17
+VALUES = 2**12
+LOG_BYTES = RECORDS * RECORD.size
+SUMS_AT = HEADER.size + DEFINITIONS_BYTES
+LOGS_AT = SUMS_AT + 2 * VALUES * WORD
+SIZE = LOGS_AT + 2 * LOG_BYTES
+
+
+class FullFileError(Exception):
+    """The file has no room for another kind of record."""
+
+
+class Field(msgspec.Struct, array_like=True, frozen=True):
+    """What an amount of a record changes: the number under `key`, which it is added to.
+
+    With `bounds` it is an observation, too: the number of observations rises in the first bucket whose upper bound is not below
+    the amount, which has the key `bucket` with its bound in between.
+    """
+
+    key: str
+    bucket: tuple[str, str] = ("", "")
+    bounds: tuple[str, ...] = ()
+
+    def all_keys(self) -> list[str]:
+        """The keys of the sum and of the buckets."""
+        before, after = self.bucket
+        return [self.key, *(f"{before}{bound}{after}" for bound in self.bounds)]
+
+
+Place = tuple[int, Sequence[float]]  # of a field: the index of its sum, which its buckets follow, and their bounds
+
+
+class RecordFile:
+    """The writer's side: creates the file at `path`, whose folder must exist. Raises OSError, FileExistsError included."""
+
+    def __init__(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            # Allocated, not only made longer: on a full disk, a store into a hole would end the process (SIGBUS).
+            os.posix_fallocate(descriptor, 0, SIZE)
+            self.map = mmap.mmap(descriptor, SIZE)
+        finally:
+            os.close(descriptor)
+        self._header = memoryview(self.map)[: HEADER.size].cast("Q")
+        self._definitions: list[list[Place]] = []
+        self._values = 0
+        self._begin_log(0)
+
+    def define(self, fields: Sequence[Field]) -> Callable[..., None]:
+        """A function that writes a record: it takes an amount for each of `fields`, of which there are at most `AMOUNTS`.
+
+        Use these functions from one thread only. Raises FullFileError.
+        """
+        line = msgspec.json.encode(fields) + b"\n"
+        used = self._header[1]
+        places, values = _places(fields, self._values)
+        if used + len(line) > DEFINITIONS_BYTES or values > VALUES:
+            raise FullFileError
+        self.map[HEADER.size + used : HEADER.size + used + len(line)] = line
+        self._header[1] = used + len(line)  # last: a reader sees whole definitions only
+        self._definitions.append(places)
+        self._values = values
+        return _Recorder(self, len(self._definitions), len(fields)).record
+
+    def checkpoint(self) -> None:
+        """Add up the log, and begin a new one."""
+        number = self._header[0]
+        before, after = self._sums(number), self._sums(number + 1)
+        after[:] = before
+        _add_up(after, self._definitions, self.map[_log_at(number) : self.at])
+        following = _log_at(number + 1)
+        self.map[following : following + LOG_BYTES] = bytes(LOG_BYTES)
+        self._header[0] = number + 1  # last: until now the sums and the log before it count
+        self._begin_log(number + 1)
+
+    def _begin_log(self, number: int) -> None:
+        self.at = _log_at(number)  # where the next record is written
+        self.end = self.at + LOG_BYTES
+
+    def _sums(self, number: int) -> memoryview[float]:
+        begin = _sums_at(number)
+        return memoryview(self.map)[begin : begin + VALUES * WORD].cast("d")
+
+
+class _Recorder:
+    """Writes records of one definition."""
+
+    __slots__ = ("_file", "_number", "_write")
+
+    def __init__(self, file: RecordFile, number: int, fields: int) -> None:
+        self._file = file
+        self._number = number
+        # A process can die within this call: the number, which makes it a record, is stored after the amounts.
+        self._write = struct.Struct(f"{fields}d{(AMOUNTS - fields) * WORD}xQ").pack_into
+
+    def record(self, *amounts: float) -> None:
+        file = self._file
+        self._write(file.map, file.at, *amounts, self._number)
+        file.at += RECORD.size
+        if file.at == file.end:
+            file.checkpoint()
+
+
+def read_records(path: Path) -> dict[str, float]:
+    """The sums of all records in a file, by key, whether its writer is alive or dead. Raises FileNotFoundError and OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_size < SIZE:
+            return {}  # its writer is creating it, or died doing so
+        while True:
+            number, _ = HEADER.unpack(os.pread(descriptor, HEADER.size, 0))
+            # First how many records there are, then the records: one that is being written is left out.
+            records = _records(os.pread(descriptor, LOG_BYTES, _log_at(number)))
+            whole = os.pread(descriptor, SIZE, 0)
+            if HEADER.unpack(os.pread(descriptor, HEADER.size, 0))[0] == number:
+                return _sums(whole, number, records)
+            # A checkpoint came between; the next one writes where this has read.
+    finally:
+        os.close(descriptor)
+
+
+def _sums(whole: bytes, number: int, records: int) -> dict[str, float]:
+    _, used = HEADER.unpack_from(whole)
+    keys: list[str] = []
+    definitions: list[list[Place]] = []
+    for line in whole[HEADER.size : HEADER.size + used].splitlines():
+        of_fields, fields = _definition(line)
+        definitions.append(_places(fields, len(keys))[0])
+        keys += of_fields
+    values = list(struct.unpack_from(f"{len(keys)}d", whole, _sums_at(number)))
+    begin = _log_at(number)
+    _add_up(values, definitions, whole[begin : begin + records * RECORD.size])
+    sums: defaultdict[str, float] = defaultdict(float)
+    for key, value in zip(keys, values, strict=True):  # a key may be in several definitions
+        sums[key] += value
+    return sums
+
+
+@lru_cache(maxsize=2**12)
+def _definition(line: bytes) -> tuple[list[str], list[Field]]:
+    fields = msgspec.json.decode(line, type=list[Field])
+    return [key for field in fields for key in field.all_keys()], fields
+
+
+def _places(fields: Sequence[Field], begin: int) -> tuple[list[Place], int]:
+    """The places of `fields` from the index `begin` on, and the index after them."""
+    places: list[Place] = []
+    for field in fields:
+        places.append((begin, tuple(map(float, field.bounds))))
+        begin += 1 + len(field.bounds)
+    return places, begin
+
+
+def _records(log: bytes) -> int:
+    """How many records a log has."""
+    numbers = memoryview(log).cast("Q")[AMOUNTS :: AMOUNTS + 1].tolist()
+    return numbers.index(0) if 0 in numbers else len(numbers)
+
+
+def _add_up(values: MutableSequence[float] | memoryview[float], definitions: Sequence[Sequence[Place]], log: bytes) -> None:
+    """Add the records in `log` to `values`."""
+    records: defaultdict[int, list[tuple[float, ...]]] = defaultdict(list)  # by definition
+    for record in RECORD.iter_unpack(log):
+        records[record[AMOUNTS]].append(record)
+    for number, found in records.items():
+        for (at, bounds), column in zip(definitions[number - 1], zip(*found, strict=True), strict=False):
+            values[at] += sum(column)
+            if bounds:
+                for bucket, observations in Counter(map(partial(bisect_left, bounds), column)).items():
+                    values[at + 1 + bucket] += observations
+
+
+def _sums_at(number: int) -> int:
+    return SUMS_AT + number % 2 * VALUES * WORD
+
+
+def _log_at(number: int) -> int:
+    return LOGS_AT + number % 2 * LOG_BYTES
