@@ -20,8 +20,8 @@ from bunriwiki.testing.containers.pip_secrets import Secrets, pip_secrets
 from tests.integration.conftest import FULL
 
 Start = Callable[..., Composed]
-# Seconds between an answer and a client's next request. In the short form they leave something of two cores to what happens under
-# the load, which was then 30 to 120 requests per second over REST, where other work shared the cores.
+# Seconds between an answer and a client's next request. In the short form they leave something of two cores to what happens
+# under the load, which was 30 to 120 requests per second over REST where other work shared the cores.
 PAUSE_SECONDS = 0.0 if FULL else 0.02
 ENGINE = pytest.StashKey[Engine]()
 
