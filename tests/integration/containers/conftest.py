@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from bunriwiki.testing.containers.compose import Composed, clone
-from bunriwiki.testing.containers.engine import Engine, missing
+from bunriwiki.testing.containers.engine import Engine
 from bunriwiki.testing.containers.images import Images
 from bunriwiki.testing.containers.pip_secrets import Secrets, pip_secrets
+from bunriwiki.testing.containers.requirements import missing
 from tests.integration.conftest import FULL
 
 Start = Callable[..., Composed]
