@@ -17,21 +17,17 @@ class RequestTiming:
     task: no endpoint in between has to pass it on.
     """
 
-    __slots__ = ("_answer", "began")
+    __slots__ = ("answer", "began")
 
     def __init__(self) -> None:
         self.began = time.monotonic_ns()
-        self._answer: tuple[PredictionMetrics, str, int, int, int] | None = None
+        self.answer: tuple[PredictionMetrics, str, int, int, int] | None = None
         _current.set(self)
-
-    def note_answer(self, metrics: PredictionMetrics, version: str, inputs: int, checked: int, answered: int) -> None:
-        """See the function of this name."""
-        self._answer = (metrics, version, inputs, checked, answered)
 
     def end(self) -> None:
         """The response is encoded. Counts an answered prediction, and nothing for other requests."""
-        if self._answer is not None:
-            metrics, version, inputs, checked, answered = self._answer
+        if self.answer is not None:
+            metrics, version, inputs, checked, answered = self.answer
             transfer = ((checked - self.began) / 1e9, (time.monotonic_ns() - answered) / 1e9)
             metrics.answered(version, inputs, (answered - checked) / 1e9, transfer)
 
@@ -42,6 +38,6 @@ def note_answer(metrics: PredictionMetrics, version: str, inputs: int, checked: 
     A request of a server is counted once its response is encoded, together with the times before and after.
     """
     if timing := _current.get():
-        timing.note_answer(metrics, version, inputs, checked, answered)
+        timing.answer = (metrics, version, inputs, checked, answered)
     else:
         metrics.answered(version, inputs, (answered - checked) / 1e9)

@@ -62,7 +62,8 @@ class PredictionMetrics:
         self._model = model
         self._versions: dict[str, _OfVersion] = {}
         phases = {phase: PHASE_SECONDS.labels(model, phase) for phase in PHASES}
-        self._queued = recorder(phases["queue"])
+        # Counts an answered request whose inputs waited for so many seconds.
+        self.queued: Callable[[float], None] = recorder(phases["queue"])
         self._transfer = (phases["read"], phases["encode"])
         of_call = (BATCH_SIZE.labels(model), phases["forward"], TOKENS.labels(model), PADDING.labels(model))
         self._called = recorder(*of_call)
@@ -98,10 +99,6 @@ class PredictionMetrics:
             self._called_and_preprocessed(inputs, forward, tokens, padding, preprocess)
         else:  # a pyfunc tokenizes in its forward pass, and reports no time before it
             self._called(inputs, forward, tokens, padding)
-
-    def queued(self, seconds: float) -> None:
-        """Count an answered request whose inputs waited for `seconds`."""
-        self._queued(seconds)
 
     def queue_changed(self, inputs: int) -> None:
         """Count so many more inputs (or fewer, if negative) that wait for a call."""

@@ -72,6 +72,8 @@ Place = tuple[int, Numbers]  # of a field: the index of its sum, which its bucke
 class RecordFile:
     """The writer's side: creates the file at `path`, whose folder must exist. Raises OSError, FileExistsError included."""
 
+    __slots__ = ("_definitions", "_header", "_values", "at", "end", "map")
+
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -99,7 +101,7 @@ class RecordFile:
         self._header[1] = used + len(line)  # last: a reader sees whole definitions only
         self._definitions.append(places)
         self._values = values
-        return _Recorder(self, len(self._definitions), len(fields)).record
+        return _recorder(self, len(self._definitions), len(fields))
 
     def checkpoint(self) -> None:
         """Add up the log, and begin a new one."""
@@ -120,23 +122,21 @@ class RecordFile:
         return np.frombuffer(self.map, np.float64, VALUES, _sums_at(number))
 
 
-class _Recorder:
+def _recorder(file: RecordFile, definition: int, fields: int) -> Callable[..., None]:
     """Writes records of one definition."""
+    # A process can die within this call: the number, which makes it a record, is stored after the amounts.
+    write = struct.Struct(f"{fields}d{(AMOUNTS - fields) * WORD}xQ").pack_into
+    mapped = file.map
+    size = RECORD.size
 
-    __slots__ = ("_file", "_number", "_write")
-
-    def __init__(self, file: RecordFile, number: int, fields: int) -> None:
-        self._file = file
-        self._number = number
-        # A process can die within this call: the number, which makes it a record, is stored after the amounts.
-        self._write = struct.Struct(f"{fields}d{(AMOUNTS - fields) * WORD}xQ").pack_into
-
-    def record(self, *amounts: float) -> None:
-        file = self._file
-        self._write(file.map, file.at, *amounts, self._number)
-        file.at += RECORD.size
-        if file.at == file.end:
+    def record(*amounts: float) -> None:
+        at = file.at
+        write(mapped, at, *amounts, definition)
+        file.at = at = at + size
+        if at == file.end:
             file.checkpoint()
+
+    return record
 
 
 def read_records(path: Path) -> dict[str, float]:
