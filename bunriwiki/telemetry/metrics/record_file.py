@@ -101,7 +101,7 @@ class RecordFile:
         self._header[1] = used + len(line)  # last: a reader sees whole definitions only
         self._definitions.append(places)
         self._values = values
-        return _recorder(self, len(self._definitions), len(fields))
+        return _recorder(self, len(self._definitions))
 
     def checkpoint(self) -> None:
         """Add up the log, and begin a new one."""
@@ -122,16 +122,16 @@ class RecordFile:
         return np.frombuffer(self.map, np.float64, VALUES, _sums_at(number))
 
 
-def _recorder(file: RecordFile, definition: int, fields: int) -> Callable[..., None]:
+def _recorder(file: RecordFile, definition: int) -> Callable[..., None]:
     """Writes records of one definition."""
-    # A process can die within this call: the number, which makes it a record, is stored after the amounts.
-    write = struct.Struct(f"{fields}d{(AMOUNTS - fields) * WORD}xQ").pack_into
-    mapped = file.map
-    size = RECORD.size
+    write, mapped, size = RECORD.pack_into, file.map, RECORD.size
 
-    def record(*amounts: float) -> None:
+    def record(  # noqa: PLR0917 - `*amounts` would double what a record costs
+        a: float, b: float = 0, c: float = 0, d: float = 0, e: float = 0, f: float = 0, g: float = 0
+    ) -> None:
         at = file.at
-        write(mapped, at, *amounts, definition)
+        # A process can die within this call: the definition, which makes it a record, is stored after the amounts.
+        write(mapped, at, a, b, c, d, e, f, g, definition)
         file.at = at = at + size
         if at == file.end:
             file.checkpoint()
