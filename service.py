@@ -79,6 +79,9 @@ Threshold = Annotated[float, Field(ge=0, le=1)]
         {"name": "BENTOML_QUIET", "value": "true"},
         # Otherwise glibc keeps the memory of decoded photos in an arena per thread.
         {"name": "MALLOC_ARENA_MAX", "value": "2"},
+        # Otherwise glibc puts large bodies that grow among others into its heap once it has freed one, where they leave holes.
+        {"name": "MALLOC_MMAP_THRESHOLD_", "value": str(512 * 2**10)},
+        {"name": "MALLOC_TRIM_THRESHOLD_", "value": str(16 * 2**20)},
     ],
 )
 class Bunriwiki:

@@ -297,7 +297,10 @@ class Settings(CommonSettings):
     )
     deadline_seconds: float = Field(default=30, gt=0, description="Seconds after which a request is answered with 504.")
     body_memory_mb: int = Field(
-        default=512, ge=64, description="MB of request bodies that a gateway worker holds, of all protocols together."
+        default=512,
+        ge=64,
+        description="MB that request bodies may take in a gateway worker, of all protocols together. A quarter of it is never "
+        "given out: it is for what arrives of gRPC messages before it is counted, and for the allocator.",
     )
     small_body_memory_mb: int = Field(default=64, ge=1, description="MB of them that are for bodies of at most 64 KB alone.")
     body_min_bytes_per_second: int = Field(
@@ -374,8 +377,10 @@ class Settings(CommonSettings):
 
     @model_validator(mode="after")
     def _large_bodies_have_memory(self) -> Self:
-        if self.small_body_memory_mb > self.body_memory_mb - 32:
-            raise ValueError("BUNRIWIKI_SMALL_BODY_MEMORY_MB must leave 32 MB of BUNRIWIKI_BODY_MEMORY_MB for large bodies")
+        if self.small_body_memory_mb > 0.75 * self.body_memory_mb - 32:
+            raise ValueError(
+                "BUNRIWIKI_SMALL_BODY_MEMORY_MB must leave 32 MB of three quarters of BUNRIWIKI_BODY_MEMORY_MB for large bodies"
+            )
         return self
 
     @property

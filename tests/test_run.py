@@ -4,6 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests import run
 from tests.run import counts
 
 TESTS = """
@@ -27,3 +30,14 @@ def test_the_results_are_counted(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert done.returncode == 1
     assert counts(tmp_path / "report.xml") == {"passed": 2, "failed": 1, "skipped": 1, "errors": 1}
+
+
+@pytest.mark.parametrize(
+    ("lacks", "in_ci", "expected"), [(None, "", {}), ("no root", "", {"containers": "no root"}), ("no root", "true", {})]
+)
+def test_what_cannot_run_is_left_out_except_in_ci(
+    monkeypatch: pytest.MonkeyPatch, lacks: str | None, in_ci: str, expected: dict[str, str]
+) -> None:
+    monkeypatch.setattr(run, "missing", lambda: lacks)
+    monkeypatch.setenv("CI", in_ci)
+    assert run.left_out() == expected

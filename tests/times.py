@@ -1,7 +1,7 @@
 """`python -m tests.times [folder]`: the minutes of `make test` by step, area and file, as Markdown.
 
-They are read from its reports, in build/tests. Those of areas and files are the times of their tests: two files run at a time,
-so a step takes about half of its sum.
+They are read from its reports, in build/tests. Those of areas and files are the times of their tests: three files run at a
+time, so a step takes about a third of its sum.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import bootstrap
-from sklearn.metrics import f1_score
 from ultralytics.utils.metrics import ap_per_class
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of the overlap, as COCO counts
@@ -81,17 +80,24 @@ def calibration_error(confidences: Floats, right: npt.NDArray[np.bool_]) -> floa
 
 def macro_f1_interval(labels: Ints, chosen: Ints, seed: int = 0) -> tuple[float, float]:
     """The middle 95 % of macro-F1 over 1,000 bootstrap samples."""
-
-    def macro_f1(some_labels: Any, some_chosen: Any) -> float:
-        return float(f1_score(some_labels, some_chosen, average="macro", zero_division=0))
-
     drawn = bootstrap(
         (labels, chosen),
         macro_f1,
         paired=True,
-        vectorized=False,
+        vectorized=True,
         n_resamples=1000,
         method="percentile",
         rng=np.random.default_rng(seed),
     )
     return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+
+
+def macro_f1(labels: Ints, chosen: Ints, axis: int = -1) -> Any:
+    """The mean F1 along `axis` of the classes that a sample has, as scikit-learn's `f1_score`, for many samples at once."""
+    totals = []
+    for number in np.union1d(labels, chosen):
+        right, predicted = labels == number, chosen == number
+        totals.append([np.sum(right & predicted, axis=axis), np.sum(right, axis=axis) + np.sum(predicted, axis=axis)])
+    both, either = np.moveaxis(np.array(totals, dtype=np.float64), 1, 0)
+    scores = np.divide(2 * both, either, out=np.full_like(both, np.nan), where=either > 0)
+    return np.nanmean(scores, axis=0)

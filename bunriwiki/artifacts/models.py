@@ -14,7 +14,7 @@ from bunriwiki.artifacts.answers import Classification, Detections, Failure
 from bunriwiki.artifacts.inputs import Photo, photo_cost, text_cost
 
 MAX_CALL_PIXELS = 256_000_000
-MAX_BATCH_PIXELS = 8_000_000  # as many small photos as go in a batch; those in a batch wait for the dearest one
+MAX_BATCH_PIXELS = 8_000_000  # as many small photos as go in a batch; those in a batch wait for the most expensive one
 
 InputT = TypeVar("InputT")
 AnswerT = TypeVar("AnswerT")
@@ -28,8 +28,8 @@ class ModelSpec(Generic[InputT, AnswerT]):
     must not reach the runner; it runs in the event loop of the gateway, so it must take far less than a millisecond. Costs are
     compared with each other only. A runner gets at most `max_batch_size` inputs in a call, which cost at most `max_batch_cost`
     together, unless one alone costs more. The inputs of a client's call cost at most `max_call_cost` together; otherwise the
-    client gets the sentence `too_dear`. `servable` names the class that opens a version, as `module:class`; only the data plane
-    imports it.
+    client gets the sentence `too_expensive`. `servable` names the class that opens a version, as `module:class`; only the data
+    plane imports it.
     """
 
     name: str
@@ -39,7 +39,7 @@ class ModelSpec(Generic[InputT, AnswerT]):
     max_batch_size: int
     max_batch_cost: float = inf
     max_call_cost: float = inf
-    too_dear: str = ""
+    too_expensive: str = ""
     servable: str
 
 
@@ -51,7 +51,7 @@ YOLO = ModelSpec(
     max_batch_size=8,
     max_batch_cost=MAX_BATCH_PIXELS,
     max_call_cost=MAX_CALL_PIXELS,
-    too_dear=(
+    too_expensive=(
         f"The images of the call count more than {MAX_CALL_PIXELS // 1_000_000} megapixels together. A baseline JPEG counts a "
         "quarter of its pixels, no image less than one megapixel, and a WebP that may be lossless no less than eight. "
         "Send fewer of them in a call, or smaller ones."

@@ -4,8 +4,9 @@ An idle runner is called at once, so no request waits for a batch to fill. Batch
 arrive during a call.
 
 The queue is fair between requests (self-clocked fair queueing): the turn of an item is that of the item that was taken last,
-plus the cost of the item and of those before it in its request. So neither a request with many items nor one with dear items
-stands before a request with one cheap item, and no item waits forever, as the turns of new items grow with those of taken ones.
+plus the cost of the item and of those before it in its request. So neither a request with many items nor one with expensive
+items stands before a request with one cheap item, and no item waits forever, as the turns of new items grow with those of taken
+ones.
 """
 
 from __future__ import annotations

@@ -6,7 +6,10 @@ import itertools
 import json
 from dataclasses import dataclass
 
+from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.testing.paths import PHOTOS, SAMPLES
+
+TEXT = "정말 재미있어요"
 
 
 @dataclass(frozen=True)
@@ -26,3 +29,10 @@ def mixed_calls() -> list[Call]:
     comments = [Call("/kcbert/prediction", body, "application/json") for body in bodies]
     reviews = [Call("/predict", body, "application/json") for body in bodies]
     return [call for three in zip(itertools.cycle(photos), comments, reviews, strict=False) for call in three]
+
+
+def text_call(model: str = "sentiment", text: str = TEXT) -> pb.ModelInferRequest:
+    """A gRPC call with one text."""
+    request = pb.ModelInferRequest(model_name=model)
+    request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append(text.encode())
+    return request

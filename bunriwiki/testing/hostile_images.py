@@ -1,4 +1,4 @@
-"""Small files of images that are dear to decode, or whose headers are dear to parse."""
+"""Small files of images that are expensive to decode, or whose headers are expensive to parse."""
 
 from __future__ import annotations
 

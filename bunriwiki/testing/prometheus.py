@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 
+from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.paths import ROOT
 from bunriwiki.testing.ports import free_port
 from bunriwiki.testing.programs import program
@@ -60,7 +60,7 @@ class Alertmanager(ServerProcess):
 
     def inhibited(self) -> set[str]:
         """The names of the alerts that another alert silences."""
-        alerts = httpx.get(f"{self.url}/api/v2/alerts", timeout=10).json()
+        alerts = CLIENT.get(f"{self.url}/api/v2/alerts", timeout=10).json()
         return {alert["labels"]["alertname"] for alert in alerts if alert["status"]["inhibitedBy"]}
 
 
@@ -100,11 +100,11 @@ class Prometheus(ServerProcess):
 
     def label_values(self, selector: str, label: str) -> list[str]:
         """The values of a label in the series of `selector`, as a variable of a dashboard has them."""
-        answer = httpx.get(f"{self.url}/api/v1/label/{label}/values", params={"match[]": selector}, timeout=30)
+        answer = CLIENT.get(f"{self.url}/api/v1/label/{label}/values", params={"match[]": selector}, timeout=30)
         return list(answer.json()["data"])
 
     def _result(self, call: str, **parameters: str) -> Samples:
-        answer = httpx.post(f"{self.url}/api/v1/{call}", data=parameters, timeout=60).json()
+        answer = CLIENT.post(f"{self.url}/api/v1/{call}", data=parameters, timeout=60).json()
         if answer["status"] != "success":
             raise ValueError(f"{parameters['query']}: {answer['error']}")
         found = answer["data"]["result"]

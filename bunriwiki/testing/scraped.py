@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-import httpx
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.server import Server
 
 
@@ -15,7 +15,7 @@ class Scraped:
     """The samples of a scrape."""
 
     def __init__(self, server: Server) -> None:
-        self.text = httpx.get(f"{server.url}/metrics", timeout=10).text
+        self.text = CLIENT.get(f"{server.url}/metrics", timeout=10).text
         self.families: list[Metric] = list(text_string_to_metric_families(self.text))
 
     def by(self, name: str, *labels: str, **wanted: str) -> Counter[tuple[str, ...]]:

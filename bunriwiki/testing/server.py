@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.paths import ROOT, SERVE_ENV
 from bunriwiki.testing.ports import free_port
 from bunriwiki.testing.processes import wait_while_running
@@ -76,7 +76,7 @@ class Server:
 
     def is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=3).status_code == 200
+            return CLIENT.get(f"{self.url}/readyz", timeout=3).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -102,7 +102,7 @@ class Server:
 
     def model(self, name: str) -> dict[str, Any]:
         """The state of a model; its details, if the environment has an admin token."""
-        models = httpx.get(f"{self.url}/v1/models", headers=self._headers, timeout=10).json()["models"]
+        models = CLIENT.get(f"{self.url}/v1/models", headers=self._headers, timeout=10).json()["models"]
         return next(state for state in models if state["name"] == name)
 
     def serving(self, name: str) -> str:
@@ -131,14 +131,18 @@ class Server:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
-        families = text_string_to_metric_families(httpx.get(f"{self.url}/metrics", timeout=10).text)
+        families = text_string_to_metric_families(CLIENT.get(f"{self.url}/metrics", timeout=10).text)
         samples = [sample for family in families for sample in family.samples if sample.name == name]
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
+    def terminate(self) -> None:
+        """Have it end, if it runs, without waiting for its end."""
+        if self.process.poll() is None:
+            self.process.terminate()
+
     def stop(self) -> int:
         """End it with SIGTERM; the exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+        self.terminate()
         try:
             return self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

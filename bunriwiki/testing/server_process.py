@@ -14,6 +14,7 @@ from typing import Self
 
 import httpx
 
+from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.processes import wait_while_running
 
 BINARIES = Path(sys.executable).parent
@@ -95,7 +96,7 @@ class ServerProcess:
 
     def _is_ready(self) -> bool:
         try:
-            return httpx.get(self._probe, timeout=3).status_code == 200
+            return CLIENT.get(self._probe, timeout=3).status_code == 200
         except httpx.TransportError:
             return False
 

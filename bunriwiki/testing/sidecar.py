@@ -10,12 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
-
 from bunriwiki.model_store.generation import Generations
 from bunriwiki.model_store.history import Event, History
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.sync_state import ModelSync, SyncState
+from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.paths import ROOT, SERVE_ENV
 from bunriwiki.testing.ports import free_port
 from bunriwiki.testing.processes import wait_while_running
@@ -101,7 +100,7 @@ class Sidecar:
         """Request a sync as an operator does; the outcomes, when it is done."""
         body = {"models": list(models), "wait": True, "timeout": seconds, "force": force}
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        answer = httpx.post(f"{self.url}/sync", json=body, headers=headers, timeout=seconds + 5)
+        answer = CLIENT.post(f"{self.url}/sync", json=body, headers=headers, timeout=seconds + 5)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 

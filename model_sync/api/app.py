@@ -18,6 +18,8 @@ from starlette.routing import Route
 
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.model_store.history import ACTING_TOKEN
+from bunriwiki.model_store.public import public_state
+from bunriwiki.model_store.sync_state import SyncState
 from bunriwiki.web import problems
 from bunriwiki.web.bodies import BodyReader
 from bunriwiki.web.clients import Clients
@@ -25,7 +27,7 @@ from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
 from model_sync.api.errors import HANDLED, as_problem
 from model_sync.api.feedback import FeedbackRoutes
-from model_sync.api.requests import READ_LIMITS, authorize, client_of, parse, read
+from model_sync.api.requests import READ_LIMITS, authorize, client_of, may_see_details, parse, read
 from model_sync.api.routes import CommandRoutes
 from model_sync.errors import WebhookRejectedError
 from model_sync.syncing.requests import Outcome, PendingSync, SyncRequests
@@ -72,8 +74,11 @@ class _Api:
     async def livez(self, _: Request) -> Response:
         return PlainTextResponse("\n")
 
-    async def state(self, _: Request) -> Response:
+    async def state(self, request: Request) -> Response:
+        details = await may_see_details(request, self._gate)
         state = await run_in_threadpool(self._state)
+        if isinstance(state, SyncState) and not details:
+            state = public_state(state)
         return JSONResponse(state.model_dump(mode="json") if isinstance(state, BaseModel) else state)
 
     async def metrics(self, request: Request) -> Response:

@@ -27,6 +27,16 @@ async def authorize(request: Request, gate: TokenGate) -> None:
     ACTING_TOKEN.set(await run_in_threadpool(token_id, token))
 
 
+async def may_see_details(request: Request, gate: TokenGate) -> bool:
+    """Whether the request has a token of `gate`. Raises RequestError if it has a wrong one."""
+    authorization = request.headers.get("authorization")
+    if authorization is None:
+        return False
+    CLIENT.set(client_of(request))
+    await gate.check(authorization, f"the details of {request.url.path[:100]!r}")
+    return True
+
+
 async def read(request: Request) -> bytes:
     """The body. Raises RequestError if it is too large or too slow, and ClientDisconnect."""
     bodies: BodyReader = request.app.state.bodies

@@ -1,4 +1,4 @@
-"""The routes of the sidecar's API for the commands of operators. Reading needs no token."""
+"""The routes of the sidecar's API for the commands of operators. Reading needs no token, but the details of the status do."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bunriwiki.model_store.history import Event
+from bunriwiki.model_store.public import public_status
 from bunriwiki.web import problems
 from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
 from model_sync.admin.image_rollout_commands import COMMANDS, ImageRolloutCommand
 from model_sync.admin.status import SHOWN
-from model_sync.api.requests import authorize, invalid, parse, read
+from model_sync.api.requests import authorize, invalid, may_see_details, parse, read
 from model_sync.errors import CommandError
 
 MAX_EVENTS = 10_000  # in an answer
@@ -80,8 +81,10 @@ class CommandRoutes:
             *(self._about_the_rollout(command) for command in COMMANDS),
         ]
 
-    async def status(self, _: Request) -> Response:
-        return _json(await _do(self._commands.status))
+    async def status(self, request: Request) -> Response:
+        details = await may_see_details(request, self._gate)
+        status = await _do(self._commands.status)
+        return _json(status if details else public_status(status))
 
     async def history(self, request: Request) -> Response:
         wanted = _parse_query(request.query_params)

@@ -320,8 +320,8 @@ class Doctor:
         if _probe(url, settings, self._words) != "sidecar":
             return self._finding("ports", "fail", "taken", port=port, name=name)
         answer = httpx.get(f"{url}/state", timeout=PORT_SECONDS, verify=_verify(settings), trust_env=False)
-        stored, running = SyncState.read(layout.sync), answer.json()
-        is_same = stored is not None and (stored.host, stored.pid) == (running["host"], running["pid"])
+        stored, running = SyncState.read(layout.sync), SyncState.model_validate(answer.json())
+        is_same = stored is not None and stored.since == running.since
         level: Level = "ok" if is_same else "fail"
         return self._finding("ports", level, "sidecar" if is_same else "other_store", port=port, name=name)
 

@@ -27,7 +27,7 @@ from bunriwiki.testing.server import Server
 from bunriwiki.testing.sidecar import TOKEN
 from bunriwiki.testing.versions import make_version
 from model_sync.cli.exits import Exit
-from tests.integration.conftest import FULL
+from tests.integration.conftest import FULL, PAUSE_SECONDS
 from tests.integration.test_rollout import RAISES, Live, sidecar
 
 BUNDLED = "fallback-9"  # the version of sentiment that the service bundles
@@ -126,7 +126,7 @@ def test_a_version_after_it_can_be_left_by_hand_with_everything_down(live: Live)
     live.server.wait_until_serving("sentiment", "good")
     live.sidecar.stop()
     (live.root / "versions" / "gone").symlink_to(live.root / "nowhere")  # the registry cannot be read, either
-    with background_load(live.server.url, clients=1) as outcome:
+    with background_load(live.server.url, clients=2, pause=PAUSE_SECONDS) as outcome:
         began = time.monotonic()
         code, done = command(live, "rollback", "sentiment")
         live.server.wait_until_serving("sentiment", BUNDLED)

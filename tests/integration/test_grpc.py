@@ -27,22 +27,15 @@ from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from bunriwiki.testing.calls import Call
+from bunriwiki.testing.calls import TEXT, Call, text_call
 from bunriwiki.testing.load import run_load
 from bunriwiki.testing.paths import ROOT
 from bunriwiki.testing.server import Server
 from tests.integration.conftest import FULL, PAUSE_SECONDS
 
-TEXT = "정말 재미있어요".encode()
 CLIENTS = 32
 COMPARED_SECONDS = 8.0 if FULL else 1.0  # of load through each protocol
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
-
-
-def call(model: str = "kcbert", text: bytes = TEXT) -> pb.ModelInferRequest:
-    request = pb.ModelInferRequest(model_name=model)
-    request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append(text)
-    return request
 
 
 def stub_of(channel: Any) -> Any:
@@ -103,7 +96,7 @@ def test_mutual_tls(start: Callable[..., Server], tmp_path: Path) -> None:
     }
     server = start(grpc=True, environment=environment)
     address = server.grpc_address
-    assert secure(address, ours.file, ours.issue("client")).ModelInfer(call(), timeout=20).model_name == "kcbert"
+    assert secure(address, ours.file, ours.issue("client")).ModelInfer(text_call("kcbert"), timeout=20).model_name == "kcbert"
     for rejected in (
         secure(address, ours.file),
         secure(address, ours.file, strangers.issue("stranger")),
@@ -126,7 +119,7 @@ def test_several_workers_reflection_and_limits(start: Callable[..., Server]) -> 
     calls = 40
     for _ in range(calls):
         with grpc.insecure_channel(address, OWN_CONNECTION) as channel:
-            stub_of(channel).ModelInfer(call(), timeout=20)
+            stub_of(channel).ModelInfer(text_call("kcbert"), timeout=20)
     counts = set()
     for _ in range(calls):
         with grpc.insecure_channel(address, OWN_CONNECTION) as channel:
@@ -137,7 +130,7 @@ def test_several_workers_reflection_and_limits(start: Callable[..., Server]) -> 
     assert sum(counts) * (2 if len(counts) == 1 else 1) == calls
 
     with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
-        stub_of(channel).ModelInfer(call(text=b"a" * 11 * 2**20), timeout=20)
+        stub_of(channel).ModelInfer(text_call(text="a" * 11 * 2**20), timeout=20)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     broken: Any = grpc.insecure_channel(address).unary_unary("/inference.GRPCInferenceService/ModelInfer")
     for junk in (b"\xff", b"\x0a\xff\xff\xff\xff", bytes(range(256))):
@@ -162,7 +155,7 @@ async def grpc_load(address: str, until: Callable[[], bool], pause: float = 0.0)
             stub = stub_of(channel)
             while not until():
                 try:
-                    await stub.ModelInfer(call(next(models)), timeout=60)
+                    await stub.ModelInfer(text_call(next(models)), timeout=60)
                     counts["OK"] += 1
                 except grpc.aio.AioRpcError as error:
                     counts[f"{error.code().name}: {error.details()}"] += 1
@@ -194,7 +187,7 @@ def test_promotions_under_grpc_load(start: Callable[..., Server], store: StoreWr
     assert set(counts) == {"OK"}
 
     # The same calls through both protocols, in turn.
-    body = json.dumps({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [TEXT.decode()]}]}).encode()
+    body = json.dumps({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [TEXT]}]}).encode()
     calls = [Call(f"/v2/models/{model}/infer", body, "application/json") for model in ("kcbert", "sentiment")]
     rates: dict[str, list[float]] = {"grpc": [], "rest": []}
     for _ in range(3):
@@ -225,7 +218,7 @@ def test_sigterm_under_grpc_load(start: Callable[..., Server]) -> None:
             while server.process.poll() is None:
                 began = time.monotonic()
                 try:
-                    await stub.ModelInfer(call(), timeout=60)
+                    await stub.ModelInfer(text_call("kcbert"), timeout=60)
                     results.append((began, "OK"))
                 except grpc.aio.AioRpcError as error:
                     results.append((began, error.code().name))

@@ -29,11 +29,16 @@ TEXT = {"text": "정말 재미있어요"}
 @pytest.fixture(scope="module")
 def service(start: Callable[..., Server]) -> Server:
     found = start(grpc=True, environment={"BUNRIWIKI_BODY_GRACE_SECONDS": str(GRACE_SECONDS)})
-    with httpx.Client(base_url=found.url, timeout=30) as client:
-        for _ in range(20):  # so that later requests load and allocate nothing for the first time
+    warm_up(found)
+    return found
+
+
+def warm_up(service: Server) -> None:
+    """Send requests, so that later ones load and allocate nothing for the first time."""
+    with httpx.Client(base_url=service.url, timeout=30) as client:
+        for _ in range(20):
             assert client.post("/predict", json=TEXT).status_code == 200
             client.post("/yolo/prediction", content=bytes(10 * MB), headers={"Content-Type": "image/jpeg"})
-    return found
 
 
 class Gateway:

@@ -1,4 +1,4 @@
-"""Images that are dear to decode or to parse, sent to the real service: docs/threat-model.md."""
+"""Images that are expensive to decode or to parse, sent to the real service: docs/threat-model.md."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from bunriwiki.testing.server import Server
 from tests.integration.conftest import FULL
 
 HONEST = 100 if FULL else 12  # photos that an honest client sends, one after the other
-FACTOR = 3  # of a photo and a batch of the dearest images, for the median: it waits for the batch under way, and for its own
+FACTOR = 3  # of a photo and a batch of the most expensive images, for the median: it waits for the batch under way and its own
 SLOWEST_FACTOR = 8  # the same for the slowest, beside other tests
 BATCHES = 3  # whose time is measured
 REPEATED = 20  # requests whose CPU time is measured, as the kernel counts it in hundredths of a second
@@ -147,7 +147,7 @@ def test_texts_in_a_png_cost_no_time_of_the_event_loop(server: Server) -> None:
     ],
     ids=["scans", "comments", "fillers", "EXIF data", "chunks", "one column"],
 )
-def test_headers_that_are_dear_to_parse_cost_little(
+def test_headers_that_are_expensive_to_parse_cost_little(
     server: Server, media_type: str, make: Callable[[], bytes], status: int
 ) -> None:
     image = make()
@@ -163,7 +163,7 @@ def test_headers_that_are_dear_to_parse_cost_little(
     [([flat_png(2000, 1000, depth=8, colour=6)] * 128, 4), ([flat_png(4000, 3000, depth=8, colour=6)] * 21, 1)],
     ids=["128 images", "12 megapixels each"],
 )
-def test_an_honest_photo_waits_for_a_batch_and_not_for_a_call_with_the_dearest_images(
+def test_an_honest_photo_waits_for_a_batch_and_not_for_a_call_with_the_most_expensive_images(
     server: Server, bottle: bytes, images: Sequence[bytes], in_a_batch: int
 ) -> None:
     alone = latencies(server, bottle)

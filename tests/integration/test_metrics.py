@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.testing.calls import mixed_calls
+from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.load import Outcome, run_load
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.versions import FALLBACK
@@ -40,7 +41,7 @@ def crowd(start: Callable[..., Server]) -> Iterator[Server]:
 
 def scrape(server: Server) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """Every sample of a counter."""
-    families = text_string_to_metric_families(httpx.get(f"{server.url}/metrics", timeout=10).text)
+    families = text_string_to_metric_families(CLIENT.get(f"{server.url}/metrics", timeout=10).text)
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in families
@@ -59,7 +60,7 @@ def posts(server: Server) -> Counter[str]:
 
 
 def test_names_and_types_and_zeros(crowd: Server) -> None:
-    families = {family.name: family for family in text_string_to_metric_families(httpx.get(f"{crowd.url}/metrics").text)}
+    families = {family.name: family for family in text_string_to_metric_families(CLIENT.get(f"{crowd.url}/metrics").text)}
     assert {name: families[name].type for name in TYPES} == TYPES
     for name in ("model_load", "model_load_success", "model_hot_swap"):
         samples = {sample.labels["model"]: sample.value for sample in families[name].samples if sample.name == f"{name}_total"}
@@ -74,8 +75,8 @@ def test_names_and_types_and_zeros(crowd: Server) -> None:
 
 
 def test_unknown_paths_and_methods_are_no_labels(crowd: Server) -> None:
-    httpx.get(f"{crowd.url}/unknown/{'x' * 50}")
-    httpx.request("BREW", f"{crowd.url}/unknown")
+    CLIENT.get(f"{crowd.url}/unknown/{'x' * 50}")
+    CLIENT.request("BREW", f"{crowd.url}/unknown")
     labels = {dict(labels).get("path") for _, labels in scrape(crowd)} | {
         dict(labels).get("method") for _, labels in scrape(crowd)
     }

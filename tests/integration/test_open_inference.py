@@ -18,6 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from bunriwiki.testing.calls import text_call
+from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.paths import PHOTOS, ROOT
 from bunriwiki.testing.server import Server
 
@@ -87,7 +89,7 @@ def text_tensor(*texts: str) -> dict[str, Any]:
 
 
 def infer(server: Server, model: str, body: Any, path: str = "") -> httpx.Response:
-    return httpx.post(f"{server.url}/v2/models/{model}{path}/infer", json=body, timeout=30)
+    return CLIENT.post(f"{server.url}/v2/models/{model}{path}/infer", json=body, timeout=30)
 
 
 def by_name(response: httpx.Response) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def by_grpc(stub: Any, model: str, name: str, *items: bytes, raw: bool = False, 
 @pytest.mark.parametrize(("model", "path"), [("kcbert", "/kcbert/prediction"), ("sentiment", "/predict")])
 def test_the_three_protocols_give_the_same_answer(server: Server, stub: Any, model: str, path: str, raw: bool) -> None:
     for text in TEXTS:
-        plain = httpx.post(server.url + path, json={"text": text}).json()
+        plain = CLIENT.post(server.url + path, json={"text": text}).json()
         outputs = by_name(infer(server, model, {"inputs": [text_tensor(text)]}))
         scores = np.array(list(plain["details"].values()), dtype=np.float32)
         assert outputs["label"] == [plain.get("label") or plain["sentiment"]]
@@ -136,7 +138,7 @@ def test_many_inputs_are_one_batch_with_the_same_answers(server: Server, stub: A
 
 
 def test_a_photo_gets_the_same_answer_by_the_three_protocols(server: Server, stub: Any) -> None:
-    plain = httpx.post(server.url + "/yolo/prediction", content=PHOTO, headers={"Content-Type": "image/jpeg"}).json()
+    plain = CLIENT.post(server.url + "/yolo/prediction", content=PHOTO, headers={"Content-Type": "image/jpeg"}).json()
     boxes = [detection["box"] for detection in plain["detections"]]
     image = {**text_tensor(base64.b64encode(PHOTO).decode()), "name": "image", "parameters": {"content_type": "base64"}}
     outputs = by_name(infer(server, "yolo", {"inputs": [image]}))
@@ -195,7 +197,7 @@ RULES: list[tuple[str, str, dict[str, Any] | None, int, str]] = [
 def test_the_rules_of_the_protocol(
     server: Server, method: str, path: str, body: dict[str, Any] | None, status: int, text: str
 ) -> None:
-    response = httpx.request(method, server.url + path, json=body, timeout=30)
+    response = CLIENT.request(method, server.url + path, json=body, timeout=30)
     assert response.status_code == status, response.text
     assert text in response.text
     assert status < 400 or status == 503 or set(response.json()) == {"error"}
@@ -213,7 +215,7 @@ def test_the_rules_of_the_protocol(
 )
 def test_broken_bodies(server: Server, headers: dict[str, str], body: bytes, text: str) -> None:
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    response = httpx.post(f"{server.url}/v2/models/kcbert/infer", content=body, headers=raw)
+    response = CLIENT.post(f"{server.url}/v2/models/kcbert/infer", content=body, headers=raw)
     assert response.status_code == 400
     assert text in response.json()["error"]
 
@@ -225,7 +227,7 @@ def test_wrong_lengths(server: Server, behind: bytes) -> None:
     tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(behind)}}
     head = json.dumps({"inputs": [tensor]}).encode()
     headers = {"Inference-Header-Content-Length": str(len(head))}
-    response = httpx.post(f"{server.url}/v2/models/kcbert/infer", content=head + behind, headers=headers)
+    response = CLIENT.post(f"{server.url}/v2/models/kcbert/infer", content=head + behind, headers=headers)
     assert response.status_code == 400
     assert response.json()["error"]
 
@@ -273,10 +275,8 @@ def test_a_call_past_its_deadline_costs_no_forward_pass(server: Server, stub: An
     busy = threading.Thread(target=by_grpc, args=(stub, "kcbert", "text", *[long] * 128))  # most of a second
     busy.start()
     time.sleep(0.1)  # the runner is busy now
-    request = pb.ModelInferRequest(model_name="kcbert")
-    request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append("가".encode())
     with pytest.raises(grpc.RpcError) as caught:
-        stub.ModelInfer(request, timeout=0.05)
+        stub.ModelInfer(text_call("kcbert"), timeout=0.05)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     busy.join()
     time.sleep(0.3)
@@ -305,11 +305,11 @@ def test_broken_and_huge_messages_leave_no_memory_behind(server: Server, stub: A
             for data in (b"\xff" * 1000, b"\x0a\xff\xff\xff\x7f"):
                 with pytest.raises(grpc.RpcError):
                     junk(data, timeout=20)
-            httpx.post(f"{server.url}/v2/models/kcbert/infer", content=b"[" * 100_000)
+            CLIENT.post(f"{server.url}/v2/models/kcbert/infer", content=b"[" * 100_000)
         for _ in range(5):
             with pytest.raises(grpc.RpcError):
                 junk(b"\x00" * 11 * 2**20, timeout=20)
-            assert httpx.post(f"{server.url}/v2/models/yolo/infer", content=b" " * 11 * 2**20).status_code == 413
+            assert CLIENT.post(f"{server.url}/v2/models/yolo/infer", content=b" " * 11 * 2**20).status_code == 413
         taken.append(gateway.memory_info().rss)
     assert gateway.is_running()
     assert taken[2] - taken[1] < 20 * 2**20, [rss // 2**20 for rss in taken]

@@ -18,6 +18,7 @@ import pytest
 
 from bunriwiki.model_store.generation import Generations, ModelGeneration
 from bunriwiki.model_store.names import FALLBACK
+from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.load import background_load
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.sidecar import TOKEN, Sidecar
@@ -25,7 +26,7 @@ from bunriwiki.testing.stores import serve_from_store
 from bunriwiki.testing.versions import FALLBACK as BUNDLED
 from bunriwiki.testing.versions import make_version, pyfunc
 from model_sync.sources.local import LocalSource
-from tests.integration.conftest import FULL
+from tests.integration.conftest import FULL, PAUSE_SECONDS
 
 KILLS = 30 if FULL else 2  # per command
 ENDLESS = {"BUNRIWIKI_CANARY_SECONDS": "3600", "BUNRIWIKI_MONITOR_REQUESTS": "1000000"}  # only an operator ends a canary
@@ -74,7 +75,7 @@ class Deployment:
 
     def start_sidecar(self) -> None:
         self.sidecar.start()
-        self.sidecar.wait(lambda: self.sidecar.state(MODEL) and httpx.get(f"{self.sidecar.url}/livez").is_success)
+        self.sidecar.wait(lambda: self.sidecar.state(MODEL) and CLIENT.get(f"{self.sidecar.url}/livez").is_success)
 
 
 def sidecar(root: Path, **environment: str) -> Sidecar:
@@ -157,7 +158,7 @@ def test_a_command_about_a_canary_takes_effect_or_does_not(
     deployment: Deployment, command: str, paused: bool, seconds: float, took_effect: Effect
 ) -> None:
     seen: Counter[str] = Counter()
-    with background_load(deployment.server.url, clients=1) as outcome:
+    with background_load(deployment.server.url, clients=2, pause=PAUSE_SECONDS) as outcome:
         for _ in range(KILLS):
             have_canary(deployment, paused=paused)
             assert not took_effect(deployment.now())
@@ -205,7 +206,7 @@ def test_a_rollback_to_the_fallback_takes_effect_or_does_not(deployment: Deploym
     deployment.done("rollback", version=FALLBACK)
     deployment.server.wait_until_serving(MODEL, BUNDLED)
     seen: Counter[bool] = Counter()
-    with background_load(deployment.server.url, clients=1) as outcome:
+    with background_load(deployment.server.url, clients=2, pause=PAUSE_SECONDS) as outcome:
         for _ in range(KILLS):
             if deployment.serving() != "v2":
                 deployment.done("rollback", version="v2")

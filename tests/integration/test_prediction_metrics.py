@@ -16,6 +16,7 @@ import pytest
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.telemetry.metrics import FOLDER
 from bunriwiki.testing.calls import mixed_calls
+from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.metrics_table import check_metrics_table
 from bunriwiki.testing.protocol_load import LATE, ProtocolLoad, Seen, tokens
 from bunriwiki.testing.scraped import Scraped, ScrapeDifference
@@ -141,7 +142,9 @@ def test_after_many_restarts_a_scrape_is_quick_and_exact(crowd: Server) -> None:
         kill_all_runners(crowd)
         crowd.wait_for_all_workers()
         for call, model in zip(mixed_calls()[:3], MODELS, strict=True):
-            answer = httpx.post(crowd.url + call.path, content=call.body, headers={"Content-Type": call.media_type}, timeout=60)
+            answer = CLIENT.post(
+                crowd.url + call.path, content=call.body, headers={"Content-Type": call.media_type}, timeout=60
+            )
             answered[model] += answer.status_code == 200
     seconds = scrape_seconds(crowd)
     counted = ScrapeDifference(before, Scraped(crowd))

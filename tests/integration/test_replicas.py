@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-import httpx
 import pytest
 
 from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import StoreWriter
+from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.server import Server
 
 MAX_SPREAD = 1.0  # seconds from the first answer of the new version to the last request that the old version answers
@@ -44,7 +44,7 @@ def test_two_gateways_change_versions_within_a_second(gateways: Server, store: S
     def send() -> None:
         while not over.is_set():  # a new connection each time: either gateway may accept it
             sent = time.monotonic()
-            response = httpx.post(f"{gateways.url}/predict", json={"text": "정말 재미있어요"}, headers={"Connection": "close"})
+            response = CLIENT.post(f"{gateways.url}/predict", json={"text": "정말 재미있어요"}, headers={"Connection": "close"})
             assert response.status_code == 200
             seen.append((sent, response.headers["X-Model-Version"]))
 

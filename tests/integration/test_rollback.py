@@ -28,6 +28,7 @@ from bunriwiki.testing.stores import serve_from_store
 from bunriwiki.testing.versions import FALLBACK, compiled
 from model_sync.cli.exits import Exit
 from model_sync.sources.local import LocalSource
+from tests.integration.conftest import PAUSE_SECONDS
 
 MAX_SECONDS = 15.0  # from the command to the last worker; on an idle machine it takes less than 5
 
@@ -111,7 +112,7 @@ def test_a_rollback_needs_no_registry_and_takes_seconds(deployment: Deployment) 
     deployment.take_registry_down()
     found = deployment.sidecar.sync("kcbert", "yolo")["outcomes"]
     assert {outcome["status"] for outcome in found.values()} == {"unreachable"}
-    with background_load(deployment.server.url, clients=1) as outcome:
+    with background_load(deployment.server.url, clients=2, pause=PAUSE_SECONDS) as outcome:
         began = time.monotonic()
         code, done = deployment.command("rollback", "kcbert")
         deployment.server.wait_until_serving("kcbert", "v1")

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-import httpx
 import pytest
 
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.testing.calls import Call, mixed_calls
+from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.rotation import agree, rotated_answer
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.versions import FALLBACK
@@ -94,7 +94,7 @@ def expectations(url: str) -> tuple[list[Call], dict[tuple[Call, str], dict[str,
     calls = mixed_calls()[:48]
     expected = {}
     for call in calls:
-        answer = httpx.post(url + call.path, content=call.body, headers={"Content-Type": call.media_type}).json()
+        answer = CLIENT.post(url + call.path, content=call.body, headers={"Content-Type": call.media_type}).json()
         for version, rotation in {FALLBACK: 0, **ROTATIONS}.items():
             expected[call, version] = rotated_answer(PATHS[call.path], answer, rotation)
     return calls, expected

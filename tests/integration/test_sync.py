@@ -14,6 +14,7 @@ import pytest
 from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
 
 from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.probe import probing
 from bunriwiki.testing.publisher import notification
 from bunriwiki.testing.registries import Registries, running_registries
@@ -99,7 +100,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, st
 def _record_readiness(server: Server, readiness: list[tuple[int, str]], over: threading.Event) -> None:
     while not over.wait(0.1):
         try:
-            answer = httpx.get(f"{server.url}/readyz", timeout=3)
+            answer = CLIENT.get(f"{server.url}/readyz", timeout=3)
         except httpx.TransportError:
             continue
         readiness.append((answer.status_code, answer.text))

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.fault_proxy import FaultProxy
 from bunriwiki.testing.mlflow_server import MlflowServer
 from bunriwiki.testing.probe import Probe, probing
@@ -67,7 +68,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, st
             for model in ("kcbert", "sentiment"):
                 server.wait_until_serving(model, "v0", workers=1)
                 sidecar.wait_for_status(model, "unchanged")
-            with probing(server.url) as probe:
+            with probing(server.url, every=0.2) as probe:
                 yield Deployment(publisher, proxy, mlflow, registrar, sidecar, server, probe)
         finally:
             sidecar.stop()
@@ -177,7 +178,8 @@ class SmallDisk(Sidecar):
     def reported(self, *statuses: str) -> dict[str, Any]:
         """The reported state of kcbert if it has one of `statuses`; else empty."""
         try:
-            state = dict(httpx.get(f"{self.url}/state", timeout=5).json()["models"]["kcbert"])
+            answer = CLIENT.get(f"{self.url}/state", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=5)
         except httpx.TransportError:
             return {}
+        state: dict[str, Any] = answer.json()["models"]["kcbert"]
         return state if state["status"] in statuses else {}

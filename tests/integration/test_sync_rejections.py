@@ -111,7 +111,7 @@ def test_a_model_with_permuted_labels(deployment: Deployment, tmp_path: Path) ->
 
 
 def test_a_model_that_is_slow(deployment: Deployment, tmp_path: Path) -> None:
-    slow = pyfunc(tmp_path / "m", predict="import time; time.sleep(0.1)")
+    slow = pyfunc(tmp_path / "m", predict="import time; time.sleep(0.05)")
     version = deployment.mlflow.register(slow, "champion")
     rejected(deployment, "sentiment", version, r"^latency: \d+\.\d times as long as the serving version")
 

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from bunriwiki.model_store.layout import Layout
-from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from bunriwiki.telemetry.logs import LOG_FILE
+from bunriwiki.testing.calls import text_call
 from bunriwiki.testing.otlp_receiver import OtlpReceiver, Received
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.sidecar import Sidecar
@@ -105,11 +105,9 @@ def test_a_rest_request_is_one_trace_and_its_log_line_has_it(deployment: Deploym
 
 def test_a_grpc_call_is_one_trace(deployment: Deployment) -> None:
     trace = "1af7651916cd43dd8448eb211c80319c"
-    request = pb.ModelInferRequest(model_name="sentiment")
-    request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append("재미있어요".encode())
     with grpc.insecure_channel(deployment.server.grpc_address) as channel:
         stub = GRPCInferenceServiceStub(channel)
-        stub.ModelInfer(request, timeout=30, metadata=(("traceparent", f"00-{trace}-{PARENT}-01"),))
+        stub.ModelInfer(text_call(), timeout=30, metadata=(("traceparent", f"00-{trace}-{PARENT}-01"),))
     check_request(deployment.spans(trace, 3), "inference.GRPCInferenceService/ModelInfer", "sentiment")
 
 

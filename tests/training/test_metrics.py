@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
-from training.metrics import Boxes, average_precision, calibration_error, macro_f1_interval, overlaps
+from training.metrics import Boxes, average_precision, calibration_error, macro_f1, macro_f1_interval, overlaps
 
 BOX = (10, 10, 50, 50)
 
@@ -61,3 +62,12 @@ def test_the_interval_holds_the_value() -> None:
     assert low < (labels == chosen).mean() < high
     assert high - low < 0.2
     assert macro_f1_interval(labels, chosen) == (low, high)
+
+
+@pytest.mark.parametrize("classes", [3, 60], ids=["all classes in each sample", "classes that samples lack"])
+def test_macro_f1_is_scikit_learns(classes: int) -> None:
+    labels, chosen = np.random.default_rng(1).integers(0, classes, (2, 20, 50))
+    expected = [
+        f1_score(right, answered, average="macro", zero_division=0) for right, answered in zip(labels, chosen, strict=True)
+    ]
+    assert macro_f1(labels, chosen) == pytest.approx(expected)

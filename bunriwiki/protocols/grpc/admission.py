@@ -6,7 +6,6 @@ Here every method reads its message itself, as a stream of one: on the wire ther
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
@@ -16,9 +15,9 @@ from grpc_health.v1 import health
 from bunriwiki.protocols.grpc.arrivals import ArrivalError, Arrivals, Connection, Wait, messages_of
 from bunriwiki.web.groups import Groups
 
-MAX_CALLS = 2048  # at a time, besides health checks
+MAX_CALLS = 768  # at a time, besides health checks: an idle stream takes about 30 KB
 LINGER_SECONDS = 5.0  # before the answer to a stream that made room for another call: an attacker opens it again at once
-MAX_LINGERING = 2048
+MAX_LINGERING = 128
 MAX_HEALTH_CALLS = 64  # of each method: those that watch do not keep others from asking
 IDLE_SECONDS = 300.0  # between two messages of a stream
 
@@ -51,13 +50,13 @@ class _Calls:
         wait.end("calls")
         return True
 
-    async def linger(self) -> None:
+    async def linger(self, arrivals: Arrivals, connection: Connection) -> None:
         """Wait before a call that made room is answered. Meanwhile it does not count."""
         if self._lingering < MAX_LINGERING:
             self._lingering += 1
             self._count -= 1
             try:
-                await asyncio.sleep(LINGER_SECONDS)
+                await arrivals.linger(connection, LINGER_SECONDS)
             finally:
                 self._lingering -= 1
                 self._count += 1
@@ -99,6 +98,10 @@ class Admission(grpc.aio.ServerInterceptor):
                 if message is grpc.aio.EOF:
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The call has no message. Send one.")
                 return await work(message, context)
+            except grpc.aio.AbortError as error:
+                _forget_frames(error)
+                del context
+                raise
             finally:
                 calls.end()
 
@@ -109,6 +112,10 @@ class Admission(grpc.aio.ServerInterceptor):
                     await _full(context)
                 async for response in handler.stream_stream(self._messages(context, connection, calls), context):
                     yield response
+            except grpc.aio.AbortError as error:
+                _forget_frames(error)
+                del context
+                raise
             finally:
                 calls.end()
 
@@ -125,12 +132,20 @@ class Admission(grpc.aio.ServerInterceptor):
         try:
             return await self._arrivals.receive(connection, calls.waits, seconds, context.read)
         except ArrivalError as error:
-            if error.reason == "calls" and not connection.held:  # the core keeps what has arrived until the answer
-                await calls.linger()
+            if error.reason == "calls" and not connection.held:
+                await calls.linger(self._arrivals, connection)
             if error.reason != "time":
                 await _full(context)
             detail = f"No message arrived within {seconds:g} s. Send it faster, or begin a new call."
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, detail)
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Let go of what raised it. grpc keeps the error of an aborted call, whose frames have the call's context.
+
+    Otherwise each such call would stay until the collector visits the oldest objects: 7 KB, and the core's memory for it.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
 async def _full(context: Any) -> NoReturn:

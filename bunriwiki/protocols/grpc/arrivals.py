@@ -1,8 +1,9 @@
 """Messages that are arriving: what they may take of the memory for bodies, and for how long.
 
 gRPC's core collects a message before Python sees any of it. So what is arriving on a connection is what the kernel has received
-there, less the messages that Python has. That is looked at four times a second while calls wait for messages; what arrives in
-between is not counted. If a client has no memory left, all calls that wait for messages on the connection end.
+there, less the messages that Python has. That is looked at four times a second while calls wait for messages, and as soon as
+the process has grown by `BURST_BYTES`. If a client has no memory left, all calls that wait for messages on the connection end.
+The memory for bodies has a part that nobody gets, for what arrives uncounted (`bunriwiki.protocols.handlers.memory`).
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import grpc
 
 from bunriwiki.protocols.grpc.received import Peer, peer_of
+from bunriwiki.protocols.grpc.resident import resident_bytes, trim
 from bunriwiki.web.clients import group_of
 from bunriwiki.web.groups import Groups
 
-SWEEP_SECONDS = 0.25
+SWEEP_SECONDS = 0.25  # between two sweeps, at most
+GLANCE_SECONDS = 0.02  # between two looks at the memory of the process
+BURST_BYTES = 8 * 2**20  # by which it may grow before the next sweep
+TRIM_SECONDS = 0.5  # from the end of calls that had too much until what they had is given back to the system
 CLEAN_SECONDS = 10.0  # after which connections that are gone are forgotten, at the latest
 FREE_BYTES = 64 * 2**10  # of a connection: its handshakes, and what the core has read ahead
 OVERHEAD_BYTES = 256  # of a message: its headers and frames; the more, the more of others an attacker could hide by many calls
@@ -66,24 +72,37 @@ class Wait:
 
 @dataclass(eq=False, slots=True)
 class Connection:
-    """A connection of `client`: the bytes of its messages that were delivered, and what is held for the others."""
+    """A connection of `client`: the bytes of its messages that were delivered, and what is held for the others.
+
+    `waits` are its calls that wait for a message, and `lingering` those that will be answered at the latest when one arrives.
+    """
 
     client: str
     peer: Peer
     delivered: int = 0
     held: int = 0
     waits: dict[Wait, None] = field(default_factory=dict)
+    lingering: dict[asyncio.Future[None], None] = field(default_factory=dict)
 
 
 class Arrivals:
-    """The messages that calls of one server wait for. `received` returns the bytes that each connection has received."""
+    """The messages that calls of one server wait for.
 
-    def __init__(self, budget: Budget, received: Callable[[], Mapping[Peer, int]]) -> None:
+    `received` returns the bytes that each connection has received, `resident` the memory of the process.
+    """
+
+    def __init__(
+        self, budget: Budget, received: Callable[[], Mapping[Peer, int]], resident: Callable[[], int] = resident_bytes
+    ) -> None:
         self._budget = budget
         self._received = received
+        self._resident = resident
         self._connections: dict[str, Connection] = {}  # by the name of the peer
-        self._sweeping = False
-        self._cleaned = 0.0
+        self._waiting = 0  # calls
+        self._glancing = False
+        self._swept = 0.0
+        self._least_resident = 0  # since the last sweep
+        self._trim_at = inf
 
     def connection(self, peer: str) -> Connection:
         """The connection of a call, whose peer gRPC's core calls `peer`."""
@@ -91,10 +110,11 @@ class Arrivals:
         if connection is None:
             name = peer_of(peer)
             connection = self._connections[peer] = Connection(group_of(name.host), name)
-            if not self._sweeping:
-                self._sweeping = True
+            if not self._glancing:
+                self._glancing = True
+                self._least_resident = self._resident()
                 loop = asyncio.get_running_loop()
-                loop.call_later(SWEEP_SECONDS, self._keep_sweeping, loop)
+                loop.call_later(GLANCE_SECONDS, self._keep_glancing, loop)
         return connection
 
     async def receive(self, connection: Connection, waits: Groups[Wait], seconds: float, read: Read) -> Any:
@@ -107,6 +127,7 @@ class Arrivals:
         wait = Wait(time.monotonic() + seconds, task)
         connection.waits[wait] = None
         waits.add(connection.client, wait)
+        self._waiting += 1
         try:
             received = await read()
         except asyncio.CancelledError:
@@ -114,6 +135,7 @@ class Arrivals:
                 raise ArrivalError(wait.ended) from None
             raise
         finally:
+            self._waiting -= 1
             del connection.waits[wait]
             waits.remove(connection.client, wait)
         if received is grpc.aio.EOF:
@@ -124,32 +146,64 @@ class Arrivals:
             self._hold(connection, max(0, connection.held - size - OVERHEAD_BYTES))
         return message
 
+    async def linger(self, connection: Connection, seconds: float) -> None:
+        """Wait before a call is rejected, unless a message is arriving: the core keeps it until the answer."""
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+        timer = loop.call_later(seconds, _settle, over)
+        connection.lingering[over] = None
+        self._waiting += 1
+        try:
+            await over
+        finally:
+            self._waiting -= 1
+            del connection.lingering[over]
+            timer.cancel()
+
+    def glance(self, now: float) -> None:
+        """Sweep if it is time to, or if the process has grown."""
+        if now >= self._trim_at:
+            self._trim_at = inf
+            asyncio.get_running_loop().run_in_executor(None, trim)  # up to 50 ms
+        if self._waiting:
+            resident = self._resident()
+            self._least_resident = min(self._least_resident, resident)
+            if now >= self._swept + SWEEP_SECONDS or resident >= self._least_resident + BURST_BYTES:
+                self.sweep(now)
+        elif now >= self._swept + CLEAN_SECONDS or (now >= self._swept + SWEEP_SECONDS and self._holds()):
+            self.sweep(now)
+
     def sweep(self, now: float) -> None:
         """Count what is arriving, and end the waits that take too long or too much."""
-        waiting = False
+        self._swept = now
         for connection in self._connections.values():
             for wait in connection.waits:
-                waiting = True
                 if now >= wait.until:
                     wait.end("time")
-        if not waiting and now < self._cleaned + CLEAN_SECONDS and not any(each.held for each in self._connections.values()):
-            return
-        self._cleaned = now
         received = self._received()
         for name, connection in list(self._connections.items()):
             total = received.get(connection.peer)
-            if total is None and not connection.waits:
+            if total is None and not (connection.waits or connection.lingering):
                 self._hold(connection, 0)
                 del self._connections[name]
             elif total is not None:
-                self._count(connection, total)
+                self._count(connection, total, now)
+        self._least_resident = self._resident()
 
-    def _count(self, connection: Connection, total: int) -> None:
-        if not connection.waits or connection.delivered > total:
+    def _holds(self) -> bool:
+        return any(connection.held for connection in self._connections.values())
+
+    def _count(self, connection: Connection, total: int, now: float) -> None:
+        if not (connection.waits or connection.lingering) or connection.delivered > total:
             connection.delivered = total  # what was not counted exactly is corrected
-        if not self._hold(connection, max(0, total - connection.delivered - FREE_BYTES)):
+        arriving = max(0, total - connection.delivered - FREE_BYTES)
+        if arriving:
+            for over in connection.lingering:
+                _settle(over)
+        if not self._hold(connection, arriving):
             for wait in connection.waits:
                 wait.end("memory")
+            self._trim_at = min(self._trim_at, now + TRIM_SECONDS)
 
     def _hold(self, connection: Connection, size: int) -> bool:
         more = size - connection.held
@@ -160,11 +214,16 @@ class Arrivals:
         connection.held = size
         return True
 
-    def _keep_sweeping(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.sweep(time.monotonic())
-        self._sweeping = bool(self._connections)
-        if self._sweeping:
-            loop.call_later(SWEEP_SECONDS, self._keep_sweeping, loop)
+    def _keep_glancing(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.glance(time.monotonic())
+        self._glancing = bool(self._connections)
+        if self._glancing:
+            loop.call_later(GLANCE_SECONDS, self._keep_glancing, loop)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def messages_of(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], tuple[int, Any]]:

@@ -18,7 +18,7 @@ from bunriwiki.protocols.grpc.admission import Admission
 from bunriwiki.protocols.grpc.arrivals import Arrivals
 from bunriwiki.protocols.grpc.malformed import RejectMalformed
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
-from bunriwiki.protocols.grpc.received import received_bytes
+from bunriwiki.protocols.grpc.received import ReceivedBytes
 from bunriwiki.protocols.grpc.servicer import SERVICE, Servicer
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.inference.handlers import OpenInference
@@ -29,13 +29,16 @@ if TYPE_CHECKING:
     from bunriwiki.telemetry.spans import Tracing
 
 MAX_BYTES = 10 * 2**20 + 2**16
+# Of a connection. A client of gRPC sends all calls over one, and loses those that come before the core has forgotten others:
+# with 128, a quarter of the calls of a client with 256 at a time. Idle ones are limited in total (`admission.py`).
+MAX_STREAMS = 1024
 FILES_SHARE = 0.25  # of the files that this process may have open, for connections; more are closed at once
 POLL_SECONDS = 1.0  # between two readiness checks of the models
 OPTIONS = [
     ("grpc.so_reuseport", 1),  # the kernel spreads connections over the gateway's workers
     ("grpc.max_receive_message_length", MAX_BYTES),
     ("grpc.max_metadata_size", 16 * 2**10),
-    ("grpc.max_concurrent_streams", 128),  # of a connection
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
     # Calls that have not reached Python; more of them, whoever sends them, are rejected at random.
     ("grpc.server.max_pending_requests", 4096),
     ("grpc.server.max_pending_requests_hard_limit", 8192),
@@ -78,7 +81,8 @@ class GrpcServer:
         self._servicer = Servicer(handlers, memory, tracing, clients)
         self._health = health.aio.HealthServicer()
         self._port = 0
-        arrivals = Arrivals(memory.large, lambda: received_bytes(self._port))
+        received = ReceivedBytes()
+        arrivals = Arrivals(memory.large, lambda: received(self._port))
         self._admission = Admission(arrivals, message_seconds)
         self._server = grpc.aio.server(
             interceptors=[self._admission, RejectMalformed()],

@@ -186,7 +186,7 @@ class Model(Generic[InputT, AnswerT]):
                 await asyncio.sleep(0)
                 begun = now
         if sum(costs) > self.spec.max_call_cost:
-            raise problems.too_large(self.spec.too_dear)
+            raise problems.too_large(self.spec.too_expensive)
         return costs
 
     def _failed(self, reason: FailureReason, error: problems.RequestError) -> problems.RequestError:

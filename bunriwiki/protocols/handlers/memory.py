@@ -3,10 +3,14 @@
 Small and large bodies have a part each, so that large ones that wait never keep a small one out. In both parts a client may
 hold as much as is free: half if it is alone, a third beside another such client. So something is always left for one more
 client, and no client is bound to a fixed quota, which would be too small for many users behind one address.
+
+A quarter is never given to anybody: what arrives of gRPC messages is counted only once it is there
+(`bunriwiki.protocols.grpc.arrivals`), and an allocator takes more than it gives.
 """
 
 from __future__ import annotations
 
+from math import ceil
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +19,7 @@ from bunriwiki.web import problems
 
 SMALL_BYTES = 64 * 2**10  # a body that has more is large
 MB = 2**20
+SPARE_SHARE = 0.25
 
 
 class _Part:
@@ -46,12 +51,12 @@ class _Part:
 class Memory:
     """Counts the bytes of the bodies that one process holds, from their reading until their requests are answered.
 
-    They have at most `max_mb`, of which `small_mb` are for bodies of at most `SMALL_BYTES`.
+    They have at most three quarters of `max_mb`, of which `small_mb` are for bodies of at most `SMALL_BYTES`.
     """
 
     def __init__(self, max_mb: int = 512, small_mb: int = 64) -> None:
         self.small = _Part(small_mb * MB)
-        self.large = _Part((max_mb - small_mb) * MB)
+        self.large = _Part((max_mb - ceil(SPARE_SHARE * max_mb) - small_mb) * MB)
 
     def holding(self, model: str, client: str) -> Holding:
         """What a request of `client` holds. `model` is the one that the request names, for the metrics."""

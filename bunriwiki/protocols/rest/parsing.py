@@ -12,7 +12,7 @@ import msgspec
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from bunriwiki.artifacts.inputs import MAX_CHARACTERS, THRESHOLDS, Photo
+from bunriwiki.artifacts.inputs import THRESHOLDS, Photo
 from bunriwiki.web import problems
 
 MAX_IMAGE_BYTES = 10 * 2**20  # of a body with an image
@@ -50,21 +50,16 @@ class _InMemoryParser(MultiPartParser):
 
 
 def parse_text(headers: Headers, body: bytes) -> str:
-    """The field `text` of a JSON body. Raises RequestError."""
+    """The field `text` of a JSON body, whatever its length (`bunriwiki.artifacts.inputs.text_cost`). Raises RequestError."""
     media_type = _media_type(headers)
     if media_type not in ("application/json", ""):
         raise problems.unsupported(
             f"The body is declared as {media_type!r}. Send JSON with the header `Content-Type: application/json`."
         )
     try:
-        text = TEXT_BODY.decode(body).text
+        return TEXT_BODY.decode(body).text
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _text_problem(str(error), valid_json=isinstance(error, msgspec.ValidationError)) from None
-    if len(text) > MAX_CHARACTERS:
-        raise problems.too_large(f"`text` has more than {MAX_CHARACTERS} characters. Shorten it.")
-    if not text.strip():
-        raise problems.invalid("The field `text` is empty. Send the text to classify.")
-    return text
 
 
 async def parse_photo(headers: Headers, query: bytes, body: bytes) -> PhotoRequest:

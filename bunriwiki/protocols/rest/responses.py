@@ -13,7 +13,6 @@ from bunriwiki.web import problems
 
 LINGER_BYTES = 64 * 2**20
 LINGER_SECONDS = 2.0
-BODY_NOT_READ = (408, 413)  # these statuses are answered before the end of the request's body
 
 
 @dataclass(slots=True)
@@ -44,8 +43,8 @@ def error_response(error: problems.RequestError, path: str, request_id: str) -> 
 async def write(response: Response, request_id: str, receive: Receive, send: Send, *, close: bool) -> None:
     """Send a response. With `close`, or if the request's body was not read to its end, the connection is closed afterwards."""
     response.headers["X-Request-Id"] = request_id
-    body_not_read = response.status in BODY_NOT_READ
-    if close or body_not_read:
+    body_not_read = response.headers.get("Connection") == "close"  # `bunriwiki.web.bodies` says so
+    if close:
         response.headers["Connection"] = "close"
     headers = [(name.lower().encode(), value.encode()) for name, value in response.headers.items()]
     headers += [(b"content-type", response.media_type.encode()), (b"content-length", b"%d" % len(response.body))]

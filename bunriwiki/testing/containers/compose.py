@@ -94,6 +94,16 @@ class Composed:
         """What a command prints in the first container of a service. Raises DockerError."""
         return self.engine.docker("exec", self.containers(service)[0], *command)
 
+    def metric(self, series: str) -> int:
+        """The value of the edge's series whose line begins with `series`."""
+        text = self.execute("edge", "wget", "-q", "-O", "-", "http://127.0.0.1:9902/metrics")
+        [line] = [line for line in text.splitlines() if line.startswith(series)]
+        return int(line.split()[-1])
+
+    def healthy_replicas(self) -> int:
+        """How many replicas the edge sends requests to."""
+        return self.metric('envoy_cluster_membership_healthy{envoy_cluster_name="rest"')
+
     def logs(self, *services: str) -> str:
         """The end of what its containers have printed."""
         return self("logs", "--tail", "40", *services)

@@ -1,8 +1,13 @@
-"""A Docker engine of its own: Debian's `dockerd`, with all its files in one folder."""
+"""A Docker engine of its own: Debian's `dockerd`, with all its files in one folder, and a network of its own.
+
+Engines of several folders can run at the same time, and beside one that this machine has anyway: each has its socket, its
+network namespace, its control group, and its names in a containerd that they share.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -13,13 +18,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bunriwiki.testing.containers.network import UNSHARE, Network
 from bunriwiki.testing.processes import wait_while_running
 
 DOCKERD = "/usr/sbin/dockerd"
 DOCKER = "/usr/bin/docker"  # Debian's client, whatever other one is on the PATH
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 # The kernel divides the cores between the control group of all containers, which has the weight of one process by default, and
 # each process of this machine. With this, the containers have the weight of 16 processes, about as many as they run.
-WEIGHTS = {"/sys/fs/cgroup/cpu/docker/cpu.shares": 16 * 1024, "/sys/fs/cgroup/docker/cpu.weight": 16 * 100}
+WEIGHTS = {"cpu.shares": 16 * 1024, "cpu.weight": 16 * 100}
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 # What the tests require, and the packages of Debian that have it.
@@ -33,6 +40,7 @@ PROGRAMS = {
     "/usr/bin/curl": "curl",
     "/usr/bin/openssl": "openssl",
     "/usr/bin/ip": "iproute2",
+    "/usr/bin/slirp4netns": "slirp4netns",
 }
 
 
@@ -50,12 +58,17 @@ class DockerError(AssertionError):
 
 
 class Engine:
-    """A Docker engine with everything that it keeps in `folder`. If one runs there already, it is used, and left running."""
+    """A Docker engine with everything that it keeps in `folder`. If one runs there already, it is used, and left running.
+
+    Between start and stop, the thread that started it is in the engine's network, where 127.0.0.1 has the published ports.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.socket = folder / "docker.sock"
+        self.folder = folder.resolve()
+        self.socket = self.folder / "docker.sock"
+        self._name = f"bunriwiki-{hashlib.sha256(bytes(self.folder)).hexdigest()[:8]}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._network: Network | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -64,35 +77,68 @@ class Engine:
 
     def start(self) -> Self:
         """Start it, and return when it answers. Raises RuntimeError if this machine cannot run one."""
-        if self._answers():
-            return self
+        if not self._answers():
+            self._start()
+        self._network = self._network or Network(int(self._pidfile.read_text()))
+        self._network.enter()
+        return self
+
+    def _start(self) -> None:
         if lacks := missing():
             raise RuntimeError(lacks)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    DOCKERD,
-                    f"--data-root={self.folder / 'data'}",
-                    f"--exec-root={self.folder / 'exec'}",
-                    f"--pidfile={self.folder / 'docker.pid'}",
-                    f"--host=unix://{self.socket}",
-                ],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        wait_while_running(self._process, self._answers, START_SECONDS, lambda: self._log.read_text(errors="replace"))
+        ended, runs = os.pipe()
+        try:
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [
+                        *UNSHARE,
+                        DOCKERD,
+                        f"--data-root={self.folder / 'data'}",
+                        f"--exec-root={self.folder / 'exec'}",
+                        f"--pidfile={self._pidfile}",
+                        f"--host=unix://{self.socket}",
+                        f"--cgroup-parent=/{self._name}",
+                        "--exec-opt=native.cgroupdriver=cgroupfs",
+                        f"--containerd-namespace={self._name}",
+                        f"--containerd-plugins-namespace={self._name}-plugins",
+                    ],
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[runs],
+                    start_new_session=True,
+                )
+                os.close(runs)
+                wait_while_running(self._process, self._answers, START_SECONDS, lambda: self._log.read_text(errors="replace"))
+                self._network = Network(self._process.pid)
+                self._network.connect(ended, log)
+        finally:
+            os.close(ended)
         self._remove_containers()
         self._weigh()
-        return self
 
     def stop(self) -> None:
-        """End the engine and its containers, if this process started it."""
+        """Leave its network. End the engine and its containers, if this process started it."""
+        self.leave()
         if self._process is not None:
             self._process.terminate()
             self._process.wait(STOP_SECONDS)
             self._process = None
+            if self._network is not None:
+                self._network.disconnected()
+            for group in (CONTROL_GROUPS / self._name, *CONTROL_GROUPS.glob(f"*/{self._name}")):
+                with contextlib.suppress(OSError):
+                    group.rmdir()
+
+    def enter(self) -> None:
+        """Bring this thread into the engine's network, if it left it."""
+        if self._network is not None:
+            self._network.enter()
+
+    def leave(self) -> None:
+        """Bring this thread back to this machine's network. Threads and processes that it started stay where they are."""
+        if self._network is not None:
+            self._network.leave()
 
     def docker(self, *arguments: str | Path, data: bytes | None = None) -> str:
         """What a command of the client prints. Raises DockerError if it fails."""
@@ -146,10 +192,15 @@ class Engine:
 
     def _weigh(self) -> None:
         """Give the containers the weight `WEIGHTS`, if this machine has control groups of the version 1 or 2 there."""
-        for path, weight in WEIGHTS.items():
-            with contextlib.suppress(OSError):
-                Path(path).parent.mkdir(exist_ok=True)
-                Path(path).write_text(str(weight))
+        for name, weight in WEIGHTS.items():
+            for group in (CONTROL_GROUPS / self._name, CONTROL_GROUPS / "cpu" / self._name):
+                with contextlib.suppress(OSError):
+                    group.mkdir(exist_ok=True)
+                    (group / name).write_text(str(weight))
+
+    @property
+    def _pidfile(self) -> Path:
+        return self.folder / "docker.pid"
 
     @property
     def _log(self) -> Path:

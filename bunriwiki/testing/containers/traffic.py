@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from bunriwiki.testing.calls import Call
+from bunriwiki.testing.calls import Call, text_call
 from bunriwiki.testing.load import Outcome, run_load
 from bunriwiki.testing.paths import PHOTOS, SAMPLES
 
@@ -87,8 +86,7 @@ def traffic(url: str, *, rest: int = 12, grpc_clients: int = 4, pause: float = 0
 
 async def _grpc_client(address: str, over: threading.Event, counts: Counter[str], pause: float) -> None:
     """Sends calls one after the other over a connection of its own."""
-    request = pb.ModelInferRequest(model_name="sentiment")
-    request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append("정말 재미있어요".encode())
+    request = text_call()
     async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         stub = GRPCInferenceServiceStub(channel)
         while not over.is_set():

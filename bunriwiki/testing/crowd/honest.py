@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bunriwiki.protocols.grpc import open_inference_pb2 as pb
-from bunriwiki.testing.calls import Call, mixed_calls
+from bunriwiki.testing.calls import Call, mixed_calls, text_call
 from bunriwiki.testing.crowd.http2 import message
 from bunriwiki.testing.crowd.member import EVERY_SECONDS, Kind, Member, post, read_answer, send
-
-TEXT = "정말 재미있어요"
 
 
 def rest(wanted: Callable[[Call], bool]) -> Kind:
@@ -35,7 +32,7 @@ def rest(wanted: Callable[[Call], bool]) -> Kind:
 
 async def grpc_texts(member: Member) -> str:
     """Sends a text over gRPC."""
-    request = text_request().SerializeToString()
+    request = text_call().SerializeToString()
     await member.turn()
     async with member.grpc() as connection:
         while True:
@@ -45,13 +42,6 @@ async def grpc_texts(member: Member) -> str:
                 return "failed"
             member.counts["OK"] += 1
             await member.turn()
-
-
-def text_request() -> pb.ModelInferRequest:
-    """A call with one text."""
-    request = pb.ModelInferRequest(model_name="sentiment")
-    request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append(TEXT.encode())
-    return request
 
 
 def kinds() -> dict[str, Kind]:

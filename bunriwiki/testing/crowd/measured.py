@@ -17,8 +17,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from bunriwiki.testing.calls import mixed_calls
-from bunriwiki.testing.crowd.honest import text_request
+from bunriwiki.testing.calls import mixed_calls, text_call
 from bunriwiki.testing.load import Outcome, run_load
 from bunriwiki.testing.paths import ROOT
 from bunriwiki.testing.server import Server
@@ -83,7 +82,7 @@ async def run_honest(server: Server, seconds: float) -> dict[str, Outcome]:
 
 async def run_grpc(address: str, seconds: float, *, keep: bool) -> Outcome:
     """A client that sends texts over gRPC for so many seconds; unless it keeps its connection, on a new one for each."""
-    request = text_request()
+    request = text_call()
     async with contextlib.AsyncExitStack() as stack:
         kept = await stack.enter_async_context(_channel(address)) if keep else None
 

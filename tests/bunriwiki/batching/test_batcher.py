@@ -329,7 +329,7 @@ async def test_a_later_request_comes_after_as_many_items_of_an_earlier_one_as_we
     assert batches == [[0], [1, 2], [3, 5], [4]]
 
 
-async def test_dear_items_come_after_cheap_ones_of_later_requests() -> None:
+async def test_expensive_items_come_after_cheap_ones_of_later_requests() -> None:
     call = SlowCall()
     queue = batcher(call, max_batch_size=1, max_queue_size=9)
     tasks = [

@@ -80,11 +80,11 @@ async def test_a_call_of_small_files_of_large_pictures_costs_no_call() -> None:
     assert runner.batches == []
 
 
-async def test_a_batch_has_one_of_the_dearest_photos_or_as_many_of_others_as_cost_no_more() -> None:
+async def test_a_batch_has_one_of_the_most_expensive_photos_or_as_many_of_others_as_cost_no_more() -> None:
     runner = FakeRunner(DETECTIONS)
-    dear, small = Photo(data=flat_png(4000, 3000)), Photo(data=flat_png(40, 30))
-    await model(runner, spec=YOLO).infer([dear, dear, small, small, small, small, small])
-    assert runner.batches == [[dear], [dear], [small] * 4, [small]]
+    expensive, small = Photo(data=flat_png(4000, 3000)), Photo(data=flat_png(40, 30))
+    await model(runner, spec=YOLO).infer([expensive, expensive, small, small, small, small, small])
+    assert runner.batches == [[expensive], [expensive], [small] * 4, [small]]
 
 
 async def test_the_photos_that_wait_have_a_budget_together() -> None:

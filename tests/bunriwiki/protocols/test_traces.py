@@ -23,6 +23,7 @@ from bunriwiki.protocols.handlers.dataplane import DataPlane
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.rest.traced import begin_span, in_span
 from bunriwiki.telemetry.spans import Tracing
+from bunriwiki.testing.calls import text_call
 from bunriwiki.testing.ports import free_port
 from tests.bunriwiki.protocols.fakes import FakeRunner, FakeService, FakeStatus, classified, model
 
@@ -159,8 +160,7 @@ async def test_a_grpc_call_has_the_attributes_of_the_convention(tracing: Tracing
     await server.open("127.0.0.1", port)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = GRPCInferenceServiceStub(channel)
-        infer = pb.ModelInferRequest(model_name="kcbert")
-        infer.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append("가".encode())
+        infer = text_call("kcbert")
         await stub.ModelInfer(infer, metadata=tuple(HEADER.items()))
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.ModelMetadata(pb.ModelMetadataRequest(name="nothing"))

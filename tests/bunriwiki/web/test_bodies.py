@@ -15,6 +15,10 @@ from bunriwiki.web.problems import RequestError
 pytestmark = pytest.mark.anyio
 
 
+class Clock:
+    now = 0.0
+
+
 def receiving(*chunks: bytes, seconds: float = 0) -> Receive:
     """An ASGI `receive` that gives the chunks of a body, each after `seconds`, and then a disconnect."""
     left = list(chunks)
@@ -90,12 +94,29 @@ async def test_each_chunk_is_reserved_before_it_is_kept() -> None:
     assert reserved == [2, 1]
 
 
-async def test_a_body_has_a_least_rate() -> None:
-    reader = BodyReader(ReadLimits(seconds=30, min_bytes_per_second=100, grace_seconds=0.3))
-    assert await reader.read({}, receiving(*[b"x" * 50] * 8, seconds=0.05), max_bytes=1000) == b"x" * 400
-    with pytest.raises(RequestError, match=r"less than 100 bytes per second for 0\.3 s") as rejected:
-        await reader.read({}, receiving(b"x" * 500, *[b""] * 500, seconds=0.05), max_bytes=1000)
+async def test_a_body_has_a_least_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, clock = asyncio.get_running_loop(), Clock()
+    monkeypatch.setattr(loop, "time", lambda: clock.now)
+    reader = BodyReader(ReadLimits(seconds=3000, min_bytes_per_second=100, grace_seconds=30))
+
+    async def body(*chunks: bytes) -> bytes:
+        """Read the chunks, of which one arrives every 5 s; the reader checks what has arrived after each."""
+        left = list(chunks)
+
+        async def receive() -> Message:
+            clock.now += 5
+            reader._check(loop)
+            await asyncio.sleep(0)
+            return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+        return await reader.read({}, receive, max_bytes=100_000)
+
+    assert await body(*[b"x" * 600] * 20) == b"x" * 12_000
+    assert await body(b"x" * 50_000, *[b""] * 5) == b"x" * 50_000
+    with pytest.raises(RequestError, match="less than 100 bytes per second for 30 s") as rejected:
+        await body(b"x" * 50_000, *[b""] * 12)
     assert (rejected.value.status, rejected.value.headers) == (408, {"Connection": "close"})
+    assert clock.now == 5 * (20 + 6 + 12)
 
 
 async def test_one_timer_watches_all_bodies_and_ends_with_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -23,15 +23,29 @@ Start = Callable[..., Composed]
 # Seconds between an answer and a client's next request. In the short form they are about 400 requests per second, which leaves
 # something of two cores to what happens under the load.
 PAUSE_SECONDS = 0.0 if FULL else 0.02
+ENGINE = pytest.StashKey[Engine]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """The tests of this folder run in the network of the engine, those of other folders in that of the machine."""
+    if engine := item.config.stash.get(ENGINE, None):
+        engine.enter()
+    try:
+        return (yield)
+    finally:
+        if engine := item.config.stash.get(ENGINE, None):
+            engine.leave()
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
+def engine(pytestconfig: pytest.Config) -> Iterator[Engine]:
     if (lacks := missing()) and not os.environ.get("CI"):
         pytest.skip(lacks)  # in CI, the start fails with this sentence
     kept = os.environ.get("BUNRIWIKI_ENGINE")
     folder = Path(kept or tempfile.mkdtemp(prefix="bunriwiki-engine-"))
     with Engine(folder) as engine:
+        pytestconfig.stash[ENGINE] = engine
         yield engine
     if not kept:
         subprocess.run(["/usr/bin/rm", "-rf", folder], check=False)  # hundreds of thousands of files: Python takes a minute

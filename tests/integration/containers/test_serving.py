@@ -14,8 +14,9 @@ import grpc
 import httpx
 import pytest
 
-from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from bunriwiki.testing.calls import text_call
+from bunriwiki.testing.containers.attacks import attack
 from bunriwiki.testing.containers.compose import Composed
 from bunriwiki.testing.containers.engine import DockerError, Engine
 from bunriwiki.testing.containers.images import Images
@@ -27,6 +28,7 @@ from bunriwiki.testing.waiting import wait_until
 from tests.integration.containers.conftest import Start
 
 HEALED_SECONDS = 15
+HONEST_SECONDS = 5.0  # for an answer beside an attack
 HEARTBEATS = 4  # of a gateway and three runners
 # docs/containers.md has this table: the ports of each container, by network.
 PORTS = {
@@ -69,10 +71,8 @@ def test_the_calls_of_the_readme(composed: Composed) -> None:
 def test_http_2_and_grpc_on_the_same_port(composed: Composed) -> None:
     command = ["/usr/bin/curl", "--silent", "--http2-prior-knowledge", "--output", "/dev/null", "--write-out"]
     assert composed.engine.run([*command, "%{http_code} %{http_version}", f"{composed.url}/v2"]) == "200 2"
-    request = pb.ModelInferRequest(model_name="sentiment")
-    request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append("정말 재미있어요".encode())
     with grpc.insecure_channel(composed.url.removeprefix("http://")) as channel:
-        assert GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30).model_name == "sentiment"
+        assert GRPCInferenceServiceStub(channel).ModelInfer(text_call(), timeout=30).model_name == "sentiment"
 
 
 def test_the_edge_rejects_what_is_too_large_or_not_for_clients(composed: Composed) -> None:
@@ -147,6 +147,18 @@ def test_the_service_reaches_no_other_network(composed: Composed, engine: Engine
 
 def test_the_edge_cuts_off_a_client_that_sends_no_complete_body(unfinished: tuple[socket.socket, socket.socket]) -> None:
     assert unfinished[1].recv(100).startswith(b"HTTP/1.1 408 ")  # after 30 s
+
+
+@pytest.mark.parametrize(("service", "network"), [("edge", "public"), ("service", "serving")])
+def test_hostile_connections_keep_nobody_out(composed: Composed, service: str, network: str) -> None:
+    """Honest clients use the edge; the attacker the edge as well, or the service's own port, as a neighbour in its network."""
+    with traffic(composed.url, rest=3, grpc_clients=1, pause=0.05) as found:
+        still_open = attack((composed.addresses(service)[network], 3000))
+    slowest = max(found.rest.latencies)
+    print(f"{still_open} connections of the attacker open, {found.requests} honest requests, the slowest took {slowest:.1f} s")
+    assert not found.failures
+    assert found.grpc["OK"] > 0
+    assert slowest < HONEST_SECONDS
 
 
 def test_a_killed_worker_is_replaced_and_the_container_stays(composed: Composed) -> None:

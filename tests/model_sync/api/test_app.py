@@ -6,6 +6,7 @@ import hmac
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.types import Message
 
+from bunriwiki.model_store.sync_state import SyncState
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.web.bodies import BodyReader, ReadLimits
 from model_sync.admin.commands import Commands
@@ -105,6 +107,14 @@ async def test_it_lives(client: httpx.AsyncClient) -> None:
 async def test_the_state_is_what_the_sidecar_says(client: httpx.AsyncClient, sidecar: Sidecar, state: BaseModel) -> None:
     sidecar.state = state
     assert (await client.get("/state")).json() == {"models": {"yolo": "v3"}}
+
+
+async def test_the_details_of_the_state_need_a_token(client: httpx.AsyncClient, sidecar: Sidecar) -> None:
+    state = SyncState(since=datetime.now(UTC), models={})
+    sidecar.state = state
+    assert (await client.get("/state", headers=OPERATOR)).json()["pid"] == state.pid
+    assert (await client.get("/state")).json()["pid"] == 0
+    assert_problem(await client.get("/state", headers={"Authorization": "Bearer wrong"}), 401)
 
 
 async def test_an_unexpected_error_is_a_problem_without_its_text(client: httpx.AsyncClient, sidecar: Sidecar) -> None:

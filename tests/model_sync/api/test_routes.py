@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from bunriwiki.model_store.generation import Canary, ModelGeneration, Target
 from bunriwiki.model_store.promotion import promote
+from bunriwiki.model_store.public import NOT_SHOWN
 from bunriwiki.model_store.status import StoreStatus
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.web.tokens import token_id
@@ -181,9 +182,17 @@ async def test_reading_needs_no_token(client: httpx.AsyncClient) -> None:
     status = StoreStatus.model_validate((await client.get("/status")).json())
     assert status.models[0].serving
     assert status.models[0].serving.version == "v2"
+    assert status.models[0].serving.source == NOT_SHOWN
     events = (await client.get("/history", params={"model": "yolo", "last": "2"})).json()["events"]
     assert [(event["kind"], event["version"]) for event in events] == [("published", "v2"), ("activated", "v2")]
     assert len((await client.get("/history")).json()["events"]) == 4
+
+
+async def test_the_details_of_the_status_need_a_token(client: httpx.AsyncClient) -> None:
+    status = StoreStatus.model_validate((await client.get("/status")).json())
+    assert status.models[0].serving
+    assert status.models[0].serving.source == "a test"
+    assert_problem(await client.get("/status", headers={"Authorization": "Bearer wrong"}), 401)
 
 
 @pytest.mark.parametrize(

@@ -429,7 +429,7 @@ def test_the_sidecar_at_its_port_and_its_lock(layout: Layout) -> None:
         assert any(message.startswith("the sidecar answers") for level, message in found("ports") if level == "ok")
         with open_writer(layout.root, "model_sync"):
             only("lock", "ok", "held by model_sync")
-        state.model_copy(update={"pid": 1}).write(layout.sync)
+        state.model_copy(update={"since": state.since - timedelta(seconds=1)}).write(layout.sync)
         only("ports", "fail", "the sidecar of another store answers")
     finally:
         server.shutdown()

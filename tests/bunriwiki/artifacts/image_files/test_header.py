@@ -30,7 +30,7 @@ def test_pictures_of_cameras_are_accepted(width: int, height: int, whole: bool) 
         (1, 65_536, True, "Send a smaller one."),
     ],
 )
-def test_an_image_that_is_too_dear_is_rejected_with_advice(width: int, height: int, whole: bool, advice: str) -> None:
+def test_an_image_that_is_too_expensive_is_rejected_with_advice(width: int, height: int, whole: bool, advice: str) -> None:
     with pytest.raises(BadImageError) as caught:
         Header("PNG", width, height, whole).check()
     assert caught.value.kind == "too_large"

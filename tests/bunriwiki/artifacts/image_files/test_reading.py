@@ -153,7 +153,7 @@ def test_the_header_of_every_format_is_read(make_image: MakeImage, file_format: 
 
 @pytest.mark.parametrize("data", [flat_png(10_001, 5_000), jpeg_without_data(8_193, 6_144)])
 @pytest.mark.parametrize("read", [read_header, reduce_image])
-def test_an_image_that_is_too_dear_is_rejected_by_its_header(read: Callable[[bytes], object], data: bytes) -> None:
+def test_an_image_that_is_too_expensive_is_rejected_by_its_header(read: Callable[[bytes], object], data: bytes) -> None:
     with pytest.raises(BadImageError) as caught:
         read(data)
     assert caught.value.kind == "too_large"

@@ -55,7 +55,7 @@ def test_the_header_is_read_from_its_first_bytes(data: bytes) -> None:
     assert (header.format, header.width, header.height, header.whole) == ("WEBP", 41, 32, True)
 
 
-def test_what_may_be_lossless_is_dear_however_small_it_is() -> None:
+def test_what_may_be_lossless_is_expensive_however_small_it_is() -> None:
     costs = [read_webp(data).cost for data in (LOSSY, LOSSLESS, EXTENDED, ANIMATED)]
     assert costs == [MIN_COST, *[MIN_LOSSLESS_WEBP_COST] * 3]
 

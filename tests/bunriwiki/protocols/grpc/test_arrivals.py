@@ -1,15 +1,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import threading
 import time
 from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 
-from bunriwiki.protocols.grpc.arrivals import FREE_BYTES, OVERHEAD_BYTES, ArrivalError, Arrivals, messages_of
-from bunriwiki.protocols.grpc.received import Peer, peer_of, received_bytes
+from bunriwiki.protocols.grpc import arrivals
+from bunriwiki.protocols.grpc.arrivals import (
+    BURST_BYTES,
+    FREE_BYTES,
+    OVERHEAD_BYTES,
+    TRIM_SECONDS,
+    ArrivalError,
+    Arrivals,
+    messages_of,
+)
+from bunriwiki.protocols.grpc.received import Peer, ReceivedBytes, peer_of
+from bunriwiki.protocols.grpc.resident import resident_bytes, trim
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.web.groups import Groups
 
@@ -20,12 +32,16 @@ ONE, OTHER = "ipv4:192.0.2.1:1000", "ipv4:192.0.2.2:1000"
 
 
 class Bench:
-    """Arrivals with a large part of 100 MB; `received` are the bytes that the kernel has received, by peer."""
+    """Arrivals with a large part of 100 MB.
+
+    `received` are the bytes that the kernel has received, by peer, and `resident` those of the process.
+    """
 
     def __init__(self) -> None:
-        self.memory = Memory(max_mb=164, small_mb=64)
+        self.memory = Memory(max_mb=219, small_mb=64)
         self.received: dict[Peer, int] = {}
-        self.arrivals = Arrivals(self.memory.large, lambda: self.received)
+        self.resident = 0
+        self.arrivals = Arrivals(self.memory.large, lambda: self.received, lambda: self.resident)
         self.waits: Groups[Any] = Groups()
         self.now = time.monotonic()
 
@@ -135,6 +151,28 @@ async def test_calls_that_are_answered_hide_nothing() -> None:
     unfinished.cancel()
 
 
+async def test_what_arrives_for_a_call_that_lingers_is_counted_and_ends_it() -> None:
+    bench = Bench()
+    connection = bench.arrivals.connection(ONE)
+    lingering = [asyncio.create_task(bench.arrivals.linger(connection, 1000)) for _ in range(2)]
+    await asyncio.sleep(0)
+    await bench.sweep()
+    bench.receive(ONE, FREE_BYTES)
+    await bench.sweep()
+    assert not any(task.done() for task in lingering)
+    bench.receive(ONE, 20 * MB)
+    await bench.sweep()
+    assert all(task.done() for task in lingering)
+    await bench.sweep()
+    assert bench.free_mb() == 50
+
+
+async def test_a_call_lingers_for_some_time() -> None:
+    bench = Bench()
+    await bench.arrivals.linger(bench.arrivals.connection(ONE), 0.01)
+    assert not bench.arrivals.connection(ONE).lingering
+
+
 async def test_the_memory_of_a_connection_that_is_gone_is_free() -> None:
     bench = Bench()
     task, _ = await bench.wait(ONE)
@@ -146,6 +184,59 @@ async def test_the_memory_of_a_connection_that_is_gone_is_free() -> None:
     await bench.sweep()
     assert bench.free_mb() == 50
     assert not bench.arrivals._connections
+
+
+async def test_what_arrives_is_counted_as_soon_as_the_process_has_grown() -> None:
+    bench = Bench()
+    task, _ = await bench.wait(ONE)
+    bench.arrivals.sweep(bench.now)
+    bench.receive(ONE, 20 * MB + FREE_BYTES)
+    bench.resident += BURST_BYTES - 1
+    bench.arrivals.glance(bench.now)
+    assert bench.free_mb() == 50
+    bench.resident += 1
+    bench.arrivals.glance(bench.now)
+    assert bench.free_mb() == 40
+    task.cancel()
+
+
+async def test_growth_is_measured_from_the_least_memory_since_the_last_sweep() -> None:
+    bench = Bench()
+    bench.resident = 100 * MB
+    task, _ = await bench.wait(ONE)
+    bench.arrivals.sweep(bench.now)
+    bench.resident = 50 * MB
+    bench.arrivals.glance(bench.now)
+    bench.receive(ONE, 20 * MB + FREE_BYTES)
+    bench.resident += BURST_BYTES
+    bench.arrivals.glance(bench.now)
+    assert bench.free_mb() == 40
+    task.cancel()
+
+
+async def test_what_ended_calls_had_is_given_back_to_the_system_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    trimmed = threading.Semaphore(0)
+    monkeypatch.setattr(arrivals, "trim", trimmed.release)
+    bench = Bench()
+    tasks = [(await bench.wait(peer))[0] for peer in (ONE, OTHER)]
+    for peer in (ONE, OTHER):
+        bench.receive(peer, 100 * MB)
+    await bench.sweep()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    bench.arrivals.glance(bench.now + TRIM_SECONDS / 2)
+    assert not trimmed.acquire(blocking=False)
+    for _ in range(2):
+        bench.arrivals.glance(bench.now + TRIM_SECONDS)
+    assert await asyncio.to_thread(trimmed.acquire, timeout=10)
+    assert not trimmed.acquire(blocking=False)
+
+
+def test_the_memory_of_this_process() -> None:
+    before = resident_bytes()
+    block = bytearray(b"a" * 64 * MB)
+    assert resident_bytes() >= before + 32 * MB
+    del block
+    trim()
 
 
 async def test_a_client_that_cancels_is_no_error_of_the_wait() -> None:
@@ -182,9 +273,22 @@ def test_the_kernel_counts_what_it_received() -> None:
                 while received < 70_000:
                     received += len(accepted.recv(70_000))
                 here = Peer("127.0.0.1", client.getsockname()[1])
-                assert received_bytes(port) == {here: 70_000}
+                count = ReceivedBytes()
+                assert count(port) == count(port) == {here: 70_000}
                 assert peer_of(f"ipv4:127.0.0.1:{here.port}") == here
-    assert received_bytes(port) == {}
+    assert count(port) == {}
+
+
+def test_a_number_that_another_file_has_by_now_is_counted_as_that() -> None:
+    count = ReceivedBytes()
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_server(("127.0.0.1", 0)) as other:
+        port = listening.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            accepted, _ = listening.accept()
+            with accepted:
+                assert len(count(port)) == 1
+                os.dup2(other.fileno(), accepted.fileno())
+                assert count(port) == {}
 
 
 def test_the_peers_of_ipv6_are_found_as_well() -> None:

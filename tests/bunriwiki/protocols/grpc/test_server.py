@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,6 +234,20 @@ async def test_calls_that_are_being_answered_are_not_replaced(there: Serving, mo
     await there.until_health_is(SERVING)
 
 
+async def test_a_client_with_hundreds_of_calls_at_a_time_on_one_connection_loses_none(there: Serving) -> None:
+    idle = [there.stub.ModelStreamInfer() for _ in range(200)]
+    for stream in idle:
+        await stream.write(call())
+
+    async def calls() -> None:
+        for _ in range(3):
+            assert (await there.stub.ServerReady(pb.ServerReadyRequest())).ready
+
+    await asyncio.gather(*(calls() for _ in range(400)))
+    for stream in idle:
+        stream.cancel()
+
+
 async def test_an_idle_stream_ends(there: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "IDLE_SECONDS", 0.01)
     stream = there.stub.ModelStreamInfer()
@@ -265,6 +280,48 @@ async def test_a_message_that_does_not_arrive_is_not_waited_for(monkeypatch: pyt
         await asyncio.to_thread(client.close)
     finally:
         await opened.close(0)
+
+
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelStreamInfer"])
+async def test_calls_that_are_ended_leave_nothing_for_the_collector(
+    there: Serving, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """The collector visits the oldest objects so rarely that what such calls hold would be some 100 MB."""
+    monkeypatch.setattr(admission, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(there.server._admission, "_seconds", 0.01)
+
+    async def ended() -> None:
+        call_of = there.channel.stream_stream(f"/inference.GRPCInferenceService/{method}")()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call_of.read()
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+    assert await contexts_in_cycles(ended) == 0
+
+
+async def test_calls_that_fail_leave_nothing_for_the_collector(there: Serving) -> None:
+    async def rejected() -> None:
+        assert await code_of(there.stub.ModelInfer(call("resnet"))) == "NOT_FOUND"
+
+    assert await contexts_in_cycles(rejected) == 0
+
+
+async def contexts_in_cycles(work: Callable[[], Awaitable[None]]) -> int:
+    """How many contexts of calls only the collector finds after `work` was done ten times."""
+    await work()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            await work()
+        await asyncio.sleep(0.1)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        return sum(type(item).__name__ == "_ServicerContext" for item in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
 
 
 async def test_watching_health(there: Serving) -> None:

@@ -32,6 +32,7 @@ from bunriwiki.web.bodies import ReadLimits
 from bunriwiki.web.tickets import TicketIssuer, TicketReader
 from bunriwiki.web.tokens import TokenGate
 from tests.bunriwiki.protocols.fakes import BOX, DETECTIONS, FOUND, FakeRunner, FakeService, FakeStatus, classified, plane
+from tests.bunriwiki.protocols.rest.test_metrics import value
 
 pytestmark = pytest.mark.anyio
 
@@ -183,7 +184,7 @@ async def test_without_advice_the_answer_is_the_runners(
         (b'{"text": null}', 422, "must be a string"),
         (b'{"text": ["a"]}', 422, "must be a string"),
         (b'{"text": "a", "more": 1}', 422, "'more' is unknown"),
-        (json.dumps({"text": "a" * 10_001}).encode(), 413, "10000 characters"),
+        (json.dumps({"text": "a" * 10_001}).encode(), 413, "at most 10000 are accepted"),
     ],
 )
 async def test_bad_texts(client: httpx.AsyncClient, body: bytes, status: int, words: str) -> None:
@@ -298,7 +299,7 @@ async def test_bodies_have_a_bounded_share_of_memory(
     client: httpx.AsyncClient, rest: RestApp, bottle: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "MB", 4 * len(bottle) + 40)
-    rest.server = server(plane(yolo=FakeRunner(DETECTIONS, seconds=0.05)), kept=memory.Memory(2, 1))
+    rest.server = server(plane(yolo=FakeRunner(DETECTIONS, seconds=0.05)), kept=memory.Memory(3, 1))
     headers = {"Content-Type": "image/jpeg"}
     posts = (client.post("/yolo/prediction", content=bottle, headers=headers) for _ in range(3))
     responses = await asyncio.gather(*posts)
@@ -486,3 +487,37 @@ async def test_feedback_goes_to_the_sidecar(client: httpx.AsyncClient) -> None:
     answer = await client.post("/feedback", json={"ticket": "x", "label": "긍정"})
     assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
     assert "No sidecar answers" in answer.json()["detail"]
+
+
+async def test_a_text_that_no_model_can_read_is_counted(client: httpx.AsyncClient) -> None:
+    def counted() -> float:
+        return value("bunriwiki_prediction_failures_total", model="sentiment", reason="invalid_input")
+
+    before = counted()
+    for text in (" ", "a" * 10_001):
+        assert (await client.post("/predict", json={"text": text})).status_code in (413, 422)
+    assert counted() == before + 2
+
+
+async def test_a_rejection_after_the_end_of_a_body_leaves_the_connection_open(client: httpx.AsyncClient) -> None:
+    response = await client.post("/predict", json={"text": "a" * 10_001})
+    assert response.status_code == 413
+    assert "connection" not in response.headers
+
+
+async def test_an_answer_that_cannot_be_sent_is_counted_as_an_error_of_this_server(rest: RestApp) -> None:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def send(_: Message) -> None:
+        raise OSError("the connection is gone")
+
+    def counted() -> float:
+        return value("http_requests_total", method="GET", path="/v2", status="500", protocol="rest")
+
+    before = counted()
+    scope = {"type": "http", "method": "GET", "path": "/v2", "headers": [], "query_string": b"", "client": ("192.0.2.1", 80)}
+    with pytest.raises(OSError, match="gone"):
+        await rest.wrap(Router([]))(scope, receive, send)
+    assert counted() == before + 1
+    assert value("bunriwiki_requests_in_flight", protocol="rest") == 0
