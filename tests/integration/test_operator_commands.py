@@ -264,5 +264,5 @@ def test_a_cancelled_import_ends_within_seconds(deployment: Deployment) -> None:
     print(f"the import ended {took:.1f} s after the command")
     assert list(deployment.sidecar.layout.staging.glob("import-*")) == []
     assert (deployment.serving(), deployment.sidecar.events("cancelled")[-1].by) == (before, "operator")
-    assert deployment.server.model(MODEL)["cancelled"]["version"] == "last"
+    deployment.sidecar.wait(lambda: (found := deployment.server.model(MODEL)["cancelled"]) and found["version"] == "last", 10)
     assert deployment.command("cancel").status_code == 409
