@@ -103,6 +103,7 @@ class Engine:
             self._process = None
             if self._network is not None:
                 self._network.disconnected()
+                self._network = None
             for group in (CONTROL_GROUPS / self._name, *CONTROL_GROUPS.glob(f"*/{self._name}")):
                 for emptied in (group / "buildkit", group):
                     with contextlib.suppress(OSError):
