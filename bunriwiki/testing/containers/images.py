@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 from bunriwiki.testing.containers.base_image import make_base_image
-from bunriwiki.testing.containers.engine import Engine
+from bunriwiki.testing.containers.compose import compose_program
+from bunriwiki.testing.containers.engine import DOCKER, Engine
 from bunriwiki.testing.containers.pip_secrets import Secrets
 from bunriwiki.testing.paths import ROOT
 
-Target = Literal["service", "model-sync"]
-IMAGES: dict[Target, str] = {"service": "bunriwiki", "model-sync": "bunriwiki-model-sync"}
+Target = Literal["service", "model-sync", "rollout"]
+IMAGES: dict[Target, str] = {"service": "bunriwiki", "model-sync": "bunriwiki-model-sync", "rollout": "bunriwiki-rollout"}
 STAND_INS = ROOT / "tests" / "integration" / "containers" / "stand_ins"
 BINARIES = Path(sys.executable).parent
 PROGRAMS = {  # of the stand-ins, by their names in the build's context
@@ -23,6 +24,7 @@ PROGRAMS = {  # of the stand-ins, by their names in the build's context
     "prometheus": Path("/usr/bin/prometheus"),
     "prometheus-alertmanager": Path("/usr/bin/prometheus-alertmanager"),
     "weed": BINARIES / "weed",
+    "docker": Path(DOCKER),
 }
 TEMPLATES = Path("/usr/share/prometheus/alertmanager")  # Debian's Alertmanager reads them at the start
 # The variable of docker-compose.yml, and the target in the stand-ins' Dockerfile. Grafana is in no package: no stand-in.
@@ -32,6 +34,7 @@ VARIABLES = {
     "SQS_IMAGE": "sqs",
     "PROMETHEUS_IMAGE": "prometheus",
     "ALERTMANAGER_IMAGE": "alertmanager",
+    "DOCKER_CLI_IMAGE": "docker-cli",
 }
 
 
@@ -80,7 +83,7 @@ class Images:
         shutil.rmtree(context, ignore_errors=True)
         context.mkdir()
         shutil.copy(STAND_INS / "Dockerfile", context)
-        for name, program in {**PROGRAMS, "envoy": envoy_program()}.items():
+        for name, program in {**PROGRAMS, "envoy": envoy_program(), "docker-compose": compose_program()}.items():
             shutil.copy(program, context / name)
         shutil.copytree(TEMPLATES, context / "templates", ignore=shutil.ignore_patterns("*ui*"))
         (context / "moto.txt").write_text(f"moto[server]=={version('moto')}\n")
