@@ -29,7 +29,7 @@ WIDTH = 1568
 LINE = 34  # pixels of a line of the grid, as in draw.tsx
 PAGE = '<!doctype html><link rel="stylesheet" href="draw.css"><body><script src="draw.js"></script></body>'
 BUNDLE = ["--bundle", "--format=iife", "--jsx=automatic", "--minify", '--define:process.env.NODE_ENV="production"']
-LOADERS = [f"--loader:.{kind}=dataurl" for kind in ("png", "svg", "ttf", "woff2")]
+LOADERS = [f"--loader:.{kind}=dataurl" for kind in ("png", "svg", "ttf", "woff", "woff2")]
 CHROMIUM = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--virtual-time-budget=20000",

@@ -3,6 +3,9 @@
 import { createTheme, FieldType, getDisplayProcessor, ThemeContext, toDataFrame, dateTime, type DataFrame } from "@grafana/data";
 import { BigValue, BigValueColorMode, BigValueGraphMode, BigValueTextMode, GlobalStyles, PanelChrome, TimeSeries } from "@grafana/ui";
 import { createRoot } from "react-dom/client";
+import "@fontsource/inter/400.css";
+import "@fontsource/inter/500.css";
+import "@fontsource/nanum-gothic/400.css";
 import "uplot/dist/uPlot.min.css";
 
 type Json = any; // dashboards are checked against Grafana's types elsewhere
@@ -11,7 +14,10 @@ type Series = { metric: Record<string, string>; values?: [number, string][]; val
 const parameters = new URLSearchParams(location.search);
 const prometheus = parameters.get("prometheus")!;
 const [from, to] = [Number(parameters.get("from")), Number(parameters.get("to"))].map(Math.round); // seconds
-const theme = createTheme({ colors: { mode: "dark" } });
+// Inter is the font of Grafana, which loads it from a server; labels of answers are Korean. Axes are measured before they are drawn, so the
+// fonts have to be there.
+const FONTS = ["400 12px Inter", "500 12px Inter", '400 12px "Nanum Gothic"'];
+const theme = createTheme({ colors: { mode: "dark" }, typography: { fontFamily: 'Inter, "Nanum Gothic", sans-serif' } });
 const WIDTH = 1560;
 const COLUMN = WIDTH / 24;
 const LINE = 34;
@@ -162,6 +168,7 @@ function Panel({ panel, data, events }: Json) {
 }
 
 async function draw(): Promise<void> {
+  await Promise.all(FONTS.map((font) => document.fonts.load(font, "a긍정부")));
   const dashboard = await (await fetch(`dashboards/${parameters.get("dashboard")}.json`)).json();
   const events = await marks(dashboard);
   const panels = await Promise.all(

@@ -41,6 +41,7 @@ from grafana.dashboards.build import EVENTS
 from grafana.dashboards.declarations import Dashboard
 from model_sync.rollout.state import State
 
+PAUSE_SECONDS = 0.05  # of a client between two requests: without it, the load alone takes two cores, and imports wait for them
 DELIVERY_SECONDS = 60.0  # from a cause to the delivery of its alert, on a busy machine
 RATER = "a-rater"
 KNOWN = {"Authorization": f"Bearer {RATER}"}
@@ -158,7 +159,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 @pytest.fixture(scope="module", autouse=True)
 def load(deployment: Deployment) -> Iterator[None]:
-    with background_load(deployment.server.url, clients=2):
+    with background_load(deployment.server.url, clients=2, pause=PAUSE_SECONDS):
         yield
 
 

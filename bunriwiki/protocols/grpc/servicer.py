@@ -150,17 +150,16 @@ class Servicer(GRPCInferenceServiceServicer):
     async def _infer(self, received: messages.ReceivedCall, context: Context) -> pb.ModelInferResponse:
         self._in_flight += 1
         self._idle.clear()
+        timing = RequestTiming()
         try:
-            timing = RequestTiming()
             with self._memory.holding(received.model, group_of(self._client_of(context))) as holding:
                 holding.reserve(received.size)
                 if isinstance(received.request, problems.RequestError):
                     raise received.request
                 answer = await self._handlers.infer(received.request, context.time_remaining())
-                response = messages.write_response(answer, raw=received.raw)
-                timing.end()
-                return response
+                return messages.write_response(answer, raw=received.raw)
         finally:
+            timing.end()
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()

@@ -121,8 +121,7 @@ class Model(Generic[InputT, AnswerT]):
             raise
         answered = time.monotonic_ns()
         self.statistics.of(answers[0].version).answered(len(inputs), answered - begun)
-        self.metrics.answered(answers[0].version, len(inputs), (answered - begun) / 1e9)
-        note_answer(self.metrics, begun, answered)
+        note_answer(self.metrics, answers[0].version, len(inputs), begun, answered)
         return answers
 
     def version(self) -> str:

@@ -1,4 +1,4 @@
-"""The times of a request outside of the handlers: reading it, and encoding its answer."""
+"""Counts an answered prediction, with the times of its request outside of the handlers: reading it, and encoding its answer."""
 
 from __future__ import annotations
 
@@ -11,30 +11,33 @@ _current: ContextVar[RequestTiming | None] = ContextVar("request timing", defaul
 
 
 class RequestTiming:
-    """When a request began, and when the handler checked its inputs and had its answers. In nanoseconds of a monotonic clock.
+    """When a request began, and what the handler answered. In nanoseconds of a monotonic clock.
 
     The server of each protocol creates one when it begins to read a request, and the handler finds it in the context of the
     task: no endpoint in between has to pass it on.
     """
 
-    __slots__ = ("answered", "began", "checked", "metrics")
-
-    checked: int
-    answered: int
+    __slots__ = ("answer", "began")
 
     def __init__(self) -> None:
         self.began = time.monotonic_ns()
-        self.metrics: PredictionMetrics | None = None
+        self.answer: tuple[PredictionMetrics, str, int, int, int] | None = None
         _current.set(self)
 
     def end(self) -> None:
-        """The answer is encoded. Counts the phases of an answered prediction, and nothing for other requests."""
-        if self.metrics is not None:
-            encoding = time.monotonic_ns() - self.answered
-            self.metrics.transferred((self.checked - self.began) / 1e9, encoding / 1e9)
+        """The response is encoded. Counts an answered prediction, and nothing for other requests."""
+        if self.answer is not None:
+            metrics, version, inputs, checked, answered = self.answer
+            transfer = ((checked - self.began) / 1e9, (time.monotonic_ns() - answered) / 1e9)
+            metrics.answered(version, inputs, (answered - checked) / 1e9, transfer)
 
 
-def note_answer(metrics: PredictionMetrics, checked: int, answered: int) -> None:
-    """Note the times of the handler for the request of this task, whose model has `metrics`."""
+def note_answer(metrics: PredictionMetrics, version: str, inputs: int, checked: int, answered: int) -> None:
+    """Count the answer of `version` to so many inputs, with the times at which they were checked and answered.
+
+    A request of a server is counted once its response is encoded, together with the times before and after.
+    """
     if timing := _current.get():
-        timing.checked, timing.answered, timing.metrics = checked, answered, metrics
+        timing.answer = (metrics, version, inputs, checked, answered)
+    else:
+        metrics.answered(version, inputs, (answered - checked) / 1e9)

@@ -113,7 +113,6 @@ class RestServer:
         timing = RequestTiming()
         try:
             response = await self._respond(match, scope, headers, receive, request_id)
-            timing.end()
         except problems.RequestError as error:
             response = error_response(error, scope["path"], request_id)
         except ClientDisconnect:
@@ -121,6 +120,7 @@ class RestServer:
         except Exception:
             logger.exception("{} {} failed | request {}", scope["method"], scope["path"], request_id)
             response = error_response(problems.internal(problems.UNEXPECTED), scope["path"], request_id)
+        timing.end()
         await write(response, request_id, receive, send, close=self._dataplane.draining)
         if self._log_requests and match.route.log:
             _log(scope, response, request_id, time.perf_counter() - started)

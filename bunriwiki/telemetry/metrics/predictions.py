@@ -48,6 +48,7 @@ SHED = Counter("bunriwiki_shed_requests_total", "Requests rejected before they c
 @dataclass(frozen=True, slots=True)
 class _OfVersion:
     answered: Callable[..., None]
+    transferred: Callable[..., None]
     failures: Mapping[FailureReason, Amount]
 
 
@@ -61,8 +62,9 @@ class PredictionMetrics:
         self._model = model
         self._versions: dict[str, _OfVersion] = {}
         phases = {phase: PHASE_SECONDS.labels(model, phase) for phase in PHASES}
-        self._queued = recorder(phases["queue"])
-        self._transferred = recorder(phases["read"], phases["encode"])
+        # Counts an answered request whose inputs waited for so many seconds.
+        self.queued: Callable[[float], None] = recorder(phases["queue"])
+        self._transfer = (phases["read"], phases["encode"])
         of_call = (BATCH_SIZE.labels(model), phases["forward"], TOKENS.labels(model), PADDING.labels(model))
         self._called = recorder(*of_call)
         self._called_and_preprocessed = recorder(*of_call, phases["preprocess"])
@@ -70,10 +72,16 @@ class PredictionMetrics:
         for reason in SHED_REASONS:
             SHED.labels(model, reason)
 
-    def answered(self, version: str, inputs: int, seconds: float) -> None:
-        """Count a request whose inputs `version` answered, `seconds` after they were checked."""
+    def answered(self, version: str, inputs: int, seconds: float, transfer: tuple[float, float] | None = None) -> None:
+        """Count a request whose inputs `version` answered, `seconds` after they were checked.
+
+        `transfer` has the seconds before they were checked and after they were answered, unless no server read the request.
+        """
         counters = self._versions.get(version) or self.begin(version)
-        counters.answered(inputs, seconds)
+        if transfer is None:
+            counters.answered(inputs, seconds)
+        else:
+            counters.transferred(inputs, seconds, *transfer)
 
     def failed(self, version: str, reason: FailureReason) -> None:
         """Count a request that got an error. `version` is the one that failed, or that should have answered."""
@@ -92,14 +100,6 @@ class PredictionMetrics:
         else:  # a pyfunc tokenizes in its forward pass, and reports no time before it
             self._called(inputs, forward, tokens, padding)
 
-    def queued(self, seconds: float) -> None:
-        """Count an answered request whose inputs waited for `seconds`."""
-        self._queued(seconds)
-
-    def transferred(self, read_seconds: float, encode_seconds: float) -> None:
-        """Count an answered request: the time before its inputs were checked, and after they were answered."""
-        self._transferred(read_seconds, encode_seconds)
-
     def queue_changed(self, inputs: int) -> None:
         """Count so many more inputs (or fewer, if negative) that wait for a call."""
         self._queue_depth.add(inputs)
@@ -107,8 +107,10 @@ class PredictionMetrics:
     def begin(self, version: str) -> _OfVersion:
         """Create the series of a version."""
         mark_seen([(self._model, version)])
+        answered = (PREDICTIONS.labels(self._model, version), SECONDS.labels(self._model, version))
         counters = self._versions[version] = _OfVersion(
-            recorder(PREDICTIONS.labels(self._model, version), SECONDS.labels(self._model, version)),
+            recorder(*answered),
+            recorder(*answered, *self._transfer),
             {reason: Amount(FAILURES.labels(self._model, version, reason)) for reason in FAILURE_REASONS},
         )
         return counters

@@ -21,19 +21,21 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from bisect import bisect_left
-from collections import Counter, defaultdict
-from collections.abc import Callable, MutableSequence, Sequence
-from functools import lru_cache, partial
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 WORD = 8
 HEADER = struct.Struct("QQ")
 AMOUNTS = 7
 RECORD = struct.Struct(f"{AMOUNTS}dQ")
-RECORDS = 512  # in a log
+RECORDS = 2048  # in a log: adding them up costs 0.2 µs for each
 DEFINITIONS_BYTES = 2**17
 VALUES = 2**12
 LOG_BYTES = RECORDS * RECORD.size
@@ -63,11 +65,14 @@ class Field(msgspec.Struct, array_like=True, frozen=True):
         return [self.key, *(f"{before}{bound}{after}" for bound in self.bounds)]
 
 
-Place = tuple[int, Sequence[float]]  # of a field: the index of its sum, which its buckets follow, and their bounds
+Numbers: TypeAlias = npt.NDArray[np.float64]
+Place = tuple[int, Numbers]  # of a field: the index of its sum, which its buckets follow, and their upper bounds
 
 
 class RecordFile:
     """The writer's side: creates the file at `path`, whose folder must exist. Raises OSError, FileExistsError included."""
+
+    __slots__ = ("_definitions", "_header", "_values", "at", "end", "map")
 
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -96,7 +101,7 @@ class RecordFile:
         self._header[1] = used + len(line)  # last: a reader sees whole definitions only
         self._definitions.append(places)
         self._values = values
-        return _Recorder(self, len(self._definitions), len(fields)).record
+        return _recorder(self, len(self._definitions))
 
     def checkpoint(self) -> None:
         """Add up the log, and begin a new one."""
@@ -113,28 +118,25 @@ class RecordFile:
         self.at = _log_at(number)  # where the next record is written
         self.end = self.at + LOG_BYTES
 
-    def _sums(self, number: int) -> memoryview[float]:
-        begin = _sums_at(number)
-        return memoryview(self.map)[begin : begin + VALUES * WORD].cast("d")
+    def _sums(self, number: int) -> Numbers:
+        return np.frombuffer(self.map, np.float64, VALUES, _sums_at(number))
 
 
-class _Recorder:
+def _recorder(file: RecordFile, definition: int) -> Callable[..., None]:
     """Writes records of one definition."""
+    write, mapped, size = RECORD.pack_into, file.map, RECORD.size
 
-    __slots__ = ("_file", "_number", "_write")
-
-    def __init__(self, file: RecordFile, number: int, fields: int) -> None:
-        self._file = file
-        self._number = number
-        # A process can die within this call: the number, which makes it a record, is stored after the amounts.
-        self._write = struct.Struct(f"{fields}d{(AMOUNTS - fields) * WORD}xQ").pack_into
-
-    def record(self, *amounts: float) -> None:
-        file = self._file
-        self._write(file.map, file.at, *amounts, self._number)
-        file.at += RECORD.size
-        if file.at == file.end:
+    def record(  # noqa: PLR0917 - `*amounts` would double what a record costs
+        a: float, b: float = 0, c: float = 0, d: float = 0, e: float = 0, f: float = 0, g: float = 0
+    ) -> None:
+        at = file.at
+        # A process can die within this call: the definition, which makes it a record, is stored after the amounts.
+        write(mapped, at, a, b, c, d, e, f, g, definition)
+        file.at = at = at + size
+        if at == file.end:
             file.checkpoint()
+
+    return record
 
 
 def read_records(path: Path) -> dict[str, float]:
@@ -163,11 +165,11 @@ def _sums(whole: bytes, number: int, records: int) -> dict[str, float]:
         of_fields, fields = _definition(line)
         definitions.append(_places(fields, len(keys))[0])
         keys += of_fields
-    values = list(struct.unpack_from(f"{len(keys)}d", whole, _sums_at(number)))
+    values = np.frombuffer(whole, np.float64, len(keys), _sums_at(number)).copy()
     begin = _log_at(number)
     _add_up(values, definitions, whole[begin : begin + records * RECORD.size])
     sums: defaultdict[str, float] = defaultdict(float)
-    for key, value in zip(keys, values, strict=True):  # a key may be in several definitions
+    for key, value in zip(keys, values.tolist(), strict=True):  # a key may be in several definitions
         sums[key] += value
     return sums
 
@@ -182,7 +184,7 @@ def _places(fields: Sequence[Field], begin: int) -> tuple[list[Place], int]:
     """The places of `fields` from the index `begin` on, and the index after them."""
     places: list[Place] = []
     for field in fields:
-        places.append((begin, tuple(map(float, field.bounds))))
+        places.append((begin, np.array(field.bounds, dtype=np.float64)))
         begin += 1 + len(field.bounds)
     return places, begin
 
@@ -193,17 +195,15 @@ def _records(log: bytes) -> int:
     return numbers.index(0) if 0 in numbers else len(numbers)
 
 
-def _add_up(values: MutableSequence[float] | memoryview[float], definitions: Sequence[Sequence[Place]], log: bytes) -> None:
+def _add_up(values: Numbers, definitions: Sequence[Sequence[Place]], log: bytes) -> None:
     """Add the records in `log` to `values`."""
-    records: defaultdict[int, list[tuple[float, ...]]] = defaultdict(list)  # by definition
-    for record in RECORD.iter_unpack(log):
-        records[record[AMOUNTS]].append(record)
-    for number, found in records.items():
-        for (at, bounds), column in zip(definitions[number - 1], zip(*found, strict=True), strict=False):
-            values[at] += sum(column)
-            if bounds:
-                for bucket, observations in Counter(map(partial(bisect_left, bounds), column)).items():
-                    values[at + 1 + bucket] += observations
+    amounts = np.frombuffer(log, np.float64).reshape(-1, AMOUNTS + 1)
+    numbers = np.frombuffer(log, np.uint64)[AMOUNTS :: AMOUNTS + 1]
+    for number in np.unique(numbers).tolist():
+        for (at, bounds), column in zip(definitions[number - 1], amounts[numbers == number].T, strict=False):
+            values[at] += column.sum()
+            if bounds.size:
+                values[at + 1 : at + 1 + bounds.size] += np.bincount(np.searchsorted(bounds, column), minlength=bounds.size)
 
 
 def _sums_at(number: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
+from functools import cached_property
 from importlib.metadata import files, version
 from pathlib import Path
 from typing import Literal
@@ -59,9 +59,7 @@ class Images:
         """The name of a stand-in."""
         name = f"stand-in-{target}"
         if name not in self._built:
-            with tempfile.TemporaryDirectory() as folder:
-                self._collect(Path(folder))
-                self._build(Path(folder), "--target", target, "--tag", name)
+            self._build(self._stand_ins, "--target", target, "--tag", name)
             self._built.add(name)
         return name
 
@@ -78,15 +76,18 @@ class Images:
             context,
         )
 
-    def _collect(self, context: Path) -> None:
-        """The context of the stand-ins' Dockerfile."""
+    @cached_property
+    def _stand_ins(self) -> Path:
+        """The context of the stand-ins' Dockerfile: half a gigabyte of programs, copied once."""
+        context = self._engine.folder / "stand-ins"
+        shutil.rmtree(context, ignore_errors=True)
+        context.mkdir()
         shutil.copy(STAND_INS / "Dockerfile", context)
-        for name, program in PROGRAMS.items():
+        for name, program in {**PROGRAMS, "envoy": envoy_program(), "docker-compose": compose_program()}.items():
             shutil.copy(program, context / name)
-        shutil.copy(envoy_program(), context / "envoy")
-        shutil.copy(compose_program(), context / "docker-compose")
         shutil.copytree(TEMPLATES, context / "templates", ignore=shutil.ignore_patterns("*ui*"))
         (context / "moto.txt").write_text(f"moto[server]=={version('moto')}\n")
+        return context
 
 
 def envoy_program() -> Path:

@@ -15,15 +15,16 @@ from pathlib import Path
 import pytest
 
 from bunriwiki.testing.containers.compose import Composed, clone
-from bunriwiki.testing.containers.engine import Engine, missing
+from bunriwiki.testing.containers.engine import Engine
 from bunriwiki.testing.containers.images import Images
 from bunriwiki.testing.containers.pip_secrets import Secrets, pip_secrets
+from bunriwiki.testing.containers.requirements import missing
 from bunriwiki.testing.containers.traffic import Traffic, traffic
 from tests.integration.conftest import FULL
 
 Start = Callable[..., Composed]
-# Seconds between an answer and a client's next request. In the short form they are about 400 requests per second, which leaves
-# something of two cores to what happens under the load.
+# Seconds between an answer and a client's next request. In the short form they leave something of two cores to what happens
+# under the load, which was 30 to 120 requests per second over REST where other work shared the cores.
 PAUSE_SECONDS = 0.0 if FULL else 0.02
 only_full = pytest.mark.skipif(
     not FULL, reason="runs in the full form alone (BUNRIWIKI_PROOF=full): the short form has 6 minutes"

@@ -16,6 +16,10 @@ def of_phase(name: str, phase: str) -> float:
     return REGISTRY.get_sample_value(f"bunriwiki_phase_duration_seconds_{name}", {"model": "timed", "phase": phase}) or 0.0
 
 
+def predictions() -> float:
+    return REGISTRY.get_sample_value("bunriwiki_predictions_total", {"model": "timed", "version": "v1"}) or 0.0
+
+
 async def test_the_phases_of_concurrent_requests_are_told_apart() -> None:
     metrics = PredictionMetrics("timed")
 
@@ -23,13 +27,14 @@ async def test_the_phases_of_concurrent_requests_are_told_apart() -> None:
         timing = RequestTiming()
         await asyncio.sleep(0)
         checked = timing.began + round(seconds * 1e9)
-        note_answer(metrics, checked, time.monotonic_ns())
+        note_answer(metrics, "v1", 2, checked, time.monotonic_ns())
         timing.end()
 
     await asyncio.gather(*(asyncio.create_task(request(seconds)) for seconds in (1.0, 2.0, 4.0)))
     assert (of_phase("count", "read"), of_phase("sum", "read")) == (3, 7)
     assert of_phase("count", "encode") == 3
     assert of_phase("sum", "encode") < 1
+    assert predictions() == 6
 
 
 async def test_a_request_without_an_answer_has_no_phases() -> None:
@@ -39,5 +44,7 @@ async def test_a_request_without_an_answer_has_no_phases() -> None:
     assert of_phase("count", "read") == before
 
 
-async def test_an_answer_outside_of_a_request_is_no_error() -> None:
-    note_answer(PredictionMetrics("timed"), 0, 0)
+async def test_an_answer_outside_of_a_request_is_counted_at_once() -> None:
+    before = predictions()
+    note_answer(PredictionMetrics("timed"), "v1", 3, 0, 0)
+    assert predictions() == before + 3

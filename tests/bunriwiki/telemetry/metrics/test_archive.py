@@ -12,8 +12,9 @@ from loguru import logger
 from bunriwiki.telemetry.metrics import archive
 from bunriwiki.telemetry.metrics.archive import ARCHIVE, MAX_RUNNER_FILES, merge_dead, read_all
 from bunriwiki.telemetry.metrics.loads import runner_keys
+from bunriwiki.telemetry.metrics.record_file import Field, RecordFile
 from bunriwiki.telemetry.metrics.value_file import ValueFile, read_values
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX, SUFFIX, Key
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX, RECORDS_SUFFIX, SUFFIX, Key
 from bunriwiki.telemetry.metrics.versions import KEEP_SECONDS
 from tests.bunriwiki.telemetry.metrics.files import add, put
 
@@ -52,6 +53,22 @@ def test_dead_workers_keep_their_counts_and_lose_their_gauges(root: Path, worker
     assert read_all(root) == {REQUESTS: 210, LATEST: 99}
     merge_dead(root, 3)  # it had no file
     assert read_all(root) == {REQUESTS: 210, LATEST: 99}
+
+
+def test_records_of_dead_workers_are_kept(root: Path, worker: Start) -> None:
+    add(worker(1), REQUESTS, 10)
+    records = RecordFile(root / "gateway" / f"1-ff{RECORDS_SUFFIX}")
+    for amounts, times in (((1, 1), 7), ((2, -1), 3)):
+        record = records.define([Field(REQUESTS), Field(RUNNING)])
+        for _ in range(times):
+            record(*amounts)
+    RecordFile(root / "yolo" / f"2-ff{RECORDS_SUFFIX}").define([Field(REQUESTS)])(1)  # a runner may have no such file
+    assert read_all(root) == {REQUESTS: 23, RUNNING: 4}
+    merge_dead(root, 1)
+    assert not list(root.glob("gateway/*"))
+    assert read_all(root) == {REQUESTS: 23}
+    merge_dead(root, 2)
+    assert read_all(root) == {REQUESTS: 23}
 
 
 def test_a_process_whose_id_begins_with_that_of_a_dead_one_lives(root: Path, worker: Start) -> None:

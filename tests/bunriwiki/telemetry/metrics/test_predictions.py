@@ -13,11 +13,11 @@ def value(name: str, **labels: str) -> float | None:
 def test_an_answered_request() -> None:
     metrics = PredictionMetrics("answering")
     metrics.answered("v1", 3, 0.02)
+    metrics.answered("v1", 1, 0.5, (0.25, 0.5))
     metrics.queued(0.001)
-    metrics.transferred(0.25, 0.5)
-    assert value("predictions_total", model="answering", version="v1") == 3
-    assert value("prediction_duration_seconds_count", model="answering", version="v1") == 1
-    assert value("prediction_duration_seconds_sum", model="answering", version="v1") == 0.02
+    assert value("predictions_total", model="answering", version="v1") == 4
+    assert value("prediction_duration_seconds_count", model="answering", version="v1") == 2
+    assert value("prediction_duration_seconds_sum", model="answering", version="v1") == 0.52
     sums = {phase: value("phase_duration_seconds_sum", model="answering", phase=phase) for phase in ("read", "queue", "encode")}
     assert sums == {"read": 0.25, "queue": 0.001, "encode": 0.5}
     assert value("version_seen_timestamp_seconds", model="answering", version="v1")
