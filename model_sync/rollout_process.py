@@ -17,6 +17,7 @@ from model_sync.rollout.builder import BentoImages, Recipe
 from model_sync.rollout.comparison import Limits
 from model_sync.rollout.compose import ComposeTarget, Project
 from model_sync.rollout.controller import Choices, Controller
+from model_sync.rollout.engine import docker_client
 from model_sync.rollout.health import HealthMonitor, Times
 from model_sync.rollout.process import keep_stepping, tidy
 from model_sync.rollout.replica_client import ReplicaClient
@@ -42,7 +43,7 @@ def run(settings: SyncSettings) -> None:
         with writer_lock(layout.rollout / "lock", "rollout"):
             tidy(layout)
             logger.info("rolling out to {} ({})", settings.rollout_project, settings.rollout)
-            keep_stepping(make_controller(settings, DockerClient()), stopping)
+            keep_stepping(make_controller(settings, docker_client()), stopping)
     except (StoreLockedError, StateError, OSError) as error:
         sys.exit(f"The rollout cannot start: {error}")
 

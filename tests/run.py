@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from bunriwiki.testing.containers.engine import missing
+from bunriwiki.testing.containers.requirements import missing
 
 REPORTS = Path("build/tests")
 # On two cores, two workers leave a quarter of the time of the cores unused: tests wait for timeouts and paused loads as well.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from loguru import logger
@@ -32,6 +32,7 @@ from model_sync.rollout.target import Images, Replica, Target, TargetError
 from model_sync.rollout.wishes import Wishes, WishesError
 
 UNBUILT = "unbuilt"  # the identity of an image that the engine does not have
+REST = timedelta(seconds=15)  # between two looks at the engine while nothing is to be done
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class Controller:
         self._name = name
         self._now = now
         self._state = State.read(layout.rollout_state)
+        self._rested_on: Serving | None = None  # what served when nothing was to be done
+        self._rests_until = now()
 
     def step(self) -> bool:
         """Take one step; whether something was done, so that the next step may follow at once. Failures become the
@@ -100,27 +103,24 @@ class Controller:
         return self._continue(current, wishes, generations)
 
     def _begin(self, last: Rollout | None, wishes: Wishes, generations: Generations) -> bool:
-        replicas = [replica for replica in self._target.replicas() if not replica.trial and not replica.exited]
         if last and last.phase == "done" and wishes.undone == last.number:
-            if not replicas:
-                raise TargetError("no replica of the service is running")
-            self._undo(last, len(replicas))
+            self._undo(last, len(self._running()))
             return True
         requested = wishes.start > self._state.started
         serving = Serving.of(generations)
-        if not requested and not self._is_settled(serving, generations):
+        if not requested and (self._rests(serving) or not self._is_settled(serving, generations)):
             return False
         if (not serving.versions and last is None) or withdrawn(serving.versions, generations, self._layout):
             return self._followed(wishes)
         new = self._name(serving.versions)
         if new.name in self._state.rejected and not requested:
-            return False
-        if not replicas:
-            raise TargetError("no replica of the service is running")
+            return self._rest(serving)
+        replicas = self._running()
         identity = self._target.identity(new.name)
         others = Counter(replica.image for replica in replicas if replica.image != identity)
         if not others:
-            return self._followed(wishes)
+            self._followed(wishes)
+            return self._rest(serving)
         [(most, _)] = others.most_common(1)
         old = self._known(next(replica for replica in replicas if replica.image == most))
         number = 1 + (last.number if last else self._highest_recorded())
@@ -140,6 +140,22 @@ class Controller:
         """Nothing is to be done: a request to start is followed by that."""
         self._state = self._state.model_copy(update={"started": wishes.start})
         return False
+
+    def _rests(self, serving: Serving) -> bool:
+        return serving == self._rested_on and self._now() < self._rests_until
+
+    def _rest(self, serving: Serving) -> bool:
+        """Nothing is to be done as long as `serving` does, unless an operator or the engine's replicas change: the engine is
+        asked again after a while, because to ask it every second would cost a third of a core."""
+        self._rested_on, self._rests_until = serving, self._now() + REST
+        return False
+
+    def _running(self) -> list[Replica]:
+        """The replicas that clients use. Raises TargetError if there are none."""
+        replicas = [replica for replica in self._target.replicas() if not replica.trial and not replica.exited]
+        if not replicas:
+            raise TargetError("no replica of the service is running")
+        return replicas
 
     def _highest_recorded(self) -> int:
         """The highest number of a rollout in the history: numbers go on from it if the state was lost, so that wishes about

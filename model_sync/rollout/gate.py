@@ -138,6 +138,13 @@ def _drops_all(value: object) -> bool:
     return isinstance(value, list) and "ALL" in value
 
 
+def _are_no_privileges(value: object) -> bool:
+    """Whether it is what the engine reports for a service that was given none."""
+    if not isinstance(value, dict) or set(value) - {"CredentialSpec", "SELinuxContext", "NoNewPrivileges"}:
+        return value is None
+    return all(map(_is_empty, value.values()))
+
+
 HOST_CONFIG: dict[str, Rule] = {
     "Binds": _texts(VOLUME),
     "Mounts": _are_mounts,
@@ -184,6 +191,7 @@ CONTAINER_SPEC: dict[str, Rule] = {
     "Healthcheck": _anything,
     "StopGracePeriod": _anything,
     "CapabilityDrop": _drops_all,
+    "Privileges": _are_no_privileges,
     "Isolation": lambda value: value in ("", "default"),
     "ReadOnly": _anything,
 }

@@ -64,7 +64,7 @@ class SwarmTarget:
             services = {name: self._docker.service.inspect(name) for name in self._stack.colours}
             for name, service in services.items():
                 if _image(service) == image.name and _replicas(service):
-                    self._docker.service.update(name, replicas=len(self._tasks(name)) + 1, detach=True, quiet=True)
+                    self._scale(name, len(self._tasks(name)) + 1)
                     return
             for name, service in services.items():
                 if not _replicas(service):
@@ -82,8 +82,12 @@ class SwarmTarget:
             for name in self._names():
                 tasks = self._tasks(name)
                 if any(_slot(task, name) == replica.name for task in tasks):
-                    self._docker.service.update(name, replicas=max(0, len(tasks) - 1), detach=True, quiet=True)
+                    self._scale(name, max(0, len(tasks) - 1))
                     return
+
+    def _scale(self, name: str, replicas: int) -> None:
+        """Not by `update`: it may write the same mounts in another order, for which Swarm would replace every replica."""
+        self._docker.service.scale({name: replicas}, detach=True)
 
     def _names(self) -> tuple[str, ...]:
         return (*self._stack.colours, self._stack.trial)

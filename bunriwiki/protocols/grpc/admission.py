@@ -15,7 +15,7 @@ from grpc_health.v1 import health
 from bunriwiki.protocols.grpc.arrivals import ArrivalError, Arrivals, Connection, Wait, messages_of
 from bunriwiki.web.groups import Groups
 
-MAX_CALLS = 768  # at a time, besides health checks: an idle stream takes about 30 KB
+MAX_CALLS = 1024  # at a time, besides health checks: an idle stream takes about 30 KB
 LINGER_SECONDS = 5.0  # before the answer to a stream that made room for another call: an attacker opens it again at once
 MAX_LINGERING = 128
 MAX_HEALTH_CALLS = 64  # of each method: those that watch do not keep others from asking

@@ -1,4 +1,4 @@
 """A real Docker engine for tests, images built with it, and `docker-compose.yml` started on it.
 
-`engine.missing()` says what it requires.
+`requirements.missing()` says what it requires.
 """

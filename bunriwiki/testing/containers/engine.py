@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
@@ -19,9 +18,9 @@ from types import TracebackType
 from typing import Self
 
 from bunriwiki.testing.containers.network import UNSHARE, Network
+from bunriwiki.testing.containers.requirements import DOCKERD, missing
 from bunriwiki.testing.processes import wait_while_running
 
-DOCKERD = "/usr/sbin/dockerd"
 DOCKER = "/usr/bin/docker"  # Debian's client, whatever other one is on the PATH
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 # The kernel divides the cores between the control group of all containers, which has the weight of one process by default, and
@@ -29,28 +28,6 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup")
 WEIGHTS = {"cpu.shares": 16 * 1024, "cpu.weight": 16 * 100}
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
-# What the tests require, and the packages of Debian that have it.
-PROGRAMS = {
-    DOCKERD: "docker.io",
-    "/usr/sbin/iptables": "iptables",
-    "/usr/sbin/debootstrap": "debootstrap",
-    "/usr/bin/busybox": "busybox-static",
-    "/usr/bin/prometheus": "prometheus",
-    "/usr/bin/prometheus-alertmanager": "prometheus-alertmanager",
-    "/usr/bin/curl": "curl",
-    "/usr/bin/openssl": "openssl",
-    "/usr/bin/ip": "iproute2",
-    "/usr/bin/slirp4netns": "slirp4netns",
-}
-
-
-def missing() -> str | None:
-    """A sentence on what this machine lacks to run the tests in containers; None if it lacks nothing."""
-    packages = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
-    if os.geteuid() == 0 and not packages:
-        return None
-    needs = [*(["root"] if os.geteuid() else []), *([f"Debian's packages {' '.join(packages)}"] if packages else [])]
-    return f"The tests in containers start a Docker engine, which requires {' and '.join(needs)}."
 
 
 class DockerError(AssertionError):
@@ -126,9 +103,11 @@ class Engine:
             self._process = None
             if self._network is not None:
                 self._network.disconnected()
+                self._network = None
             for group in (CONTROL_GROUPS / self._name, *CONTROL_GROUPS.glob(f"*/{self._name}")):
-                with contextlib.suppress(OSError):
-                    group.rmdir()
+                for emptied in (group / "buildkit", group):
+                    with contextlib.suppress(OSError):
+                        emptied.rmdir()
 
     def enter(self) -> None:
         """Bring this thread into the engine's network, if it left it."""

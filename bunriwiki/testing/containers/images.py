@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
+from functools import cached_property
 from importlib.metadata import files, version
 from pathlib import Path
 from typing import Literal
 
 from bunriwiki.testing.containers.base_image import make_base_image
-from bunriwiki.testing.containers.engine import Engine
+from bunriwiki.testing.containers.compose import compose_program
+from bunriwiki.testing.containers.engine import DOCKER, Engine
 from bunriwiki.testing.containers.pip_secrets import Secrets
 from bunriwiki.testing.paths import ROOT
 
-Target = Literal["service", "model-sync"]
-IMAGES: dict[Target, str] = {"service": "bunriwiki", "model-sync": "bunriwiki-model-sync"}
+Target = Literal["service", "model-sync", "rollout"]
+IMAGES: dict[Target, str] = {"service": "bunriwiki", "model-sync": "bunriwiki-model-sync", "rollout": "bunriwiki-rollout"}
 STAND_INS = ROOT / "tests" / "integration" / "containers" / "stand_ins"
 BINARIES = Path(sys.executable).parent
 PROGRAMS = {  # of the stand-ins, by their names in the build's context
@@ -23,6 +24,7 @@ PROGRAMS = {  # of the stand-ins, by their names in the build's context
     "prometheus": Path("/usr/bin/prometheus"),
     "prometheus-alertmanager": Path("/usr/bin/prometheus-alertmanager"),
     "weed": BINARIES / "weed",
+    "docker": Path(DOCKER),
 }
 TEMPLATES = Path("/usr/share/prometheus/alertmanager")  # Debian's Alertmanager reads them at the start
 # The variable of docker-compose.yml, and the target in the stand-ins' Dockerfile. Grafana is in no package: no stand-in.
@@ -32,6 +34,7 @@ VARIABLES = {
     "SQS_IMAGE": "sqs",
     "PROMETHEUS_IMAGE": "prometheus",
     "ALERTMANAGER_IMAGE": "alertmanager",
+    "DOCKER_CLI_IMAGE": "docker-cli",
 }
 
 
@@ -56,9 +59,7 @@ class Images:
         """The name of a stand-in."""
         name = f"stand-in-{target}"
         if name not in self._built:
-            with tempfile.TemporaryDirectory() as folder:
-                self._collect(Path(folder))
-                self._build(Path(folder), "--target", target, "--tag", name)
+            self._build(self._stand_ins, "--target", target, "--tag", name)
             self._built.add(name)
         return name
 
@@ -75,14 +76,18 @@ class Images:
             context,
         )
 
-    def _collect(self, context: Path) -> None:
-        """The context of the stand-ins' Dockerfile."""
+    @cached_property
+    def _stand_ins(self) -> Path:
+        """The context of the stand-ins' Dockerfile: half a gigabyte of programs, copied once."""
+        context = self._engine.folder / "stand-ins"
+        shutil.rmtree(context, ignore_errors=True)
+        context.mkdir()
         shutil.copy(STAND_INS / "Dockerfile", context)
-        for name, program in PROGRAMS.items():
+        for name, program in {**PROGRAMS, "envoy": envoy_program(), "docker-compose": compose_program()}.items():
             shutil.copy(program, context / name)
-        shutil.copy(envoy_program(), context / "envoy")
         shutil.copytree(TEMPLATES, context / "templates", ignore=shutil.ignore_patterns("*ui*"))
         (context / "moto.txt").write_text(f"moto[server]=={version('moto')}\n")
+        return context
 
 
 def envoy_program() -> Path:

@@ -13,7 +13,7 @@ from bunriwiki.testing.crowd.member import Kind, Member, Streams, post, read_ans
 from bunriwiki.testing.hostile_images import flat_png, many_scans, text_chunks
 
 DRIP_SECONDS = 1.0  # between two pieces of what is sent slowly
-STREAMS = 16  # of a gRPC connection: of 200 connections, 3,200
+STREAMS = 5  # of a gRPC connection: a thousand in all
 LARGE = 10 * 2**20  # bytes of a body or a message
 BATCH = 128  # images of one call
 

@@ -8,21 +8,28 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from bunriwiki.testing.containers.compose import Composed, clone
-from bunriwiki.testing.containers.engine import Engine, missing
+from bunriwiki.testing.containers.engine import Engine
 from bunriwiki.testing.containers.images import Images
 from bunriwiki.testing.containers.pip_secrets import Secrets, pip_secrets
+from bunriwiki.testing.containers.requirements import missing
+from bunriwiki.testing.containers.traffic import Traffic, traffic
 from tests.integration.conftest import FULL
 
 Start = Callable[..., Composed]
-# Seconds between an answer and a client's next request. In the short form they are about 400 requests per second, which leaves
-# something of two cores to what happens under the load.
+# Seconds between an answer and a client's next request. In the short form they leave something of two cores to what happens
+# under the load, which was 30 to 120 requests per second over REST where other work shared the cores.
 PAUSE_SECONDS = 0.0 if FULL else 0.02
+only_full = pytest.mark.skipif(
+    not FULL, reason="runs in the full form alone (BUNRIWIKI_PROOF=full): the short form has 6 minutes"
+)
+CALM_SECONDS = 10.0 if FULL else 2.0  # of load before and after an event
 ENGINE = pytest.StashKey[Engine]()
 
 
@@ -81,3 +88,15 @@ def compose(engine: Engine, images: Images, repository: Path) -> Iterator[Start]
     yield make
     for project in projects:
         project.down()
+
+
+def during(project: Composed, event: Callable[[], None], *, rest: int = 12, grpc_clients: int = 4) -> Traffic:
+    """What came of the requests around an event, which are counted on the standard output as well."""
+    with traffic(project.url, rest=rest, grpc_clients=grpc_clients, pause=PAUSE_SECONDS) as found:
+        time.sleep(CALM_SECONDS)
+        event()
+        time.sleep(CALM_SECONDS)
+    print(event.__name__, found.summary(), dict(found.failures))
+    assert found.requests > 0
+    assert found.grpc["OK"] > 0
+    return found

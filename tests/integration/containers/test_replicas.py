@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from bunriwiki.testing.containers.compose import Composed
 from bunriwiki.testing.containers.images import Images
-from bunriwiki.testing.containers.traffic import Traffic, traffic
 from bunriwiki.testing.waiting import wait_until
 from tests.integration.conftest import FULL
-from tests.integration.containers.conftest import PAUSE_SECONDS, Start
+from tests.integration.containers.conftest import Start, during
 
 ROUNDS = 5 if FULL else 1
-CALM_SECONDS = 10.0 if FULL else 2.0  # of load before and after an event
 LOOK_SECONDS = 2.0  # for the edge to see that a replica has come or gone
 PAUSED_SECONDS = 10.0 if FULL else 4.0  # after the edge has noticed
 CUT_SECONDS = 10.0
@@ -45,18 +43,6 @@ def is_ready(project: Composed) -> bool:
         return httpx.get(f"{project.url}/readyz", timeout=2).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
-
-
-def during(project: Composed, event: Callable[[], None]) -> Traffic:
-    """What came of the requests around an event."""
-    with traffic(project.url, pause=PAUSE_SECONDS) as found:
-        time.sleep(CALM_SECONDS)
-        event()
-        time.sleep(CALM_SECONDS)
-    print(event.__name__, found.summary(), dict(found.failures))
-    assert found.requests > 0
-    assert found.grpc["OK"] > 0
-    return found
 
 
 @pytest.mark.parametrize("_", range(ROUNDS))

@@ -5,44 +5,43 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import httpx
 import pytest
-from python_on_whales import DockerClient
 
-from bunriwiki.model_store.promotion import promote
-from bunriwiki.model_store.writer import open_writer
+from bunriwiki.model_store.generation import Generations
+from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.testing.containers.base_image import make_base_image
 from bunriwiki.testing.containers.compose import Composed
 from bunriwiki.testing.containers.engine import Engine
 from bunriwiki.testing.containers.replica import GOOD, Behaviour, build_replica
-from bunriwiki.testing.containers.rollout import RolloutProcess, rollout_process
-from bunriwiki.testing.versions import make_version
+from bunriwiki.testing.containers.rollout import (
+    RolloutProcess,
+    Versions,
+    build_bad_image,
+    rollout_process,
+    seconds_to_go_back,
+)
+from bunriwiki.testing.containers.texts import HEADERS, TEXT, failures, texts
 from bunriwiki.testing.waiting import wait_until
 from model_sync.rollout.state import Cause, Rollout, State
-from model_sync.rollout_process import make_images
-from model_sync.settings import SyncSettings
 from tests.integration.conftest import FULL
-from tests.integration.containers.conftest import Start
+from tests.integration.containers.conftest import Start, only_full
 
 ROLLOUT_SECONDS = 180.0
 REPLICAS = 2
 KILLS = 20 if FULL else 3
 REPETITIONS = 20 if FULL else 1
-TEXT = json.dumps({"text": "정말 재미있어요"}).encode()
 SETTINGS = {
     "BUNRIWIKI_ROLLOUT_READY_SECONDS": "30",
-    "BUNRIWIKI_MONITOR_REQUESTS": "20",
-    "BUNRIWIKI_MONITOR_LATENCY_RATIO": "5",  # of milliseconds, on a machine that other tests use; `slow` takes 600 of them
+    "BUNRIWIKI_ROLLOUT_OBSERVE_SECONDS": "8",
+    "BUNRIWIKI_MONITOR_REQUESTS": "10",  # the edge sends few to a slow replica
+    "BUNRIWIKI_MONITOR_LATENCY_RATIO": "10",  # of milliseconds, on a machine that other tests use; `slow` takes 300 of them
 }
 
 
@@ -64,74 +63,9 @@ def rollouts(composed: Composed, tmp_path_factory: pytest.TempPathFactory) -> It
         print(process.log.read_text(errors="replace")[-6000:])
 
 
-class Versions:
-    """Publishes versions of sentiment, each with a name of its own."""
-
-    def __init__(self, rollouts: RolloutProcess, folder: Path) -> None:
-        self._rollouts = rollouts
-        self._folder = folder
-        self.number = 0
-
-    def publish(self) -> str:
-        """Publish the next version and have it serve; returns its name."""
-        version = self.prepare()
-        with open_writer(self._rollouts.layout.root, "a test") as writer:
-            promote(writer, "sentiment", version, "a test", "poll")
-        return version
-
-    def prepare(self) -> str:
-        """Publish the next version, which does not serve yet."""
-        self.number += 1
-        version = f"v{self.number}"
-        made = make_version("sentiment", version, self.number % 3, self._folder / version)
-        with open_writer(self._rollouts.layout.root, "a test") as writer:
-            writer.publish(made, "a test", "poll")
-        folder = self._rollouts.layout.version("sentiment", version)
-        for path in (folder.parent.parent, folder.parent, folder, *folder.rglob("*")):
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        return version
-
-    def roll_back(self, left: str, to: str) -> None:
-        """Have `to` serve again, and hold `left`, as the command does."""
-        with open_writer(self._rollouts.layout.root, "a test") as writer:
-            writer.change(lambda old: old.hold("sentiment", left))
-            promote(writer, "sentiment", to, "a test", "operator")
-
-
 @pytest.fixture(scope="module")
 def versions(rollouts: RolloutProcess, tmp_path_factory: pytest.TempPathFactory) -> Versions:
-    return Versions(rollouts, tmp_path_factory.mktemp("versions"))
-
-
-@contextmanager
-def load(composed: Composed, clients: int = 4) -> Iterator[Counter[str]]:
-    """Texts through the edge as long as the block lasts, and what came of them: statuses, and versions after a slash."""
-    found: Counter[str] = Counter()
-    over = threading.Event()
-
-    def ask() -> None:
-        with httpx.Client(timeout=60, trust_env=False, headers={"Content-Type": "application/json"}) as client:
-            while not over.wait(0.02):
-                try:
-                    answer = client.post(f"{composed.url}/predict", content=TEXT)
-                    found[f"{answer.status_code}/{answer.headers.get('X-Model-Version')}"] += 1
-                except httpx.HTTPError as error:
-                    found[repr(error)] += 1
-
-    threads = [threading.Thread(target=ask) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield found
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
-
-
-def failures(found: Counter[str]) -> dict[str, int]:
-    assert found.total() > 50
-    return {name: count for name, count in found.items() if not name.startswith("200/")}
+    return Versions(rollouts.layout, tmp_path_factory.mktemp("versions"))
 
 
 def next_number(rollouts: RolloutProcess) -> int:
@@ -149,12 +83,14 @@ def trials(composed: Composed) -> str:
     ).strip()
 
 
-def test_publish_and_roll_out(composed: Composed, rollouts: RolloutProcess, versions: Versions) -> None:
+def test_ten_versions_make_one_rollout(composed: Composed, rollouts: RolloutProcess, versions: Versions) -> None:
     number, before = next_number(rollouts), set(composed.containers("service"))
-    with load(composed) as found:
-        version = versions.publish()
+    folders = [versions.make() for _ in range(10)]
+    with texts(composed.url) as found:
+        for folder in folders:
+            last = versions.publish(folder)
         done = rollouts.wait(number, ROLLOUT_SECONDS)
-    assert (done.phase, done.new.versions) == ("done", {"sentiment": version}), done.reason
+    assert (done.phase, done.new.versions) == ("done", {"sentiment": last}), done.reason
     assert failures(found) == {}
     after = composed.containers("service")
     assert len(after) == REPLICAS
@@ -164,7 +100,12 @@ def test_publish_and_roll_out(composed: Composed, rollouts: RolloutProcess, vers
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "cause"), [("ends", "losses"), ("unready", "health"), ("wrong", "answers")], ids=["ends", "unready", "wrong"]
+    ("behaviour", "cause"),
+    [
+        pytest.param("ends", "losses", id="ends", marks=only_full),
+        pytest.param("unready", "health", id="unready", marks=only_full),
+        pytest.param("wrong", "answers", id="wrong"),
+    ],
 )
 @pytest.mark.parametrize("_", range(REPETITIONS))
 def test_a_bad_image_is_left(
@@ -185,29 +126,19 @@ def test_a_slow_image_is_left(composed: Composed, rollouts: RolloutProcess, vers
         assert (back.phase, back.cause) == ("rolled_back", "latency"), back.reason
         assert failures(found) == {}
         assert images_of(composed) == before
-        assert back.ended is not None
-        assert back.failed_at is not None
-        seconds.append((back.ended - back.failed_at).total_seconds())
+        seconds.append(seconds_to_go_back(back))
     print(f"from detection to all old: median {statistics.median(seconds):.1f} s, slowest {max(seconds):.1f} s")
 
 
 def roll_out_bad_image(
     composed: Composed, rollouts: RolloutProcess, versions: Versions, behaviour: Behaviour
 ) -> tuple[Rollout, Counter[str]]:
-    """Have the rollout find a bad image under the name that it would build: a good version, and a server that is bad."""
+    """Have the next image be a bad one, with a good version."""
     number, version = next_number(rollouts), versions.prepare()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in rollouts.environment.items():
-            patch.setenv(name, value)
-        images = make_images(SyncSettings(), DockerClient())
-        image = images.name({"sentiment": version})
-        images.build(image)
-    bad = build_replica(composed.engine, behaviour, f"bunriwiki-stand-in-{behaviour}")
-    store = f"FROM {image.name} AS good\nFROM {bad}\nCOPY --from=good /store /store\n"
-    composed.engine.docker("build", "--tag", image.name, "-", data=store.encode())
-    with load(composed) as found:
-        with open_writer(rollouts.layout.root, "a test") as writer:
-            promote(writer, "sentiment", version, "a test", "poll")
+    bad = build_replica(composed.engine, behaviour, f"{GOOD}-{behaviour}")
+    build_bad_image(composed.engine, rollouts.environment, version, bad)
+    with texts(composed.url) as found:
+        versions.promote(version)
         back = rollouts.wait(number, ROLLOUT_SECONDS)
     return back, found
 
@@ -215,10 +146,11 @@ def roll_out_bad_image(
 def test_a_rollback_turns_it_round(composed: Composed, rollouts: RolloutProcess, versions: Versions) -> None:
     number, before = next_number(rollouts), images_of(composed)
     [earlier] = {answer.partition("/")[2] for answer in answers(composed)}
-    with load(composed) as found:
+    serving = Generations.read(rollouts.layout.generation).of("sentiment").serving
+    with texts(composed.url) as found:
         version = versions.publish()
         wait_until(partial(is_rolling, rollouts, number), ROLLOUT_SECONDS, interval=0.2)
-        versions.roll_back(version, earlier)
+        versions.roll_back(version, serving.version if serving else FALLBACK)
         back = rollouts.wait(number, ROLLOUT_SECONDS)
         wait_until(lambda: set(answers(composed)) == {f"200/{earlier}"}, 10)
         found_at_the_end = found[f"200/{version}"]
@@ -233,9 +165,7 @@ def answers(composed: Composed) -> list[str]:
     """What twenty texts over new connections are answered with."""
     found = []
     for _ in range(20):
-        answer = httpx.post(
-            f"{composed.url}/predict", content=TEXT, headers={"Content-Type": "application/json"}, timeout=30, trust_env=False
-        )
+        answer = httpx.post(f"{composed.url}/predict", content=TEXT, headers=HEADERS, timeout=30, trust_env=False)
         found.append(f"{answer.status_code}/{answer.headers['X-Model-Version']}")
     return found
 
@@ -245,19 +175,9 @@ def is_rolling(rollouts: RolloutProcess, number: int) -> bool:
     return state.current is not None and (state.current.number, state.current.phase, state.replaced) == (number, "rolling", 1)
 
 
-def test_ten_versions_make_one_rollout(composed: Composed, rollouts: RolloutProcess, versions: Versions) -> None:
-    number = next_number(rollouts)
-    with load(composed) as found:
-        for _ in range(10):
-            last = versions.publish()
-        done = rollouts.wait(number, ROLLOUT_SECONDS)
-    assert (done.phase, done.new.versions) == ("done", {"sentiment": last}), done.reason
-    assert failures(found) == {}
-
-
 def test_a_killed_process_is_continued(composed: Composed, rollouts: RolloutProcess, versions: Versions) -> None:
     number = next_number(rollouts)
-    with load(composed) as found:
+    with texts(composed.url) as found:
         versions.publish()
         for kill in range(KILLS):
             time.sleep(1 + 37 * kill % 11 / 3)
@@ -270,12 +190,13 @@ def test_a_killed_process_is_continued(composed: Composed, rollouts: RolloutProc
     assert trials(composed) == ""
 
 
+@only_full
 @pytest.mark.parametrize("which", ["old", "new"])
 def test_a_killed_replica_costs_what_was_in_flight_on_it(
     composed: Composed, rollouts: RolloutProcess, versions: Versions, which: str
 ) -> None:
     number, before = next_number(rollouts), set(composed.containers("service"))
-    with load(composed) as found:
+    with texts(composed.url) as found:
         versions.publish()
         wait_until(partial(is_rolling, rollouts, number), ROLLOUT_SECONDS, interval=0.2)
         now = set(composed.containers("service"))

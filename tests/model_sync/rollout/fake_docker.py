@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,7 +38,9 @@ class FakeDocker:
             inspect=self._image, exists=lambda name: name in self.images, tag=self._tag, legacy_build=self._build,
             push=lambda name, quiet: self._call("push", name), list=self._images, remove=self._remove,
         )  # fmt: skip
-        self.service = SimpleNamespace(inspect=lambda name: self.services[name], update=self._update, ps=self._ps)
+        self.service = SimpleNamespace(
+            inspect=lambda name: self.services[name], update=self._update, scale=self._scale, ps=self._ps
+        )
         self.compose = SimpleNamespace(up=self._up)
         self.made_with: dict[str, Any] = {}
 
@@ -142,10 +144,14 @@ class FakeDocker:
         )
         self.services[name] = SimpleNamespace(spec=spec)
 
-    def _update(self, name: str, *, replicas: int, image: str | None = None, detach: bool, quiet: bool) -> None:
+    def _update(self, name: str, *, replicas: int, image: str, detach: bool, quiet: bool) -> None:
         self._call("update", name, image, replicas)
-        spec = self.services[name].spec
-        self.add_service(name, image or spec.task_template.container_spec.image, replicas)
+        self.add_service(name, image, replicas)
+
+    def _scale(self, scales: Mapping[str, int], detach: bool) -> None:
+        for name, replicas in scales.items():
+            self._call("scale", name, replicas)
+            self.add_service(name, self.services[name].spec.task_template.container_spec.image, replicas)
 
     def _ps(self, name: str) -> list[SimpleNamespace]:
         spec = self.services[name].spec

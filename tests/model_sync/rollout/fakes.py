@@ -38,7 +38,8 @@ class Running:
 class FakeEngine:
     """Target, images and checks in one. `wanted` replicas of the base image are ready at the start.
 
-    `dropped` is the number of ready replicas that were missing at the worst moment after a retirement.
+    `dropped` is the number of ready replicas that were missing at the worst moment after a retirement. `looked` counts the
+    questions for all replicas.
     """
 
     wanted: int = 2
@@ -48,6 +49,7 @@ class FakeEngine:
     built: list[str] = field(default_factory=list)
     pruned: list[Sequence[str]] = field(default_factory=list)
     dropped: int = 0
+    looked: int = 0
     fails: str = ""
 
     def __post_init__(self) -> None:
@@ -77,6 +79,7 @@ class FakeEngine:
 
     def replicas(self) -> list[Replica]:
         self._require()
+        self.looked += 1
         return [running.replica for running in self.running.values()]
 
     def identity(self, image: str) -> str | None:

@@ -43,6 +43,20 @@ def test_without_a_promoted_version_nothing_happens(rig: Rig) -> None:
     assert rig.state().started == 1
 
 
+def test_while_nothing_is_to_be_done_the_engine_is_rarely_asked(rig: Rig) -> None:
+    rolled_out(rig, "v2")
+    rig.step(60)
+    looked = rig.engine.looked
+    for _ in range(10):
+        assert not rig.step(1)
+    assert rig.engine.looked == looked
+    for running in rig.engine.of(V2):  # somebody recreated them with the first image
+        rig.engine.retire(running.replica)
+        rig.engine.add(BASE, ready=True)
+    assert not rig.step(1)
+    assert rig.step(5)
+
+
 def test_versions_close_together_make_one_rollout(rig: Rig) -> None:
     for number in range(1, 11):
         rig.serve(f"v{number}")

@@ -42,6 +42,7 @@ def service(**changes: Any) -> bytes:
     """The body with which the client changes the replicas and the image of a service."""
     spec = {
         "Image": "bunriwiki-versions:0123@sha256:00", "Env": ["A=b"], "Isolation": "default", "CapabilityDrop": ["ALL"],
+        "Privileges": {"CredentialSpec": None, "SELinuxContext": None, "NoNewPrivileges": False},
         "DNSConfig": {}, "Mounts": [{"Type": "volume", "Source": "x_store", "Target": "/store", "ReadOnly": True}], **changes,
     }  # fmt: skip
     template = {"ContainerSpec": spec, "ForceUpdate": 0, "Runtime": "container", "Networks": [{"Target": "n"}]}
@@ -147,6 +148,7 @@ def test_other_containers_are_rejected(changes: dict[str, Any]) -> None:
         {"Image": "alpine"},
         {"Command": ["sh"]},
         {"Args": ["sh"]},
+        {"Privileges": {"SELinuxContext": {"Disable": True}}},
         {"User": "0"},
         {"CapabilityAdd": ["ALL"]},
         {"CapabilityDrop": []},

@@ -39,7 +39,7 @@ def test_one_service_grows_while_the_other_shrinks(docker: FakeDocker, target: S
         target.retire(next(replica for replica in target.replicas() if replica.image == OLD.name))
     assert images(target) == {NEW.name: 2}
     assert [call[1:] for call in docker.calls] == [
-        ("x_service-b", NEW.name, 1), ("x_service-a", None, 1), ("x_service-b", None, 2), ("x_service-a", None, 0),
+        ("x_service-b", NEW.name, 1), ("x_service-a", 1), ("x_service-b", 2), ("x_service-a", 0),
     ]  # fmt: skip
     target.start(OLD)
     assert docker.calls[-1][1:] == ("x_service-a", OLD.name, 1)
@@ -84,10 +84,10 @@ def test_a_change_that_swarm_has_not_followed_yet_is_not_repeated(docker: FakeDo
     leaving = target.replicas()[0]
     for _ in range(2):
         target.start(OLD)
-        assert docker.calls[-1][1:] == ("x_service-a", None, 3)
+        assert docker.calls[-1][1:] == ("x_service-a", 3)
     for _ in range(2):
         target.retire(leaving)
-        assert docker.calls[-1][1:] == ("x_service-a", None, 1)
+        assert docker.calls[-1][1:] == ("x_service-a", 1)
     for _ in range(2):
         target.start(NEW)
-        assert docker.calls[-1][3] == 1
+        assert docker.calls[-1][-1] == 1

@@ -1,7 +1,7 @@
 """Answers like the service, as far as a rollout and its clients look: readiness, golden samples with their version, metrics.
 
 It follows the store's generation file, and on SIGTERM it is unready for BUNRIWIKI_DRAIN_SECONDS before it ends. BEHAVIOUR makes
-it bad: `wrong` answers with other scores, `slow` takes 0.6 s longer, `unready` never becomes ready, `ends` ends at once.
+it bad: `wrong` answers with other scores, `slow` takes 0.3 s longer, `unready` never becomes ready, `ends` ends at once.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def metrics() -> str:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = 3  # seconds that an idle connection stays open
+    timeout = 5  # seconds that an idle connection stays open: longer than the edge keeps it, as the service does
 
     def do_GET(self) -> None:
         if self.path == "/metrics":
@@ -87,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
         model = PATHS[self.path.partition("?")[0]]
         began = time.monotonic()
         if BEHAVIOUR == "slow":
-            time.sleep(0.6)
+            time.sleep(0.3)
         version, body = answer(model, content)
         took = time.monotonic() - began
         with counting:
@@ -108,10 +108,14 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+
 def main() -> None:
     if BEHAVIOUR == "ends":
         sys.exit(1)
-    server = ThreadingHTTPServer(("0.0.0.0", 3000), Handler)  # noqa: S104
+    server = Server(("0.0.0.0", 3000), Handler)  # noqa: S104
 
     def drain(*_: object) -> None:
         draining.set()
@@ -119,6 +123,9 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, drain)
     server.daemon_threads = False
+    # For health checks, as the service has it.
+    checked = Server(("0.0.0.0", 3003), Handler)  # noqa: S104
+    threading.Thread(target=checked.serve_forever, daemon=True).start()
     server.serve_forever()
     server.server_close()
 
