@@ -41,6 +41,7 @@ class Deployment:
     server: Server
     sidecar: Sidecar
     chance: random.Random
+    reference: dict[str, str]
     client: httpx.Client  # made once: to make one takes longer than most commands
 
     def now(self) -> ModelGeneration:
@@ -90,7 +91,7 @@ def sidecar(root: Path, **environment: str) -> Sidecar:
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def deployment(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, str]) -> Iterator[Deployment]:
     """v1 serves. v2 is on disk, and the registry offers it."""
     root = tmp_path_factory.mktemp("commands")
     (root / "versions").mkdir()
@@ -109,9 +110,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         "BUNRIWIKI_ADMIN_TOKEN": TOKEN,
     }
     server = Server(root / "server.log", environment=environment)
-    running = sidecar(root, BUNRIWIKI_CANARY_SHARE="0.1", **ENDLESS)
+    running = sidecar(root, BUNRIWIKI_CANARY_SHARE="0.1", **ENDLESS, **reference)
     client = httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
-    deployment = Deployment(root, server, running, random.Random(14), client)
+    deployment = Deployment(root, server, running, random.Random(14), reference, client)
     try:
         server.wait_until_ready()
         server.wait_until_serving(MODEL, "v1")
@@ -200,7 +201,7 @@ def test_a_paused_canary_outlasts_the_sidecar_and_an_operator_ends_it(deployment
 def test_a_rollback_to_the_fallback_takes_effect_or_does_not(deployment: Deployment) -> None:
     """From v2, which serves."""
     deployment.sidecar.stop()
-    deployment.sidecar = sidecar(deployment.root)
+    deployment.sidecar = sidecar(deployment.root, **deployment.reference)
     deployment.start_sidecar()
     deployment.sidecar.wait_for_status(MODEL, "unchanged", "v2")
     deployment.done("rollback", version=FALLBACK)
@@ -264,5 +265,5 @@ def test_a_cancelled_import_ends_within_seconds(deployment: Deployment) -> None:
     print(f"the import ended {took:.1f} s after the command")
     assert list(deployment.sidecar.layout.staging.glob("import-*")) == []
     assert (deployment.serving(), deployment.sidecar.events("cancelled")[-1].by) == (before, "operator")
-    assert deployment.server.model(MODEL)["cancelled"]["version"] == "last"
+    deployment.sidecar.wait(lambda: (found := deployment.server.model(MODEL)["cancelled"]) and found["version"] == "last", 10)
     assert deployment.command("cancel").status_code == 409
