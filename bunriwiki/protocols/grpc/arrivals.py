@@ -25,7 +25,7 @@ from bunriwiki.web.groups import Groups
 SWEEP_SECONDS = 0.25  # between two sweeps, at most
 GLANCE_SECONDS = 0.02  # between two looks at the memory of the process
 BURST_BYTES = 8 * 2**20  # by which it may grow before the next sweep
-TRIM_SECONDS = 2.0  # from the end of calls that had too much until what they had is given back to the system
+TRIM_SECONDS = 0.5  # from the end of calls that had too much until what they had is given back to the system
 CLEAN_SECONDS = 10.0  # after which connections that are gone are forgotten, at the latest
 FREE_BYTES = 64 * 2**10  # of a connection: its handshakes, and what the core has read ahead
 OVERHEAD_BYTES = 256  # of a message: its headers and frames; the more, the more of others an attacker could hide by many calls

@@ -103,9 +103,11 @@ class Engine:
             self._process = None
             if self._network is not None:
                 self._network.disconnected()
+                self._network = None
             for group in (CONTROL_GROUPS / self._name, *CONTROL_GROUPS.glob(f"*/{self._name}")):
-                with contextlib.suppress(OSError):
-                    group.rmdir()
+                for emptied in (group / "buildkit", group):
+                    with contextlib.suppress(OSError):
+                        emptied.rmdir()
 
     def enter(self) -> None:
         """Bring this thread into the engine's network, if it left it."""
