@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
@@ -151,13 +152,16 @@ class Servicer(GRPCInferenceServiceServicer):
         self._in_flight += 1
         self._idle.clear()
         timing = RequestTiming()
+        resize = partial(self._memory.resize, group_of(self._client_of(context)), received.model)
         try:
-            with self._memory.holding(received.model, group_of(self._client_of(context))) as holding:
-                holding.reserve(received.size)
+            resize(0, received.size)
+            try:
                 if isinstance(received.request, problems.RequestError):
                     raise received.request
                 answer = await self._handlers.infer(received.request, context.time_remaining())
                 return messages.write_response(answer, raw=received.raw)
+            finally:
+                resize(received.size, 0)
         finally:
             timing.end()
             self._in_flight -= 1
