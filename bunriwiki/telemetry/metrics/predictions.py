@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -81,8 +81,8 @@ class PredictionMetrics:
         of the phases read, encode and queue.
         """
         phases = self._phases
-        answered = ([PREDICTIONS.labels(self._model, version)], [SECONDS.labels(self._model, version)])
-        return [*answered, [phases["read"]], [phases["encode"]], [phases["queue"]]]
+        inputs, seconds = PREDICTIONS.labels(self._model, version), SECONDS.labels(self._model, version)
+        return [[inputs], [seconds], [phases["read"]], [phases["encode"]], [phases["queue"]]]
 
     def failed(self, version: str, reason: FailureReason) -> None:
         """Count a request that got an error. `version` is the one that failed, or that should have answered."""
