@@ -26,6 +26,6 @@ def test_the_methods_without_what_counts() -> None:
     assert found.stdout.splitlines() == [
         "RestServer.__call__ ['RequestTiming', '_metrics', 'ended', 'latest', 'running']",
         "RestServer._answer ['began', 'end']",
-        "Model.infer ['CURRENT', 'answer', 'get', 'metrics', 'waited']",
-        "Batcher.submit ['Results', 'perf_counter', 'taken', 'waited']",
+        "Model.infer ['CURRENT', 'get']",
+        "Batcher.submit ['Results', 'perf_counter', 'taken', 'time', 'waited']",
     ]
