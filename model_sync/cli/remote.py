@@ -77,8 +77,10 @@ class Remote:
 
     def probe(self) -> Literal["sidecar", "other", "silent", "nothing"]:
         """What answers at the URL: a sidecar, another program, nothing in time (`silent`), or nothing listens (`nothing`)."""
+        request = self._client.build_request("GET", "/state")
+        request.headers.pop("Authorization", None)  # anybody may ask, and a wrong token is the next command's error
         try:
-            SyncState.model_validate(self._client.get("/state").json())
+            SyncState.model_validate(self._client.send(request).json())
         except (httpx.ConnectError, httpx.ConnectTimeout):
             return "nothing"
         except (httpx.TimeoutException, httpx.TransportError):

@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
+import threading
 
 import pytest
 
@@ -77,10 +77,10 @@ def test_a_collector_that_does_not_answer_delays_nothing_but_the_end(monkeypatch
     monkeypatch.setattr(spans, "CLOSE_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "30")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3")
         tracing = open_tracing("gateway")
         assert tracing is not None
         tracing.start("import yolo", {})[0].end()
-        began = time.monotonic()
         tracing.close()
-        assert time.monotonic() - began < 15
+        [sending] = [thread for thread in threading.enumerate() if thread.name == "last spans"]
+        sending.join()  # it would try again beside other tests

