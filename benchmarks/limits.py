@@ -28,24 +28,23 @@ from bunriwiki.web.clients import Clients, group_of
 CALLS = 50_000
 BODY = b'{"text": "a comment"}'
 ADDRESS = "127.0.0.1"
-SCOPE: dict[str, Any] = {"client": (ADDRESS, 50_000), "headers": []}
+SCOPE: dict[str, Any] = {"client": (ADDRESS, 50_000), "headers": [(b"content-length", b"%d" % len(BODY))]}
 
 
 async def parts() -> None:
     """Print what each part costs."""
     reader, memory, clients = BodyReader(ReadLimits(30, 1000, 10)), Memory(), Clients()
-    headers = {"content-length": str(len(BODY))}
     message = {"type": "http.request", "body": BODY, "more_body": False}
 
     async def receive() -> dict[str, Any]:
         return message
 
     async def read() -> None:
-        await reader.read(headers, receive, max_bytes=2**17)
+        await reader.read(SCOPE, receive, max_bytes=2**17)
 
     async def hold() -> None:
-        with memory.holding("kcbert", ADDRESS) as holding:
-            holding.reserve(len(BODY))
+        memory.resize(ADDRESS, "kcbert", 0, len(BODY))
+        memory.resize(ADDRESS, "kcbert", len(BODY), 0)
 
     async def know_the_client() -> None:
         group_of(clients.of_scope(SCOPE))

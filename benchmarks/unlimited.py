@@ -26,16 +26,7 @@ class NoMemory:
     def __init__(self, *_: object) -> None:
         pass
 
-    def holding(self, *_: object) -> NoMemory:
-        return self
-
-    def reserve(self, size: int) -> None:
-        pass
-
-    def __enter__(self) -> NoMemory:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def resize(self, client: str, model: str, held: int, size: int) -> None:
         pass
 
 
@@ -43,7 +34,7 @@ class AnyBody:
     def __init__(self, *_: object) -> None:
         pass
 
-    async def read(self, headers: Any, receive: Any, **_: object) -> bytes:  # noqa: ARG002
+    async def read(self, scope: Any, receive: Any, **_: object) -> bytes:  # noqa: ARG002
         chunks: list[bytes] = []
         while True:
             message = await receive()

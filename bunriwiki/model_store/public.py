@@ -1,4 +1,5 @@
-"""What everybody may see of the store's status and the sidecar's state: an allow-list, as all else needs an admin token.
+"""What everybody may see of the store's status and history, and of the sidecar's state: an allow-list. All else needs an admin
+token.
 
 No process, host, file or address, and no text of a library or a registry. A field that must have a value has `NOT_SHOWN`, or 0.
 """
@@ -6,6 +7,7 @@ No process, host, file or address, and no text of a library or a registry. A fie
 from __future__ import annotations
 
 from bunriwiki.model_store.generation import Target
+from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.status import SidecarStatus, StoredModelStatus, StoreStatus, WorkerStatus
 from bunriwiki.model_store.sync_state import ModelSync, SyncState
@@ -33,6 +35,24 @@ def public_status(status: StoreStatus) -> StoreStatus:
         if sidecar
         else None,
         models=tuple(_model(model) for model in status.models),
+    )
+
+
+def public_event(event: Event) -> Event:
+    """An event of the history, for everybody: without its reason, the registry's address, and the id of a token."""
+    return Event(
+        at=event.at,
+        kind=event.kind,
+        model=event.model,
+        version=event.version,
+        generation=event.generation,
+        previous=event.previous,
+        by=event.by,
+        workers=event.workers,
+        seconds=event.seconds,
+        forced=event.forced,
+        cause=event.cause,
+        rollout=event.rollout,
     )
 
 

@@ -29,14 +29,22 @@ def bounded_http(limits: ConnectionLimits) -> type[BoundedHttp]:
 
     class Bounded(BoundedHttp):
         pool = ConnectionPool(limits)
+        max_head_bytes = limits.head_bytes
+        max_headers = limits.headers
 
     return Bounded
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """One connection in a `pool`."""
+    """One connection in a `pool`.
+
+    Three methods add to the cost of each request: `data_received`, `on_headers_complete` and `on_body`. They name uvicorn's
+    class, as `super()` would create an object.
+    """
 
     pool: ClassVar[ConnectionPool]
+    max_head_bytes: ClassVar[int]
+    max_headers: ClassVar[int]
 
     group = UNKNOWN
     _outside = 0  # bytes that arrived since the last head or body: of a head, of chunks' frames, of trailers
@@ -66,19 +74,19 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         outside = self._outside + len(data)
-        if outside > self.pool.limits.head_bytes or self._rejected:
+        if outside > self.max_head_bytes or self._rejected:
             self._receive_in_parts(data)
             return
         self._outside = outside
-        super().data_received(data)
-        if self._outside and self.headers and len(self.headers) > self.pool.limits.headers:
+        HttpToolsProtocol.data_received(self, data)
+        if self._outside and self.headers and len(self.headers) > self.max_headers:
             self._reject_head()
 
     def _receive_in_parts(self, data: bytes) -> None:
         """Parse no more than what a head may still have, before it is known whether the rest is a body."""
         rest = memoryview(data)
         while rest and not self._rejected and not self.transport.is_closing():
-            room = self.pool.limits.head_bytes - self._outside
+            room = self.max_head_bytes - self._outside
             if room <= 0:
                 self._reject_head()
                 return
@@ -91,15 +99,15 @@ class BoundedHttp(HttpToolsProtocol):
         if not self._has_head:
             self._has_head = True
             self.pool.has_head(self)
-        if len(self.headers) > self.pool.limits.headers or len(self.pipeline) >= MAX_PIPELINED:
+        if len(self.headers) > self.max_headers or len(self.pipeline) >= MAX_PIPELINED:
             self._too_long = True
             raise ValueError("rejected")  # ends the parsing: uvicorn calls send_400_response
-        super().on_headers_complete()
+        HttpToolsProtocol.on_headers_complete(self)
 
     def on_body(self, body: bytes) -> None:
         if self._outside:
             self._outside = max(0, self._outside - MAX_CHUNK_OVERHEAD * len(body))
-        super().on_body(body)
+        HttpToolsProtocol.on_body(self, body)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's text)
         if self._too_long:

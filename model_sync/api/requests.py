@@ -40,7 +40,7 @@ async def may_see_details(request: Request, gate: TokenGate) -> bool:
 async def read(request: Request) -> bytes:
     """The body. Raises RequestError if it is too large or too slow, and ClientDisconnect."""
     bodies: BodyReader = request.app.state.bodies
-    return await bodies.read(request.headers, request.receive, max_bytes=MAX_COMMAND_BYTES)
+    return await bodies.read(request.scope, request.receive, max_bytes=MAX_COMMAND_BYTES)
 
 
 def parse(body: bytes, kind: type[BodyT], example: str) -> BodyT:

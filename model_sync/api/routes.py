@@ -1,4 +1,6 @@
-"""The routes of the sidecar's API for the commands of operators. Reading needs no token, but the details of the status do."""
+"""The routes of the sidecar's API for the commands of operators. Reading needs no token, but the details of status
+and history do.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bunriwiki.model_store.history import Event
-from bunriwiki.model_store.public import public_status
+from bunriwiki.model_store.public import public_event, public_status
 from bunriwiki.web import problems
 from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
@@ -87,8 +89,10 @@ class CommandRoutes:
         return _json(status if details else public_status(status))
 
     async def history(self, request: Request) -> Response:
+        details = await may_see_details(request, self._gate)
         wanted = _parse_query(request.query_params)
-        return _json(HistoryAnswer(events=await _do(self._commands.history, wanted.model, wanted.last)))
+        events = await _do(self._commands.history, wanted.model, wanted.last)
+        return _json(HistoryAnswer(events=events if details else [public_event(event) for event in events]))
 
     async def rollback(self, request: Request) -> Response:
         await authorize(request, self._gate)

@@ -215,10 +215,12 @@ class Arrivals:
         return True
 
     def _keep_glancing(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.glance(time.monotonic())
-        self._glancing = bool(self._connections)
-        if self._glancing:
-            loop.call_later(GLANCE_SECONDS, self._keep_glancing, loop)
+        try:
+            self.glance(time.monotonic())
+        finally:  # a glance that fails, without a free file for example, does not end the others
+            self._glancing = bool(self._connections)
+            if self._glancing:
+                loop.call_later(GLANCE_SECONDS, self._keep_glancing, loop)
 
 
 def _settle(future: asyncio.Future[None]) -> None:

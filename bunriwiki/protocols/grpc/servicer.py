@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
@@ -167,12 +168,15 @@ class Servicer(GRPCInferenceServiceServicer):
         self._in_flight += 1
         self._idle.clear()
         try:
-            with self._memory.holding(received.model, group_of(self._client_of(context))) as holding:
-                holding.reserve(received.size)
+            resize = partial(self._memory.resize, group_of(self._client_of(context)), received.model)
+            resize(0, received.size)
+            try:
                 if isinstance(received.request, problems.RequestError):
                     raise received.request
                 answer = await self._handlers.infer(received.request, context.time_remaining())
                 return messages.write_response(answer, raw=received.raw)
+            finally:
+                resize(received.size, 0)
         finally:
             self._in_flight -= 1
             if not self._in_flight:

@@ -11,8 +11,6 @@ A quarter is never given to anybody: what arrives of gRPC messages is counted on
 from __future__ import annotations
 
 from math import ceil
-from types import TracebackType
-from typing import Self
 
 from bunriwiki.telemetry.metrics.predictions import shed_for_memory
 from bunriwiki.web import problems
@@ -20,6 +18,7 @@ from bunriwiki.web import problems
 SMALL_BYTES = 64 * 2**10  # a body that has more is large
 MB = 2**20
 SPARE_SHARE = 0.25
+FULL = "The requests that are waiting take all memory for bodies, or this client's share of it. Try again later."
 
 
 class _Part:
@@ -58,45 +57,19 @@ class Memory:
         self.small = _Part(small_mb * MB)
         self.large = _Part((max_mb - ceil(SPARE_SHARE * max_mb) - small_mb) * MB)
 
-    def holding(self, model: str, client: str) -> Holding:
-        """What a request of `client` holds. `model` is the one that the request names, for the metrics."""
-        return Holding(self, model, client)
+    def resize(self, client: str, model: str, held: int, size: int) -> None:
+        """A body of `client` has `size` bytes of the memory from now on, instead of `held`: more, or 0 at its end.
 
-
-class Holding:
-    """What one request holds, until the end of its `with`."""
-
-    __slots__ = ("_client", "_memory", "_model", "_part", "_size")
-
-    def __init__(self, memory: Memory, model: str, client: str) -> None:
-        self._memory = memory
-        self._model = model
-        self._client = client
-        self._part = memory.small
-        self._size = 0
-
-    def reserve(self, size: int) -> None:
-        """Reserve further bytes. Raises RequestError if the client may not hold so many."""
-        whole = self._size + size
-        if whole <= SMALL_BYTES or self._part is self._memory.large:
-            taken = size == 0 or self._part.take(self._client, size)
-        elif taken := self._memory.large.take(self._client, whole):
-            self._give_back()
-            self._part = self._memory.large
-        if not taken:
-            shed_for_memory(self._model)
-            raise problems.unavailable(
-                "The requests that are waiting take all memory for bodies, or this client's share of it. Try again later.", 5
-            )
-        self._size = whole
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._give_back()
-
-    def _give_back(self) -> None:
-        if self._size:
-            self._part.give_back(self._client, self._size)
-            self._size = 0
+        Raises RequestError if the client may not hold so many; then the body keeps what it has. `model` is the one that the
+        request names, for the metrics.
+        """
+        before = self.small if held <= SMALL_BYTES else self.large
+        if size > held:
+            after = self.small if size <= SMALL_BYTES else self.large
+            if not after.take(client, size - held if after is before else size):
+                shed_for_memory(model)
+                raise problems.unavailable(FULL, 5)
+            if after is before:
+                return
+        if held:
+            before.give_back(client, held)

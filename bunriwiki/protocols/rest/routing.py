@@ -49,15 +49,14 @@ class Route:
 
 
 class Match(NamedTuple):
-    """The route of a path, and the path's parameters by their names."""
+    """The route of a path, and the path's parameters by their names.
+
+    `model` is the one of the route or of the path, which a client may have made up; empty if there is none.
+    """
 
     route: Route
     path_params: Mapping[str, str]
-
-    @property
-    def model(self) -> str:
-        """The model of the route or of the path, which a client may have made up; empty if there is none."""
-        return self.route.model or self.path_params.get("model", "")
+    model: str
 
 
 class Router:
@@ -68,7 +67,7 @@ class Router:
         self._patterns: list[tuple[re.Pattern[str], Route]] = []
         for route in routes:
             if route.pattern is None and "{" not in route.path:
-                self._exact[route.path] = Match(route, {})
+                self._exact[route.path] = Match(route, {}, route.model)
             else:
                 self._patterns.append((re.compile(route.pattern or _pattern(route.path)), route))
         self._remembered = lru_cache(maxsize=MAX_REMEMBERED)(self._search)
@@ -83,7 +82,8 @@ class Router:
     def _search(self, path: str) -> Match | None:
         for pattern, route in self._patterns:
             if found := pattern.fullmatch(path):
-                return Match(route, {name: text for name, text in found.groupdict().items() if text})
+                path_params = {name: text for name, text in found.groupdict().items() if text}
+                return Match(route, path_params, route.model or path_params.get("model", ""))
         return None
 
 

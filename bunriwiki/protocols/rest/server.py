@@ -8,6 +8,7 @@ It forwards a few paths to BentoML's routes (`/livez`, the page at `/`), and rep
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from loguru import logger
@@ -140,9 +141,13 @@ class RestServer:
         request = Request(headers, query=query, path_params=match.path_params, request_id=request_id)
         if route.max_body_bytes is None:
             return await route.endpoint(request)
-        with self._memory.holding(match.model, group_of(CLIENT.get())) as holding:
-            request.body = await self._bodies.read(headers, receive, max_bytes=route.max_body_bytes, reserve=holding.reserve)
+        resize = partial(self._memory.resize, group_of(CLIENT.get()), match.model)
+        request.body = await self._bodies.read(scope, receive, max_bytes=route.max_body_bytes, resize=resize)
+        size = len(request.body)
+        try:
             return await unless_disconnected(route.endpoint(request), receive)
+        finally:
+            resize(size, 0)
 
     async def _forward(self, bentoml: ASGIApp, scope: Scope, receive: Receive, send: Send) -> int:
         if scope["method"] not in ("GET", "HEAD"):

@@ -3,7 +3,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from bunriwiki.model_store.generation import Target
-from bunriwiki.model_store.public import public_state, public_status
+from bunriwiki.model_store.history import Event
+from bunriwiki.model_store.public import public_event, public_state, public_status
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.status import SidecarStatus, StoredModelStatus, StoreStatus, WorkerStatus
 from bunriwiki.model_store.sync_state import ModelSync, SyncState
@@ -48,3 +49,12 @@ def test_the_state_of_the_sidecar_for_everybody_names_no_process_host_or_file() 
     assert SECRET not in text
     assert str(PID) not in text
     assert (shown.since, shown.at, shown.models["yolo"].phase) == (NOW, 7.0, "fetch")
+
+
+def test_an_event_for_everybody_has_no_reason_no_address_and_no_token() -> None:
+    event = Event(
+        at=NOW, kind="quarantined", model="yolo", version="v3", generation=4, previous="v2", source=SECRET, by="poll",
+        workers=2, seconds={"fetch": 1.5}, forced=True, reason=SECRET, cause="latency", rollout=5, token=SECRET,
+    )  # fmt: skip
+    hidden = {"source": None, "reason": None, "token": None}
+    assert public_event(event).model_dump() == {**event.model_dump(), **hidden}

@@ -185,6 +185,7 @@ async def test_reading_needs_no_token(client: httpx.AsyncClient) -> None:
     assert status.models[0].serving.source == NOT_SHOWN
     events = (await client.get("/history", params={"model": "yolo", "last": "2"})).json()["events"]
     assert [(event["kind"], event["version"]) for event in events] == [("published", "v2"), ("activated", "v2")]
+    assert {event["source"] for event in events} == {None}
     assert len((await client.get("/history")).json()["events"]) == 4
 
 
@@ -193,6 +194,17 @@ async def test_the_details_of_the_status_need_a_token(client: httpx.AsyncClient)
     assert status.models[0].serving
     assert status.models[0].serving.source == "a test"
     assert_problem(await client.get("/status", headers={"Authorization": "Bearer wrong"}), 401)
+
+
+async def test_the_details_of_the_history_need_a_token(client: httpx.AsyncClient) -> None:
+    quarantine = {"model": "yolo", "version": "v1", "reason": "/srv/models is full"}
+    assert (await client.post("/quarantine", json=quarantine)).status_code == 201
+    [shown] = (await client.get("/history", params={"last": "1"})).json()["events"]
+    assert (shown["reason"], shown["token"]) == ("/srv/models is full", token_id("one"))
+    assert_problem(await client.get("/history", headers={"Authorization": "Bearer wrong"}), 401)
+    del client.headers["Authorization"]
+    [shown] = (await client.get("/history", params={"last": "1"})).json()["events"]
+    assert (shown["kind"], shown["version"], shown["reason"], shown["token"]) == ("quarantined", "v1", None, None)
 
 
 @pytest.mark.parametrize(

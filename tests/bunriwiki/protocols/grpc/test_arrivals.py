@@ -94,6 +94,23 @@ async def test_a_message_that_takes_too_long_is_not_waited_for() -> None:
     assert len(bench.waits) == 0
 
 
+async def test_a_glance_that_fails_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, loop = Bench(), asyncio.get_running_loop()
+    task, _ = await bench.wait(ONE)
+    later: list[object] = []
+
+    def fail(now: float) -> None:
+        raise OSError("no free file")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.arrivals, "glance", fail)
+        patched.setattr(loop, "call_later", lambda seconds, call, *rest: later.append(call))
+        with pytest.raises(OSError, match="no free file"):
+            bench.arrivals._keep_glancing(loop)
+    assert later == [bench.arrivals._keep_glancing]
+    task.cancel()
+
+
 async def test_what_is_arriving_counts_as_memory_until_it_is_delivered() -> None:
     bench = Bench()
     task, message = await bench.wait(ONE)

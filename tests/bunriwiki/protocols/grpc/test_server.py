@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -281,12 +282,20 @@ async def test_a_client_with_hundreds_of_calls_at_a_time_on_one_connection_loses
         stream.cancel()
 
 
-async def test_an_idle_stream_ends(there: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "IDLE_SECONDS", 0.01)
+async def test_an_idle_stream_ends(there: Serving) -> None:
+    began = time.monotonic()
     stream = there.stub.ModelStreamInfer()
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await stream.read()
-    assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    await stream.wait_for_connection()
+    waits, sweep = there.server._admission._calls.waits, there.server._admission._arrivals.sweep
+    async with asyncio.timeout(SECONDS):
+        while not len(waits):
+            await asyncio.sleep(0.01)
+    [wait] = waits
+    assert began + admission.IDLE_SECONDS <= wait.until <= time.monotonic() + admission.IDLE_SECONDS
+    sweep(wait.until - 1)
+    assert wait.ended is None
+    sweep(wait.until)
+    assert await code_of(stream.read()) == "DEADLINE_EXCEEDED"
 
 
 async def test_a_call_without_a_message_is_rejected(there: Serving) -> None:

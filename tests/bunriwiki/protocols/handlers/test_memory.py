@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from itertools import accumulate
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bunriwiki.protocols.handlers.memory import MB, SMALL_BYTES, Holding, Memory
+from bunriwiki.protocols.handlers.memory import MB, SMALL_BYTES, Memory
 from bunriwiki.web.problems import RequestError
 
 SMALL_MB, MAX_MB = 2, 46  # a quarter is spare, so 32 MB are for large bodies
@@ -15,17 +17,34 @@ def memory() -> Memory:
     return Memory(MAX_MB, SMALL_MB)
 
 
-def held_by(memory: Memory, client: str, size: int) -> list[Holding]:
+class Body:
+    """A body of a client, and what it has of the memory."""
+
+    def __init__(self, memory: Memory, client: str) -> None:
+        self._memory = memory
+        self._client = client
+        self._size = 0
+
+    def grow(self, size: int) -> None:
+        """To `size` bytes. Raises RequestError."""
+        self._memory.resize(self._client, "yolo", self._size, size)
+        self._size = size
+
+    def end(self) -> None:
+        self._memory.resize(self._client, "yolo", self._size, 0)
+
+
+def held_by(memory: Memory, client: str, size: int) -> list[Body]:
     """Bodies of a client, of `size` bytes each, as many as it may hold."""
-    found: list[Holding] = []
+    found: list[Body] = []
     while True:
-        holding = memory.holding("yolo", client)
+        body = Body(memory, client)
         try:
-            holding.reserve(size)
+            body.grow(size)
         except RequestError as error:
             assert (error.status, error.headers) == (503, {"Retry-After": "5"})
             return found
-        found.append(holding)
+        found.append(body)
 
 
 def test_a_client_alone_may_hold_half_of_the_memory_for_large_bodies(memory: Memory) -> None:
@@ -39,8 +58,8 @@ def test_there_is_always_some_left_for_one_more_client(memory: Memory) -> None:
 def test_what_clients_hold_evens_out(memory: Memory) -> None:
     first = held_by(memory, "one", MB // 2)
     second = held_by(memory, "two", MB // 2)
-    for holding in first:
-        holding.__exit__(None, None, None)
+    for body in first:
+        body.end()
     assert len(second) + len(held_by(memory, "two", MB // 2)) == 32
     assert len(held_by(memory, "one", MB // 2)) == 16
 
@@ -54,43 +73,44 @@ def test_large_bodies_leave_the_memory_for_small_ones(memory: Memory) -> None:
 def test_a_body_that_grows_becomes_a_large_one(memory: Memory) -> None:
     small = held_by(memory, "one", SMALL_BYTES)
     with pytest.raises(RequestError):
-        memory.holding("yolo", "one").reserve(1)
-    small[0].reserve(1)
+        Body(memory, "one").grow(1)
+    small[0].grow(SMALL_BYTES + 1)
     assert len(held_by(memory, "one", SMALL_BYTES)) == 1  # in its place
 
 
 def test_a_body_that_may_not_grow_keeps_what_it_has_until_it_ends(memory: Memory) -> None:
     large = held_by(memory, "one", MB)
-    with memory.holding("yolo", "one") as growing:
-        growing.reserve(SMALL_BYTES)
-        with pytest.raises(RequestError):
-            growing.reserve(MB)
-    large[0].__exit__(None, None, None)
-    with memory.holding("yolo", "one") as again:
-        again.reserve(MB)
+    growing = Body(memory, "one")
+    growing.grow(SMALL_BYTES)
+    with pytest.raises(RequestError):
+        growing.grow(MB)
+    assert len(held_by(memory, "two", SMALL_BYTES)) == 15  # of 32, less the one and as many as are free
+    growing.end()
+    large[0].end()
+    Body(memory, "one").grow(MB)
 
 
 def test_an_empty_body_is_held_by_nobody(memory: Memory) -> None:
-    with memory.holding("yolo", "one") as holding:
-        holding.reserve(0)
+    Body(memory, "one").end()
+    assert not memory.small._held
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(0, 4 * MB), max_size=5), st.booleans())))
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 4 * MB), max_size=5), st.booleans())))
 def test_whatever_is_held_is_given_back(requests: list[tuple[str, list[int], bool]]) -> None:
     memory = Memory(MAX_MB, SMALL_MB)
-    open_requests: list[Holding] = []
-    for client, sizes, ends in requests:
-        holding = memory.holding("yolo", client)
+    open_bodies: list[Body] = []
+    for client, chunks, ends in requests:
+        body = Body(memory, client)
         try:
-            for size in sizes:
-                holding.reserve(size)
+            for size in accumulate(chunks):
+                body.grow(size)
         except RequestError:
-            assert sum(sizes) > SMALL_BYTES
+            assert sum(chunks) > SMALL_BYTES
         if ends:
-            holding.__exit__(None, None, None)
+            body.end()
         else:
-            open_requests.append(holding)
-    for holding in open_requests:
-        holding.__exit__(None, None, None)
+            open_bodies.append(body)
+    for body in open_bodies:
+        body.end()
     assert len(held_by(memory, "a", MB)) == 16
     assert len(held_by(memory, "b", SMALL_BYTES)) == 16

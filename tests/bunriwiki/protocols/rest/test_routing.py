@@ -18,8 +18,8 @@ PIN = Route("POST", "/models/{model}/{version}/pin", endpoint)
 
 def test_a_path_without_parameters_comes_first() -> None:
     router = Router([MODEL, STATS])
-    assert router.match("/models/stats.json") == (STATS, {})
-    assert router.match("/models/statsxjson") == (MODEL, {"model": "statsxjson"})
+    assert router.match("/models/stats.json") == (STATS, {}, "")
+    assert router.match("/models/statsxjson") == (MODEL, {"model": "statsxjson"}, "statsxjson")
 
 
 @pytest.mark.parametrize("path", ["", "/", "/models", "/models/", "/models/a/b", "/models/a/b/pin/", "x/models/a"])
@@ -28,7 +28,12 @@ def test_paths_without_a_route(path: str) -> None:
 
 
 def test_parameters() -> None:
-    assert Router([PIN]).match("/models/yolo/v1/pin") == (PIN, {"model": "yolo", "version": "v1"})
+    assert Router([PIN]).match("/models/yolo/v1/pin") == (PIN, {"model": "yolo", "version": "v1"}, "yolo")
+
+
+def test_the_model_of_a_route_that_names_it() -> None:
+    route = Route("POST", "/predict", endpoint, model="sentiment")
+    assert Router([route]).match("/predict") == (route, {}, "sentiment")
 
 
 def test_long_paths_are_matched_but_not_remembered() -> None:
