@@ -43,6 +43,7 @@ from bunriwiki.telemetry import error_tracking, logs
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.telemetry.collector import set_up_collector
 from bunriwiki.telemetry.metrics import FOLDER
+from bunriwiki.telemetry.metrics.gauges import keep_publishing
 from bunriwiki.telemetry.metrics.loads import begin_with_models
 from bunriwiki.telemetry.sample_folder import SampleFolder
 from bunriwiki.telemetry.samples import Sampler
@@ -179,6 +180,7 @@ class Bunriwiki:
             clients=clients,
         )
         begin_with_models(SPECS)
+        self.publishing = asyncio.create_task(keep_publishing())
         self.generation_watcher.start(on_change=lambda: None)  # each batch reads its state
         Thread(target=self.vitals.keep_beating, name="heartbeat", daemon=True).start()
         if settings().grpc_port:
@@ -202,6 +204,7 @@ class Bunriwiki:
             runner.close()
         if self.tracing:
             await asyncio.to_thread(self.tracing.close)
+        self.publishing.cancel()
         self.generation_watcher.stop()
         self.vitals.leave()
 

@@ -43,13 +43,21 @@ class DeadlineExceededError(Exception):
         self.queued = queued
 
 
+class Results(list[ResultT]):
+    """The results of a request; `waited` is how many seconds its items were in the queue."""
+
+    __slots__ = ("waited",)
+
+    waited: float
+
+
 @dataclass(slots=True)
 class _Waiting(Generic[ItemT, ResultT]):
     item: ItemT
     answer: asyncio.Future[ResultT]
     caller: Any
     cost: int
-    taken: float | None = None  # when it left the queue for a call
+    taken: float = 0.0  # when it left the queue for a call; 0 if it has not
 
 
 class Batcher(Generic[ItemT, ResultT]):
@@ -66,9 +74,7 @@ class Batcher(Generic[ItemT, ResultT]):
     - items whose caller was cancelled or whose deadline has passed are not passed to `call`;
     - if `call` raises, exactly the items of that call get the exception.
 
-    `waited` is told how many seconds the items of a request waited, once they are answered; `queue_changed`, how many more (or
-    fewer, if negative) items wait than at its last call. If `caller` is given, `submit` asks it who submits, and `call` finds
-    the callers of its items in `CALLERS`.
+    If `caller` is given, `submit` asks it who submits, and `call` finds the callers of its items in `CALLERS`.
 
     Not thread-safe: use it from one event loop.
     """
@@ -82,8 +88,6 @@ class Batcher(Generic[ItemT, ResultT]):
         max_batch_cost: float = inf,
         max_queue_cost: float = inf,
         parallel: int = 1,
-        waited: Callable[[float], None] = lambda _: None,
-        queue_changed: Callable[[int], None] = lambda _: None,
         caller: Callable[[], object] | None = None,
     ) -> None:
         self._call = call
@@ -98,12 +102,14 @@ class Batcher(Generic[ItemT, ResultT]):
         self._numbers = count()
         self._calls: set[asyncio.Task[None]] = set()
         self._seconds_per_cost = 0.0
-        self._waited = waited
-        self._queue_changed = queue_changed
         self._caller = caller
-        self._reported = 0  # items that wait, as `queue_changed` was told
 
-    async def submit(self, items: Sequence[ItemT], seconds: float, costs: Sequence[int] | None = None) -> list[ResultT]:
+    @property
+    def waiting(self) -> int:
+        """The number of items that wait for a call."""
+        return len(self._queue)
+
+    async def submit(self, items: Sequence[ItemT], seconds: float, costs: Sequence[int] | None = None) -> Results[ResultT]:
         """The results of `items`, in order. They go into as few calls as `max_batch_size` and `max_batch_cost` allow.
 
         `costs` has what each item costs, at least 1; without it each costs 1. Raises OverloadedError at once if the queue has
@@ -126,7 +132,7 @@ class Batcher(Generic[ItemT, ResultT]):
         self._start_calls()
         timer = loop.call_later(seconds, _expire, group)
         try:
-            results = [await waiting.answer for waiting in group]
+            results = Results([await waiting.answer for waiting in group])
         except BaseException:
             for waiting in group:
                 waiting.answer.cancel()
@@ -134,8 +140,7 @@ class Batcher(Generic[ItemT, ResultT]):
             raise
         finally:
             timer.cancel()
-        if group and (taken := group[-1].taken) is not None:
-            self._waited(taken - began)
+        results.waited = group[-1].taken - began if group else 0.0
         return results
 
     def _start_calls(self) -> None:
@@ -143,7 +148,6 @@ class Batcher(Generic[ItemT, ResultT]):
             task = asyncio.create_task(self._run(batch))
             self._calls.add(task)
             task.add_done_callback(self._ended)
-        self._report()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
@@ -185,20 +189,14 @@ class Batcher(Generic[ItemT, ResultT]):
         latest = (loop.time() - started) / sum([waiting.cost for waiting in batch])
         self._seconds_per_cost += 0.2 * (latest - self._seconds_per_cost)
 
-    def _report(self) -> None:
-        if change := len(self._queue) - self._reported:
-            self._reported += change
-            self._queue_changed(change)
-
     def _drop_ended(self) -> None:
         """Drop the items of requests that ended while they waited, which frees their room and their memory at once."""
         self._queue = [entry for entry in self._queue if not entry[2].answer.done()]
         self._queue_cost = sum(waiting.cost for _, _, waiting in self._queue)
-        self._report()
 
 
 def _expire(group: list[_Waiting[ItemT, ResultT]]) -> None:
-    queued = all(waiting.taken is None for waiting in group)
+    queued = not any(waiting.taken for waiting in group)
     for waiting in group:
         if not waiting.answer.done():
             waiting.answer.set_exception(DeadlineExceededError(queued=queued))

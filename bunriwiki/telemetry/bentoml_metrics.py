@@ -6,13 +6,11 @@ here, while BentoML takes the path, so that clients can create any number of ser
 
 from __future__ import annotations
 
-import time
-
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.context import server_context
 from prometheus_client import Counter, Gauge, Histogram
 
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX, Amount
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, MAX
 
 NAMESPACE = "bentoml_service"
 SERVICE = ("service_name", "service_version", "runner_name")
@@ -41,17 +39,13 @@ class BentoMetrics:
             "last_request_timestamp_seconds", "Timestamp of the last received request", SERVICE, NAMESPACE,
             multiprocess_mode=MAX,  # BentoML has a series for each process that there ever was
         )  # fmt: skip
-        self._latest = Amount(latest.labels(**self._service))
-
-    def received(self) -> None:
-        """Note that a request arrives."""
-        self._latest.set(time.time())
+        self.latest = latest.labels(**self._service)  # when the last request began
 
     def in_progress(self, endpoint: str) -> Gauge:
         """The number of requests to a route that are being answered."""
         return self._in_progress.labels(endpoint=endpoint, **self._service)
 
-    def answered(self, endpoint: str, status: int) -> tuple[Counter, Histogram]:
+    def answered(self, endpoint: str, status: int | str) -> tuple[Counter, Histogram]:
         """The number and the durations of answers with a status."""
         labels = {"endpoint": endpoint, "http_response_code": status, **self._service}
         return self._total.labels(**labels), self._seconds.labels(**labels)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
@@ -20,8 +19,8 @@ from bunriwiki.protocols.grpc.traced import CallTrace
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, OpenInference
-from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, begin_with_routes, count_request
-from bunriwiki.telemetry.metrics.values import Amount
+from bunriwiki.telemetry.metrics.gauges import publish_from
+from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, MessageMetrics, RouteMetrics
 from bunriwiki.web import problems
 from bunriwiki.web.clients import CLIENT, Clients, group_of
 
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 0.1  # for the last responses to be sent
 PROTOCOL = "grpc"  # the label `protocol` of the metrics
+METHOD = "POST"  # the label `method`: HTTP/2's
+OK, CANCELLED = "OK", "CANCELLED"  # names of statuses
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -49,8 +50,13 @@ class Servicer(GRPCInferenceServiceServicer):
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._calls = Amount(IN_FLIGHT.labels(PROTOCOL))
-        begin_with_routes([("POST", f"/{SERVICE.full_name}/{method.name}") for method in SERVICE.methods], PROTOCOL, "OK")
+        self._metrics = {
+            method.name: RouteMetrics(f"/{SERVICE.full_name}/{method.name}", PROTOCOL) for method in SERVICE.methods
+        }
+        self._message_metrics = MessageMetrics()
+        for route in self._metrics.values():
+            route.begin(METHOD, OK)
+        publish_from(IN_FLIGHT.labels(PROTOCOL), lambda: sum(route.running for route in self._metrics.values()))
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
         async def answer() -> pb.ServerLiveResponse:
@@ -89,23 +95,24 @@ class Servicer(GRPCInferenceServiceServicer):
         self, request_iterator: AsyncIterator[messages.ReceivedCall], context: Context
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         """Each request is answered as it arrives. A request that fails is answered with its error, and the stream goes on."""
-        started = time.perf_counter()
-        status = "CANCELLED"
+        route = self._metrics["ModelStreamInfer"]
+        route.running += 1
+        timing = RequestTiming(route, METHOD)
+        status = CANCELLED
         trace = self._trace("ModelStreamInfer", context)
-        self._calls.add(1)
         try:
             async for request in request_iterator:
                 try:
-                    yield pb.ModelStreamInferResponse(infer_response=await self._infer(request, context))
+                    yield pb.ModelStreamInferResponse(infer_response=await self._infer_message(request, context))
                 except Exception as error:
                     rejected = pb.ModelInferResponse(model_name=request.model, id=request.id)
                     yield pb.ModelStreamInferResponse(error_message=_detail(error), infer_response=rejected)
-            status = "OK"
+            status = OK
         finally:
-            self._calls.add(-1)
+            route.running -= 1
             if trace is not None:
                 trace.end(status)
-            count_request("POST", f"/{SERVICE.full_name}/ModelStreamInfer", status, PROTOCOL, time.perf_counter() - started)
+            timing.end(status)
 
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
         async def answer() -> pb.ModelStatisticsResponse:
@@ -148,12 +155,20 @@ class Servicer(GRPCInferenceServiceServicer):
             await asyncio.wait_for(self._idle.wait(), seconds)
         await asyncio.sleep(FLUSH_SECONDS)
 
+    async def _infer_message(self, received: messages.ReceivedCall, context: Context) -> pb.ModelInferResponse:
+        """Answer a message of a stream, and count the prediction."""
+        timing = RequestTiming(self._message_metrics, METHOD)
+        try:
+            return await self._infer(received, context)
+        finally:
+            if timing.answer is not None:
+                timing.end(OK)
+
     async def _infer(self, received: messages.ReceivedCall, context: Context) -> pb.ModelInferResponse:
         self._in_flight += 1
         self._idle.clear()
-        timing = RequestTiming()
-        resize = partial(self._memory.resize, group_of(self._client_of(context)), received.model)
         try:
+            resize = partial(self._memory.resize, group_of(self._client_of(context)), received.model)
             resize(0, received.size)
             try:
                 if isinstance(received.request, problems.RequestError):
@@ -163,7 +178,6 @@ class Servicer(GRPCInferenceServiceServicer):
             finally:
                 resize(received.size, 0)
         finally:
-            timing.end()
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()
@@ -183,13 +197,14 @@ class Servicer(GRPCInferenceServiceServicer):
         return self._clients.of_call(context.peer(), context.invocation_metadata())
 
     async def _counted(self, method: str, context: Context, answer: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
-        started = time.perf_counter()
-        status = "CANCELLED"
+        route = self._metrics[method]
+        route.running += 1
+        timing = RequestTiming(route, METHOD)
+        status = CANCELLED
         trace = self._trace(method, context)
-        self._calls.add(1)
         try:
             response = await answer()
-            status = "OK"
+            status = OK
             return response
         except problems.RequestError as error:
             status = messages.CODES.get(error.status, grpc.StatusCode.INTERNAL).name
@@ -199,10 +214,10 @@ class Servicer(GRPCInferenceServiceServicer):
             logger.exception("{} failed", method)
             await _abort(context, problems.internal(problems.UNEXPECTED))
         finally:
-            self._calls.add(-1)
+            route.running -= 1
             if trace is not None:
                 trace.end(status)
-            count_request("POST", f"/{SERVICE.full_name}/{method}", status, PROTOCOL, time.perf_counter() - started)
+            timing.end(status)
 
 
 def _detail(error: Exception) -> str:

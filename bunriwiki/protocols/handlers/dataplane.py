@@ -13,7 +13,7 @@ from loguru import logger
 
 from bunriwiki.artifacts.answers import Answers, Failure
 from bunriwiki.artifacts.models import ModelSpec
-from bunriwiki.batching.batcher import CALLERS, Batcher, DeadlineExceededError, OverloadedError
+from bunriwiki.batching.batcher import CALLERS, Batcher, DeadlineExceededError, OverloadedError, Results
 from bunriwiki.ipc.client import ConnectionLostError
 from bunriwiki.ipc.frames import BatchError, BrokenFrameError
 from bunriwiki.ipc.trace import current_trace, recorded
@@ -22,8 +22,9 @@ from bunriwiki.protocols.handlers.routing import Route
 from bunriwiki.protocols.handlers.shadowing import Comparisons, Shadow
 from bunriwiki.protocols.handlers.statistics import StatisticsByVersion
 from bunriwiki.protocols.handlers.status import ServiceStatus, Status
-from bunriwiki.protocols.handlers.timing import note_answer
-from bunriwiki.telemetry.metrics.predictions import FailureReason, PredictionMetrics
+from bunriwiki.protocols.handlers.timing import CURRENT
+from bunriwiki.telemetry.metrics.gauges import publish_from
+from bunriwiki.telemetry.metrics.predictions import QUEUE_DEPTH, FailureReason, PredictionMetrics
 from bunriwiki.web import problems
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Model(Generic[InputT, AnswerT]):
         self._no_canary = self._batcher(lambda batch: self._call_with(batch, self._route.version()))
         self._shadow = Shadow(spec.name, runner.predict, comparisons, limits.deadline_seconds)
         self._named: dict[str, Batcher[InputT, Served[AnswerT | Failure]]] = {}
+        publish_from(QUEUE_DEPTH.labels(spec.name), self.waiting)
 
     async def infer(
         self, inputs: Sequence[InputT], version: str | None = None, seconds: float | None = None
@@ -121,7 +123,10 @@ class Model(Generic[InputT, AnswerT]):
             raise
         answered = time.monotonic_ns()
         self.statistics.of(answers[0].version).answered(len(inputs), answered - begun)
-        note_answer(self.metrics, answers[0].version, len(inputs), begun, answered)
+        if (timing := CURRENT.get()) is not None and timing.answer is None:  # counted with the request of a server
+            timing.answer = (self.metrics, answers[0].version, len(inputs), begun, answered, served.waited)
+        else:
+            self.metrics.answered(answers[0].version, len(inputs), (answered - begun) / 1e9, served.waited)
         return answers
 
     def version(self) -> str:
@@ -132,6 +137,10 @@ class Model(Generic[InputT, AnswerT]):
         """The versions that a request may name."""
         return self._route.loaded()
 
+    def waiting(self) -> int:
+        """The number of inputs that wait for a call."""
+        return sum(batcher.waiting for batcher in (self._serving, self._no_canary, *self._named.values()))
+
     async def ready(self) -> bool:
         """Whether a worker of the runner has a warm version."""
         try:
@@ -141,7 +150,7 @@ class Model(Generic[InputT, AnswerT]):
 
     async def _submit(
         self, inputs: Sequence[InputT], costs: Sequence[int], version: str | None, seconds: float | None
-    ) -> list[Served[AnswerT | Failure]]:
+    ) -> Results[Served[AnswerT | Failure]]:
         deadline = self._limits.deadline_seconds
         patience = deadline if seconds is None else min(seconds, deadline)
         try:
@@ -203,7 +212,7 @@ class Model(Generic[InputT, AnswerT]):
 
     async def _submit_until(
         self, end: float, inputs: Sequence[InputT], costs: Sequence[int], version: str | None
-    ) -> list[Served[AnswerT | Failure]]:
+    ) -> Results[Served[AnswerT | Failure]]:
         if len(inputs) > self._limits.max_queue_size:
             raise problems.too_large(f"At most {self._limits.max_queue_size} inputs go in one call.")
         if version is not None and version != self.version():
@@ -230,8 +239,6 @@ class Model(Generic[InputT, AnswerT]):
             max_batch_cost=self.spec.max_batch_cost,
             max_queue_cost=self._limits.max_queue_cost,
             parallel=self._limits.parallel_calls,
-            waited=self.metrics.queued,
-            queue_changed=self.metrics.queue_changed,
             caller=current_trace.get if self._tracing else None,
         )
 

@@ -18,23 +18,28 @@ class Feedback:
     """Issues tickets with `issuer`, and offers answers to `sampler`; None: there are no tickets, or no samples."""
 
     def __init__(self, issuer: TicketIssuer | None = None, sampler: Sampler | None = None) -> None:
-        self._issuer = issuer
+        self._issue = None if issuer is None else issuer.issue
         self._sampler = sampler
 
-    def tickets(self, inputs: Sequence[Any], answers: Sequence[Served[Any]], request_id: str) -> list[str]:
-        """A ticket for each answer, in order; empty if there are none. Offers each answer to the sampler.
+    def ticket(self, given: Any, served: Served[Any], request_id: str) -> str | None:
+        """A ticket for the answer to `given`, which it offers to the sampler.
 
-        A ticket is "" if the answer names more classes than a ticket can hold. `request_id` matches `REQUEST_ID`, or is empty.
+        None if there are no tickets, or if the answer names more classes than one can hold. `request_id` matches `REQUEST_ID`,
+        or is empty.
         """
-        if self._sampler is not None:
-            for given, served in zip(inputs, answers, strict=True):
-                if self._sampler.draws():
-                    labels = predicted(served.answer)
-                    self._sampler.keep(Sample(served.model, served.version, request_id, labels, given))
-        if self._issuer is None:
-            return []
-        issue = self._issuer.issue
-        return [issue(each.model, each.version, predicted(each.answer), request_id) or "" for each in answers]
+        if self._sampler is not None and self._sampler.draws():
+            self._sampler.keep(Sample(served.model, served.version, request_id, predicted(served.answer), given))
+        if self._issue is None:
+            return None
+        answer = served.answer
+        # A call of `predicted` would be a fifth of what a ticket costs.
+        labels = ((answer.label, answer.score),) if type(answer) is Classification else predicted(answer)
+        return self._issue(served.model, served.version, labels, request_id)
+
+    def tickets(self, inputs: Sequence[Any], answers: Sequence[Served[Any]], request_id: str) -> list[str]:
+        """A ticket for each answer, in order: "" if it has none (see `ticket`). Empty if there are no tickets."""
+        found = [self.ticket(given, served, request_id) or "" for given, served in zip(inputs, answers, strict=True)]
+        return [] if self._issue is None else found
 
 
 def predicted(answer: Classification | Detections) -> list[tuple[str, float]]:

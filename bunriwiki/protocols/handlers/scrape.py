@@ -14,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from bunriwiki.model_store.heartbeats import Heartbeat
 from bunriwiki.protocols.handlers.status import ServiceModelStatus, Status
 from bunriwiki.telemetry.metrics.exposition import exposition
+from bunriwiki.telemetry.metrics.gauges import publish
 from bunriwiki.telemetry.metrics.versions import mark_seen
 
 NUMBERS_PER_WORKER = 2  # numbers of workers, for each that there should be: circus gives out no more
@@ -35,6 +36,7 @@ class Scrape:
     async def text(self) -> bytes:
         """The body of `/metrics`. Other requests are answered meanwhile."""
         async with self._one_at_a_time:
+            publish()  # so that the gauges of this worker, which may be the only one, are exact
             return await asyncio.to_thread(self._scrape)
 
     def _scrape(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Counts an answered prediction, with the times of its request outside of the handlers: reading it, and encoding its answer."""
+"""When a request began, and what a model answered: counted together, once the answer is ready to be sent."""
 
 from __future__ import annotations
 
@@ -6,38 +6,44 @@ import time
 from contextvars import ContextVar
 
 from bunriwiki.telemetry.metrics.predictions import PredictionMetrics
+from bunriwiki.telemetry.metrics.requests import RouteMetrics, Status
 
-_current: ContextVar[RequestTiming | None] = ContextVar("request timing", default=None)
+# Of an answer: the metrics of its model, the version, the number of inputs, when they were checked and when they were answered,
+# and the seconds that they waited for their call. A plain tuple: one is made for each request.
+Answer = tuple[PredictionMetrics, str, int, int, int, float]
+
+CURRENT: ContextVar[RequestTiming | None] = ContextVar("request timing", default=None)
 
 
 class RequestTiming:
-    """When a request began, and what the handler answered. In nanoseconds of a monotonic clock.
+    """A request to `route` that begins now, in nanoseconds of a monotonic clock.
 
-    The server of each protocol creates one when it begins to read a request, and the handler finds it in the context of the
-    task: no endpoint in between has to pass it on.
+    The server of each protocol creates one when it begins to read a request. The handler finds it in the context of the task,
+    so that no endpoint in between has to pass it on, and sets `answer`.
     """
 
-    __slots__ = ("answer", "began")
+    __slots__ = ("answer", "began", "ended", "method", "route")
 
-    def __init__(self) -> None:
+    def __init__(self, route: RouteMetrics, method: str) -> None:
         self.began = time.monotonic_ns()
-        self.answer: tuple[PredictionMetrics, str, int, int, int] | None = None
-        _current.set(self)
+        self.route = route
+        self.method = method
+        self.ended = False
+        self.answer: Answer | None = None
+        CURRENT.set(self)
 
-    def end(self) -> None:
-        """The response is encoded. Counts an answered prediction, and nothing for other requests."""
-        if self.answer is not None:
-            metrics, version, inputs, checked, answered = self.answer
-            transfer = ((checked - self.began) / 1e9, (time.monotonic_ns() - answered) / 1e9)
-            metrics.answered(version, inputs, (answered - checked) / 1e9, transfer)
-
-
-def note_answer(metrics: PredictionMetrics, version: str, inputs: int, checked: int, answered: int) -> None:
-    """Count the answer of `version` to so many inputs, with the times at which they were checked and answered.
-
-    A request of a server is counted once its response is encoded, together with the times before and after.
-    """
-    if timing := _current.get():
-        timing.answer = (metrics, version, inputs, checked, answered)
-    else:
-        metrics.answered(version, inputs, (answered - checked) / 1e9)
+    def end(self, status: Status) -> None:
+        """The response is encoded. Counts the request, and the prediction if a model answered. Call it once only."""
+        ended = time.monotonic_ns()
+        self.ended = True
+        route, method, began = self.route, self.method, self.began
+        if self.answer is None:
+            record = route.records.get((method, status)) or route.first(method, status)
+            record(1, (ended - began) / 1e9)
+            return
+        model, version, inputs, checked, answered, queued = self.answer
+        record = route.records.get((method, status, model, version)) or route.first(method, status, model, version)
+        record(
+            1, (ended - began) / 1e9,
+            inputs, (answered - checked) / 1e9, (checked - began) / 1e9, (ended - answered) / 1e9, queued,
+        )  # fmt: skip

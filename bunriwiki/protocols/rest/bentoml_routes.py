@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PATHS = ("/", "/livez", "/healthz", "/schema.json")
 ASSETS = "/static_content/"  # the files that BentoML's page at / loads
+TEMPLATES = (*PATHS, ASSETS + "{file}")  # the labels of these paths in the metrics
 ERROR = 400  # the least status of an error
 
 # BentoML's page has a script that loads Google's tag manager. With this header a browser runs no inline script, and loads
@@ -21,7 +22,7 @@ def template(path: str) -> str | None:
     """The label of a path in the metrics; None for a path that BentoML does not answer here."""
     if path in PATHS:
         return path
-    return ASSETS + "{file}" if path.startswith(ASSETS) else None
+    return TEMPLATES[-1] if path.startswith(ASSETS) else None
 
 
 async def forward(bentoml: ASGIApp, scope: Scope, receive: Receive, send: Send) -> int:

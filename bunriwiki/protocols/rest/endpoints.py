@@ -86,7 +86,6 @@ class Endpoints:
 
     def _served(self, request: Request, given: object, served: Served[Any], body: bytes) -> Response:
         headers = {"X-Model-Name": served.model, "X-Model-Version": served.version}
-        for ticket in self._feedback.tickets((given,), (served,), request.request_id):
-            if ticket:
-                headers["X-Feedback-Ticket"] = ticket
+        if ticket := self._feedback.ticket(given, served, request.request_id):
+            headers["X-Feedback-Ticket"] = ticket
         return Response(body, headers=headers)

@@ -27,13 +27,14 @@ from bunriwiki.protocols.inference.handlers import OpenInference
 from bunriwiki.protocols.rest import bentoml_routes
 from bunriwiki.protocols.rest.commands import CommandRoutes
 from bunriwiki.protocols.rest.endpoints import Endpoints
-from bunriwiki.protocols.rest.metrics import OTHER, RequestMetrics, scrape_route
+from bunriwiki.protocols.rest.metrics import route_metrics, scrape_route
 from bunriwiki.protocols.rest.open_inference import OpenInferenceRoutes
 from bunriwiki.protocols.rest.requests import Request, request_id_of, unless_disconnected
 from bunriwiki.protocols.rest.responses import Response, error_response, is_open_inference, write
 from bunriwiki.protocols.rest.routing import Match, Router
 from bunriwiki.protocols.rest.traced import begin_span, in_span
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
+from bunriwiki.telemetry.metrics.requests import OTHER
 from bunriwiki.web import problems
 from bunriwiki.web.bodies import BodyReader, ReadLimits
 from bunriwiki.web.clients import CLIENT, Clients, group_of
@@ -83,35 +84,40 @@ class RestServer:
             scrape_route(scrape),
         ]
         self._router = Router(routes)
-        series = [(route.method, route.path) for route in routes] + [("GET", path) for path in bentoml_routes.PATHS]
-        self._metrics = RequestMetrics(series, bento_metrics)
+        series = [(route.method, route.path) for route in routes] + [("GET", path) for path in bentoml_routes.TEMPLATES]
+        self._metrics = route_metrics(series, bento_metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, bentoml: ASGIApp) -> None:
         """Answer an HTTP request. `bentoml` are BentoML's routes."""
         path = scope["path"]
-        if match := self._router.match(path):
-            route, answer = match.route.path, self._answer(match, scope, receive, send)
-        elif template := bentoml_routes.template(path):
-            route, answer = template, self._forward(bentoml, scope, receive, send)
-        else:
-            route, answer = OTHER, self._not_found(scope, receive, send)
-        began = self._metrics.begin(route)
+        match = self._router.match(path)
+        route = match.route.path if match else bentoml_routes.template(path) or OTHER
+        metrics = self._metrics[route]
+        metrics.running += 1
+        metrics.latest = time.time()
+        timing = RequestTiming(metrics, scope["method"])
         status = 500
         try:
+            if match:
+                answer = self._answer(match, timing, scope, receive, send)
+            elif route != OTHER:
+                answer = self._forward(bentoml, scope, receive, send)
+            else:
+                answer = self._not_found(scope, receive, send)
             if self._tracing is not None and (span := begin_span(self._tracing, route, scope)) is not None:
                 answer = in_span(self._tracing, span, answer)
             status = await answer
         finally:
-            self._metrics.end(route, scope["method"], status, began)
+            metrics.running -= 1
+            if not timing.ended:
+                timing.end(status)
 
     # What answers a request returns the status of the response that it sent.
 
-    async def _answer(self, match: Match, scope: Scope, receive: Receive, send: Send) -> int:
-        started = time.perf_counter()
+    async def _answer(self, match: Match, timing: RequestTiming, scope: Scope, receive: Receive, send: Send) -> int:
         headers = Headers(scope=scope)
         request_id = request_id_of(headers)
         CLIENT.set(self._clients.of_scope(scope))
-        timing = RequestTiming()
         try:
             response = await self._respond(match, scope, headers, receive, request_id)
         except problems.RequestError as error:
@@ -121,10 +127,10 @@ class RestServer:
         except Exception:
             logger.exception("{} {} failed | request {}", scope["method"], scope["path"], request_id)
             response = error_response(problems.internal(problems.UNEXPECTED), scope["path"], request_id)
-        timing.end()
+        timing.end(response.status)  # before it is sent: a worker that is killed has counted every response that a client has
         await write(response, request_id, receive, send, close=self._dataplane.draining)
         if self._log_requests and match.route.log:
-            _log(scope, response, request_id, time.perf_counter() - started)
+            _log(scope, response, request_id, (time.monotonic_ns() - timing.began) / 1e9)
         return response.status
 
     async def _respond(self, match: Match, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Response:

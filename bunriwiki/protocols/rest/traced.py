@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Scope
 
-from bunriwiki.protocols.rest.metrics import METHODS, OTHER, PROBES
+from bunriwiki.protocols.rest.metrics import PROBES
+from bunriwiki.telemetry.metrics.requests import METHODS, OTHER
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span

@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from bunriwiki.artifacts.answers import Work
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, Amount, recorder
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, Amount, Child, recorder
 from bunriwiki.telemetry.metrics.versions import mark_seen
 
 FailureReason = Literal["invalid_input", "overloaded", "deadline", "runner_lost", "model_error"]
@@ -48,7 +48,6 @@ SHED = Counter("bunriwiki_shed_requests_total", "Requests rejected before they c
 @dataclass(frozen=True, slots=True)
 class _OfVersion:
     answered: Callable[..., None]
-    transferred: Callable[..., None]
     failures: Mapping[FailureReason, Amount]
 
 
@@ -62,26 +61,28 @@ class PredictionMetrics:
         self._model = model
         self._versions: dict[str, _OfVersion] = {}
         phases = {phase: PHASE_SECONDS.labels(model, phase) for phase in PHASES}
-        # Counts an answered request whose inputs waited for so many seconds.
-        self.queued: Callable[[float], None] = recorder(phases["queue"])
-        self._transfer = (phases["read"], phases["encode"])
-        of_call = (BATCH_SIZE.labels(model), phases["forward"], TOKENS.labels(model), PADDING.labels(model))
+        self._phases = phases
+        of_call = ([BATCH_SIZE.labels(model)], [phases["forward"]], [TOKENS.labels(model)], [PADDING.labels(model)])
         self._called = recorder(*of_call)
-        self._called_and_preprocessed = recorder(*of_call, phases["preprocess"])
-        self._queue_depth = Amount(QUEUE_DEPTH.labels(model))
+        self._called_and_preprocessed = recorder(*of_call, [phases["preprocess"]])
         for reason in SHED_REASONS:
             SHED.labels(model, reason)
 
-    def answered(self, version: str, inputs: int, seconds: float, transfer: tuple[float, float] | None = None) -> None:
-        """Count a request whose inputs `version` answered, `seconds` after they were checked.
+    def answered(self, version: str, inputs: int, seconds: float, queued: float) -> None:
+        """Count inputs that `version` answered, `seconds` after they were checked, of which they waited for `queued`.
 
-        `transfer` has the seconds before they were checked and after they were answered, unless no server read the request.
+        For answers that are not counted together with the request of a server (`answer`).
         """
         counters = self._versions.get(version) or self.begin(version)
-        if transfer is None:
-            counters.answered(inputs, seconds)
-        else:
-            counters.transferred(inputs, seconds, *transfer)
+        counters.answered(inputs, seconds, queued)
+
+    def answer(self, version: str) -> list[list[Child]]:
+        """What the amounts of an answered request change: its inputs, the seconds from their check to their answers, and those
+        of the phases read, encode and queue.
+        """
+        phases = self._phases
+        inputs, seconds = PREDICTIONS.labels(self._model, version), SECONDS.labels(self._model, version)
+        return [[inputs], [seconds], [phases["read"]], [phases["encode"]], [phases["queue"]]]
 
     def failed(self, version: str, reason: FailureReason) -> None:
         """Count a request that got an error. `version` is the one that failed, or that should have answered."""
@@ -100,17 +101,12 @@ class PredictionMetrics:
         else:  # a pyfunc tokenizes in its forward pass, and reports no time before it
             self._called(inputs, forward, tokens, padding)
 
-    def queue_changed(self, inputs: int) -> None:
-        """Count so many more inputs (or fewer, if negative) that wait for a call."""
-        self._queue_depth.add(inputs)
-
     def begin(self, version: str) -> _OfVersion:
         """Create the series of a version."""
         mark_seen([(self._model, version)])
-        answered = (PREDICTIONS.labels(self._model, version), SECONDS.labels(self._model, version))
+        inputs, seconds, _, _, queued = self.answer(version)
         counters = self._versions[version] = _OfVersion(
-            recorder(*answered),
-            recorder(*answered, *self._transfer),
+            recorder(inputs, seconds, queued),
             {reason: Amount(FAILURES.labels(self._model, version, reason)) for reason in FAILURE_REASONS},
         )
         return counters

@@ -11,7 +11,7 @@ byte order and aligned to eight bytes:
 
     checkpoints   uint64
     used          uint64, bytes of the definitions
-    definitions   a line of JSON for each kind of record: what its amounts change (`Field`)
+    definitions   a line of JSON for each kind of record: what each of its amounts changes (`Field`)
     sums          float64, of all fields of all definitions in order; twice
     log           records: up to seven amounts (float64), the number of the definition (uint64, from 1; 0: no record); twice
 """
@@ -67,6 +67,7 @@ class Field(msgspec.Struct, array_like=True, frozen=True):
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
 Place = tuple[int, Numbers]  # of a field: the index of its sum, which its buckets follow, and their upper bounds
+Places = list[list[Place]]  # of a definition: those that each amount changes
 
 
 class RecordFile:
@@ -83,18 +84,18 @@ class RecordFile:
         finally:
             os.close(descriptor)
         self._header = memoryview(self.map)[: HEADER.size].cast("Q")
-        self._definitions: list[list[Place]] = []
+        self._definitions: list[Places] = []
         self._values = 0
         self._begin_log(0)
 
-    def define(self, fields: Sequence[Field]) -> Callable[..., None]:
-        """A function that writes a record: it takes an amount for each of `fields`, of which there are at most `AMOUNTS`.
+    def define(self, changes: Sequence[Sequence[Field]]) -> Callable[..., None]:
+        """A function that writes a record: it takes at most `AMOUNTS` amounts, and `changes` has the fields that each changes.
 
         Use these functions from one thread only. Raises FullFileError.
         """
-        line = msgspec.json.encode(fields) + b"\n"
+        line = msgspec.json.encode(changes) + b"\n"
         used = self._header[1]
-        places, values = _places(fields, self._values)
+        places, values = _places(changes, self._values)
         if used + len(line) > DEFINITIONS_BYTES or values > VALUES:
             raise FullFileError
         self.map[HEADER.size + used : HEADER.size + used + len(line)] = line
@@ -160,11 +161,11 @@ def read_records(path: Path) -> dict[str, float]:
 def _sums(whole: bytes, number: int, records: int) -> dict[str, float]:
     _, used = HEADER.unpack_from(whole)
     keys: list[str] = []
-    definitions: list[list[Place]] = []
+    definitions: list[Places] = []
     for line in whole[HEADER.size : HEADER.size + used].splitlines():
-        of_fields, fields = _definition(line)
-        definitions.append(_places(fields, len(keys))[0])
-        keys += of_fields
+        of_changes, changes = _definition(line)
+        definitions.append(_places(changes, len(keys))[0])
+        keys += of_changes
     values = np.frombuffer(whole, np.float64, len(keys), _sums_at(number)).copy()
     begin = _log_at(number)
     _add_up(values, definitions, whole[begin : begin + records * RECORD.size])
@@ -175,17 +176,19 @@ def _sums(whole: bytes, number: int, records: int) -> dict[str, float]:
 
 
 @lru_cache(maxsize=2**12)
-def _definition(line: bytes) -> tuple[list[str], list[Field]]:
-    fields = msgspec.json.decode(line, type=list[Field])
-    return [key for field in fields for key in field.all_keys()], fields
+def _definition(line: bytes) -> tuple[list[str], list[list[Field]]]:
+    changes = msgspec.json.decode(line, type=list[list[Field]])
+    return [key for fields in changes for field in fields for key in field.all_keys()], changes
 
 
-def _places(fields: Sequence[Field], begin: int) -> tuple[list[Place], int]:
-    """The places of `fields` from the index `begin` on, and the index after them."""
-    places: list[Place] = []
-    for field in fields:
-        places.append((begin, np.array(field.bounds, dtype=np.float64)))
-        begin += 1 + len(field.bounds)
+def _places(changes: Sequence[Sequence[Field]], begin: int) -> tuple[Places, int]:
+    """The places of all fields from the index `begin` on, and the index after them."""
+    places: Places = []
+    for fields in changes:
+        places.append([])
+        for field in fields:
+            places[-1].append((begin, np.array(field.bounds, dtype=np.float64)))
+            begin += 1 + len(field.bounds)
     return places, begin
 
 
@@ -195,15 +198,16 @@ def _records(log: bytes) -> int:
     return numbers.index(0) if 0 in numbers else len(numbers)
 
 
-def _add_up(values: Numbers, definitions: Sequence[Sequence[Place]], log: bytes) -> None:
+def _add_up(values: Numbers, definitions: Sequence[Places], log: bytes) -> None:
     """Add the records in `log` to `values`."""
     amounts = np.frombuffer(log, np.float64).reshape(-1, AMOUNTS + 1)
     numbers = np.frombuffer(log, np.uint64)[AMOUNTS :: AMOUNTS + 1]
     for number in np.unique(numbers).tolist():
-        for (at, bounds), column in zip(definitions[number - 1], amounts[numbers == number].T, strict=False):
-            values[at] += column.sum()
-            if bounds.size:
-                values[at + 1 : at + 1 + bounds.size] += np.bincount(np.searchsorted(bounds, column), minlength=bounds.size)
+        for places, column in zip(definitions[number - 1], amounts[numbers == number].T, strict=False):
+            for at, bounds in places:
+                values[at] += column.sum()
+                if bounds.size:
+                    values[at + 1 : at + 1 + bounds.size] += np.bincount(np.searchsorted(bounds, column), minlength=bounds.size)
 
 
 def _sums_at(number: int) -> int:

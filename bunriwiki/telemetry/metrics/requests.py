@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Callable
+from typing import TypeAlias
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, recorder
+from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
+from bunriwiki.telemetry.metrics.predictions import PredictionMetrics
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, Child, recorder
+
+METHODS = ("GET", "HEAD", "POST")
+OTHER = "other"  # the label for methods and paths that the service does not have: a client cannot make up labels
 
 REQUESTS = Counter("http_requests_total", "Requests answered.", ["method", "path", "status", "protocol"])
 SECONDS = Histogram(
     "http_request_duration_seconds",
-    "Time from the first byte of a request to the last byte of its answer.",
+    "Time from the first byte of a request until its answer is ready to be sent.",
     ["method", "path", "protocol"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
@@ -21,23 +26,60 @@ IN_FLIGHT = Gauge(
     multiprocess_mode=LIVE_SUM,
 )  # fmt: skip
 
-
-def begin_with_routes(routes: Iterable[tuple[str, str]], protocol: str, success: str) -> None:
-    """Create the series of these methods and paths; `success` is the status of a successful call in this protocol."""
-    for method, path in routes:
-        series_of(method, path, success, protocol)
+Status: TypeAlias = int | str  # of HTTP, or the name of one of gRPC
 
 
-def count_request(method: str, path: str, status: str, protocol: str, seconds: float) -> None:
-    """Count an answered request. `path` must be the route, not the path that the client sent."""
-    _recorder(method, path, status, protocol)(1, seconds)
+class RouteMetrics:
+    """The metrics of the requests to one route in one protocol: in `bentoml`, too, unless it is None.
+
+    `running` is the number of requests that are being answered, and `latest` when the last one began, in seconds since the
+    epoch. The server changes both. `records` has the functions that count a request, by the arguments of `first`.
+    """
+
+    __slots__ = ("_bentoml", "_path", "_protocol", "latest", "records", "running")
+
+    def __init__(self, path: str, protocol: str, bentoml: BentoMetrics | None = None) -> None:
+        self._path = path
+        self._protocol = protocol
+        self._bentoml = bentoml
+        self.running = 0
+        self.latest = 0.0
+        self.records: dict[tuple[object, ...], Callable[..., None]] = {}
+
+    def begin(self, method: str, status: Status) -> list[list[Child]]:
+        """Create the series of answers with a status. Returns what their number changes, and what their seconds change."""
+        labels = {"method": method, "path": self._path, "protocol": self._protocol}
+        numbers: list[Child] = [REQUESTS.labels(**labels, status=status)]
+        seconds: list[Child] = [SECONDS.labels(**labels)]
+        if self._bentoml is not None:
+            number, duration = self._bentoml.answered(self._path, status)
+            numbers.append(number)
+            seconds.append(duration)
+        return [numbers, seconds]
+
+    def first(
+        self, method: str, status: Status, model: PredictionMetrics | None = None, version: str = ""
+    ) -> Callable[..., None]:
+        """What counts an answered request of this kind: by the number 1, its seconds, and the amounts of `model.answer`.
+
+        Without `model`, no model has answered, and there are two amounts only.
+        """
+        method = method if method in METHODS else OTHER  # there are any number of others
+        key = (method, status) if model is None else (method, status, model, version)
+        found = self.records.get(key)
+        if found is None:
+            answer = () if model is None else model.answer(version)
+            found = self.records[key] = recorder(*self.begin(method, status), *answer)
+        return found
 
 
-def series_of(method: str, path: str, status: str, protocol: str) -> tuple[Counter, Histogram]:
-    """The number and the durations of answered requests (see `count_request`)."""
-    return REQUESTS.labels(method, path, status, protocol), SECONDS.labels(method, path, protocol)
+class MessageMetrics(RouteMetrics):
+    """The metrics of the messages of a stream: only their predictions count, because the stream is one request."""
 
+    __slots__ = ()
 
-@cache  # one entry per series
-def _recorder(method: str, path: str, status: str, protocol: str) -> Callable[..., None]:
-    return recorder(*series_of(method, path, status, protocol))
+    def __init__(self) -> None:
+        super().__init__("", "")
+
+    def begin(self, method: str, status: Status) -> list[list[Child]]:  # noqa: ARG002 - a message has no series of its own
+        return [[], []]

@@ -16,8 +16,9 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from prometheus_client import Counter, Gauge, Histogram, values
 from prometheus_client.utils import floatToGoString
@@ -32,6 +33,8 @@ LIVE_SUM: Literal["livesum"] = "livesum"  # the sum over live processes
 BOUND = "le"  # the label of a histogram's bucket
 MARK = "(bound)"
 MAX: Literal["max"] = "max"  # the largest of all processes, dead ones included
+
+Child: TypeAlias = Counter | Gauge | Histogram  # of a metric: one combination of its labels
 
 
 class Key(NamedTuple):
@@ -72,12 +75,16 @@ class _InMemory:
     def cell(self, _: Key) -> Cell:
         return Cell(memoryview(bytearray(WORD)).cast("d"), 0)
 
-    def recorder(self, children: Sequence[Counter | Gauge | Histogram]) -> Callable[..., None]:
-        changes = [Distribution(child).observe if isinstance(child, Histogram) else Amount(child).add for child in children]
+    def recorder(self, changes: Sequence[Sequence[Child]]) -> Callable[..., None]:
+        of_amounts = [
+            [Distribution(child).observe if isinstance(child, Histogram) else Amount(child).add for child in children]
+            for children in changes
+        ]
 
         def record(*amounts: float) -> None:
-            for change, amount in zip(changes, amounts, strict=True):
-                change(amount)
+            for of_amount, amount in zip(of_amounts, amounts, strict=True):
+                for change in of_amount:
+                    change(amount)
 
         return record
 
@@ -97,8 +104,8 @@ class _OwnFiles:
                 self._values = ValueFile(self._path(SUFFIX))
             return self._values.cell(key.text())
 
-    def recorder(self, children: Sequence[Counter | Gauge | Histogram]) -> Callable[..., None]:
-        fields = [_field(child) for child in children]
+    def recorder(self, changes: Sequence[Sequence[Child]]) -> Callable[..., None]:
+        fields = [[_field(child) for child in children] for children in changes]
         with self._lock:
             if self._records is not None:
                 with contextlib.suppress(FullFileError):
@@ -111,7 +118,7 @@ class _OwnFiles:
         return self._folder / f"{os.getpid()}-{time.time_ns():x}{suffix}"
 
 
-def _field(child: Counter | Gauge | Histogram) -> Field:
+def _field(child: Child) -> Field:
     if not isinstance(child, Histogram):
         return Field(_value(child).key.text())
     key = _value(child).key
@@ -164,13 +171,13 @@ def _value_class(files: _InMemory | _OwnFiles, lock: threading.Lock) -> type:
     return SharedValue
 
 
-def recorder(*children: Counter | Gauge | Histogram) -> Callable[..., None]:
-    """A function that counts an amount for each of `children`, at once and in their order: it adds to counters and gauges, and
-    observes in histograms.
+def recorder(*changes: Sequence[Child]) -> Callable[..., None]:
+    """A function that counts an amount for each of `changes`, at once and in their order.
 
-    Use it from one thread only: here the event loop. In a shared file, the library's own methods do not see what it counts.
+    An amount changes all children of its sequence: it is added to counters and gauges, and observed in histograms. Use the
+    function from one thread only: here the event loop. In a shared file, the library's own methods do not see what it counts.
     """
-    found: Callable[..., None] = _value(children[0]).recorder(children)
+    found: Callable[..., None] = _value(next(chain(*changes))).recorder(changes)
     return found
 
 
@@ -208,7 +215,7 @@ class Distribution:
         words[at] += 1.0
 
 
-def _value(child: Counter | Gauge | Histogram) -> Any:
+def _value(child: Child) -> Any:
     """The value of a child; of a histogram, its sum."""
     return child._sum if isinstance(child, Histogram) else child._value
 

@@ -15,6 +15,9 @@ from bunriwiki.model_store.heartbeats import Shadowed
 from bunriwiki.protocols.handlers import dataplane
 from bunriwiki.protocols.handlers.dataplane import RETRY_SECONDS
 from bunriwiki.protocols.handlers.shadowing import Comparisons
+from bunriwiki.protocols.handlers.timing import RequestTiming
+from bunriwiki.telemetry.metrics.gauges import publish
+from bunriwiki.telemetry.metrics.requests import RouteMetrics
 from bunriwiki.testing.hostile_images import flat_png
 from bunriwiki.web.problems import RequestError
 from tests.bunriwiki.protocols.fakes import DETECTIONS, FakeRoute, FakeRunner, FakeStatus, classified, failing, model, plane
@@ -293,7 +296,31 @@ async def test_answers_are_counted_for_the_version_that_gave_them() -> None:
     await one.infer(["가"])
     assert (serving.since(), canary.since()) == ({"inputs": 1}, {"inputs": 2})
     assert (counted("batch_size_count") - calls, counted("batch_size_sum") - inputs) == (2, 3)
+
+
+async def test_inputs_that_wait_are_the_depth_of_the_queue() -> None:
+    runner = FakeRunner(classified(), seconds=0.01)
+    runner.versions = ["v6", "v7"]
+    one = model(runner)
+    requests = [asyncio.create_task(one.infer(["가", "나"], version)) for version in (None, None, "v6", "v6")]
+    while one.waiting() < 4:
+        await asyncio.sleep(0)
+    publish()
+    assert counted("queue_depth") == 4
+    await asyncio.gather(*requests)
+    publish()
     assert counted("queue_depth") == 0
+
+
+async def test_a_second_answer_to_a_request_is_counted_at_once() -> None:
+    one, before = model(FakeRunner(classified())), Counted()
+    timing = RequestTiming(RouteMetrics("/twice", "rest"), "POST")
+    await one.infer(["가"])
+    assert before.since() == {}
+    await one.infer(["가", "나"])
+    assert before.since() == {"inputs": 2}
+    timing.end(200)
+    assert before.since() == {"inputs": 3}
 
 
 async def test_failures_are_counted_by_their_reason() -> None:

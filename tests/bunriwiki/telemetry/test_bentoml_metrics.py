@@ -18,8 +18,8 @@ def value(name: str, **labels: str) -> float | None:
 
 
 def test_names_and_labels_are_those_of_bentoml(bentoml_metrics: BentoMetrics) -> None:
-    bentoml_metrics.received()
-    assert value("bentoml_service_last_request_timestamp_seconds")
+    bentoml_metrics.latest.set(5)
+    assert value("bentoml_service_last_request_timestamp_seconds") == 5
     bentoml_metrics.in_progress("/predict").inc()
     assert value("bentoml_service_request_in_progress", endpoint="/predict") == 1
     total, duration = bentoml_metrics.answered("/predict", 200)

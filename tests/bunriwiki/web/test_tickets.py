@@ -28,6 +28,7 @@ def test_a_ticket_says_what_the_answer_said() -> None:
     found = TicketReader([NEW], clock).read(issue(TicketIssuer(NEW, 60, clock)))
     assert (found.model, found.version, found.labels, found.request_id) == ("sentiment", "v1", LABELS, "request-1")
     assert found.expires == 1060
+    assert len(found.nonce) == 18
 
 
 def test_no_two_tickets_have_a_nonce_in_common() -> None:

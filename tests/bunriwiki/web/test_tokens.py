@@ -59,7 +59,7 @@ async def test_wrong_tokens_are_delayed_and_the_right_token_is_not() -> None:
     wrong = [asyncio.create_task(status(gate, "Bearer wrong")) for _ in range(40)]
     await asyncio.sleep(0)
     assert await status(gate, "Bearer one") == 200
-    assert time.monotonic() - begun < 0.05
+    assert sum(not task.done() for task in wrong) == MAX_DELAYED  # it was answered before all of them
     assert Counter(await asyncio.gather(*wrong)) == {401: MAX_DELAYED, 429: 8}
     assert time.monotonic() - begun >= 0.05
     assert await status(gate, "Bearer wrong") == 401

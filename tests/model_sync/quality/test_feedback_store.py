@@ -31,7 +31,7 @@ class Clock:
 def ticket(
     *labels: tuple[str, float], version: str = "v1", model: str = "sentiment", request: str = "r", expires: int = 2_000_000
 ) -> Ticket:
-    return Ticket(model, version, list(labels), request, next(NUMBERS).to_bytes(16), expires)
+    return Ticket(model, version, list(labels), request, b"process", next(NUMBERS), expires)
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ from bunriwiki.web.tickets import Ticket
 from model_sync.quality.feedback_store import FeedbackStore
 store = FeedbackStore(Path(sys.argv[1]))
 for number in range(1_000_000):
-    store.add(Ticket("sentiment", "v1", [("a", 0.5)], "", number.to_bytes(16), 2**40), ["a"], known=True)
+    store.add(Ticket("sentiment", "v1", [("a", 0.5)], "", b"process", number, 2**40), ["a"], known=True)
     print(number + 1, flush=True)
 """
 

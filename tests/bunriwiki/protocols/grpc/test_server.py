@@ -17,12 +17,14 @@ from bunriwiki.protocols.grpc import admission, server
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from bunriwiki.protocols.grpc.server import GrpcServer
+from bunriwiki.protocols.grpc.servicer import SERVICE
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.inference.handlers import EXTENSIONS
 from bunriwiki.protocols.inference.tensors import join_bytes
 from bunriwiki.testing.http2 import Http2Client
 from bunriwiki.testing.ports import free_port
 from tests.bunriwiki.protocols.fakes import FakeService
+from tests.bunriwiki.protocols.rest.test_metrics import value
 
 pytestmark = pytest.mark.anyio
 
@@ -108,6 +110,37 @@ async def test_photos(there: Serving, bottle: bytes) -> None:
     found = {output.name: output.contents for output in answer.outputs}
     assert list(found["labels"].bytes_contents) == [b"plastic", b"plastic"]
     assert list(found["num_detections"].int_contents) == [2]
+
+
+def counted(method: str) -> dict[str, float]:
+    """Calls of `method` that succeeded, and what was counted of the answers of kcbert by the version here."""
+    found = {"calls": value("http_requests_total", protocol="grpc", path=f"/{SERVICE.full_name}/{method}", status="OK")}
+    found["inputs"] = value("bunriwiki_predictions_total", model="kcbert", version="fallback-2")
+    phases = {one: value("bunriwiki_phase_duration_seconds_count", model="kcbert", phase=one) for one in ("read", "queue")}
+    return {**found, **phases, "in flight": value("bunriwiki_requests_in_flight", protocol="grpc")}
+
+
+def since(method: str, before: dict[str, float]) -> dict[str, float]:
+    return {name: number - before[name] for name, number in counted(method).items()}
+
+
+async def test_a_call_is_counted_once_with_its_prediction(there: Serving) -> None:
+    before = counted("ModelInfer")
+    await there.stub.ModelInfer(call("kcbert", b"a", b"b"))
+    assert since("ModelInfer", before) == {"calls": 1, "inputs": 2, "read": 1, "queue": 1, "in flight": 0}
+
+
+async def test_a_stream_is_one_call_whose_messages_are_predictions(there: Serving) -> None:
+    before = counted("ModelStreamInfer")
+    stream = there.stub.ModelStreamInfer()
+    for number, texts in enumerate(((b"a", b"b"), (b" ",), (b"c",))):
+        await stream.write(call("kcbert", *texts))
+        answer = await stream.read()
+        assert bool(answer.error_message) == (number == 1)
+    assert since("ModelStreamInfer", before) == {"calls": 0, "inputs": 3, "read": 2, "queue": 2, "in flight": 1}
+    await stream.done_writing()
+    assert await stream.read() == grpc.aio.EOF
+    assert since("ModelStreamInfer", before) == {"calls": 1, "inputs": 3, "read": 2, "queue": 2, "in flight": 0}
 
 
 async def test_a_stream_answers_each_request_and_survives_errors(there: Serving) -> None:

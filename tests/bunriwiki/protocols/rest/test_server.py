@@ -505,7 +505,37 @@ async def test_a_rejection_after_the_end_of_a_body_leaves_the_connection_open(cl
     assert "connection" not in response.headers
 
 
-async def test_an_answer_that_cannot_be_sent_is_counted_as_an_error_of_this_server(rest: RestApp) -> None:
+async def test_a_prediction_is_counted_once_with_its_request_before_it_is_sent(rest: RestApp) -> None:
+    body = b'{"text": "a"}'
+
+    async def receive() -> Message:
+        if sent_by_client:
+            return sent_by_client.pop()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def send(_: Message) -> None:
+        seen.append(counted())
+
+    def counted() -> tuple[float, ...]:
+        inputs = value("bunriwiki_predictions_total", model="kcbert", version="v7")
+        phases = [value("bunriwiki_phase_duration_seconds_count", model="kcbert", phase=one) for one in ("read", "encode")]
+        requests = value("http_requests_total", method="POST", path="/kcbert/prediction", status="200", protocol="rest")
+        return requests, inputs, *phases
+
+    sent_by_client: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    seen: list[tuple[float, ...]] = []
+    before = counted()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    scope = {
+        "type": "http", "method": "POST", "path": "/kcbert/prediction", "headers": headers, "query_string": b"",
+        "client": ("192.0.2.1", 80),
+    }  # fmt: skip
+    await rest.wrap(Router([]))(scope, receive, send)
+    assert seen == [tuple(number + 1 for number in before)] * 2
+
+
+async def test_an_answer_that_cannot_be_sent_is_counted_once(rest: RestApp) -> None:
     async def receive() -> Message:
         return {"type": "http.request", "body": b""}
 
@@ -513,7 +543,7 @@ async def test_an_answer_that_cannot_be_sent_is_counted_as_an_error_of_this_serv
         raise OSError("the connection is gone")
 
     def counted() -> float:
-        return value("http_requests_total", method="GET", path="/v2", status="500", protocol="rest")
+        return value("http_requests_total", method="GET", path="/v2", protocol="rest")
 
     before = counted()
     scope = {"type": "http", "method": "GET", "path": "/v2", "headers": [], "query_string": b"", "client": ("192.0.2.1", 80)}

@@ -59,10 +59,10 @@ def test_records_of_dead_workers_are_kept(root: Path, worker: Start) -> None:
     add(worker(1), REQUESTS, 10)
     records = RecordFile(root / "gateway" / f"1-ff{RECORDS_SUFFIX}")
     for amounts, times in (((1, 1), 7), ((2, -1), 3)):
-        record = records.define([Field(REQUESTS), Field(RUNNING)])
+        record = records.define([[Field(REQUESTS)], [Field(RUNNING)]])
         for _ in range(times):
             record(*amounts)
-    RecordFile(root / "yolo" / f"2-ff{RECORDS_SUFFIX}").define([Field(REQUESTS)])(1)  # a runner may have no such file
+    RecordFile(root / "yolo" / f"2-ff{RECORDS_SUFFIX}").define([[Field(REQUESTS)]])(1)  # a runner may have no such file
     assert read_all(root) == {REQUESTS: 23, RUNNING: 4}
     merge_dead(root, 1)
     assert not list(root.glob("gateway/*"))

@@ -4,6 +4,7 @@ from prometheus_client import REGISTRY
 
 from bunriwiki.artifacts.answers import Work
 from bunriwiki.telemetry.metrics.predictions import PredictionMetrics, shed_for_memory
+from bunriwiki.telemetry.metrics.values import recorder
 
 
 def value(name: str, **labels: str) -> float | None:
@@ -12,14 +13,13 @@ def value(name: str, **labels: str) -> float | None:
 
 def test_an_answered_request() -> None:
     metrics = PredictionMetrics("answering")
-    metrics.answered("v1", 3, 0.02)
-    metrics.answered("v1", 1, 0.5, (0.25, 0.5))
-    metrics.queued(0.001)
+    metrics.answered("v1", 3, 0.02, 0.001)
+    recorder(*metrics.answer("v1"))(1, 0.5, 0.25, 0.5, 0.125)
     assert value("predictions_total", model="answering", version="v1") == 4
     assert value("prediction_duration_seconds_count", model="answering", version="v1") == 2
     assert value("prediction_duration_seconds_sum", model="answering", version="v1") == 0.52
     sums = {phase: value("phase_duration_seconds_sum", model="answering", phase=phase) for phase in ("read", "queue", "encode")}
-    assert sums == {"read": 0.25, "queue": 0.001, "encode": 0.5}
+    assert sums == {"read": 0.25, "queue": 0.126, "encode": 0.5}
     assert value("version_seen_timestamp_seconds", model="answering", version="v1")
 
 
@@ -41,9 +41,6 @@ def test_a_call() -> None:
     assert value("phase_duration_seconds_count", model="called", phase="preprocess") == 1
     assert value("phase_duration_seconds_count", model="called", phase="forward") == 2
     assert (value("batch_tokens_total", model="called"), value("batch_padding_tokens_total", model="called")) == (40, 10)
-    metrics.queue_changed(3)
-    metrics.queue_changed(-1)
-    assert value("queue_depth", model="called") == 2
 
 
 def test_a_client_makes_up_no_label() -> None:

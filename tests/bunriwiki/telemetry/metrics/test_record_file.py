@@ -19,8 +19,8 @@ SECONDS = Field("seconds", ("seconds<", ">"), ("1.0", "2.5", "+Inf"))
 def test_records_are_summed_up(tmp_path: Path) -> None:
     file = RecordFile(tmp_path / "records")
     assert read_records(tmp_path / "records") == {}
-    answered = file.define([REQUESTS, SECONDS])
-    failed = file.define([REQUESTS])
+    answered = file.define([[REQUESTS], [SECONDS]])
+    failed = file.define([[REQUESTS]])
     assert set(read_records(tmp_path / "records").values()) == {0}
     for seconds in (-1, 0.5, 1, 1.5, 2.5, 3):
         answered(1, seconds)
@@ -30,9 +30,16 @@ def test_records_are_summed_up(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_an_amount_may_change_several_numbers_or_none(tmp_path: Path) -> None:
+    record = RecordFile(tmp_path / "records").define([[REQUESTS, Field("answers")], [], [SECONDS, Field("total")]])
+    record(1, 5, 2)
+    found = {key: value for key, value in read_records(tmp_path / "records").items() if value}
+    assert found == {"requests": 1, "answers": 1, "seconds": 2, "seconds<2.5>": 1, "total": 2}
+
+
 def test_each_record_is_counted_once_over_checkpoints(tmp_path: Path) -> None:
     file = RecordFile(tmp_path / "records")
-    answered, failed = file.define([REQUESTS, SECONDS]), file.define([Field("failures")])
+    answered, failed = file.define([[REQUESTS], [SECONDS]]), file.define([[Field("failures")]])
     for number in range(1, 3 * RECORDS + 2):
         answered(1, 2)
         failed(1)
@@ -44,7 +51,7 @@ def test_each_record_is_counted_once_over_checkpoints(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dies", ["before the sums", "after the sums"])
 def test_a_writer_that_dies_in_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: str) -> None:
     file = RecordFile(tmp_path / "records")
-    answered = file.define([REQUESTS])
+    answered = file.define([[REQUESTS]])
     add_up = record_file._add_up
 
     def dying(*given: Any) -> None:
@@ -63,7 +70,7 @@ def test_a_writer_that_dies_in_a_checkpoint(tmp_path: Path, monkeypatch: pytest.
 
 def test_amounts_of_a_record_are_read_together(tmp_path: Path) -> None:
     file = RecordFile(tmp_path / "records")
-    write = file.define([Field(str(number)) for number in range(AMOUNTS)])
+    write = file.define([[Field(str(number))] for number in range(AMOUNTS)])
     stop = threading.Event()
 
     def count() -> None:
@@ -88,7 +95,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from bunriwiki.telemetry.metrics.record_file import Field, RecordFile
-write = RecordFile(Path(sys.argv[1])).define([Field("requests"), Field("seconds", ("<", ">"), ("1", "+Inf"))])
+write = RecordFile(Path(sys.argv[1])).define([[Field("requests")], [Field("seconds", ("<", ">"), ("1", "+Inf"))]])
 while True:
     write(1, 2)
     sys.stdout.write(".")
@@ -112,13 +119,13 @@ def test_a_killed_writer_loses_no_record(tmp_path: Path) -> None:
 
 def test_a_full_file_takes_no_further_kind_of_record(tmp_path: Path) -> None:
     file = RecordFile(tmp_path / "records")
-    first = file.define([REQUESTS])
+    first = file.define([[REQUESTS]])
     for number in range(4):
-        file.define([Field(f"{number}" + "x" * (record_file.DEFINITIONS_BYTES // 5))])
+        file.define([[Field(f"{number}" + "x" * (record_file.DEFINITIONS_BYTES // 5))]])
     with pytest.raises(FullFileError):
-        file.define([Field("5" + "x" * (record_file.DEFINITIONS_BYTES // 5))])
+        file.define([[Field("5" + "x" * (record_file.DEFINITIONS_BYTES // 5))]])
     with pytest.raises(FullFileError):
-        file.define([Field("many", ("", ""), tuple(map(str, range(record_file.VALUES))))])
+        file.define([[Field("many", ("", ""), tuple(map(str, range(record_file.VALUES))))]])
     first(1)
     assert read_records(tmp_path / "records")["requests"] == 1
 

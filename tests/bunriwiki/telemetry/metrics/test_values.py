@@ -51,9 +51,10 @@ def test_changes_without_a_lock_are_those_of_the_library(tmp_path: Path, quick: 
         requests = Counter("requests", 'Requests "all".', ["path"], registry=registry).labels('/"초')
         running = Gauge("running", "Running.", ["path"], registry=registry, multiprocess_mode=LIVE_SUM).labels("/a")
         seconds = Histogram("seconds", "Seconds.", ["path"], registry=registry, buckets=(1, 2)).labels('/"초')
+        total = Counter("total", "Total.", registry=registry)
         latest = Gauge("latest", "Latest.", ["path"], registry=registry, multiprocess_mode=MAX).labels("/a")
-        record = recorder(requests, seconds, running)
-        for value in (-1, 0.5, 1, 1.5, 2, 2.1, 9e9):
+        record = recorder([requests], [seconds, total], [running])
+        for value in (0, 0.5, 1, 1.5, 2, 2.1, 9e9):
             match way:
                 case "record":
                     record(1, value, -1)
@@ -62,11 +63,13 @@ def test_changes_without_a_lock_are_those_of_the_library(tmp_path: Path, quick: 
                     Amount(requests).add(1)
                     Amount(running).add(-1)
                     Amount(latest).set(value)
+                    Amount(total).add(value)
                     Distribution(seconds).observe(value)
                 case _:
                     requests.inc()
                     running.dec()
                     latest.set(value)
+                    total.inc(value)
                     seconds.observe(value)
         found.append({Key.parse(text): value for text, value in read_all(tmp_path / way).items()})
     assert found[0] == found[1]
@@ -80,7 +83,7 @@ def test_a_full_file_of_records_is_followed_by_another(tmp_path: Path, monkeypat
     (tmp_path / "gateway").mkdir()
     share_values(tmp_path / "gateway")
     counter = Counter("events", "Events.", ["kind"], registry=CollectorRegistry())
-    for record in [recorder(counter.labels(str(kind))) for kind in range(7)]:
+    for record in [recorder([counter.labels(str(kind))]) for kind in range(7)]:
         record(1)
     assert list(read_all(tmp_path).values()) == [1] * 7
     assert len(list(tmp_path.glob(f"gateway/*{RECORDS_SUFFIX}"))) == 3
