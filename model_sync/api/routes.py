@@ -1,5 +1,5 @@
-"""The routes of the sidecar's API for the commands of operators. Reading needs no token, but the details of status
-and history do.
+"""The routes of the sidecar's API for the commands of operators. Status and history need no token, but their
+details do; all else needs one.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ class CommandRoutes:
 
         return Route(f"/models/{{model}}/{name}", endpoint, methods=["POST"])
 
-    async def image_rollout_status(self, _: Request) -> Response:
+    async def image_rollout_status(self, request: Request) -> Response:
+        await authorize(request, self._gate)
         return _json(await _do(self._commands.image_rollout_status))
 
     def _about_the_rollout(self, command: ImageRolloutCommand) -> Route:

@@ -219,7 +219,8 @@ async def test_mistakes_in_a_query(client: httpx.AsyncClient, query: str, status
 
 
 async def test_the_rollout(client: httpx.AsyncClient, writer: StoreWriter) -> None:
-    assert (await client.get("/rollout", headers={"Authorization": ""})).json()["rollout"] is None
+    assert (await client.get("/rollout", headers={"Authorization": ""})).status_code == 401
+    assert (await client.get("/rollout")).json()["rollout"] is None
     response = await client.post("/rollout/start")
     assert response.status_code == 200
     assert Wishes.read(writer.layout.rollout_wishes).start == 1
