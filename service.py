@@ -81,6 +81,7 @@ Threshold = Annotated[float, Field(ge=0, le=1)]
         # Otherwise glibc keeps the memory of decoded photos in an arena per thread.
         {"name": "MALLOC_ARENA_MAX", "value": "2"},
         # Otherwise glibc puts large bodies that grow among others into its heap once it has freed one, where they leave holes.
+        # With the first threshold set, the second one is 128 KB, unless it is set, too: then the heap shrinks and grows often.
         {"name": "MALLOC_MMAP_THRESHOLD_", "value": str(512 * 2**10)},
         {"name": "MALLOC_TRIM_THRESHOLD_", "value": str(16 * 2**20)},
     ],
@@ -154,7 +155,7 @@ class Bunriwiki:
         )
         feedback = _feedback()
         handlers = OpenInference(self.dataplane, self.generation_watcher, self.sidecar, feedback=feedback)
-        memory = Memory(settings().body_memory_mb, settings().small_body_memory_mb)
+        memory = Memory(settings().large_body_memory_mb, settings().small_body_memory_mb)
         clients = Clients(settings().proxies)
         scrape = Scrape(
             Path(os.environ[FOLDER]).parent,

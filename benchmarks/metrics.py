@@ -25,7 +25,7 @@ from benchmarks.cpu import CLIENTS, cpu_per_request
 from benchmarks.lean import BODY, PATH
 from benchmarks.noop_service import noop_service
 from benchmarks.serving import Served
-from bunriwiki.telemetry.metrics.values import Amount, Distribution, recorder, share_values
+from bunriwiki.telemetry.metrics.values import recorder, share_values
 
 CALLS = 200_000
 TICKETS = {"BUNRIWIKI_FEEDBACK_KEY": "k" * 64}
@@ -53,10 +53,8 @@ def increments() -> None:
         share_values(Path(folder))
         shared_counter, shared_histogram = children()
         row("prometheus_client with this service's values", shared_counter.inc, lambda: shared_histogram.observe(0.02))
-        amount, distribution = Amount(shared_counter), Distribution(shared_histogram)
         counted, observed = recorder([shared_counter]), recorder([shared_histogram])
         both, four = recorder([shared_counter], [shared_histogram]), recorder(*[[shared_histogram]] * 4)
-        row("in the event loop: one number in its place", lambda: amount.add(1), lambda: distribution.observe(0.02))
         row("a record of one amount", lambda: counted(1), lambda: observed(0.02))
         row("a record of both, and of four observations", lambda: both(1, 0.02), lambda: four(0.02, 0.02, 0.02, 0.02))
 

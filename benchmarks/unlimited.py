@@ -34,7 +34,7 @@ class AnyBody:
     def __init__(self, *_: object) -> None:
         pass
 
-    async def read(self, scope: Any, receive: Any, **_: object) -> bytes:  # noqa: ARG002
+    async def read(self, _: Any, receive: Any, **__: object) -> bytes:
         chunks: list[bytes] = []
         while True:
             message = await receive()

@@ -377,11 +377,16 @@ class Settings(CommonSettings):
 
     @model_validator(mode="after")
     def _large_bodies_have_memory(self) -> Self:
-        if self.small_body_memory_mb > 0.75 * self.body_memory_mb - 32:
+        if self.large_body_memory_mb < 32:
             raise ValueError(
                 "BUNRIWIKI_SMALL_BODY_MEMORY_MB must leave 32 MB of three quarters of BUNRIWIKI_BODY_MEMORY_MB for large bodies"
             )
         return self
+
+    @property
+    def large_body_memory_mb(self) -> int:
+        """The part of `body_memory_mb` that is neither spare nor for small bodies alone."""
+        return self.body_memory_mb * 3 // 4 - self.small_body_memory_mb
 
     @property
     def health_port(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Generic, TypeVar
 
 from bunriwiki.artifacts.manifest import DamagedArtifactError
 from bunriwiki.model_store.generation_watcher import Candidate
+from bunriwiki.telemetry.process_memory import trim
 from runners.servable import Warmable
 from runners.throttle import Pause, unthrottled
 
@@ -41,7 +41,7 @@ class FolderLoader(Generic[ServableT]):
     def unload(self) -> None:
         self._servable = None
         gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # returns the freed memory to the system, which glibc would keep
+        trim()
 
     @property
     def servable(self) -> ServableT:

@@ -10,18 +10,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import psutil
 from loguru import logger
 
 from bunriwiki.model_store.heartbeats import EVERY, Heartbeat, Heartbeats, worker_name
 from bunriwiki.settings import VitalLimits
-
-_process = psutil.Process()
-
-
-def resident_memory() -> int:
-    """The resident memory of this process in bytes."""
-    return int(_process.memory_info().rss)
+from bunriwiki.telemetry.process_memory import resident_memory
 
 
 class Vitals:

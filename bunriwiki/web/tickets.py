@@ -1,8 +1,8 @@
 """Feedback tickets: what an answer said, signed, so that feedback can be given on answers that were given, and on no others.
 
 A ticket is base64 (RFC 4648) of a MessagePack array and its message authentication code: keyed BLAKE2b (RFC 7693), which costs
-a fifth of `hmac.digest`. A ticket is signed, not encrypted: whoever has the answer may read it. It contains nothing of the
-input.
+less than half of `hmac.digest`. A ticket is signed, not encrypted: whoever has the answer may read it. It contains nothing of
+the input.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 
 from bunriwiki.artifacts.manifest import DamagedArtifactError
 from bunriwiki.model_store.generation_watcher import Candidate
-from bunriwiki.telemetry.vitals import resident_memory
+from bunriwiki.telemetry.process_memory import resident_memory
 from bunriwiki.testing.paths import MODELS
 from runners.folder_loader import FolderLoader
 from runners.kcbert import KcBert

@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol, TypeAlias, cast
 import grpc
 
 from bunriwiki.protocols.grpc.received import Peer, peer_of
-from bunriwiki.protocols.grpc.resident import resident_bytes, trim
+from bunriwiki.telemetry.process_memory import resident_memory, trim
 from bunriwiki.web.clients import group_of
 from bunriwiki.web.groups import Groups
 
@@ -92,7 +92,7 @@ class Arrivals:
     """
 
     def __init__(
-        self, budget: Budget, received: Callable[[], Mapping[Peer, int]], resident: Callable[[], int] = resident_bytes
+        self, budget: Budget, received: Callable[[], Mapping[Peer, int]], resident: Callable[[], int] = resident_memory
     ) -> None:
         self._budget = budget
         self._received = received
@@ -164,7 +164,7 @@ class Arrivals:
         """Sweep if it is time to, or if the process has grown."""
         if now >= self._trim_at:
             self._trim_at = inf
-            asyncio.get_running_loop().run_in_executor(None, trim)  # up to 50 ms
+            asyncio.get_running_loop().run_in_executor(None, trim)
         if self._waiting:
             resident = self._resident()
             self._least_resident = min(self._least_resident, resident)

@@ -4,20 +4,17 @@ Small and large bodies have a part each, so that large ones that wait never keep
 hold as much as is free: half if it is alone, a third beside another such client. So something is always left for one more
 client, and no client is bound to a fixed quota, which would be too small for many users behind one address.
 
-A quarter is never given to anybody: what arrives of gRPC messages is counted only once it is there
-(`bunriwiki.protocols.grpc.arrivals`), and an allocator takes more than it gives.
+A process needs more than this counts: what arrives of gRPC messages is counted only once it is there
+(`bunriwiki.protocols.grpc.arrivals`), and an allocator takes more than it gives. So the settings keep a quarter spare.
 """
 
 from __future__ import annotations
-
-from math import ceil
 
 from bunriwiki.telemetry.metrics.predictions import shed_for_memory
 from bunriwiki.web import problems
 
 SMALL_BYTES = 64 * 2**10  # a body that has more is large
 MB = 2**20
-SPARE_SHARE = 0.25
 FULL = "The requests that are waiting take all memory for bodies, or this client's share of it. Try again later."
 
 
@@ -50,12 +47,12 @@ class _Part:
 class Memory:
     """Counts the bytes of the bodies that one process holds, from their reading until their requests are answered.
 
-    They have at most three quarters of `max_mb`, of which `small_mb` are for bodies of at most `SMALL_BYTES`.
+    `small_mb` are for bodies of at most `SMALL_BYTES`, and `large_mb` for others.
     """
 
-    def __init__(self, max_mb: int = 512, small_mb: int = 64) -> None:
+    def __init__(self, large_mb: int = 320, small_mb: int = 64) -> None:
         self.small = _Part(small_mb * MB)
-        self.large = _Part((max_mb - ceil(SPARE_SHARE * max_mb) - small_mb) * MB)
+        self.large = _Part(large_mb * MB)
 
     def resize(self, client: str, model: str, held: int, size: int) -> None:
         """A body of `client` has `size` bytes of the memory from now on, instead of `held`: more, or 0 at its end.

@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from bunriwiki.artifacts.answers import Work
 from bunriwiki.artifacts.manifest import MODELS
-from bunriwiki.telemetry.metrics.values import LIVE_SUM, Amount, Child, recorder
+from bunriwiki.telemetry.metrics.values import LIVE_SUM, Child, recorder
 from bunriwiki.telemetry.metrics.versions import mark_seen
 
 FailureReason = Literal["invalid_input", "overloaded", "deadline", "runner_lost", "model_error"]
@@ -48,7 +48,7 @@ SHED = Counter("bunriwiki_shed_requests_total", "Requests rejected before they c
 @dataclass(frozen=True, slots=True)
 class _OfVersion:
     answered: Callable[..., None]
-    failures: Mapping[FailureReason, Amount]
+    failures: Mapping[FailureReason, Counter]
 
 
 class PredictionMetrics:
@@ -78,16 +78,17 @@ class PredictionMetrics:
 
     def answer(self, version: str) -> list[list[Child]]:
         """What the amounts of an answered request change: its inputs, the seconds from their check to their answers, and those
-        of the phases read, encode and queue.
+        of the phases read, encode and queue. Creates all series of the version, if there are none.
         """
+        if version not in self._versions:
+            self.begin(version)
         phases = self._phases
-        inputs, seconds = PREDICTIONS.labels(self._model, version), SECONDS.labels(self._model, version)
-        return [[inputs], [seconds], [phases["read"]], [phases["encode"]], [phases["queue"]]]
+        return [*self._answers(version), [phases["read"]], [phases["encode"]], [phases["queue"]]]
 
     def failed(self, version: str, reason: FailureReason) -> None:
         """Count a request that got an error. `version` is the one that failed, or that should have answered."""
         counters = self._versions.get(version) or self.begin(version)
-        counters.failures[reason].add(1)
+        counters.failures[reason].inc()
 
     def shed(self, reason: ShedReason) -> None:
         """Count a request that was rejected before it cost a forward pass."""
@@ -104,12 +105,14 @@ class PredictionMetrics:
     def begin(self, version: str) -> _OfVersion:
         """Create the series of a version."""
         mark_seen([(self._model, version)])
-        inputs, seconds, _, _, queued = self.answer(version)
         counters = self._versions[version] = _OfVersion(
-            recorder(inputs, seconds, queued),
-            {reason: Amount(FAILURES.labels(self._model, version, reason)) for reason in FAILURE_REASONS},
+            recorder(*self._answers(version), [self._phases["queue"]]),
+            {reason: FAILURES.labels(self._model, version, reason) for reason in FAILURE_REASONS},
         )
         return counters
+
+    def _answers(self, version: str) -> list[list[Child]]:
+        return [[PREDICTIONS.labels(self._model, version)], [SECONDS.labels(self._model, version)]]
 
 
 def shed_for_memory(model: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from loguru import logger
 from prometheus_client import Counter, Gauge, Histogram
 
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
@@ -62,15 +63,24 @@ class RouteMetrics:
     ) -> Callable[..., None]:
         """What counts an answered request of this kind: by the number 1, its seconds, and the amounts of `model.answer`.
 
-        Without `model`, no model has answered, and there are two amounts only.
+        Without `model`, no model has answered, and there are two amounts only. If there is no disk for further series, the
+        request is not counted: its answer matters more.
         """
         method = method if method in METHODS else OTHER  # there are any number of others
         key = (method, status) if model is None else (method, status, model, version)
         found = self.records.get(key)
         if found is None:
-            answer = () if model is None else model.answer(version)
-            found = self.records[key] = recorder(*self.begin(method, status), *answer)
+            try:
+                answer = () if model is None else model.answer(version)
+                found = self.records[key] = recorder(*self.begin(method, status), *answer)
+            except OSError as error:
+                logger.error("{} answers of {} are not counted: {}", status, self._path, error)
+                return _not_counted
         return found
+
+
+def _not_counted(*_: float) -> None:
+    pass
 
 
 class MessageMetrics(RouteMetrics):

@@ -1,9 +1,8 @@
 """Where the metrics of `prometheus_client` keep their values: in files that other processes read.
 
 The library has such a class of its own (multiprocess mode), which asks for the process id at every increment, and cannot merge
-the files of dead processes. What the event loop counts together for a request is one record in mapped memory (`recorder`), and
-a single number one addition (`Amount`): the library's methods take a lock and check their arguments, for four times as long
-(benchmarks/metrics.py).
+the files of dead processes. What the event loop counts together for a request is one record in mapped memory (`recorder`): the
+library's methods take a lock and check their arguments, for each number (benchmarks/metrics.py).
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import json
 import os
 import threading
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -77,8 +75,7 @@ class _InMemory:
 
     def recorder(self, changes: Sequence[Sequence[Child]]) -> Callable[..., None]:
         of_amounts = [
-            [Distribution(child).observe if isinstance(child, Histogram) else Amount(child).add for child in children]
-            for children in changes
+            [child.observe if isinstance(child, Histogram) else child.inc for child in children] for children in changes
         ]
 
         def record(*amounts: float) -> None:
@@ -181,44 +178,6 @@ def recorder(*changes: Sequence[Child]) -> Callable[..., None]:
     return found
 
 
-class Amount:
-    """A child of a counter or gauge, for changes that cost a tenth of a microsecond: without its lock and its checks.
-
-    Only one thread may change the child: here the event loop.
-    """
-
-    __slots__ = ("_at", "_words")
-
-    def __init__(self, metric: Counter | Gauge) -> None:
-        self._words, self._at = _place(_value(metric))
-
-    def add(self, amount: float) -> None:
-        self._words[self._at] += amount
-
-    def set(self, amount: float) -> None:
-        self._words[self._at] = amount
-
-
-class Distribution:
-    """A child of a histogram, for observations without its lock and its checks. Only one thread may change the child."""
-
-    __slots__ = ("_at", "_bounds", "_buckets", "_words")
-
-    def __init__(self, histogram: Histogram) -> None:
-        self._words, self._at = _place(histogram._sum)
-        self._bounds = histogram._upper_bounds
-        self._buckets = [_place(bucket) for bucket in histogram._buckets]
-
-    def observe(self, amount: float) -> None:
-        self._words[self._at] += amount
-        words, at = self._buckets[bisect_left(self._bounds, amount)]
-        words[at] += 1.0
-
-
 def _value(child: Child) -> Any:
     """The value of a child; of a histogram, its sum."""
     return child._sum if isinstance(child, Histogram) else child._value
-
-
-def _place(value: Any) -> Cell:
-    return Cell(value._words, value._at)

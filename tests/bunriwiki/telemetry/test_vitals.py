@@ -9,7 +9,8 @@ import pytest
 from bunriwiki.model_store.heartbeats import Heartbeat, Heartbeats, Served
 from bunriwiki.settings import VitalLimits
 from bunriwiki.telemetry import vitals
-from bunriwiki.telemetry.vitals import Vitals, resident_memory
+from bunriwiki.telemetry.process_memory import resident_memory
+from bunriwiki.telemetry.vitals import Vitals
 
 MB = 2**20
 LIMITS = VitalLimits(max_rss_bytes=0, workers=1, shutdown_seconds=60)

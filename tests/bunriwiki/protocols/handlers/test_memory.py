@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from bunriwiki.protocols.handlers.memory import MB, SMALL_BYTES, Memory
 from bunriwiki.web.problems import RequestError
 
-SMALL_MB, MAX_MB = 2, 46  # a quarter is spare, so 32 MB are for large bodies
+SMALL_MB, LARGE_MB = 2, 32
 
 
 @pytest.fixture
 def memory() -> Memory:
-    return Memory(MAX_MB, SMALL_MB)
+    return Memory(LARGE_MB, SMALL_MB)
 
 
 class Body:
@@ -97,7 +97,7 @@ def test_an_empty_body_is_held_by_nobody(memory: Memory) -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 4 * MB), max_size=5), st.booleans())))
 def test_whatever_is_held_is_given_back(requests: list[tuple[str, list[int], bool]]) -> None:
-    memory = Memory(MAX_MB, SMALL_MB)
+    memory = Memory(LARGE_MB, SMALL_MB)
     open_bodies: list[Body] = []
     for client, chunks, ends in requests:
         body = Body(memory, client)

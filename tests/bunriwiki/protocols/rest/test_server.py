@@ -299,7 +299,7 @@ async def test_bodies_have_a_bounded_share_of_memory(
     client: httpx.AsyncClient, rest: RestApp, bottle: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "MB", 4 * len(bottle) + 40)
-    rest.server = server(plane(yolo=FakeRunner(DETECTIONS, seconds=0.05)), kept=memory.Memory(3, 1))
+    rest.server = server(plane(yolo=FakeRunner(DETECTIONS, seconds=0.05)), kept=memory.Memory(1, 1))
     headers = {"Content-Type": "image/jpeg"}
     posts = (client.post("/yolo/prediction", content=bottle, headers=headers) for _ in range(3))
     responses = await asyncio.gather(*posts)

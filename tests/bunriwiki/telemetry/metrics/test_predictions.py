@@ -23,6 +23,13 @@ def test_an_answered_request() -> None:
     assert value("version_seen_timestamp_seconds", model="answering", version="v1")
 
 
+def test_all_series_of_a_version_begin_with_its_first_answer() -> None:
+    """Its first failure is then a rise from 0, and a version that was gone before the next scrape was seen."""
+    PredictionMetrics("beginning").answer("v2")
+    assert value("prediction_failures_total", model="beginning", version="v2", reason="model_error") == 0
+    assert value("version_seen_timestamp_seconds", model="beginning", version="v2")
+
+
 def test_failures() -> None:
     metrics = PredictionMetrics("failing")
     metrics.failed("v1", "overloaded")

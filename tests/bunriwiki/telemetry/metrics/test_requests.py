@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import errno
+from typing import NoReturn
+
+import pytest
 from prometheus_client import REGISTRY
 
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
+from bunriwiki.telemetry.metrics import requests
 from bunriwiki.telemetry.metrics.predictions import PredictionMetrics
 from bunriwiki.telemetry.metrics.requests import MessageMetrics, RouteMetrics
 
@@ -56,6 +61,18 @@ def test_a_client_makes_up_no_method() -> None:
         route.first(method, 405)(1, 0.5)
     assert value("http_requests_total", method="other", path="/coffee", status="405") == 2
     assert len(route.records) == 1
+
+
+def test_a_full_disk_costs_the_count_and_not_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    route = RouteMetrics("/full", "rest")
+    with monkeypatch.context() as changed:
+        changed.setattr(requests, "recorder", full)
+        route.first("POST", 200)(1, 0.5)
+    route.first("POST", 200)(1, 0.5)
+    assert value("http_requests_total", path="/full") == 1
 
 
 def test_the_types_of_the_metrics() -> None:
