@@ -113,6 +113,15 @@ class Sidecar:
         """The entries of this kind in the history, the oldest first."""
         return [event for event in History(self.layout.history).read(model) if event.kind == kind]
 
+    def activation(self, model: str, version: str) -> Event:
+        """The entry about the activation of a version. It is written when workers may answer with the version already."""
+
+        def found() -> list[Event]:
+            return [event for event in self.events("activated", model) if event.version == version]
+
+        [event] = self.wait(found)
+        return event
+
     def _running(self) -> subprocess.Popen[bytes]:
         if self.process is None:
             raise RuntimeError("the sidecar was not started")

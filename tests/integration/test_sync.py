@@ -121,7 +121,7 @@ def test_a_compiled_version_in_s3_reaches_every_worker_after_a_message(deploymen
         took = deployment.server.wait_until_serving("kcbert", "v2", seconds=IMPORT)
     print(f"SQS to the last worker, compiled: {took:.1f} s, {deployment.sidecar.state('kcbert')}")
     assert set(probe.counts) == {"200"}
-    [activated] = [event for event in deployment.sidecar.events("activated", "kcbert") if event.version == "v2"]
+    activated = deployment.sidecar.activation("kcbert", "v2")
     assert (activated.by, activated.workers) == ("sqs", 2)
     deployment.wait_until_queue_is_empty()
 
@@ -135,7 +135,7 @@ def test_a_version_in_mlflow_reaches_every_worker_after_a_webhook(deployment: De
         took = deployment.server.wait_until_serving("sentiment", version, seconds=IMPORT)
     print(f"webhook to the last worker: {took:.1f} s, {deployment.sidecar.state('sentiment')}")
     assert set(probe.counts) == {"200"}
-    [activated] = [event for event in deployment.sidecar.events("activated", "sentiment") if event.version == version]
+    activated = deployment.sidecar.activation("sentiment", version)
     assert (activated.by, activated.source) == ("webhook", f"models:/{mlflow.name}/{version}")
 
 
