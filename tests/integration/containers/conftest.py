@@ -104,9 +104,11 @@ def rig(engine: Engine, compose: Start, tmp_path_factory: pytest.TempPathFactory
         print(rig.process.log.read_text(errors="replace")[-6000:])
 
 
-def during(project: Composed, event: Callable[[], None], *, rest: int = 12, grpc_clients: int = 4) -> Traffic:
+def during(
+    project: Composed, event: Callable[[], None], *, rest: int = 12, grpc_clients: int = 4, pause: float = PAUSE_SECONDS
+) -> Traffic:
     """What came of the requests around an event, which are counted on the standard output as well."""
-    with traffic(project.url, rest=rest, grpc_clients=grpc_clients, pause=PAUSE_SECONDS) as found:
+    with traffic(project.url, rest=rest, grpc_clients=grpc_clients, pause=pause) as found:
         time.sleep(CALM_SECONDS)
         event()
         time.sleep(CALM_SECONDS)
