@@ -60,7 +60,7 @@ class FakeDocker:
             image=self.images[image],
             created=NOW - timedelta(seconds=100 - number),
             config=SimpleNamespace(image=image, labels=labels),
-            state=SimpleNamespace(**{"status": "running", "running": True, **state}),
+            state=SimpleNamespace(**{"status": "running", "running": True, "finished_at": None, **state}),
             network_settings=SimpleNamespace(networks=found),
             stop=lambda time: self._call("stop", name, time),
             remove=lambda: self.containers.pop(name),
