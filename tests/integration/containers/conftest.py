@@ -6,6 +6,7 @@ BUNRIWIKI_ENGINE names a folder for the engine that is kept, so that the next ru
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import tempfile
 import time

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Iterator
 from functools import partial
 
 import httpx
@@ -41,14 +39,6 @@ def test_ten_versions_make_one_rollout(rig: Rig) -> None:
     assert not before & after
     assert len(set(rig.images())) == 1
     assert rig.trials() == []
-
-
-@pytest.fixture(scope="module")
-def seconds_back() -> Iterator[list[float]]:
-    """From the detection of each bad image until all replicas were old ones."""
-    seconds: list[float] = []
-    yield seconds
-    print(f"from detection to all old: {len(seconds)}, median {statistics.median(seconds):.1f} s, slowest {max(seconds):.1f} s")
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,10 @@ class FakeDocker:
         )
         self.services[name] = SimpleNamespace(spec=spec)
 
-    def _update(self, name: str, *, replicas: int, image: str, detach: bool, quiet: bool) -> None:
+    def _update(
+        self, name: str, *, replicas: int, image: str, with_registry_authentication: bool, detach: bool, quiet: bool
+    ) -> None:
+        assert with_registry_authentication
         self._call("update", name, image, replicas)
         self.add_service(name, image, replicas)
 
