@@ -105,6 +105,14 @@ def rig(engine: Engine, compose: Start, tmp_path_factory: pytest.TempPathFactory
         print(rig.process.log.read_text(errors="replace")[-6000:])
 
 
+@pytest.fixture(scope="module")
+def seconds_back() -> Iterator[list[float]]:
+    """From the detection of each bad image until all replicas were old ones."""
+    seconds: list[float] = []
+    yield seconds
+    print(f"from detection to all old: {len(seconds)}, median {statistics.median(seconds):.1f} s, slowest {max(seconds):.1f} s")
+
+
 def during(
     project: Composed, event: Callable[[], None], *, rest: int = 12, grpc_clients: int = 4, pause: float = PAUSE_SECONDS
 ) -> Traffic:
