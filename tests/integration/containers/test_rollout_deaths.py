@@ -19,8 +19,7 @@ from tests.integration.conftest import FULL
 from tests.integration.containers.conftest import REPLICAS, only_full
 
 CLIENTS = 4
-KILLS = 2  # of the process, in each of the rollouts
-ROUNDS = 10 if FULL else 1
+ROUNDS, KILLS = (5, 4) if FULL else (1, 2)  # rollouts, and deaths of the process in each
 UNDISTURBED_SECONDS = 45.0  # of a rollout
 # Before which a replica is killed: the action, which one of its kind, the seconds after it, and which replica.
 STEPS = {
