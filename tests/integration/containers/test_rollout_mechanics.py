@@ -13,12 +13,14 @@ import pytest
 
 from bunriwiki.model_store.generation import Generations
 from bunriwiki.model_store.names import FALLBACK
-from bunriwiki.testing.containers.replica import Behaviour
+from bunriwiki.testing.containers.replica import GOOD, Behaviour
 from bunriwiki.testing.containers.rig import ROLLOUT_SECONDS, Rig
 from bunriwiki.testing.containers.rollout import seconds_to_go_back
 from bunriwiki.testing.containers.texts import HEADERS, TEXT, failures, texts
 from bunriwiki.testing.waiting import wait_until
+from model_sync.rollout.builder import BENTO, KEPT
 from model_sync.rollout.state import Cause
+from model_sync.rollout_process import REPOSITORY
 from tests.integration.conftest import FULL
 from tests.integration.containers.conftest import REPLICAS, only_full
 
@@ -96,3 +98,16 @@ def answers(rig: Rig) -> list[str]:
         answer = httpx.post(f"{rig.url}/predict", content=TEXT, headers=HEADERS, timeout=30, trust_env=False)
         found.append(f"{answer.status_code}/{answer.headers['X-Model-Version']}")
     return found
+
+
+@only_full
+def test_old_images_are_pruned(rig: Rig) -> None:
+    """Of those of the rollouts before: the newest stay, what runs, and what one would go back to."""
+    assert rig.next_number() > 2 * KEPT
+    current = rig.state().current
+    assert current is not None
+    names = rig.composed.engine.docker("images", "--format={{.Repository}}:{{.Tag}}", REPOSITORY).split()
+    assert {current.new.name, current.old.name} <= {*names, GOOD}
+    assert len(names) <= KEPT + 2
+    bentos = rig.process.layout.rollout / "bentoml" / "bentos" / BENTO
+    assert {folder.name for folder in bentos.glob("*/")} <= {name.rpartition(":")[2] for name in names}
