@@ -29,7 +29,7 @@ from tests.integration.containers.conftest import only_full
 
 pytestmark = only_full
 ROLLOUT_SECONDS = 300.0
-ROUNDS = 7  # of each of the three bad images
+ROUNDS = 4  # of each of the three bad images
 STACK = "rolled"
 VOLUMES = ("store", "heartbeats", "rollout")
 OVERRIDE = """
