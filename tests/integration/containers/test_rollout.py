@@ -68,8 +68,8 @@ def test_a_rolling_rebuild_fails_no_request(
         assert done.phase == "done", done.reason
         assert done.new.versions == {"sentiment": version}
 
-    reviews = [call for call in mixed_calls() if call.path == "/predict"]
-    with flood(composed.url, reviews, tmp_path) if FULL else nullcontext(Flood()) as flooded:
+    comments = [call for call in mixed_calls() if call.path == "/kcbert/prediction"]
+    with flood(composed.url, comments, tmp_path) if FULL else nullcontext(Flood()) as flooded:
         assert not during(composed, roll_out, **LOAD).failures
     assert flooded.failures == {}
     if FULL:
