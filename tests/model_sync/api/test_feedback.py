@@ -13,7 +13,7 @@ from bunriwiki.telemetry.sample_folder import SampleFolder
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.versions import FALLBACK
 from bunriwiki.web import tokens
-from bunriwiki.web.tickets import TicketIssuer
+from bunriwiki.web.tickets import ticket_issuer
 from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
 from model_sync.api.app import make_app
@@ -30,9 +30,7 @@ ADMIN, RATER = {"Authorization": "Bearer admin"}, {"Authorization": "Bearer rate
 
 
 def ticket(model: str = "sentiment", seconds: float = 3600) -> str:
-    return (
-        TicketIssuer(KEY, seconds).issue(model, FALLBACK, [("긍정" if model == "sentiment" else "plastic", 0.9)], "r-1") or ""
-    )
+    return ticket_issuer(KEY, seconds)(model, FALLBACK, [("긍정" if model == "sentiment" else "plastic", 0.9)], "r-1") or ""
 
 
 @pytest.fixture(params=[KEY])

@@ -14,7 +14,7 @@ from bunriwiki.model_store.heartbeats import Heartbeat, Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.versions import FALLBACK
-from bunriwiki.web.tickets import TicketIssuer
+from bunriwiki.web.tickets import ticket_issuer
 from model_sync.quality.feedback_store import FeedbackStore
 from model_sync.quality.quality import DATABASE, Quality
 from model_sync.quality.references import References
@@ -42,7 +42,7 @@ def make(layout: Layout) -> Quality:
 
 
 def rate(quality: Quality, right: str, *, known: bool, version: str = FALLBACK) -> None:
-    ticket = TicketIssuer(KEY, 60).issue("sentiment", version, [("긍정", 0.9)], "")
+    ticket = ticket_issuer(KEY, 60)("sentiment", version, [("긍정", 0.9)], "")
     assert ticket
     quality.feedback.give(ticket, [right], known=known)
 
