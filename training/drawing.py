@@ -1,0 +1,44 @@
+"""Draws what a detector would serve."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageOps
+
+from bunriwiki.artifacts.answers import Detections, Failure
+from bunriwiki.artifacts.inputs import DEFAULT_CONFIDENCE, Photo
+from runners.yolo import Yolo
+
+log = logging.getLogger("training.drawing")
+
+
+def draw(photo: Path, answer: Detections, output: Path) -> None:
+    """The photo with the boxes that would be served."""
+    with Image.open(photo) as opened:
+        image = ImageOps.exif_transpose(opened).convert("RGB")
+    pen = ImageDraw.Draw(image)
+    for found in answer.detections:
+        if found.score >= DEFAULT_CONFIDENCE:
+            pen.rectangle(found.box, outline="red", width=2)
+            pen.text(
+                (found.box[0] + 3, found.box[1] + 1),
+                f"{found.label} {found.score:.2f}",
+                fill="red",
+                stroke_width=1,
+                stroke_fill="white",
+            )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    image.save(output)
+
+
+def draw_all(folder: Path, photos: Path, output: Path) -> None:
+    """Draw what the detector in `folder` would serve for each photo in `photos`."""
+    detector = Yolo(folder)
+    for photo in sorted(photo for photo in photos.iterdir() if photo.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"}):
+        [answer] = detector.predict([Photo(data=photo.read_bytes())]).results
+        if isinstance(answer, Failure):
+            log.warning("%s: %s", photo.name, answer.message)
+        else:
+            draw(photo, answer, output / photo.name)
