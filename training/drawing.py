@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
@@ -12,6 +13,9 @@ from bunriwiki.artifacts.inputs import DEFAULT_CONFIDENCE, Photo
 from runners.yolo import Yolo
 
 log = logging.getLogger("training.drawing")
+
+COLUMNS = 6
+TILE = 260  # pixels
 
 
 def draw(photo: Path, answer: Detections, output: Path) -> None:
@@ -31,6 +35,17 @@ def draw(photo: Path, answer: Detections, output: Path) -> None:
             )
     output.parent.mkdir(parents=True, exist_ok=True)
     image.save(output)
+
+
+def contact_sheet(drawn: Sequence[Path], output: Path) -> None:
+    """One picture of all the drawn photos, in rows of COLUMNS."""
+    rows = -(-len(drawn) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * TILE, rows * TILE), "white")
+    for index, path in enumerate(drawn):
+        with Image.open(path) as image:
+            image.thumbnail((TILE - 4, TILE - 4), Image.Resampling.LANCZOS)
+            sheet.paste(image, (index % COLUMNS * TILE + 2, index // COLUMNS * TILE + 2))
+    sheet.save(output, quality=85)
 
 
 def draw_all(folder: Path, photos: Path, output: Path) -> None:

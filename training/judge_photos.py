@@ -20,14 +20,15 @@ from runners.yolo import Yolo
 from training.cards import Report, table
 from training.composites import write_composites
 from training.cutouts import cut_out_all
-from training.drawing import draw
+from training.drawing import contact_sheet, draw
 from training.helpfulness import helpfulness, surest, sweep
 from training.metrics import Boxes, average_precision, calibration_error
-from training.photos import CLASSES, LabelledPhoto, grounds, load_photos, split_by_scene, split_photos
+from training.photos import CLASSES, LabelledPhoto, evenly, grounds, load_photos, shippable, split_by_scene, split_photos
 
 MIN = 0.001  # confidence: average precision takes every box into account
 COMPOSITES = 300
 COMPOSITES_SEED = 100
+SHEET = 24  # photos in context, drawn on one sheet
 SHOWN = 15  # examples
 SWEPT = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # confidences, to choose a default
 NOTHING = "nothing"
@@ -104,6 +105,9 @@ def judge_yolo(folder: Path, data: Path, output: Path) -> Report:
         draw(test.photos[one].path, test.answers[one], output / "wrong" / test.photos[one].path.name)
     for photo, answer in zip(scenes.photos, scenes.answers, strict=True):
         draw(photo.path, answer, output / "scenes" / photo.path.name)
+    contact_sheet(
+        [output / "scenes" / photo.path.name for photo in evenly(shippable(scenes.photos), SHEET)], output / "sheet.jpg"
+    )
     return Report(figures, matrix, "\n".join(examples))
 
 

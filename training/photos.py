@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ SHARES = {"test": 0.15, "validation": 0.08}  # of each class's blocks; the rest 
 HELD_SCENES = Path(__file__).with_name("held_scenes.txt")  # chosen once at random, by kind of scene and licence
 SPLIT_SEED = 20  # the split is part of the meaning of the figures: it does not depend on the training's seed
 
+ItemT = TypeVar("ItemT")
 Boxes = npt.NDArray[np.float64]  # [boxes, 4]: x, y of the centre, width, height, in shares of the photo
 
 
@@ -106,6 +108,17 @@ def split_by_scene(photos: Sequence[LabelledPhoto]) -> dict[str, list[LabelledPh
     for photo in photos:
         splits["test" if photo.scene in held else "train"].append(photo)
     return splits
+
+
+def shippable(photos: Sequence[LabelledPhoto]) -> list[LabelledPhoto]:
+    """Those of the photos in context that are CC BY: the others (ODbL) are not shipped with the repository."""
+    return [photo for photo in photos if photo.path.name.startswith("taco-ccby-")]
+
+
+def evenly(items: Sequence[ItemT], count: int) -> list[ItemT]:
+    """At most `count` items, spread evenly over `items`."""
+    count = min(count, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def grounds(folder: Path) -> dict[str, list[Path]]:

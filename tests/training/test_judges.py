@@ -46,6 +46,7 @@ def test_photos(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert report.figures["photos in context"] == "2"  # the third is of no scene that is kept
     assert all(0 <= float(report.figures[f"in context: {name}"]) <= 1 for name in ("mAP50", "right", "wrong advice"))
     assert len(list((tmp_path / "out" / "scenes").iterdir())) == 2
+    assert (tmp_path / "out" / "sheet.jpg").is_file()
     assert "| **glass** |" in report.confusion
     assert "In context, by confidence" in report.examples
     assert "The worst" in report.examples
