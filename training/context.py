@@ -7,7 +7,9 @@ TrashNet's; and a sixth of TrashNet's photos, so that what the detector can do i
     python -m training.context --data DIR --start build/yolo/best.pt --output build/context
 
 `DIR` holds `litter/`, `taco/annotations.json` (the outlines), `recyclables/` and `grounds/`. An interrupted run is resumed. The
-output folder has `best.pt`, the last checkpoint: the few scenes that could choose one are worth more in training.
+output folder has `best.pt`, the last checkpoint (the few scenes that could choose one are worth more in training), and the
+result, `calibrated.pt`: two numbers (`training.calibration`) are fitted on as many photos of either kind, the kept scenes and
+TrashNet's validation photos.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from pathlib import Path
 from typing import Final
 
 from training.arguments import add_output, add_seed, claim, needed, parser
+from training.calibration import calibrate
 from training.composites import AT_A_DISTANCE, write_composites
 from training.crops import write_crops
 from training.cutouts import cut_out_all, cut_out_outlined, read_outlines
 from training.detector import load, train, write_dataset
-from training.photos import CLASSES, LabelledPhoto, grounds, load_photos, split_by_scene, split_photos
+from training.photos import CLASSES, LabelledPhoto, evenly, grounds, load_photos, split_by_scene, split_photos
 from training.restore import restore
 
 log = logging.getLogger("training.context")
@@ -92,7 +95,11 @@ def main() -> None:
         start = restored(start, (close_up["train"] + scenes["train"])[::MEASURED], given.output)
     settings = SETTINGS | {"epochs": given.epochs, "seed": given.seed}
     best = train(given.output / "data.yaml", start, given.output, settings, keep="last")
-    log.info("the checkpoint: %s", best)
+    model = load(best, given.output)
+    judged = scenes["test"] + evenly(close_up["validation"], len(scenes["test"]))
+    log.info("logits: times %.3f, plus %.3f", *calibrate(model.model.float(), judged, SERVED))
+    model.save(given.output / "calibrated.pt")
+    log.info("the calibrated checkpoint: %s", given.output / "calibrated.pt")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def kept_photos(data: Path, count: int) -> list[LabelledPhoto]:
 
 def release_yolo(data: Path, built: Path, output: Path, version: str, size: int = SERVED) -> None:
     """Write the version of the detector in `built` to `output`, for squares of `size` pixels."""
-    weights = needed(built / "best.pt", UNBUILT)
+    weights = needed(built / "calibrated.pt", UNBUILT)
     reference = built / "reference"
     _write_reference_photos(kept_photos(data, REFERENCE), reference)
     compile_yolo(
