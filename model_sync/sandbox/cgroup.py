@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REMOVE_SECONDS = 5.0  # seconds that the kernel may take to reap killed processes
+PREFIX = "bunriwiki-import-"  # of the names of groups
+ABANDONED_SECONDS = 60.0  # after which a group without a process will not get its first one
 CONTROLLERS = ("memory", "pids")
 DELEGATED = ("user.delegate", "trusted.delegate")  # the extended attributes by which systemd marks a delegated group
 
@@ -112,7 +114,8 @@ def _create(parent: Path, memory: int, tasks: int) -> Path | None:
     # Version 1 has no such file; in version 2 a group with processes of its own cannot enable controllers for its children.
     for controller in CONTROLLERS:
         _write(parent / "cgroup.subtree_control", f"+{controller}")
-    folder = parent / f"bunriwiki-import-{uuid.uuid4().hex}"
+    _remove_abandoned(parent)
+    folder = parent / f"{PREFIX}{uuid.uuid4().hex}"
     try:
         folder.mkdir()
     except OSError:
@@ -130,6 +133,17 @@ def _create(parent: Path, memory: int, tasks: int) -> Path | None:
         folder.rmdir()
         return None
     return folder
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the groups of sidecars that were killed.
+
+    The kernel keeps a group that has a process; a new one has none for a moment.
+    """
+    for folder in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+                folder.rmdir()
 
 
 def _write(file: Path, text: str) -> bool:

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import random
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +40,6 @@ DRAWS = 100 if FULL else 20
 INPUTS = 320  # of a draw
 WINDOW_SECONDS = 15
 MARK = " #추천"  # of 35 % of the live texts, and of no text of the reference set; the bad version has one answer for them all
-RATED_BEFORE = {"v1": 200, "v2": 1200}
 MAX_RATED = 3000  # until the bad version must be rolled back
 KNOWN = {"Authorization": f"Bearer {RATER}"}
 
@@ -149,7 +149,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         "BUNRIWIKI_FEEDBACK_TOKEN": RATER,
         "BUNRIWIKI_SAMPLES": str(root / "samples"),
         "BUNRIWIKI_SAMPLES_SHARE": "0.05",
-        "BUNRIWIKI_GATE_LATENCY_RATIO": "100",  # all versions are the same model: only a busy machine could reject one
+        # All versions are the same model: only a busy machine could reject one for its latency.
+        "BUNRIWIKI_GATE_LATENCY_RATIO": "100",
+        "BUNRIWIKI_MONITOR_LATENCY_RATIO": "100",
     }
     sidecar = Sidecar(root / "store", root / "sidecar.log", environment)
     try:
@@ -211,7 +213,8 @@ def test_drift_fires_on_skewed_traffic_and_on_no_draw_from_the_reference(deploym
 
 
 def test_a_version_that_answers_worse_is_rolled_back_by_itself(deployment: Deployment) -> None:
-    for version, answers in RATED_BEFORE.items():
+    every = len(read_reference_texts(MODELS / "sentiment"))
+    for version, answers in {"v1": 200, "v2": 2 * every}.items():
         deployment.publish("sentiment", version)
         deployment.server.wait_until_serving("sentiment", version, 1)
         before = deployment.rate(answers)[version]
@@ -219,11 +222,15 @@ def test_a_version_that_answers_worse_is_rolled_back_by_itself(deployment: Deplo
     deployment.sidecar.kill()  # what was accepted survives
     deployment.sidecar.start()
     deployment.sidecar.wait_for_status("sentiment", "unchanged", "v2")
-    assert deployment.feedback("v2") == RATED_BEFORE["v2"]
+    assert deployment.feedback("v2") == len(before)
 
     deployment.publish("sentiment", "v3", worse=True)  # it passes every gate: the reference set has no text with the mark
     deployment.server.wait_until_serving("sentiment", "v3", 1)
-    deployment.rate(100, headers={})  # anonymous feedback decides nothing
+    anonymous = deployment.rate(every, headers={})["v3"]
+    assert deployment.sidecar.serving("sentiment") == "v3"  # anonymous feedback decides nothing
+    # Ten points on all texts. What the monitor sees when it decides is of a part of them, and may be far from that.
+    accuracy, worse = (sum(right) / len(right) for right in (before, anonymous))
+    assert 0.1 < accuracy - worse < 0.13
     rated: list[bool] = []
     while deployment.sidecar.serving("sentiment") == "v3" and len(rated) < MAX_RATED:
         rated += deployment.rate(50).get("v3", [])
@@ -231,11 +238,11 @@ def test_a_version_that_answers_worse_is_rolled_back_by_itself(deployment: Deplo
     [quarantined] = deployment.sidecar.events("quarantined", "sentiment")
     assert quarantined.version == "v3"
     assert quarantined.by == "monitor"
-    assert "rated answers were right (v2: " in (quarantined.reason or "")
-    assert deployment.feedback("v3", known=False) == 100
-    shares = [sum(right) / len(right) for right in (before, rated)]
-    assert 0.07 < shares[0] - shares[1] < 0.13  # ten points, as rated
-    print(f"accuracy {shares[0]:.1%}, then {shares[1]:.1%}; rolled back after {len(rated)} rated answers. {quarantined.reason}")
+    found = re.match(r"[\d.]+% of (\d+) rated answers were right \(v2: ", quarantined.reason or "")
+    assert found, quarantined.reason
+    assert int(found[1]) <= len(rated)  # the anonymous ones do not count
+    assert deployment.feedback("v3", known=False) == len(anonymous)
+    print(f"accuracy {accuracy:.1%}, then {worse:.1%}; rolled back after {len(rated)} rated answers. {quarantined.reason}")
 
 
 def test_a_ticket_is_valid_once_and_only_as_it_was_issued(deployment: Deployment) -> None:

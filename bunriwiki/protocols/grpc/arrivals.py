@@ -12,20 +12,19 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import grpc
 
+from bunriwiki.protocols.grpc.freed import FreedMemory
 from bunriwiki.protocols.grpc.received import Peer, peer_of
-from bunriwiki.telemetry.process_memory import resident_memory, trim
+from bunriwiki.telemetry.process_memory import resident_memory
 from bunriwiki.web.clients import group_of
 from bunriwiki.web.groups import Groups
 
 SWEEP_SECONDS = 0.25  # between two sweeps, at most
 GLANCE_SECONDS = 0.02  # between two looks at the memory of the process
 BURST_BYTES = 8 * 2**20  # by which it may grow before the next sweep
-TRIM_SECONDS = 0.5  # from the end of calls that had too much until what they had is given back to the system
 CLEAN_SECONDS = 10.0  # after which connections that are gone are forgotten, at the latest
 FREE_BYTES = 64 * 2**10  # of a connection: its handshakes, and what the core has read ahead
 OVERHEAD_BYTES = 256  # of a message: its headers and frames; the more, the more of others an attacker could hide by many calls
@@ -102,7 +101,7 @@ class Arrivals:
         self._glancing = False
         self._swept = 0.0
         self._least_resident = 0  # since the last sweep
-        self._trim_at = inf
+        self._freed = FreedMemory(resident)
 
     def connection(self, peer: str) -> Connection:
         """The connection of a call, whose peer gRPC's core calls `peer`."""
@@ -162,9 +161,7 @@ class Arrivals:
 
     def glance(self, now: float) -> None:
         """Sweep if it is time to, or if the process has grown."""
-        if now >= self._trim_at:
-            self._trim_at = inf
-            asyncio.get_running_loop().run_in_executor(None, trim)
+        self._freed.glance(now)
         if self._waiting:
             resident = self._resident()
             self._least_resident = min(self._least_resident, resident)
@@ -203,7 +200,7 @@ class Arrivals:
         if not self._hold(connection, arriving):
             for wait in connection.waits:
                 wait.end("memory")
-            self._trim_at = min(self._trim_at, now + TRIM_SECONDS)
+            self._freed.ended(now)
 
     def _hold(self, connection: Connection, size: int) -> bool:
         more = size - connection.held

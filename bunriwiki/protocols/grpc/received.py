@@ -70,7 +70,7 @@ def _identity(number: int) -> tuple[int, int]:
 def _peer(number: int, port: int) -> Peer | None:
     if not stat.S_ISSOCK(os.fstat(number).st_mode):
         return None
-    with socket.socket(fileno=os.dup(number)) as copy:  # the core may close the number at any moment
+    with _copy(number) as copy:  # the core may close the number at any moment
         if copy.family not in (socket.AF_INET, socket.AF_INET6) or copy.getsockname()[1] != port:
             return None
         try:
@@ -78,6 +78,16 @@ def _peer(number: int, port: int) -> Peer | None:
         except OSError:  # it listens
             return None
         return Peer(canonical(host), peer_port)
+
+
+def _copy(number: int) -> socket.socket:
+    """Raises OSError if the number is no socket by now."""
+    copy = os.dup(number)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
 
 
 def _bytes_received(number: int, identity: tuple[int, int]) -> int:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from bunriwiki.sandbox.policy import Policy
 from bunriwiki.testing.paths import ROOT
 from bunriwiki.testing.waiting import wait_until
-from model_sync.sandbox.cgroup import Cgroup, divisible_groups, open_cgroup
+from model_sync.sandbox.cgroup import ABANDONED_SECONDS, PREFIX, Cgroup, divisible_groups, open_cgroup
 
 V2 = "30 24 0:26 {root} {point} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 V1 = "31 24 0:27 {root} {point}/{name} rw,nosuid - cgroup cgroup rw,{name}"
@@ -47,6 +48,16 @@ def test_a_delegated_group_is_divisible(tmp_path: Path, own: str) -> None:
 def test_off_creates_no_group() -> None:
     with open_cgroup("off", memory=2**30, tasks=64) as group:
         assert group.folders == ()
+
+
+def test_groups_of_killed_sidecars_are_removed(tmp_path: Path) -> None:
+    old, new, used, other = (tmp_path / name for name in (f"{PREFIX}old", f"{PREFIX}new", f"{PREFIX}used", "other"))
+    for folder in (old, new, used / "child", other):
+        folder.mkdir(parents=True)
+    for folder in (old, used, other):
+        os.utime(folder, (0, time.time() - ABANDONED_SECONDS - 1))
+    with open_cgroup(str(tmp_path), memory=2**30, tasks=64):
+        assert sorted(tmp_path.iterdir()) == sorted([new, used, other])
 
 
 def test_a_folder_that_is_no_group_is_left_empty(tmp_path: Path) -> None:
