@@ -30,7 +30,7 @@ from training.restore import restore
 log = logging.getLogger("training.context")
 
 SIZE = 320  # pixels, in training: a crop in it is as large as in a whole photo of twice the size, in which it is served
-SERVED = 512  # pixels, as it is served
+SERVED = 512  # pixels, as it would be served
 COMPOSITES = 300
 EPOCHS = 5
 CLOSE_UPS = 6  # every sixth of TrashNet's photos

@@ -9,7 +9,7 @@ answers, and the reference set. Golden and reference samples are from the data k
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,17 +29,17 @@ from model_sync.importing.compilers.yolo import compile_yolo
 from training.arguments import needed, parser
 from training.comments import LABELS as HATE
 from training.comments import load_comments
-from training.context import SERVED
 from training.judge_photos import corners
 from training.photos import CLASSES, LabelledPhoto, evenly, load_photos, shippable, split_by_scene, split_photos
 from training.reviews import LABELS as SENTIMENTS
 from training.reviews import load_reviews
+from training.yolo import SIZE
 
 BUNDLED = Path(__file__).parent.parent / "models"
 GOLDEN = 64
 REFERENCE = 210  # photos
 IN_CONTEXT = {GOLDEN: 20, REFERENCE: 60}  # of the photos
-BUILT = {"yolo": "context"}  # the script whose output is released, where it is not the model's own
+SOURCE = "YOLOv8s fine-tuned on TrashNet photos and composites of them"
 REVIEWS = 600  # in the reference set
 
 UNBUILT = "run `make train` first"
@@ -52,16 +52,25 @@ def kept_photos(data: Path, count: int) -> list[LabelledPhoto]:
     return evenly(close_up, count - IN_CONTEXT[count]) + evenly(free, IN_CONTEXT[count])
 
 
-def release_yolo(data: Path, built: Path, output: Path, version: str, size: int = SERVED) -> None:
-    """Write the version of the detector in `built` to `output`, for squares of `size` pixels."""
-    weights = needed(built / "calibrated.pt", UNBUILT)
+def release_yolo(
+    data: Path,
+    built: Path,
+    output: Path,
+    version: str,
+    *,
+    weights: Path | None = None,
+    source: str = SOURCE,
+    size: int = SIZE,
+) -> None:
+    """Write the version of the detector in `built`, or of other `weights`, to `output`, for squares of `size` pixels."""
+    weights = needed(weights or built / "best.pt", UNBUILT)
     reference = built / "reference"
     _write_reference_photos(kept_photos(data, REFERENCE), reference)
     compile_yolo(
         weights,
         output,
         version=version,
-        source="YOLOv8s fine-tuned on photos of TrashNet and of TACO, and on composites of them",
+        source=source,
         size=size,
         golden=[photo.path for photo in kept_photos(data, GOLDEN)],
         reference=reference,
@@ -119,7 +128,11 @@ def _write_reference_texts(texts: pd.Series, labels: pd.Series, names: Sequence[
     return folder
 
 
-RELEASES = {"yolo": release_yolo, "kcbert": release_kcbert, "sentiment": release_sentiment}
+RELEASES: dict[str, Callable[[Path, Path, Path, str], None]] = {
+    "yolo": release_yolo,
+    "kcbert": release_kcbert,
+    "sentiment": release_sentiment,
+}
 
 
 def main() -> None:
@@ -127,14 +140,20 @@ def main() -> None:
     arguments.add_argument("--built", type=Path, default=Path("build"), help="folder with the output of the training scripts")
     arguments.add_argument("--version", required=True, help="the version's name, such as fallback-2")
     arguments.add_argument("--only", choices=MODELS, help="release this model only")
-    arguments.add_argument("--size", type=int, default=SERVED, help="pixels of yolo's square: fewer are faster (%(default)s)")
+    arguments.add_argument("--weights", type=Path, help="yolo's checkpoint (default: that of training.yolo)")
+    arguments.add_argument("--source", default=SOURCE, help="what yolo's manifest says of it (default: %(default)s)")
+    arguments.add_argument(
+        "--size", type=int, default=SIZE, help="pixels of yolo's square: fewer are faster (default: %(default)s)"
+    )
     given = arguments.parse_args()
 
     for name in [given.only] if given.only else MODELS:
         fresh, old = BUNDLED / f".{name}.new", BUNDLED / f".{name}.old"
         shutil.rmtree(fresh, ignore_errors=True)
-        release = partial(release_yolo, size=given.size) if name == "yolo" else RELEASES[name]
-        release(given.data, given.built / BUILT.get(name, name), fresh, given.version)
+        release = RELEASES[name]
+        if name == "yolo":
+            release = partial(release_yolo, weights=given.weights, source=given.source, size=given.size)
+        release(given.data, given.built / name, fresh, given.version)
         shutil.copyfile(BUNDLED / name / "README.md", fresh / "README.md")
         shutil.rmtree(old, ignore_errors=True)  # of an interrupted run
         (BUNDLED / name).rename(old)  # by renames: an interrupted run leaves the old model or the new one
