@@ -23,14 +23,16 @@ def draw(photo: Path, answer: Detections, output: Path) -> None:
     with Image.open(photo) as opened:
         image = ImageOps.exif_transpose(opened).convert("RGB")
     pen = ImageDraw.Draw(image)
+    width = max(2, max(image.size) // 200)
     for found in answer.detections:
         if found.score >= DEFAULT_CONFIDENCE:
-            pen.rectangle(found.box, outline="red", width=2)
+            pen.rectangle(found.box, outline="red", width=width)
             pen.text(
-                (found.box[0] + 3, found.box[1] + 1),
+                (max(0, found.box[0]) + width + 1, max(0, found.box[1]) + width),
                 f"{found.label} {found.score:.2f}",
                 fill="red",
-                stroke_width=1,
+                font_size=max(11, max(image.size) // 22),
+                stroke_width=width // 2,
                 stroke_fill="white",
             )
     output.parent.mkdir(parents=True, exist_ok=True)
