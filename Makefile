@@ -29,7 +29,7 @@ test-unit: dev-env serve-env ## the fast tests, which start no server
 	@$(DEV)/python -m pytest -q -n 3 -m "not integration and not slow" $(addprefix --ignore=tests/,integration training \
 		model_sync/importing/compilers)
 
-test: dev-env serve-env clients-env ## all tests but those of the rollout, with coverage; every proof in its short form: docs/testing.md
+test: dev-env serve-env clients-env ## all tests, with coverage; every proof in its short form: docs/testing.md
 	@$(DEV)/python -m tests.run
 
 test-containers: dev-env serve-env ## the tests of images and docker-compose.yml (as root): docs/containers.md

@@ -1,4 +1,4 @@
-"""`make test`: all tests but those of the rollout in four steps, and one line at the end for all of them.
+"""`make test`: all tests in four steps, and one line at the end for all of them.
 
 The unit tests and the integration tests run in three workers, a file at a time; the integration tests with the marker `alone`
 then run one after the other, and so do the tests in containers, where this machine can run them. Coverage is measured in the
@@ -26,7 +26,7 @@ STEPS = {
     "unit": ["--ignore=tests/integration", *IN_WORKERS, "--cov", "--cov-report=term"],
     "integration": ["tests/integration", f"--ignore={CONTAINERS}", "-m", "not alone", *IN_WORKERS],
     "alone": ["tests/integration", f"--ignore={CONTAINERS}", "-m", "alone"],
-    "containers": [CONTAINERS, f"--ignore-glob={CONTAINERS}/test_rollout*.py"],  # the rollout: `make test-containers`
+    "containers": [CONTAINERS],
 }
 RESULTS = ("failed", "passed", "skipped", "errors")
 

@@ -20,6 +20,9 @@ PROJECT_LABEL, SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose
 STOP_SECONDS = 90  # stop_grace_period of the service
 CREATED_SECONDS = 30.0  # a container that was created and not started for so long was left by a process that died
 ENDED = ("exited", "dead")
+# A replica counts as ended after this: when the engine stops, it ends its containers first, and answers meanwhile. It starts
+# those of the service again when it starts, unless they were removed.
+RETURN_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +125,28 @@ class ComposeTarget:
         """The replica in a container; None if the container is gone meanwhile."""
         try:
             status = container.state.status or ""
-            age = (self._now() - container.created).total_seconds()
             labels = container.config.labels or {}
+            is_trial = TRIAL_LABEL in labels
             return Replica(
                 name=container.name,
                 image=container.image,
                 image_name=container.config.image or container.image,
                 address=_address(container) if status == "running" else "",
-                exited=status in ENDED or (status == "created" and age > CREATED_SECONDS),
-                trial=TRIAL_LABEL in labels,
+                exited=self._has_ended(container, status, returns=not is_trial),
+                trial=is_trial,
             )
         except NoSuchContainer:
             return None
+
+    def _has_ended(self, container: Container, status: str, *, returns: bool) -> bool:
+        """Whether the container runs no more; `returns`: the engine may start it again."""
+        if status == "created":
+            return self._seconds_since(container.created) > CREATED_SECONDS
+        ended = container.state.finished_at
+        return status in ENDED and not (returns and ended and self._seconds_since(ended) < RETURN_SECONDS)
+
+    def _seconds_since(self, instant: datetime) -> float:
+        return (self._now() - instant).total_seconds()
 
     def _network(self) -> str:
         """The name of the network in which the rollout reaches replicas."""

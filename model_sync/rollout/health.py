@@ -26,7 +26,8 @@ class _Known:
 
     since: float  # when it was ready last, or seen first
     right_since: float | None = None
-    before: dict[str, Figures] = field(default_factory=dict)  # of all replicas, when it was found right
+    before: dict[str, Figures] = field(default_factory=dict)  # of each replica, when they could first be read after that
+    observed_since: float | None = None  # when its own figures were read first
     is_proven: bool = False
     failure: GoBack | None = None
 
@@ -70,7 +71,7 @@ class HealthMonitor:
         known = self._known.setdefault(replica.name, _Known(self._clock()))
         failure = known.failure or self._failure(replica, known, versions, is_ready=is_ready)
         if not failure and is_ready and known.right_since is not None and not (replica.trial or known.is_proven):
-            failure = self._observe(known, replicas, new)
+            failure = self._observe(replica, known, replicas, new)
         known.failure = failure
         if failure:
             return Health.FAILED, failure
@@ -95,18 +96,25 @@ class HealthMonitor:
         known.right_since = known.since = self._clock()
         return None
 
-    def _observe(self, known: _Known, replicas: Sequence[Replica], new: str) -> GoBack | None:
-        """Compare the metrics since the replica was found right; after the time for it, the replica is proven."""
-        figures = {replica.name: found for replica in replicas if (found := self._figures(replica))}
-        if not known.before:
-            known.before = figures
-        grown = {name: now.since(known.before[name]) for name, now in figures.items() if name in known.before}
-        images = {replica.name: replica.image for replica in replicas}
+    def _observe(self, replica: Replica, known: _Known, replicas: Sequence[Replica], new: str) -> GoBack | None:
+        """Compare the metrics since the replica was found right; after the time for it, the replica is proven.
+
+        A replica whose own metrics cannot be read is never proven.
+        """
+        figures = {each.name: found for each in replicas if (found := self._figures(each))}
+        known.before = {**figures, **known.before}
+        if replica.name not in known.before:
+            waited = self._clock() - (known.right_since or 0.0)
+            sentence = f"the metrics of {replica.name} could not be read for {waited:.0f} s"
+            return GoBack("health", sentence) if waited > self._times.ready_seconds else None
+        grown = {name: now.since(known.before[name]) for name, now in figures.items()}
+        images = {each.name: each.image for each in replicas}
         ours = Figures.total(each for name, each in grown.items() if images[name] == new)
         others = Figures.total(each for name, each in grown.items() if images[name] != new)
         if failure := worse(ours, others, self._limits):
             return failure
-        known.is_proven = self._clock() - (known.right_since or 0.0) >= self._times.observe_seconds
+        known.observed_since = self._clock() if known.observed_since is None else known.observed_since
+        known.is_proven = self._clock() - known.observed_since >= self._times.observe_seconds
         return None
 
     def _figures(self, replica: Replica) -> Figures | None:

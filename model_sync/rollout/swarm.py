@@ -68,13 +68,13 @@ class SwarmTarget:
                     return
             for name, service in services.items():
                 if not _replicas(service):
-                    self._docker.service.update(name, image=image.name, replicas=1, detach=True, quiet=True)
+                    self._update(name, image)
                     return
         raise TargetError("both services of the stack have replicas of other images")
 
     def start_trial(self, image: Image) -> None:
         with engine_errors():
-            self._docker.service.update(self._stack.trial, image=image.name, replicas=1, detach=True, quiet=True)
+            self._update(self._stack.trial, image)
 
     def retire(self, replica: Replica) -> None:
         """Have one replica less with the image of `replica`. Swarm chooses which; those that are not running go first."""
@@ -84,6 +84,12 @@ class SwarmTarget:
                 if any(_slot(task, name) == replica.name for task in tasks):
                     self._scale(name, max(0, len(tasks) - 1))
                     return
+
+    def _update(self, name: str, image: Image) -> None:
+        """Have one replica of `image` in the service `name`, which has none. Nodes get the credentials to pull it."""
+        self._docker.service.update(
+            name, image=image.name, replicas=1, with_registry_authentication=True, detach=True, quiet=True
+        )
 
     def _scale(self, name: str, replicas: int) -> None:
         """Not by `update`: it may write the same mounts in another order, for which Swarm would replace every replica."""

@@ -64,12 +64,18 @@ class Engine:
         if lacks := missing():
             raise RuntimeError(lacks)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._run_program(*UNSHARE)
+        self._remove_containers()
+        self._weigh()
+
+    def _run_program(self, *prefix: str) -> None:
+        """Start the program, whose command begins with `prefix`, connect its network, and return when it answers."""
         ended, runs = os.pipe()
         try:
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(
                     [
-                        *UNSHARE,
+                        *prefix,
                         DOCKERD,
                         f"--data-root={self.folder / 'data'}",
                         f"--exec-root={self.folder / 'exec'}",
@@ -87,27 +93,39 @@ class Engine:
                 )
                 os.close(runs)
                 wait_while_running(self._process, self._answers, START_SECONDS, lambda: self._log.read_text(errors="replace"))
-                self._network = Network(self._process.pid)
-                self._network.connect(ended, log)
+                self._network = self._network or Network(self._process.pid)
+                self._network.connect(self._process.pid, ended, log)
         finally:
             os.close(ended)
-        self._remove_containers()
-        self._weigh()
+
+    def restart(self) -> None:
+        """End the engine, and with it all containers, and start it again, which starts those whose policy says so.
+
+        Requires that this object started it, and that this thread is in its network, which stays.
+        """
+        assert self._network is not None
+        self._end_program()
+        self._run_program()
 
     def stop(self) -> None:
         """Leave its network. End the engine and its containers, if this process started it."""
         self.leave()
         if self._process is not None:
-            self._process.terminate()
-            self._process.wait(STOP_SECONDS)
-            self._process = None
-            if self._network is not None:
-                self._network.disconnected()
-                self._network = None
+            self._end_program()
+            self._network = None
             for group in (CONTROL_GROUPS / self._name, *CONTROL_GROUPS.glob(f"*/{self._name}")):
                 for emptied in (group / "buildkit", group):
                     with contextlib.suppress(OSError):
                         emptied.rmdir()
+
+    def _end_program(self) -> None:
+        """End it and its containers, and what connects its network."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(STOP_SECONDS)
+        self._process = None
+        if self._network is not None:
+            self._network.disconnected()
 
     def enter(self) -> None:
         """Bring this thread into the engine's network, if it left it."""

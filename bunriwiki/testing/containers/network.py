@@ -42,16 +42,22 @@ class Network:
             os.close(self._outside)
             self._outside = None
 
-    def connect(self, end: int, log: IO[bytes]) -> None:
-        """Let the namespace reach other machines until no process has the other end of the pipe `end`."""
+    def connect(self, pid: int, end: int, log: IO[bytes]) -> None:
+        """Let the namespace, in which the process `pid` is, reach other machines until no process has the other end of the pipe
+        `end`."""
+        self._pid = pid
+        is_inside = self._outside is not None
+        self.leave()
         is_ready, ready = os.pipe()
-        command = [SLIRP, "--configure", "--mtu=65520", f"--exit-fd={end}", f"--ready-fd={ready}", str(self._pid), "tap0"]
+        command = [SLIRP, "--configure", "--mtu=65520", f"--exit-fd={end}", f"--ready-fd={ready}", str(pid), "tap0"]
         self._slirp = subprocess.Popen(
             command, pass_fds=(end, ready), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
         os.close(ready)
         started = os.read(is_ready, 1)
         os.close(is_ready)
+        if is_inside:
+            self.enter()
         if not started:
             raise RuntimeError(f"slirp4netns exited with {self._slirp.wait()}")
 

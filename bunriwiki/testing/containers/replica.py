@@ -12,7 +12,7 @@ from bunriwiki.testing.containers.engine import Engine
 from bunriwiki.testing.containers.images import STAND_INS
 from bunriwiki.testing.paths import MODELS, ROOT
 
-Behaviour = Literal["", "wrong", "slow", "unready", "ends"]
+Behaviour = Literal["", "wrong", "slow", "fails", "unready", "ends"]
 GOOD = "bunriwiki-stand-in"
 
 

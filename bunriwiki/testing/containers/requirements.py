@@ -6,9 +6,11 @@ import os
 import shutil
 
 DOCKERD = "/usr/sbin/dockerd"
+REGISTRY = "/usr/bin/docker-registry"
 # The programs, and the packages of Debian that have them.
 PROGRAMS = {
     DOCKERD: "docker.io",
+    REGISTRY: "docker-registry",
     "/usr/sbin/iptables": "iptables",
     "/usr/sbin/debootstrap": "debootstrap",
     "/usr/bin/busybox": "busybox-static",

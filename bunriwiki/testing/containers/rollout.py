@@ -75,7 +75,8 @@ class RolloutProcess:
 def forget_images(engine: Engine) -> None:
     """Remove the images that earlier rollouts built in an engine that is kept: some of them are bad ones, under the names that
     the next rollouts will look for."""
-    if names := engine.docker("images", "--format={{.Repository}}:{{.Tag}}", REPOSITORY).split():
+    listed = engine.docker("images", "--format={{.Repository}}:{{.Tag}}").split()
+    if names := [name for name in listed if name.rpartition(":")[0].rpartition("/")[2] == REPOSITORY]:
         engine.docker("rmi", "--force", *names)
 
 

@@ -6,6 +6,7 @@ BUNRIWIKI_ENGINE names a folder for the engine that is kept, so that the next ru
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import tempfile
 import time
@@ -18,7 +19,9 @@ from bunriwiki.testing.containers.compose import Composed, clone
 from bunriwiki.testing.containers.engine import Engine
 from bunriwiki.testing.containers.images import Images
 from bunriwiki.testing.containers.pip_secrets import Secrets, pip_secrets
+from bunriwiki.testing.containers.replica import GOOD, build_replica
 from bunriwiki.testing.containers.requirements import missing
+from bunriwiki.testing.containers.rig import Rig, rollout_rig
 from bunriwiki.testing.containers.traffic import Traffic, traffic
 from tests.integration.conftest import FULL
 
@@ -30,6 +33,7 @@ only_full = pytest.mark.skipif(
     not FULL, reason="runs in the full form alone (BUNRIWIKI_PROOF=full): the short form has 6 minutes"
 )
 CALM_SECONDS = 10.0 if FULL else 2.0  # of load before and after an event
+REPLICAS = 2  # of a rollout
 ENGINE = pytest.StashKey[Engine]()
 
 
@@ -90,9 +94,30 @@ def compose(engine: Engine, images: Images, repository: Path) -> Iterator[Start]
         project.down()
 
 
-def during(project: Composed, event: Callable[[], None], *, rest: int = 12, grpc_clients: int = 4) -> Traffic:
+@pytest.fixture(scope="module")
+def rig(engine: Engine, compose: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """Rollouts of the stand-in with Compose: the rollout's process runs on this machine, and nothing was published yet."""
+    build_replica(engine)
+    project = compose("EDGE_IMAGE", environment={"BUNRIWIKI_IMAGE": GOOD})
+    project.up("--no-recreate", "--scale", f"service={REPLICAS}")
+    with rollout_rig(project, tmp_path_factory.mktemp("rollout")) as rig:
+        yield rig
+        print(rig.process.log.read_text(errors="replace")[-6000:])
+
+
+@pytest.fixture(scope="module")
+def seconds_back() -> Iterator[list[float]]:
+    """From the detection of each bad image until all replicas were old ones."""
+    seconds: list[float] = []
+    yield seconds
+    print(f"from detection to all old: {len(seconds)}, median {statistics.median(seconds):.1f} s, slowest {max(seconds):.1f} s")
+
+
+def during(
+    project: Composed, event: Callable[[], None], *, rest: int = 12, grpc_clients: int = 4, pause: float = PAUSE_SECONDS
+) -> Traffic:
     """What came of the requests around an event, which are counted on the standard output as well."""
-    with traffic(project.url, rest=rest, grpc_clients=grpc_clients, pause=PAUSE_SECONDS) as found:
+    with traffic(project.url, rest=rest, grpc_clients=grpc_clients, pause=pause) as found:
         time.sleep(CALM_SECONDS)
         event()
         time.sleep(CALM_SECONDS)

@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 
+import httpx
 import pytest
 
+from bunriwiki.testing.calls import mixed_calls
 from bunriwiki.testing.containers.compose import Composed
+from bunriwiki.testing.containers.flood import Flood, flood
 from bunriwiki.testing.containers.images import Images
 from bunriwiki.testing.containers.rollout import RolloutProcess, Versions, rollout_process
 from bunriwiki.testing.waiting import wait_until
+from model_sync.rollout.comparison import Figures
+from model_sync.rollout.engine import PORT
 from model_sync.rollout_process import REPOSITORY
 from tests.integration.conftest import FULL
-from tests.integration.containers.conftest import Start, during
+from tests.integration.containers.conftest import REPLICAS, Start, during
 
-ROLLOUT_SECONDS = 420.0
-# Of clients: in the short form, they leave something of two cores to the replica that starts.
-LOAD = {"rest": 12, "grpc_clients": 4} if FULL else {"rest": 4, "grpc_clients": 1}
-REPLICAS = 2
+ROLLOUT_SECONDS = 900.0 if FULL else 420.0
+# Of clients in Python: they leave something of two cores to the replica that starts, and in the full form to the flood.
+LOAD = {"rest": 2, "grpc_clients": 1, "pause": 0.1} if FULL else {"rest": 4, "grpc_clients": 1}
+WANTED_PER_SECOND = 400
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +57,9 @@ def images_of(composed: Composed) -> list[str]:
     return [str(composed.inspect(container)["Config"]["Image"]) for container in composed.containers("service")]
 
 
-def test_a_rolling_rebuild_fails_no_request(composed: Composed, rollouts: RolloutProcess, versions: Versions) -> None:
+def test_a_rolling_rebuild_fails_no_request(
+    composed: Composed, rollouts: RolloutProcess, versions: Versions, tmp_path: Path
+) -> None:
     before = set(composed.containers("service"))
 
     def roll_out() -> None:
@@ -59,12 +68,21 @@ def test_a_rolling_rebuild_fails_no_request(composed: Composed, rollouts: Rollou
         assert done.phase == "done", done.reason
         assert done.new.versions == {"sentiment": version}
 
-    assert not during(composed, roll_out, **LOAD).failures
+    reviews = [call for call in mixed_calls() if call.path == "/predict"]
+    with flood(composed.url, reviews, tmp_path) if FULL else nullcontext(Flood()) as flooded:
+        assert not during(composed, roll_out, **LOAD).failures
+    assert flooded.failures == {}
+    if FULL:
+        print(f"texts by wrk: {flooded.summary()}; {WANTED_PER_SECOND} per second are wanted, where the machine gives them")
     after = set(composed.containers("service"))
     assert len(after) == REPLICAS
     assert not after & before
     [image] = set(images_of(composed))
     assert image.startswith(f"{REPOSITORY}:")
+    metrics = httpx.get(f"http://{composed.addresses('service')['serving']}:{PORT}/metrics", trust_env=False)
+    figures = Figures.parse(metrics.text)  # what replicas are compared by
+    assert figures.answers > 0
+    assert figures.models == {"kcbert", "sentiment", "yolo"}
     assert answer_without_anything(composed, image) == "v1"
 
 

@@ -19,7 +19,7 @@ from bunriwiki.model_store.layout import Layout
 from bunriwiki.testing.containers.engine import DockerError, Engine
 from bunriwiki.testing.containers.images import Images
 from bunriwiki.testing.containers.replica import GOOD, Behaviour, build_replica
-from bunriwiki.testing.containers.rollout import Versions, build_bad_image, described, forget_images
+from bunriwiki.testing.containers.rollout import Versions, build_bad_image, described, forget_images, seconds_to_go_back
 from bunriwiki.testing.containers.texts import failures, texts
 from bunriwiki.testing.paths import ROOT, SERVE_ENV
 from bunriwiki.testing.ports import free_port
@@ -29,6 +29,7 @@ from tests.integration.containers.conftest import only_full
 
 pytestmark = only_full
 ROLLOUT_SECONDS = 300.0
+ROUNDS = 4  # of each of the three bad images
 STACK = "rolled"
 VOLUMES = ("store", "heartbeats", "rollout")
 OVERRIDE = """
@@ -182,7 +183,10 @@ def test_the_stack_rolls_out(stack: Stack, versions: Versions) -> None:
 
 
 @pytest.mark.parametrize(("behaviour", "cause"), [("unready", "health"), ("wrong", "answers"), ("slow", "latency")])
-def test_a_bad_image_is_left(stack: Stack, versions: Versions, behaviour: Behaviour, cause: Cause) -> None:
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_a_bad_image_is_left(
+    stack: Stack, versions: Versions, seconds_back: list[float], behaviour: Behaviour, cause: Cause, _: int
+) -> None:
     before, version = stack.images(), versions.prepare()
     bad = build_replica(stack.engine, behaviour, f"{GOOD}-{behaviour}")
     build_bad_image(stack.engine, stack.environment, version, bad)
@@ -193,3 +197,4 @@ def test_a_bad_image_is_left(stack: Stack, versions: Versions, behaviour: Behavi
     assert (back.phase, back.cause) == ("rolled_back", cause), back.reason
     assert failures(found) == {}
     wait_until(lambda: stack.images() == before, 120, stack.logs, interval=1)
+    seconds_back.append(seconds_to_go_back(back))

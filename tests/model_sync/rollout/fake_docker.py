@@ -60,7 +60,7 @@ class FakeDocker:
             image=self.images[image],
             created=NOW - timedelta(seconds=100 - number),
             config=SimpleNamespace(image=image, labels=labels),
-            state=SimpleNamespace(**{"status": "running", "running": True, **state}),
+            state=SimpleNamespace(**{"status": "running", "running": True, "finished_at": None, **state}),
             network_settings=SimpleNamespace(networks=found),
             stop=lambda time: self._call("stop", name, time),
             remove=lambda: self.containers.pop(name),
@@ -144,7 +144,10 @@ class FakeDocker:
         )
         self.services[name] = SimpleNamespace(spec=spec)
 
-    def _update(self, name: str, *, replicas: int, image: str, detach: bool, quiet: bool) -> None:
+    def _update(
+        self, name: str, *, replicas: int, image: str, with_registry_authentication: bool, detach: bool, quiet: bool
+    ) -> None:
+        assert with_registry_authentication
         self._call("update", name, image, replicas)
         self.add_service(name, image, replicas)
 

@@ -25,12 +25,13 @@ class Clock:
 
 @dataclass
 class Running:
-    """A replica: `ready` is what it says, `answered` what comes of golden samples, `figures` what it has counted."""
+    """A replica: `ready` is what it says, `answered` what comes of golden samples, `figures` what it has counted, None if
+    it does not say."""
 
     replica: Replica
     ready: bool = False
     answered: Answered = field(default_factory=Answered)
-    figures: Figures = field(default_factory=Figures)
+    figures: Figures | None = field(default_factory=Figures)
     versions: Mapping[str, str] | None = None  # those that it was asked for
 
 

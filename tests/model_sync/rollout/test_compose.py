@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,9 +9,9 @@ import pytest
 import yaml
 from python_on_whales import DockerClient
 
-from model_sync.rollout.compose import CREATED_SECONDS, ComposeTarget, Project
+from model_sync.rollout.compose import CREATED_SECONDS, RETURN_SECONDS, ComposeTarget, Project
 from model_sync.rollout.state import Image
-from model_sync.rollout.target import TargetError
+from model_sync.rollout.target import TRIAL_LABEL, TargetError
 from tests.model_sync.rollout.fake_docker import NOW, FakeDocker, failure
 
 LABELS = {"com.docker.compose.project": "x", "com.docker.compose.service": "service"}
@@ -48,8 +49,9 @@ def test_replicas_have_the_address_in_the_network_of_the_edge(docker: FakeDocker
 @pytest.mark.parametrize(
     ("status", "age", "exited"),
     [
-        ("exited", 0, True),
-        ("dead", 0, True),
+        ("exited", 0, False),
+        ("exited", RETURN_SECONDS + 1, True),
+        ("dead", RETURN_SECONDS + 1, True),
         ("restarting", 0, False),
         ("created", 0, False),
         ("created", CREATED_SECONDS + 1, True),
@@ -58,10 +60,17 @@ def test_replicas_have_the_address_in_the_network_of_the_edge(docker: FakeDocker
 def test_replicas_that_do_not_run_have_no_address(
     docker: FakeDocker, target: ComposeTarget, status: str, age: float, exited: bool
 ) -> None:
-    name = docker.add("bunriwiki", labels=LABELS, status=status)
-    docker.containers[name].created = NOW.fromtimestamp(NOW.timestamp() - age, NOW.tzinfo)
+    then = NOW - timedelta(seconds=age)
+    name = docker.add("bunriwiki", labels=LABELS, status=status, finished_at=then)
+    docker.containers[name].created = then
     [replica] = [replica for replica in target.replicas() if replica.name == name]
     assert (replica.address, replica.exited) == ("", exited)
+
+
+def test_a_trial_that_ended_does_not_return(docker: FakeDocker, target: ComposeTarget) -> None:
+    docker.add("bunriwiki", labels={TRIAL_LABEL: "x"}, networks=["x_serving"], status="exited", finished_at=NOW)
+    *_, trial = target.replicas()
+    assert (trial.trial, trial.exited) == (True, True)
 
 
 def test_one_more_replica_has_the_image_and_the_configuration_of_the_project(

@@ -157,6 +157,32 @@ def test_replicas_that_are_worse_than_the_old_ones_end_it(rig: Rig, figures: Fig
     assert rig.engine.dropped == 0
 
 
+def test_metrics_that_cannot_be_read_at_first_are_compared_later(rig: Rig) -> None:
+    rig.serve("v2")
+    rig.settle()
+    new = rig.until(V2)
+    new.ready, new.figures = True, None
+    for _ in range(3):
+        assert not rig.step(OBSERVE_SECONDS)
+    new.figures = Figures()
+    assert not rig.step(1)
+    for running in rig.engine.running.values():
+        running.figures = Figures(answers=100)
+    new.figures = Figures(answers=100, failures=10)
+    assert rig.run().cause == "errors"
+
+
+def test_metrics_that_can_never_be_read_end_it(rig: Rig) -> None:
+    rig.serve("v2")
+    rig.settle()
+    new = rig.until(V2)
+    new.ready, new.figures = True, None
+    back = rig.run()
+    assert (back.phase, back.cause) == ("rolled_back", "health")
+    assert "metrics" in (back.reason or "")
+    assert rig.images() == [BASE, BASE]
+
+
 def test_a_rollback_turns_it_round(rig: Rig) -> None:
     rolled_out(rig, "v1")
     rig.serve("v2")

@@ -1,12 +1,14 @@
 """Answers like the service, as far as a rollout and its clients look: readiness, golden samples with their version, metrics.
 
 It follows the store's generation file, and on SIGTERM it is unready for BUNRIWIKI_DRAIN_SECONDS before it ends. BEHAVIOUR makes
-it bad: `wrong` answers with other scores, `slow` takes 0.3 s longer, `unready` never becomes ready, `ends` ends at once.
+it bad: `wrong` answers with other scores, `slow` takes 0.3 s longer, `fails` answers every fourth text that is no golden sample
+with 500, `unready` never becomes ready, `ends` ends at once.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -25,7 +27,13 @@ BEHAVIOUR = os.environ.get("BEHAVIOUR", "")
 BOUNDS = (0.01, 0.05, 0.5, 5.0, float("inf"))
 draining = threading.Event()
 counted: Counter[tuple[str, str, float]] = Counter()
+failed: Counter[tuple[str, str]] = Counter()
 counting = threading.Lock()
+ordinary = itertools.count()  # texts that are no golden samples
+
+
+class FailedError(Exception):
+    """The version, which is the text of the exception, gives no answer."""
 
 
 def folder_of(model: str) -> Path:
@@ -49,7 +57,10 @@ def answer(model: str, content: bytes) -> tuple[str, dict[str, Any]]:
         body = {"detections": (same or samples)[0]["detections"], "image": {"width": 240, "height": 320}}
     else:
         text = json.loads(content)["text"]
-        details = next((each["details"] for each in samples if each["text"] == text), samples[0]["details"])
+        golden = [each["details"] for each in samples if each["text"] == text]
+        if BEHAVIOUR == "fails" and not golden and next(ordinary) % 4 == 0:
+            raise FailedError(version[1] if version else "")
+        details = (golden or [samples[0]["details"]])[0]
         if BEHAVIOUR == "wrong":
             details = dict(zip(details, reversed(list(details.values())), strict=True))
         body = {"details": details}
@@ -66,10 +77,15 @@ def metrics() -> str:
             )
             if bound == BOUNDS[-1]:
                 lines.append(f"bunriwiki_predictions_total{{{labels}}} {count}")
+        failures = [
+            f'bunriwiki_prediction_failures_total{{model="{model}",version="{version}",reason="model_error"}} {count}'
+            for (model, version), count in failed.items()
+        ]
     histogram = [line for line in lines if "_bucket" in line]
     counter = [line for line in lines if "_total" in line]
-    head = "# TYPE bunriwiki_prediction_duration_seconds histogram", "# TYPE bunriwiki_predictions_total counter"
-    return "\n".join([head[0], *histogram, head[1], *counter, ""])
+    families = {"prediction_duration_seconds histogram": histogram, "predictions_total counter": counter}
+    families["prediction_failures_total counter"] = failures
+    return "\n".join([*(line for name, found in families.items() for line in (f"# TYPE bunriwiki_{name}", *found)), ""])
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -88,7 +104,13 @@ class Handler(BaseHTTPRequestHandler):
         began = time.monotonic()
         if BEHAVIOUR == "slow":
             time.sleep(0.3)
-        version, body = answer(model, content)
+        try:
+            version, body = answer(model, content)
+        except FailedError as error:
+            with counting:
+                failed[model, str(error)] += 1
+            self._send(500, b"{}")
+            return
         took = time.monotonic() - began
         with counting:
             for bound in BOUNDS:
