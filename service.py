@@ -43,7 +43,7 @@ from bunriwiki.telemetry import error_tracking, logs
 from bunriwiki.telemetry.bentoml_metrics import BentoMetrics
 from bunriwiki.telemetry.collector import set_up_collector
 from bunriwiki.telemetry.metrics import FOLDER
-from bunriwiki.telemetry.metrics.gauges import keep_publishing
+from bunriwiki.telemetry.metrics.gauges import keep_publishing, publish
 from bunriwiki.telemetry.metrics.loads import begin_with_models
 from bunriwiki.telemetry.sample_folder import SampleFolder
 from bunriwiki.telemetry.samples import Sampler
@@ -55,7 +55,7 @@ from bunriwiki.web.bounded_http import bounded_http
 from bunriwiki.web.clients import Clients
 from bunriwiki.web.connections import ConnectionLimits
 from bunriwiki.web.open_files import max_connections
-from bunriwiki.web.tickets import TicketIssuer
+from bunriwiki.web.tickets import ticket_issuer
 from bunriwiki.web.tls import trusting
 from bunriwiki.web.tokens import TokenGate
 from runners.worker import runner_service
@@ -206,6 +206,7 @@ class Bunriwiki:
         if self.tracing:
             await asyncio.to_thread(self.tracing.close)
         self.publishing.cancel()
+        publish()
         self.generation_watcher.stop()
         self.vitals.leave()
 
@@ -239,14 +240,14 @@ class Bunriwiki:
 
 def _feedback() -> Feedback:
     """Tickets where a key is set and a sidecar may take them back, samples where a folder is set."""
-    issuer = sampler = None
+    issue = sampler = None
     if settings().feedback_keys and settings().sidecar_url:
-        issuer = TicketIssuer(settings().feedback_keys[0], settings().feedback_ticket_seconds)
+        issue = ticket_issuer(settings().feedback_keys[0], settings().feedback_ticket_seconds)
     if (samples := settings().samples) and settings().samples_share:
         folder = SampleFolder(samples, settings().samples_days, settings().samples_max_mb * 2**20)
         sampler = Sampler(folder, settings().samples_share, inputs=settings().samples_inputs == "on")
         sampler.start()
-    return Feedback(issuer, sampler)
+    return Feedback(issue, sampler)
 
 
 def _certificates() -> Certificates | None:

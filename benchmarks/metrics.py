@@ -1,7 +1,8 @@
 """What metrics, drift and feedback tickets cost: an increment, and CPU time per request with all of them and with none.
 
-Three services with the no-op model (`noop.py`) get the same load in turn, for `--rounds` short rounds (`cpu.py`): with metrics,
-drift and tickets (the usual service with a key for tickets), without tickets, and without any of them (`unmetered.py`).
+The service with the no-op model (`switched.py`) gets the same load in three modes in turn, for `--rounds` short rounds: with
+metrics, drift and tickets (the usual service with a key for tickets), without tickets, and without any of them. It is started
+`--services` times, as each process lies differently in the caches.
 
     python -m benchmarks.metrics
 """
@@ -9,32 +10,28 @@ drift and tickets (the usual service with a key for tickets), without tickets, a
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import sys
 import tempfile
 import timeit
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import httpx
 from prometheus_client import CollectorRegistry, Counter, Histogram, values
 
-from benchmarks.cpu import CLIENTS, cpu_per_request
+from benchmarks.cpu import CLIENTS, SwitchedService
 from benchmarks.lean import BODY, PATH
+from benchmarks.modes import Mode
 from benchmarks.noop_service import noop_service
-from benchmarks.serving import Served
 from bunriwiki.telemetry.metrics.values import recorder, share_values
 
 CALLS = 200_000
 TICKETS = {"BUNRIWIKI_FEEDBACK_KEY": "k" * 64}
-ALL, NO_TICKETS, NONE = range(3)
-SERVICES: Sequence[tuple[str, Mapping[str, str]]] = (
-    ("benchmarks.noop", TICKETS),
-    ("benchmarks.noop", {}),
-    ("benchmarks.unmetered", {}),
-)
 
 
 def microseconds(call: Callable[[], object]) -> float:
@@ -69,47 +66,79 @@ def row(name: str, increment: Callable[[], object], observation: Callable[[], ob
     print(f"| {name} | {microseconds(increment):.2f} | {microseconds(observation):.2f} |")
 
 
-def check_tickets(services: list[Served]) -> None:
-    """Exit unless only the first service sends tickets: otherwise nothing would be compared."""
-    for number, served in enumerate(services):
-        answer = httpx.post(f"{served.url}{PATH}", content=BODY, headers={"Content-Type": "application/json"})
-        if ("x-feedback-ticket" in answer.headers) != (number == ALL):
-            raise SystemExit("the services do not differ in their tickets")
+def check_modes(service: SwitchedService, url: str) -> None:
+    """Exit unless only the mode with tickets sends them: otherwise nothing would be compared."""
+    for mode in Mode:
+        service.switch(mode)
+        answer = httpx.post(f"{url}{PATH}", content=BODY, headers={"Content-Type": "application/json"})
+        if ("x-feedback-ticket" in answer.headers) != (mode is Mode.ALL):
+            raise SystemExit("the modes do not differ in their tickets")
+
+
+def measure(services: int, rounds: int, seconds: float) -> dict[int, list[list[tuple[float, float]]]]:
+    """By number of clients, the rounds: for each mode, what a request took the gateway and the runner."""
+    found: dict[int, list[list[tuple[float, float]]]] = {clients: [] for clients in CLIENTS}
+    for _ in range(services):
+        with noop_service("benchmarks.switched", TICKETS) as served:
+            service = SwitchedService(served)
+            check_modes(service, served.url)
+            for clients, of_clients in found.items():
+                for number in range(rounds):
+                    order = list(Mode)[:: -1 if number % 2 else 1]
+                    measured = {mode: service.cpu_per_request(mode, clients, seconds) for mode in order}
+                    of_clients.append([measured[mode] for mode in Mode])
+    return found
+
+
+def difference(rounds: list[list[float]], one: Mode, other: Mode) -> Difference:
+    return Difference.of([each[one] - each[other] for each in rounds])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The median of differences, and the interval in which it lies with a confidence of 95 %."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, differences: Sequence[float]) -> Self:
+        """From the order of the differences, whatever their distribution is: the outer ones are often noise."""
+        ordered, number = sorted(differences), len(differences)
+        outside = max(0, math.floor(number / 2 - 0.98 * math.sqrt(number)))
+        return cls(statistics.median(ordered), ordered[outside], ordered[number - 1 - outside])
+
+    def __str__(self) -> str:
+        return f"{self.median:.1f} ({self.low:.1f} to {self.high:.1f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--services", type=int, default=3, help="how often the service is started")
+    parser.add_argument("--rounds", type=int, default=40, help="of each service, for each number of clients")
+    parser.add_argument("--seconds", type=float, default=0.2, help="for which a mode is measured in a round")
     parser.add_argument("--most", type=float, default=20, help="exit with 1 if all cost more microseconds of the gateway's CPU")
     given = parser.parse_args()
     increments()
     print(
-        "\nµs of CPU per request, the fastest rounds; in brackets, the median of the rounds' differences\n\n"
-        "| clients | gateway, all | without tickets | none | all - none | tickets | runner, all - none |\n"
-        "|---|---|---|---|---|---|---|"
+        "\nµs of CPU per request: the medians, and the medians of the rounds' differences with their 95 % intervals\n\n"
+        "| clients | gateway, all | no tickets | none | all - none | tickets | all - none, fastest | runner, all - none |\n"
+        "|---|---|---|---|---|---|---|---|"
     )
     too_much = False
-    with ExitStack() as stack:
-        services = [stack.enter_context(noop_service(module, settings)) for module, settings in SERVICES]
-        check_tickets(services)
-        for clients in CLIENTS:
-            rounds = [[cpu_per_request(served, clients, given.seconds) for served in services] for _ in range(given.rounds)]
-            gateway = [[of_gateway for of_gateway, _ in each] for each in rounds]
-            runner = [[of_runner for _, of_runner in each] for each in rounds]
-            everything, metrics, nothing = (min(each) for each in zip(*gateway, strict=True))
-            print(
-                f"| {clients} | {everything:.1f} | {metrics:.1f} | {nothing:.1f} | {difference(gateway, ALL, NONE)} "
-                f"| {difference(gateway, ALL, NO_TICKETS)} | {difference(runner, ALL, NONE)} |",
-                flush=True,
-            )
-            too_much |= everything - nothing > given.most
+    for clients, rounds in measure(given.services, given.rounds, given.seconds).items():
+        gateway = [[of_gateway for of_gateway, _ in each] for each in rounds]
+        runner = [[of_runner for _, of_runner in each] for each in rounds]
+        medians = " | ".join(f"{statistics.median(each):.1f}" for each in zip(*gateway, strict=True))
+        fastest = [min(each) for each in zip(*gateway, strict=True)]
+        everything = difference(gateway, Mode.ALL, Mode.NONE)
+        print(
+            f"| {clients} | {medians} | {everything} | {difference(gateway, Mode.ALL, Mode.NO_TICKETS)} "
+            f"| {fastest[Mode.ALL] - fastest[Mode.NONE]:.1f} | {difference(runner, Mode.ALL, Mode.NONE)} |"
+        )
+        too_much |= everything.median > given.most
     sys.exit(too_much)
-
-
-def difference(rounds: list[list[float]], one: int, other: int) -> str:
-    fastest = min(each[one] for each in rounds) - min(each[other] for each in rounds)
-    return f"{fastest:.1f} ({statistics.median(each[one] - each[other] for each in rounds):.1f})"
 
 
 if __name__ == "__main__":

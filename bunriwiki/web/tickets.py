@@ -14,9 +14,8 @@ import os
 import time
 from binascii import b2a_base64
 from collections.abc import Callable, Sequence
-from functools import partial
 from hashlib import blake2b
-from typing import Protocol
+from itertools import count
 
 import msgspec
 
@@ -25,11 +24,8 @@ MAX_CHARACTERS = 4096  # of a ticket that is accepted
 MAX_BYTES = 2048  # of a ticket that is issued: a header has to hold it in base64
 PURPOSE = b"ticket 1"  # part of each key: the same secret signs nothing else
 
-
-class Hash(Protocol):
-    """What the functions of `hashlib` return."""
-
-    def digest(self) -> bytes: ...
+# Signs an answer: model, version, classes with scores, request id. None if it names more classes than a header can hold.
+Issue = Callable[[str, str, Sequence[tuple[str, float]], str], str | None]
 
 
 class TicketError(Exception):
@@ -62,31 +58,30 @@ class Ticket(msgspec.Struct, array_like=True, frozen=True):
         return self.process + self.number.to_bytes(8)
 
 
-def _signing(secret: str) -> Callable[[bytes], Hash]:
-    """The keyed hash, whose digest is the signature: a function that runs no Python code."""
-    return partial(blake2b, key=blake2b(secret.encode(), person=PURPOSE).digest(), digest_size=SIGNATURE_BYTES)
+def _signing(secret: str) -> Callable[[], blake2b]:
+    """Begins a signature: a copy of the keyed hash, which has processed its key already."""
+    return blake2b(key=blake2b(secret.encode(), person=PURPOSE).digest(), digest_size=SIGNATURE_BYTES).copy
 
 
-class TicketIssuer:
-    """Signs tickets with `secret`, which expire after `seconds`. `clock` returns the seconds since the epoch."""
+def ticket_issuer(secret: str, seconds: float, clock: Callable[[], float] = time.time) -> Issue:
+    """Signs tickets with `secret`, which expire after `seconds`. `clock` returns the seconds since the epoch.
 
-    def __init__(self, secret: str, seconds: float, clock: Callable[[], float] = time.time) -> None:
-        self._sign = _signing(secret)
-        self._seconds = seconds
-        self._clock = clock
-        self._encode = msgspec.msgpack.Encoder().encode
-        # Unique is enough, because a nonce is signed: random for each process, then counted, which takes no system call.
-        self._process = os.urandom(10)
-        self._number = 0
+    A function, because a method would look up each of these names in its object, for every answer.
+    """
+    begin_signature = _signing(secret)
+    encode = msgspec.msgpack.Encoder().encode
+    # Unique is enough, because a nonce is signed: random for each process, then counted, which takes no system call.
+    process, number = os.urandom(10), count(1).__next__
 
-    def issue(self, model: str, version: str, labels: Sequence[tuple[str, float]], request_id: str) -> str | None:
-        """A ticket for an answer; None if the answer names more classes than a header can hold."""
-        self._number += 1
-        expires = self._clock() + self._seconds
-        content = self._encode((model, version, labels, request_id, self._process, self._number, expires))  # fields of Ticket
+    def issue(model: str, version: str, labels: Sequence[tuple[str, float]], request_id: str) -> str | None:
+        content = encode((model, version, labels, request_id, process, number(), clock() + seconds))  # the fields of Ticket
         if len(content) > MAX_BYTES:
             return None
-        return b2a_base64(content + self._sign(content).digest(), newline=False).decode()
+        signature = begin_signature()
+        signature.update(content)
+        return b2a_base64(content + signature.digest(), newline=False).decode()
+
+    return issue
 
 
 class TicketReader:
@@ -106,7 +101,7 @@ class TicketReader:
         except (binascii.Error, ValueError):
             raise TicketError from None
         content, signature = whole[:-SIGNATURE_BYTES], whole[-SIGNATURE_BYTES:]
-        matches = [hmac.compare_digest(sign(content).digest(), signature) for sign in self._signing]
+        matches = [_is_signed(content, signature, begin) for begin in self._signing]
         if not any(matches):
             raise TicketError
         try:
@@ -116,3 +111,9 @@ class TicketReader:
         if ticket.expires < self._clock():
             raise TicketExpiredError
         return ticket
+
+
+def _is_signed(content: bytes, signature: bytes, begin: Callable[[], blake2b]) -> bool:
+    expected = begin()
+    expected.update(content)
+    return hmac.compare_digest(expected.digest(), signature)

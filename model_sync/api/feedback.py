@@ -16,9 +16,9 @@ from starlette.routing import Route
 from bunriwiki.web import problems
 from bunriwiki.web.tickets import MAX_CHARACTERS
 from bunriwiki.web.tokens import TokenGate
-from model_sync.api.requests import authorize, parse, read
+from model_sync.api.requests import authorize, may_see_details, parse, read
 from model_sync.errors import FeedbackError
-from model_sync.quality.quality import Quality
+from model_sync.quality.quality import Quality, public_quality
 
 MAX_LABELS = 100
 STATUS = {"closed": 403, "invalid": 400, "expired": 410, "used": 409, "wrong": 422, "full": 429}  # by the kind of the error
@@ -54,7 +54,8 @@ class FeedbackRequest(BaseModel):
 class FeedbackRoutes:
     """The endpoints of `quality`, which run in threads.
 
-    Feedback needs no token; with one that `raters` lets pass it counts as known. Deleting requires a token of `admins`.
+    Feedback needs no token; with one that `raters` lets pass it counts as known. Deleting requires a token of `admins`, as do
+    the details of live quality.
     """
 
     def __init__(self, quality: Quality, *, admins: TokenGate, raters: TokenGate) -> None:
@@ -69,8 +70,10 @@ class FeedbackRoutes:
             Route("/feedback/{request_id}", self.forget, methods=["DELETE"]),
         ]
 
-    async def quality(self, _: Request) -> Response:
-        return JSONResponse((await _do(self._quality.state)).model_dump(mode="json"))
+    async def quality(self, request: Request) -> Response:
+        details = await may_see_details(request, self._admins)
+        state = await _do(self._quality.state)
+        return JSONResponse((state if details else public_quality(state)).model_dump(mode="json"))
 
     async def give(self, request: Request) -> Response:
         known = "authorization" in request.headers

@@ -40,7 +40,7 @@ class WindowDrift(BaseModel):
     version: str
     answers: int = Field(description="Answers in the window.")
     reference: str | None = Field(description="`evaluation` or `live`; null before there is a reference.")
-    labels: dict[str, int] = Field(description="Answers by class that they named.")
+    labels: dict[str, int] = Field(description="Answers by class that they named; {} without an admin token.")
     drift: dict[str, FeatureDrift] = Field(description="By feature; those with enough inputs.")
 
 
@@ -63,6 +63,22 @@ class QualityState(BaseModel):
 
     window: tuple[WindowDrift, ...]
     feedback: tuple[DayQuality, ...]
+
+
+def public_quality(state: QualityState) -> QualityState:
+    """What everybody may see: figures, and no text of a runner. All else needs an admin token (`model_store/public.py`)."""
+    window = tuple(
+        WindowDrift(
+            model=figure.model,
+            version=figure.version,
+            answers=figure.answers,
+            reference=figure.reference,
+            labels={},  # a runner, which runs third-party code, names them
+            drift=figure.drift,
+        )
+        for figure in state.window
+    )
+    return QualityState(window=window, feedback=state.feedback)
 
 
 class Quality:

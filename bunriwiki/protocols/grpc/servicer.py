@@ -17,7 +17,7 @@ from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from bunriwiki.protocols.grpc.traced import CallTrace
 from bunriwiki.protocols.handlers.memory import Memory
-from bunriwiki.protocols.handlers.timing import RequestTiming
+from bunriwiki.protocols.handlers.timing import CURRENT, RequestTiming
 from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, OpenInference
 from bunriwiki.telemetry.metrics.gauges import publish_from
 from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, MessageMetrics, RouteMetrics
@@ -97,7 +97,7 @@ class Servicer(GRPCInferenceServiceServicer):
         """Each request is answered as it arrives. A request that fails is answered with its error, and the stream goes on."""
         route = self._metrics["ModelStreamInfer"]
         route.running += 1
-        timing = RequestTiming(route, METHOD)
+        CURRENT.set(timing := RequestTiming(route, METHOD))
         status = CANCELLED
         trace = self._trace("ModelStreamInfer", context)
         try:
@@ -157,7 +157,7 @@ class Servicer(GRPCInferenceServiceServicer):
 
     async def _infer_message(self, received: messages.ReceivedCall, context: Context) -> pb.ModelInferResponse:
         """Answer a message of a stream, and count the prediction."""
-        timing = RequestTiming(self._message_metrics, METHOD)
+        CURRENT.set(timing := RequestTiming(self._message_metrics, METHOD))
         try:
             return await self._infer(received, context)
         finally:
@@ -199,7 +199,7 @@ class Servicer(GRPCInferenceServiceServicer):
     async def _counted(self, method: str, context: Context, answer: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
         route = self._metrics[method]
         route.running += 1
-        timing = RequestTiming(route, METHOD)
+        CURRENT.set(timing := RequestTiming(route, METHOD))
         status = CANCELLED
         trace = self._trace(method, context)
         try:

@@ -23,7 +23,7 @@ from bunriwiki.protocols.handlers.shadowing import Comparisons, Shadow
 from bunriwiki.protocols.handlers.statistics import StatisticsByVersion
 from bunriwiki.protocols.handlers.status import ServiceStatus, Status
 from bunriwiki.protocols.handlers.timing import CURRENT
-from bunriwiki.telemetry.metrics.gauges import publish_from
+from bunriwiki.telemetry.metrics.gauges import count_when_published, publish_from
 from bunriwiki.telemetry.metrics.predictions import QUEUE_DEPTH, FailureReason, PredictionMetrics
 from bunriwiki.web import problems
 
@@ -100,6 +100,7 @@ class Model(Generic[InputT, AnswerT]):
         self._shadow = Shadow(spec.name, runner.predict, comparisons, limits.deadline_seconds)
         self._named: dict[str, Batcher[InputT, Served[AnswerT | Failure]]] = {}
         publish_from(QUEUE_DEPTH.labels(spec.name), self.waiting)
+        count_when_published(self.metrics.count_calls)
 
     async def infer(
         self, inputs: Sequence[InputT], version: str | None = None, seconds: float | None = None
@@ -293,7 +294,7 @@ class Model(Generic[InputT, AnswerT]):
                 span.answered(self.spec.name, answers)
         if answers.version == version:
             self.statistics.of(version).infer.add(time.monotonic_ns() - begun)
-            self.metrics.called(len(batch), answers.work)
+            self.metrics.calls.append((len(batch), answers.work))
         return answers
 
     async def _call_runner_twice(self, batch: list[InputT], version: str) -> Answers[AnswerT]:

@@ -9,16 +9,16 @@ from typing import Any
 from bunriwiki.artifacts.answers import Classification, Detections
 from bunriwiki.protocols.handlers.dataplane import Served
 from bunriwiki.telemetry.samples import Sample, Sampler
-from bunriwiki.web.tickets import TicketIssuer
+from bunriwiki.web.tickets import Issue
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class Feedback:
-    """Issues tickets with `issuer`, and offers answers to `sampler`; None: there are no tickets, or no samples."""
+    """Issues tickets with `issue`, and offers answers to `sampler`; None: there are no tickets, or no samples."""
 
-    def __init__(self, issuer: TicketIssuer | None = None, sampler: Sampler | None = None) -> None:
-        self._issue = None if issuer is None else issuer.issue
+    def __init__(self, issue: Issue | None = None, sampler: Sampler | None = None) -> None:
+        self._issue = issue
         self._sampler = sampler
 
     def ticket(self, given: Any, served: Served[Any], request_id: str) -> str | None:

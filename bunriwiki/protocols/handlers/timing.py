@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from contextvars import ContextVar
 
+import msgspec
+
 from bunriwiki.telemetry.metrics.predictions import PredictionMetrics
+from bunriwiki.telemetry.metrics.record_file import NOTHING
 from bunriwiki.telemetry.metrics.requests import RouteMetrics, Status
 
 # Of an answer: the metrics of its model, the version, the number of inputs, when they were checked and when they were answered,
@@ -15,25 +18,23 @@ Answer = tuple[PredictionMetrics, str, int, int, int, float]
 CURRENT: ContextVar[RequestTiming | None] = ContextVar("request timing", default=None)
 
 
-class RequestTiming:
+class RequestTiming(msgspec.Struct, gc=False):
     """A request to `route` that begins now, in nanoseconds of a monotonic clock.
 
-    The server of each protocol creates one when it begins to read a request. The handler finds it in the context of the task,
-    so that no endpoint in between has to pass it on, and sets `answer`.
+    The server of each protocol creates one when it begins to read a request, and sets `CURRENT`: there the handler finds it, so
+    that no endpoint in between has to pass it on, and sets `answer`. It is a Struct because that runs no Python code.
     """
 
-    __slots__ = ("answer", "began", "ended", "method", "route")
-
-    def __init__(self, route: RouteMetrics, method: str) -> None:
-        self.began = time.monotonic_ns()
-        self.route = route
-        self.method = method
-        self.ended = False
-        self.answer: Answer | None = None
-        CURRENT.set(self)
+    route: RouteMetrics
+    method: str
+    began: int = msgspec.field(default_factory=time.monotonic_ns)
+    ended: bool = False
+    answer: Answer | None = None
 
     def end(self, status: Status) -> None:
-        """The response is encoded. Counts the request, and the prediction if a model answered. Call it once only."""
+        """The response is encoded. Counts the request, and if a model answered, the prediction and the calls to its runner that
+        are not counted yet. Call it once only.
+        """
         ended = time.monotonic_ns()
         self.ended = True
         route, method, began = self.route, self.method, self.began
@@ -43,6 +44,16 @@ class RequestTiming:
             return
         model, version, inputs, checked, answered, queued = self.answer
         record = route.records.get((method, status, model, version)) or route.first(method, status, model, version)
+        if model.calls:
+            called, (preprocess, forward, tokens, padding) = model.calls.pop()
+            if model.calls:
+                model.count_calls()
+            record(
+                1, (ended - began) / 1e9,
+                inputs, (answered - checked) / 1e9, (checked - began) / 1e9, (ended - answered) / 1e9, queued,
+                called, preprocess or NOTHING, forward, tokens, padding,
+            )  # fmt: skip
+            return
         record(
             1, (ended - began) / 1e9,
             inputs, (answered - checked) / 1e9, (checked - began) / 1e9, (ended - answered) / 1e9, queued,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -42,7 +43,12 @@ def route_metrics(routes: Sequence[tuple[str, str]], bentoml: BentoMetrics | Non
         found[path].begin(method, 200)
     publish_from(IN_FLIGHT.labels(PROTOCOL), lambda: sum(route.running for route in others.values()))
     if bentoml is not None:
-        publish_from(bentoml.latest, lambda: max(route.latest for route in others.values()))
+        publish_from(bentoml.latest, lambda: _since_epoch(max(route.latest for route in others.values())))
         for path, route in others.items():
             publish_from(bentoml.in_progress(path), partial(getattr, route, "running"))
     return found
+
+
+def _since_epoch(monotonic: int) -> float:
+    """The seconds since the epoch at a time in nanoseconds of the monotonic clock; 0 stays 0."""
+    return time.time() - (time.monotonic_ns() - monotonic) / 1e9 if monotonic else 0.0

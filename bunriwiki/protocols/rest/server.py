@@ -22,7 +22,7 @@ from bunriwiki.protocols.handlers.dataplane import DataPlane
 from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.handlers.scrape import Scrape
-from bunriwiki.protocols.handlers.timing import RequestTiming
+from bunriwiki.protocols.handlers.timing import CURRENT, RequestTiming
 from bunriwiki.protocols.inference.handlers import OpenInference
 from bunriwiki.protocols.rest import bentoml_routes
 from bunriwiki.protocols.rest.commands import CommandRoutes
@@ -94,8 +94,8 @@ class RestServer:
         route = match.route.path if match else bentoml_routes.template(path) or OTHER
         metrics = self._metrics[route]
         metrics.running += 1
-        metrics.latest = time.time()
-        timing = RequestTiming(metrics, scope["method"])
+        CURRENT.set(timing := RequestTiming(metrics, scope["method"]))
+        metrics.latest = timing.began
         status = 500
         try:
             if match:

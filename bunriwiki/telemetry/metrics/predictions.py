@@ -10,6 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from bunriwiki.artifacts.answers import Work
 from bunriwiki.artifacts.manifest import MODELS
+from bunriwiki.telemetry.metrics.record_file import NOTHING
 from bunriwiki.telemetry.metrics.values import LIVE_SUM, Child, recorder
 from bunriwiki.telemetry.metrics.versions import mark_seen
 
@@ -54,17 +55,17 @@ class _OfVersion:
 class PredictionMetrics:
     """Counts what one gateway worker does for one model. Use it from one event loop.
 
-    The version in a label is always one that the service had in memory, never a text of a client.
+    `calls` are calls that the runner has answered and that are not counted yet, each with the number of its inputs and the work
+    that the runner reported: the next request that ends counts them, in its own record. The version in a label is always one
+    that the service had in memory, never a text of a client.
     """
 
     def __init__(self, model: str) -> None:
         self._model = model
         self._versions: dict[str, _OfVersion] = {}
-        phases = {phase: PHASE_SECONDS.labels(model, phase) for phase in PHASES}
-        self._phases = phases
-        of_call = ([BATCH_SIZE.labels(model)], [phases["forward"]], [TOKENS.labels(model)], [PADDING.labels(model)])
-        self._called = recorder(*of_call)
-        self._called_and_preprocessed = recorder(*of_call, [phases["preprocess"]])
+        self._phases = {phase: PHASE_SECONDS.labels(model, phase) for phase in PHASES}
+        self.calls: list[tuple[int, Work]] = []
+        self._called = recorder(*self._of_call())
         for reason in SHED_REASONS:
             SHED.labels(model, reason)
 
@@ -77,13 +78,14 @@ class PredictionMetrics:
         counters.answered(inputs, seconds, queued)
 
     def answer(self, version: str) -> list[list[Child]]:
-        """What the amounts of an answered request change: its inputs, the seconds from their check to their answers, and those
-        of the phases read, encode and queue. Creates all series of the version, if there are none.
+        """What the amounts of an answered request change: its inputs, the seconds from their check to their answers, those of
+        the phases read, encode and queue, and for a call its inputs and its `Work`. Creates all series of the version, if there
+        are none.
         """
         if version not in self._versions:
             self.begin(version)
         phases = self._phases
-        return [*self._answers(version), [phases["read"]], [phases["encode"]], [phases["queue"]]]
+        return [*self._answers(version), [phases["read"]], [phases["encode"]], [phases["queue"]], *self._of_call()]
 
     def failed(self, version: str, reason: FailureReason) -> None:
         """Count a request that got an error. `version` is the one that failed, or that should have answered."""
@@ -94,13 +96,11 @@ class PredictionMetrics:
         """Count a request that was rejected before it cost a forward pass."""
         SHED.labels(self._model, reason).inc()
 
-    def called(self, inputs: int, work: Work) -> None:
-        """Count a call that the runner answered, with the work that it reported."""
-        preprocess, forward, tokens, padding = work
-        if preprocess:
-            self._called_and_preprocessed(inputs, forward, tokens, padding, preprocess)
-        else:  # a pyfunc tokenizes in its forward pass, and reports no time before it
-            self._called(inputs, forward, tokens, padding)
+    def count_calls(self) -> None:
+        """Count the calls that no request has counted, because theirs were cancelled or others ended first."""
+        while self.calls:
+            inputs, (preprocess, forward, tokens, padding) = self.calls.pop()
+            self._called(inputs, preprocess or NOTHING, forward, tokens, padding)
 
     def begin(self, version: str) -> _OfVersion:
         """Create the series of a version."""
@@ -110,6 +110,11 @@ class PredictionMetrics:
             {reason: FAILURES.labels(self._model, version, reason) for reason in FAILURE_REASONS},
         )
         return counters
+
+    def _of_call(self) -> list[list[Child]]:
+        tokens = TOKENS.labels(self._model), PADDING.labels(self._model)
+        changed = BATCH_SIZE.labels(self._model), self._phases["preprocess"], self._phases["forward"], *tokens
+        return [[child] for child in changed]
 
     def _answers(self, version: str) -> list[list[Child]]:
         return [[PREDICTIONS.labels(self._model, version)], [SECONDS.labels(self._model, version)]]

@@ -13,11 +13,13 @@ byte order and aligned to eight bytes:
     used          uint64, bytes of the definitions
     definitions   a line of JSON for each kind of record: what each of its amounts changes (`Field`)
     sums          float64, of all fields of all definitions in order; twice
-    log           records: up to seven amounts (float64), the number of the definition (uint64, from 1; 0: no record); twice
+    log           records: twelve amounts (float64, NaN for none), the number of the definition (uint64, from 1; 0: no record);
+                  twice
 """
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import struct
@@ -33,7 +35,8 @@ import numpy.typing as npt
 
 WORD = 8
 HEADER = struct.Struct("QQ")
-AMOUNTS = 7
+AMOUNTS = 12
+NOTHING = math.nan  # an amount that changes nothing
 RECORD = struct.Struct(f"{AMOUNTS}dQ")
 RECORDS = 2048  # in a log: adding them up costs 0.2 µs for each
 DEFINITIONS_BYTES = 2**17
@@ -91,7 +94,7 @@ class RecordFile:
     def define(self, changes: Sequence[Sequence[Field]]) -> Callable[..., None]:
         """A function that writes a record: it takes at most `AMOUNTS` amounts, and `changes` has the fields that each changes.
 
-        Use these functions from one thread only. Raises FullFileError.
+        Amounts that are `NOTHING`, or left out, change nothing. Use these functions from one thread only. Raises FullFileError.
         """
         line = msgspec.json.encode(changes) + b"\n"
         used = self._header[1]
@@ -128,11 +131,12 @@ def _recorder(file: RecordFile, definition: int) -> Callable[..., None]:
     write, mapped, size = RECORD.pack_into, file.map, RECORD.size
 
     def record(  # noqa: PLR0917 - `*amounts` would double what a record costs
-        a: float, b: float = 0, c: float = 0, d: float = 0, e: float = 0, f: float = 0, g: float = 0
-    ) -> None:
+        a: float, b: float = NOTHING, c: float = NOTHING, d: float = NOTHING, e: float = NOTHING, f: float = NOTHING,
+        g: float = NOTHING, h: float = NOTHING, i: float = NOTHING, j: float = NOTHING, k: float = NOTHING, m: float = NOTHING,
+    ) -> None:  # fmt: skip
         at = file.at
         # A process can die within this call: the definition, which makes it a record, is stored after the amounts.
-        write(mapped, at, a, b, c, d, e, f, g, definition)
+        write(mapped, at, a, b, c, d, e, f, g, h, i, j, k, m, definition)
         file.at = at = at + size
         if at == file.end:
             file.checkpoint()
@@ -204,10 +208,11 @@ def _add_up(values: Numbers, definitions: Sequence[Places], log: bytes) -> None:
     numbers = np.frombuffer(log, np.uint64)[AMOUNTS :: AMOUNTS + 1]
     for number in np.unique(numbers).tolist():
         for places, column in zip(definitions[number - 1], amounts[numbers == number].T, strict=False):
+            there = column[~np.isnan(column)]
             for at, bounds in places:
-                values[at] += column.sum()
+                values[at] += there.sum()
                 if bounds.size:
-                    values[at + 1 : at + 1 + bounds.size] += np.bincount(np.searchsorted(bounds, column), minlength=bounds.size)
+                    values[at + 1 : at + 1 + bounds.size] += np.bincount(np.searchsorted(bounds, there), minlength=bounds.size)
 
 
 def _sums_at(number: int) -> int:

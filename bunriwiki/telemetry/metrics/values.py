@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import threading
 import time
@@ -79,8 +80,8 @@ class _InMemory:
         ]
 
         def record(*amounts: float) -> None:
-            for of_amount, amount in zip(of_amounts, amounts, strict=True):
-                for change in of_amount:
+            for of_amount, amount in zip(of_amounts, amounts, strict=False):
+                for change in () if math.isnan(amount) else of_amount:
                     change(amount)
 
         return record
@@ -171,8 +172,9 @@ def _value_class(files: _InMemory | _OwnFiles, lock: threading.Lock) -> type:
 def recorder(*changes: Sequence[Child]) -> Callable[..., None]:
     """A function that counts an amount for each of `changes`, at once and in their order.
 
-    An amount changes all children of its sequence: it is added to counters and gauges, and observed in histograms. Use the
-    function from one thread only: here the event loop. In a shared file, the library's own methods do not see what it counts.
+    An amount changes all children of its sequence: it is added to counters and gauges, and observed in histograms. An amount
+    that is `NOTHING`, or left out, changes nothing. Use the function from one thread only: here the event loop. In a shared
+    file, the library's own methods do not see what it counts.
     """
     found: Callable[..., None] = _value(next(chain(*changes))).recorder(changes)
     return found

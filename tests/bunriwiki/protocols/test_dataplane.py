@@ -15,7 +15,7 @@ from bunriwiki.model_store.heartbeats import Shadowed
 from bunriwiki.protocols.handlers import dataplane
 from bunriwiki.protocols.handlers.dataplane import RETRY_SECONDS
 from bunriwiki.protocols.handlers.shadowing import Comparisons
-from bunriwiki.protocols.handlers.timing import RequestTiming
+from bunriwiki.protocols.handlers.timing import CURRENT, RequestTiming
 from bunriwiki.telemetry.metrics.gauges import publish
 from bunriwiki.telemetry.metrics.requests import RouteMetrics
 from bunriwiki.testing.hostile_images import flat_png
@@ -290,11 +290,13 @@ class Counted:
 async def test_answers_are_counted_for_the_version_that_gave_them() -> None:
     runner, serving, canary = FakeRunner(classified()), Counted("v7"), Counted("v8")
     runner.versions = ["v7", "v8"]
+    publish()
     calls, inputs = counted("batch_size_count"), counted("batch_size_sum")
     one = model(runner, FakeRoute(canaries=["v8"]))
     await one.infer(["가", "나"])
     await one.infer(["가"])
     assert (serving.since(), canary.since()) == ({"inputs": 1}, {"inputs": 2})
+    publish()
     assert (counted("batch_size_count") - calls, counted("batch_size_sum") - inputs) == (2, 3)
 
 
@@ -314,7 +316,7 @@ async def test_inputs_that_wait_are_the_depth_of_the_queue() -> None:
 
 async def test_a_second_answer_to_a_request_is_counted_at_once() -> None:
     one, before = model(FakeRunner(classified())), Counted()
-    timing = RequestTiming(RouteMetrics("/twice", "rest"), "POST")
+    CURRENT.set(timing := RequestTiming(RouteMetrics("/twice", "rest"), "POST"))
     await one.infer(["가"])
     assert before.since() == {}
     await one.infer(["가", "나"])

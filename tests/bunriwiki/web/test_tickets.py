@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from bunriwiki.web.tickets import MAX_CHARACTERS, TicketError, TicketExpiredError, TicketIssuer, TicketReader
+from bunriwiki.web.tickets import MAX_CHARACTERS, Issue, TicketError, TicketExpiredError, TicketReader, ticket_issuer
 
 OLD, NEW = "o" * 32, "n" * 32
 LABELS = [("긍정", 0.975205)]
@@ -17,15 +17,15 @@ class Clock:
         return self.now
 
 
-def issue(issuer: TicketIssuer) -> str:
-    ticket = issuer.issue("sentiment", "v1", LABELS, "request-1")
+def issue(issuer: Issue) -> str:
+    ticket = issuer("sentiment", "v1", LABELS, "request-1")
     assert ticket
     return ticket
 
 
 def test_a_ticket_says_what_the_answer_said() -> None:
     clock = Clock()
-    found = TicketReader([NEW], clock).read(issue(TicketIssuer(NEW, 60, clock)))
+    found = TicketReader([NEW], clock).read(issue(ticket_issuer(NEW, 60, clock)))
     assert (found.model, found.version, found.labels, found.request_id) == ("sentiment", "v1", LABELS, "request-1")
     assert found.expires == 1060
     assert len(found.nonce) == 18
@@ -33,19 +33,19 @@ def test_a_ticket_says_what_the_answer_said() -> None:
 
 def test_no_two_tickets_have_a_nonce_in_common() -> None:
     reader = TicketReader([NEW])
-    issuers = [TicketIssuer(NEW, 60) for _ in range(5)]
+    issuers = [ticket_issuer(NEW, 60) for _ in range(5)]
     assert len({reader.read(issue(issuer)).nonce for issuer in issuers for _ in range(200)}) == 1000
 
 
 def test_it_is_safe_in_a_header_and_in_a_list() -> None:
-    ticket = issue(TicketIssuer(NEW, 60))
+    ticket = issue(ticket_issuer(NEW, 60))
     assert set(ticket) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
     assert len(ticket) < 200
 
 
 def test_it_expires() -> None:
     clock = Clock()
-    ticket, reader = issue(TicketIssuer(NEW, 60, clock)), TicketReader([NEW], clock)
+    ticket, reader = issue(ticket_issuer(NEW, 60, clock)), TicketReader([NEW], clock)
     clock.now = 1060
     reader.read(ticket)
     clock.now = 1061
@@ -54,14 +54,14 @@ def test_it_expires() -> None:
 
 
 def test_a_retired_key_is_still_accepted_and_no_other() -> None:
-    ticket = issue(TicketIssuer(OLD, 60))
+    ticket = issue(ticket_issuer(OLD, 60))
     assert TicketReader([NEW, OLD]).read(ticket).version == "v1"
     with pytest.raises(TicketError):
         TicketReader([NEW]).read(ticket)
 
 
 def test_no_bit_can_be_changed() -> None:
-    ticket, reader = issue(TicketIssuer(NEW, 60)), TicketReader([NEW])
+    ticket, reader = issue(ticket_issuer(NEW, 60)), TicketReader([NEW])
     whole = base64.b64decode(ticket)
     for position in range(8 * len(whole)):
         changed = bytearray(whole)
@@ -77,4 +77,4 @@ def test_anything_else_is_no_ticket(text: str) -> None:
 
 
 def test_an_answer_with_very_many_classes_has_no_ticket() -> None:
-    assert TicketIssuer(NEW, 60).issue("yolo", "v1", [(f"class {number}", 0.5) for number in range(300)], "") is None
+    assert ticket_issuer(NEW, 60)("yolo", "v1", [(f"class {number}", 0.5) for number in range(300)], "") is None

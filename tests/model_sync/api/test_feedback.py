@@ -13,13 +13,13 @@ from bunriwiki.telemetry.sample_folder import SampleFolder
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.versions import FALLBACK
 from bunriwiki.web import tokens
-from bunriwiki.web.tickets import TicketIssuer
+from bunriwiki.web.tickets import ticket_issuer
 from bunriwiki.web.tokens import TokenGate
 from model_sync.admin.commands import Commands
 from model_sync.api.app import make_app
 from model_sync.api.feedback import FeedbackRoutes
 from model_sync.quality.accuracy import Rated
-from model_sync.quality.quality import Quality
+from model_sync.quality.quality import FeatureDrift, Quality, QualityState, WindowDrift
 from tests.model_sync.api.test_app import assert_problem, talk
 from tests.model_sync.triggers.fakes import FakeSyncRequests
 
@@ -30,9 +30,7 @@ ADMIN, RATER = {"Authorization": "Bearer admin"}, {"Authorization": "Bearer rate
 
 
 def ticket(model: str = "sentiment", seconds: float = 3600) -> str:
-    return (
-        TicketIssuer(KEY, seconds).issue(model, FALLBACK, [("긍정" if model == "sentiment" else "plastic", 0.9)], "r-1") or ""
-    )
+    return ticket_issuer(KEY, seconds)(model, FALLBACK, [("긍정" if model == "sentiment" else "plastic", 0.9)], "r-1") or ""
 
 
 @pytest.fixture(params=[KEY])
@@ -127,6 +125,18 @@ async def test_the_quality(client: httpx.AsyncClient) -> None:
     assert (day["model"], day["version"], day["known"], day["answers"], day["accuracy"]) == (
         "sentiment", FALLBACK, True, 2, 0.5,
     )  # fmt: skip
+
+
+async def test_details_of_the_quality_need_an_admin_token(client: httpx.AsyncClient, quality: Quality) -> None:
+    """A runner names the classes; all else is in the metrics, too."""
+    drift = {"label": FeatureDrift(psi=0.5, js_distance=0.25, threshold=0.1, drifted=True)}
+    seen = WindowDrift(model="kcbert", version="v1", answers=3, reference="live", labels={"of a runner": 3}, drift=drift)
+    quality.state = lambda: QualityState(window=(seen,), feedback=())  # type: ignore[method-assign]
+    [shown], [details] = [(await client.get("/quality", headers=headers)).json()["window"] for headers in ({}, ADMIN)]
+    assert details == seen.model_dump(mode="json")
+    assert shown == {**details, "labels": {}}
+    for headers in (RATER, {"Authorization": "Bearer no"}):
+        assert_problem(await client.get("/quality", headers=headers), 401)
 
 
 async def test_a_database_that_cannot_be_used_is_unavailable(

@@ -11,14 +11,14 @@ from bunriwiki.model_store.layout import Layout
 from bunriwiki.telemetry.sample_folder import SampleFolder
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.versions import FALLBACK
-from bunriwiki.web.tickets import TicketIssuer, TicketReader
+from bunriwiki.web.tickets import TicketReader, ticket_issuer
 from model_sync.errors import FeedbackError
 from model_sync.quality.accuracy import Rated
 from model_sync.quality.feedback import Feedback
 from model_sync.quality.feedback_store import FeedbackStore
 
 KEY = "k" * 32
-ISSUER = TicketIssuer(KEY, 60)
+ISSUER = ticket_issuer(KEY, 60)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def feedback(store: FeedbackStore, samples: SampleFolder, tmp_path: Path) -> Fee
 
 
 def ticket(model: str = "sentiment", version: str = FALLBACK, label: str = "긍정", request: str = "a-request") -> str:
-    return ISSUER.issue(model, version, [(label, 0.9)], request) or ""
+    return ISSUER(model, version, [(label, 0.9)], request) or ""
 
 
 def kind(feedback: Feedback, ticket: str, *labels: str) -> str:
@@ -70,8 +70,8 @@ def test_wrong_feedback_costs_no_ticket(feedback: Feedback) -> None:
 
 def test_tickets_of_others(feedback: Feedback, store: FeedbackStore, tmp_path: Path) -> None:
     assert kind(feedback, "no ticket", "긍정") == "invalid"
-    assert kind(feedback, TicketIssuer("x" * 32, 60).issue("sentiment", FALLBACK, [], "") or "", "긍정") == "invalid"
-    assert kind(feedback, TicketIssuer(KEY, -60).issue("sentiment", FALLBACK, [], "") or "", "긍정") == "expired"
+    assert kind(feedback, ticket_issuer("x" * 32, 60)("sentiment", FALLBACK, [], "") or "", "긍정") == "invalid"
+    assert kind(feedback, ticket_issuer(KEY, -60)("sentiment", FALLBACK, [], "") or "", "긍정") == "expired"
     assert kind(feedback, ticket(version="v9"), "긍정") == "expired"  # the store has no such version any more
     assert kind(Feedback(store, None, Layout(tmp_path), MODELS), ticket(), "긍정") == "closed"
 

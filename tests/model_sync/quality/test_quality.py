@@ -14,9 +14,9 @@ from bunriwiki.model_store.heartbeats import Heartbeat, Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.versions import FALLBACK
-from bunriwiki.web.tickets import TicketIssuer
+from bunriwiki.web.tickets import ticket_issuer
 from model_sync.quality.feedback_store import FeedbackStore
-from model_sync.quality.quality import DATABASE, Quality
+from model_sync.quality.quality import DATABASE, Quality, public_quality
 from model_sync.quality.references import References
 
 KEY = "k" * 32
@@ -42,7 +42,7 @@ def make(layout: Layout) -> Quality:
 
 
 def rate(quality: Quality, right: str, *, known: bool, version: str = FALLBACK) -> None:
-    ticket = TicketIssuer(KEY, 60).issue("sentiment", version, [("긍정", 0.9)], "")
+    ticket = ticket_issuer(KEY, 60)("sentiment", version, [("긍정", 0.9)], "")
     assert ticket
     quality.feedback.give(ticket, [right], known=known)
 
@@ -95,6 +95,17 @@ def test_metrics_of_feedback(quality: Quality) -> None:
         ("bunriwiki_feedback_calibration_error_ratio", "true", "sentiment", FALLBACK): 0.15,
         ("bunriwiki_feedback_calibration_error_ratio", "false", "sentiment", FALLBACK): 0.9,
     }
+
+
+def test_everybody_sees_figures_and_no_text_of_a_runner(layout: Layout, quality: Quality) -> None:
+    answer(layout, quality)
+    rate(quality, "긍정", known=True)
+    state = quality.state()
+    public = public_quality(state)
+    assert state.window[0].labels == {"none": 225, "hate": 75}
+    assert public.window[0].labels == {}
+    assert public.window[0].drift == state.window[0].drift != {}
+    assert public.feedback == state.feedback != ()
 
 
 def test_a_scrape_without_the_database_has_the_rest(layout: Layout, quality: Quality, monkeypatch: pytest.MonkeyPatch) -> None:

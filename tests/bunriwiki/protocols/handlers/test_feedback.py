@@ -7,7 +7,7 @@ from bunriwiki.artifacts.answers import Classification, Detection, Detections, I
 from bunriwiki.protocols.handlers.dataplane import Served
 from bunriwiki.protocols.handlers.feedback import Feedback, predicted
 from bunriwiki.telemetry.samples import Sample
-from bunriwiki.web.tickets import TicketIssuer, TicketReader
+from bunriwiki.web.tickets import TicketReader, ticket_issuer
 
 KEY = "k" * 32
 ANSWER = Classification("hate", 0.8, {"hate": 0.8, "none": 0.2})
@@ -31,7 +31,7 @@ def test_there_are_no_tickets_without_a_key() -> None:
 
 
 def test_each_answer_has_a_ticket() -> None:
-    tickets = Feedback(TicketIssuer(KEY, 60)).tickets(["a", "b"], [Served("kcbert", "v1", ANSWER)] * 2, "a-request")
+    tickets = Feedback(ticket_issuer(KEY, 60)).tickets(["a", "b"], [Served("kcbert", "v1", ANSWER)] * 2, "a-request")
     found = [TicketReader([KEY]).read(ticket) for ticket in tickets]
     assert [(each.model, each.version, each.labels, each.request_id) for each in found] == [
         ("kcbert", "v1", [("hate", 0.8)], "a-request")
@@ -43,7 +43,7 @@ def test_a_ticket_for_a_photo_has_every_class_that_was_found() -> None:
         return Detection(label, label, score, (0, 0, 1, 1))
 
     answer = Detections((box("can", 0.9), box("glass", 0.8), box("can", 0.3)), ImageSize(1, 1))
-    ticket = Feedback(TicketIssuer(KEY, 60)).ticket(b"", Served("yolo", "v1", answer), "")
+    ticket = Feedback(ticket_issuer(KEY, 60)).ticket(b"", Served("yolo", "v1", answer), "")
     assert TicketReader([KEY]).read(ticket or "").labels == [("can", 0.9), ("glass", 0.8)]
 
 
@@ -64,6 +64,6 @@ def test_a_photo_names_each_class_once_with_its_highest_score() -> None:
 
 def test_a_ticket_takes_less_than_ten_microseconds() -> None:
     """`benchmarks/metrics.py` measures the whole gateway. The fastest of many rounds counts: other load slows the rest."""
-    feedback, answer = Feedback(TicketIssuer(KEY, 60)), Served("kcbert", "v1", ANSWER)
+    feedback, answer = Feedback(ticket_issuer(KEY, 60)), Served("kcbert", "v1", ANSWER)
     rounds = timeit.repeat(lambda: feedback.ticket("a", answer, "a" * 32), number=1000, repeat=50, timer=time.thread_time)
     assert min(rounds) / 1000 < 10e-6

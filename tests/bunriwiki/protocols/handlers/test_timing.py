@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 
+from bunriwiki.artifacts.answers import Work
 from bunriwiki.protocols.handlers.timing import CURRENT, RequestTiming
 from bunriwiki.telemetry.metrics.predictions import PredictionMetrics
 from bunriwiki.telemetry.metrics.requests import RouteMetrics
@@ -22,7 +24,7 @@ async def test_concurrent_requests_are_told_apart_and_each_is_counted_once() -> 
     model, route = PredictionMetrics("timed"), RouteMetrics("/timed", "rest")
 
     async def request(seconds: float) -> None:
-        timing = RequestTiming(route, "POST")
+        CURRENT.set(timing := RequestTiming(route, "POST"))
         await asyncio.sleep(0)
         assert CURRENT.get() is timing
         checked = timing.began + round(seconds * 1e9)
@@ -61,3 +63,25 @@ def test_what_is_counted_of_a_request_is_one_record() -> None:
     [(number, seconds, inputs, answering, read, encode, queued)] = records
     assert (number, inputs, answering, read, queued) == (1, 2, 2e-6, 1e-6, 0.5)
     assert seconds == pytest.approx(read + answering + encode)
+
+
+def test_calls_are_counted_with_the_next_request_that_ends() -> None:
+    model, route = PredictionMetrics("timed_calls"), RouteMetrics("/calls", "rest")
+
+    def end() -> tuple[float, ...]:
+        """The calls, their inputs, the observed times of decoding and of forward passes."""
+        timing = RequestTiming(route, "POST")
+        timing.answer = (model, "v1", 1, timing.began, timing.began, 0.0)
+        timing.end(200)
+        of = partial(value, model="timed_calls")
+        seconds = "bunriwiki_phase_duration_seconds"
+        preprocessed, forward = of(f"{seconds}_count", phase="preprocess"), of(f"{seconds}_sum", phase="forward")
+        return of("bunriwiki_batch_size_count"), of("bunriwiki_batch_size_sum"), preprocessed, forward
+
+    assert end() == (0, 0, 0, 0)
+    model.calls.append((3, Work(0.25, 0.5, 40, 10)))
+    assert end() == (1, 3, 1, 0.5)
+    assert end() == (1, 3, 1, 0.5)
+    model.calls += [(2, Work(0.0, 1.0)), (4, Work(0.25, 2.0))]
+    assert end() == (3, 9, 2, 3.5)  # all that were answered before it
+    assert model.calls == []

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from prometheus_client import REGISTRY
 
@@ -42,5 +44,8 @@ def test_a_scrape_is_no_request_in_flight(bentoml_metrics: BentoMetrics) -> None
 
 def test_the_latest_request_is_shown_and_no_scrape(bentoml_metrics: BentoMetrics) -> None:
     metrics = route_metrics(ROUTES, bentoml_metrics)
-    metrics["/predict"].latest, metrics[OTHER].latest, metrics[SCRAPES].latest = 20, 10, 30
-    assert value("bentoml_service_last_request_timestamp_seconds") == 20
+    assert value("bentoml_service_last_request_timestamp_seconds") == 0
+    now = time.monotonic_ns()
+    metrics["/predict"].latest, metrics[OTHER].latest, metrics[SCRAPES].latest = now - 20 * 10**9, now - 30 * 10**9, now
+    shown = value("bentoml_service_last_request_timestamp_seconds")
+    assert shown == pytest.approx(time.time() - 20, abs=5)

@@ -24,7 +24,7 @@ from bunriwiki.protocols.rest.responses import Response
 from bunriwiki.protocols.rest.routing import Router
 from bunriwiki.testing.paths import MODELS as SHIPPED
 from bunriwiki.web.problems import RequestError
-from bunriwiki.web.tickets import TicketIssuer, TicketReader
+from bunriwiki.web.tickets import TicketReader, ticket_issuer
 from tests.bunriwiki.protocols.fakes import FakeService
 
 JSONS = st.recursive(
@@ -80,7 +80,7 @@ def test_many_texts_are_one_batch() -> None:
 def test_each_element_has_a_ticket_where_feedback_is_configured() -> None:
     body = {"inputs": [tensor("text", "가", "나")]}
     without = Service().infer("kcbert", body)
-    answer = Service(feedback=Feedback(TicketIssuer("k" * 32, 60))).infer("kcbert", body)
+    answer = Service(feedback=Feedback(ticket_issuer("k" * 32, 60))).infer("kcbert", body)
     tickets = answer.pop("parameters")["feedback_tickets"].split(",")
     assert answer == without
     found = [TicketReader(["k" * 32]).read(ticket) for ticket in tickets]

@@ -29,7 +29,7 @@ from bunriwiki.protocols.rest import responses
 from bunriwiki.protocols.rest.app import RestApp
 from bunriwiki.protocols.rest.server import RestServer
 from bunriwiki.web.bodies import ReadLimits
-from bunriwiki.web.tickets import TicketIssuer, TicketReader
+from bunriwiki.web.tickets import TicketReader, ticket_issuer
 from bunriwiki.web.tokens import TokenGate
 from tests.bunriwiki.protocols.fakes import BOX, DETECTIONS, FOUND, FakeRunner, FakeService, FakeStatus, classified, plane
 from tests.bunriwiki.protocols.rest.test_metrics import value
@@ -474,7 +474,7 @@ async def test_an_answer_has_a_ticket_in_a_header_where_feedback_is_configured(
 ) -> None:
     without = await client.post("/predict", json=TEXT)
     assert "X-Feedback-Ticket" not in without.headers
-    rest.server = server(plane(), Feedback(TicketIssuer("k" * 32, 60)))
+    rest.server = server(plane(), Feedback(ticket_issuer("k" * 32, 60)))
     answer = await client.post("/predict", json=TEXT, headers={"X-Request-Id": "my-request"})
     assert answer.content == without.content
     ticket = TicketReader(["k" * 32]).read(answer.headers["X-Feedback-Ticket"])

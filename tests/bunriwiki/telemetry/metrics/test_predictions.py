@@ -4,6 +4,7 @@ from prometheus_client import REGISTRY
 
 from bunriwiki.artifacts.answers import Work
 from bunriwiki.telemetry.metrics.predictions import PredictionMetrics, shed_for_memory
+from bunriwiki.telemetry.metrics.record_file import NOTHING
 from bunriwiki.telemetry.metrics.values import recorder
 
 
@@ -14,12 +15,16 @@ def value(name: str, **labels: str) -> float | None:
 def test_an_answered_request() -> None:
     metrics = PredictionMetrics("answering")
     metrics.answered("v1", 3, 0.02, 0.001)
-    recorder(*metrics.answer("v1"))(1, 0.5, 0.25, 0.5, 0.125)
+    recorder(*metrics.answer("v1"))(1, 0.5, 0.25, 0.5, 0.125, 2, NOTHING, 0.25, 30, 5)
     assert value("predictions_total", model="answering", version="v1") == 4
     assert value("prediction_duration_seconds_count", model="answering", version="v1") == 2
     assert value("prediction_duration_seconds_sum", model="answering", version="v1") == 0.52
     sums = {phase: value("phase_duration_seconds_sum", model="answering", phase=phase) for phase in ("read", "queue", "encode")}
     assert sums == {"read": 0.25, "queue": 0.126, "encode": 0.5}
+    assert value("batch_size_count", model="answering") == 1
+    assert value("phase_duration_seconds_sum", model="answering", phase="forward") == 0.25
+    assert value("phase_duration_seconds_count", model="answering", phase="preprocess") == 0  # of a pyfunc
+    assert (value("batch_tokens_total", model="answering"), value("batch_padding_tokens_total", model="answering")) == (30, 5)
     assert value("version_seen_timestamp_seconds", model="answering", version="v1")
 
 
@@ -42,8 +47,9 @@ def test_failures() -> None:
 
 def test_a_call() -> None:
     metrics = PredictionMetrics("called")
-    metrics.called(5, Work(0.001, 0.02, 40, 10))
-    metrics.called(1, Work(0.0, 0.01))
+    metrics.calls += [(5, Work(0.001, 0.02, 40, 10)), (1, Work(0.0, 0.01))]
+    metrics.count_calls()
+    assert metrics.calls == []
     assert value("batch_size_sum", model="called") == 6
     assert value("phase_duration_seconds_count", model="called", phase="preprocess") == 1
     assert value("phase_duration_seconds_count", model="called", phase="forward") == 2

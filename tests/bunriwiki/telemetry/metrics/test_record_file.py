@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bunriwiki.telemetry.metrics import record_file
-from bunriwiki.telemetry.metrics.record_file import AMOUNTS, RECORDS, Field, FullFileError, RecordFile, read_records
+from bunriwiki.telemetry.metrics.record_file import AMOUNTS, NOTHING, RECORDS, Field, FullFileError, RecordFile, read_records
 from bunriwiki.testing.paths import ROOT
 
 REQUESTS = Field("requests")
@@ -35,6 +35,17 @@ def test_an_amount_may_change_several_numbers_or_none(tmp_path: Path) -> None:
     record(1, 5, 2)
     found = {key: value for key, value in read_records(tmp_path / "records").items() if value}
     assert found == {"requests": 1, "answers": 1, "seconds": 2, "seconds<2.5>": 1, "total": 2}
+
+
+def test_an_amount_that_is_nothing_or_left_out_is_no_observation(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path / "records")
+    record = file.define([[REQUESTS], [SECONDS], [Field("called", ("called<", ">"), ("1.0", "+Inf"))]])
+    record(1, NOTHING, 0.5)
+    record(1, 0.5)
+    for _ in range(2):
+        found = {key: value for key, value in read_records(tmp_path / "records").items() if value}
+        assert found == {"requests": 2, "seconds": 0.5, "seconds<1.0>": 1, "called": 0.5, "called<1.0>": 1}
+        file.checkpoint()
 
 
 def test_each_record_is_counted_once_over_checkpoints(tmp_path: Path) -> None:
