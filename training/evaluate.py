@@ -15,6 +15,7 @@ from bunriwiki.artifacts.manifest import MODELS
 from training import cards, judge_photos
 from training.arguments import add_output, needed, parser
 from training.cards import Report
+from training.drawing import draw_all
 from training.judge_texts import judge_kcbert, judge_sentiment
 
 
@@ -52,7 +53,7 @@ def main() -> None:
             print(f"{card} has other figures:\n\n{cards.read(card)}")
         print(f"The slowest and the worst examples are in {output}.")
     if given.draw:
-        judge_photos.draw_all(given.models / "yolo", given.draw, given.output / "drawn")
+        draw_all(given.models / "yolo", given.draw, given.output / "drawn")
 
 
 if __name__ == "__main__":

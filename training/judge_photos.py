@@ -2,82 +2,152 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+import numpy.typing as npt
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from bunriwiki.artifacts.answers import Detections, Failure
+from bunriwiki.artifacts.answers import Detections
 from bunriwiki.artifacts.inputs import DEFAULT_CONFIDENCE, DEFAULT_IOU, Photo
 from runners.yolo import Yolo
 from training.cards import Report, table
 from training.composites import write_composites
+from training.cutouts import cut_out_all
+from training.drawing import contact_sheet, draw
+from training.helpfulness import helpfulness, surest, sweep
 from training.metrics import Boxes, average_precision, calibration_error
-from training.photos import CLASSES, LabelledPhoto, grounds, load_photos, split_photos
-
-log = logging.getLogger("training.judge_photos")
+from training.photos import CLASSES, LabelledPhoto, evenly, grounds, load_photos, shippable, split_by_scene, split_photos
 
 MIN = 0.001  # confidence: average precision takes every box into account
 COMPOSITES = 300
 COMPOSITES_SEED = 100
+SHEET = 24  # photos in context, drawn on one sheet
 SHOWN = 15  # examples
+SWEPT = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # confidences, to choose a default
 NOTHING = "nothing"
 
 
+@dataclass(frozen=True)
+class Answered:
+    """Photos and a detector's answers to them, with the milliseconds that each took."""
+
+    photos: Sequence[LabelledPhoto]
+    answers: Sequence[Detections]
+    took: Sequence[float]
+
+    @cached_property
+    def truth(self) -> list[Boxes]:
+        return [corners(photo) for photo in self.photos]
+
+    @cached_property
+    def found(self) -> list[Boxes]:
+        return [boxes_of(answer) for answer in self.answers]
+
+    def precision(self) -> dict[int, tuple[float, float]]:
+        """Average precision of each class: `training.metrics.average_precision`."""
+        return average_precision(self.found, self.truth)
+
+    def only(self, indices: Sequence[int]) -> Answered:
+        """The photos with these indices."""
+        return Answered(
+            [self.photos[index] for index in indices],
+            [self.answers[index] for index in indices],
+            [self.took[index] for index in indices],
+        )
+
+
 def judge_yolo(folder: Path, data: Path, output: Path) -> Report:
-    """Evaluate on the blocks of photos kept for it, and on composites of them with backgrounds kept for it."""
+    """Evaluate on the blocks of photos kept for it, on composites of them with backgrounds kept for it, and on kept scenes."""
     detector = Yolo(folder)
-    test = split_photos(load_photos(data / "recyclables"))["test"]
+    test = _answered(detector, split_photos(load_photos(data / "recyclables"))["test"])
     under = grounds(data / "grounds")["test"]
-    answers, took = _answers(detector, test)
-    truth = [corners(photo) for photo in test]
-    found = [boxes_of(answer) for answer in answers]
-    precision = average_precision(found, truth)
-    inner = [index for index, photo in enumerate(test) if not photo.at_edge]
-    on_inner = average_precision([found[index] for index in inner], [truth[index] for index in inner])
-    without = [value for category, value in precision.items() if CLASSES[category] != "trash"]
+    write_composites([cut_out_all(test.photos)], under, output / "composites", COMPOSITES, seed=COMPOSITES_SEED)
+    made = _answered(detector, load_photos(output / "composites"))
+    scenes = _answered(detector, split_by_scene(load_photos(data / "litter"))["test"])
 
-    write_composites(test, under, output / "composites", COMPOSITES, COMPOSITES_SEED)
-    made = load_photos(output / "composites")
-    on_made = average_precision(
-        [boxes_of(answer) for answer in _answers(detector, made)[0]], [corners(photo) for photo in made]
-    )
-
-    served = [_surest(answer) for answer in answers]
-    right = np.array([name == CLASSES[photo.categories[0]] for (name, _), photo in zip(served, test, strict=True)])
-    confidences = np.array([confidence for _, confidence in served])
-    some = np.array([name != NOTHING for name, _ in served])
-    figures = {
-        "photos": f"{len(test):,}",
-        "mAP50": f"{_mean(precision):.3f}",
-        "mAP50-95": f"{np.mean([ap for _, ap in precision.values()]):.3f}",
-        f"mAP50 of the {len(inner)} that are not at the edge of a block": f"{_mean(on_inner):.3f}",
-        "mAP50 without `trash`": f"{np.mean([ap for ap, _ in without]):.3f}",
-        **{f"AP50 `{CLASSES[category]}`": f"{ap:.3f}" for category, (ap, _) in sorted(precision.items())},
-        f"photos whose surest box (confidence {DEFAULT_CONFIDENCE}) has the right class": f"{right.mean():.3f}",
-        "expected calibration error of that box's class": f"{calibration_error(confidences[some], right[some]):.3f}",
-        f"mAP50 on {COMPOSITES} composites over other grounds": f"{_mean(on_made):.3f}",
-    }
-    matrix = _confusion([CLASSES[photo.categories[0]] for photo in test], [name for name, _ in served])
-    wrong = sorted(np.flatnonzero(~right), key=lambda one: -served[one][1])[:SHOWN]
+    served = [_surest(answer) for answer in test.answers]
+    right = np.array([name == CLASSES[photo.categories[0]] for (name, _), photo in zip(served, test.photos, strict=True)])
+    wrong = sorted(np.flatnonzero(~right).tolist(), key=lambda one: -served[one][1])[:SHOWN]
+    figures = {**_on_close_ups(test, served, right, _mean(made.precision())), **_on_scenes(scenes)}
+    matrix = _confusion([CLASSES[photo.categories[0]] for photo in test.photos], [name for name, _ in served])
     examples = [
         "## The worst\n",
         table(
             ["photo", "true", "answered", "confidence"],
-            [[test[one].path.name, CLASSES[test[one].categories[0]], served[one][0], f"{served[one][1]:.3f}"] for one in wrong],
+            [
+                [test.photos[one].path.name, CLASSES[test.photos[one].categories[0]], served[one][0], f"{served[one][1]:.3f}"]
+                for one in wrong
+            ],
         ),
         "\n## The slowest\n",
-        table(["photo", "ms"], [[test[one].path.name, f"{took[one]:.1f}"] for one in np.argsort(took)[::-1][:SHOWN]]),
-        f"\nThe median: {np.median(took):.1f} ms.",
+        table(
+            ["photo", "ms"],
+            [[test.photos[one].path.name, f"{test.took[one]:.1f}"] for one in np.argsort(test.took)[::-1][:SHOWN].tolist()],
+        ),
+        f"\nThe median: {np.median(test.took):.1f} ms.",
+        "\n## In context, by confidence\n",
+        table(
+            ["confidence", "found", "right", "wrong advice"],
+            [
+                [confidence, *(f"{share:.2f}" for share in astuple(shares))]
+                for confidence, shares in sweep(scenes.found, scenes.truth, SWEPT)
+            ],
+        ),
     ]
     for one in wrong:
-        draw(test[one].path, answers[one], output / "wrong" / test[one].path.name)
+        draw(test.photos[one].path, test.answers[one], output / "wrong" / test.photos[one].path.name)
+    for photo, answer in zip(scenes.photos, scenes.answers, strict=True):
+        draw(photo.path, answer, output / "scenes" / photo.path.name)
+    contact_sheet(
+        [output / "scenes" / photo.path.name for photo in evenly(shippable(scenes.photos), SHEET)], output / "sheet.jpg"
+    )
     return Report(figures, matrix, "\n".join(examples))
+
+
+def _on_close_ups(
+    test: Answered, served: Sequence[tuple[str, float]], right: npt.NDArray[np.bool_], on_composites: float
+) -> dict[str, str]:
+    precision = test.precision()
+    inner = [index for index, photo in enumerate(test.photos) if not photo.at_edge]
+    without = [ap for category, (ap, _) in precision.items() if CLASSES[category] != "trash"]
+    some = np.array([name != NOTHING for name, _ in served])
+    confidences = np.array([confidence for _, confidence in served])
+    return {
+        "photos": f"{len(test.photos):,}",
+        "mAP50": f"{_mean(precision):.3f}",
+        "mAP50-95": f"{np.mean([ap for _, ap in precision.values()]):.3f}",
+        f"mAP50 of the {len(inner)} that are not at the edge of a block": f"{_mean(test.only(inner).precision()):.3f}",
+        "mAP50 without `trash`": f"{np.mean(without):.3f}",
+        **{f"AP50 `{CLASSES[category]}`": f"{ap:.3f}" for category, (ap, _) in sorted(precision.items())},
+        f"photos whose surest box (confidence {DEFAULT_CONFIDENCE}) has the right class": f"{right.mean():.3f}",
+        "expected calibration error of that box's class": f"{calibration_error(confidences[some], right[some]):.3f}",
+        f"mAP50 on {COMPOSITES} composites over other grounds": f"{on_composites:.3f}",
+    }
+
+
+def _on_scenes(scenes: Answered) -> dict[str, str]:
+    """The figures of photos in context: `training.helpfulness` says what the shares are."""
+    precision = scenes.precision()
+    shares = helpfulness(scenes.found, scenes.truth, DEFAULT_CONFIDENCE)
+    confidences, right = surest(scenes.found, scenes.truth, DEFAULT_CONFIDENCE)
+    return {
+        "photos in context": f"{len(scenes.photos):,}",
+        "in context: mAP50": f"{_mean(precision):.3f}",
+        **{f"in context: AP50 `{CLASSES[category]}`": f"{ap:.3f}" for category, (ap, _) in sorted(precision.items())},
+        f"in context: found (confidence {DEFAULT_CONFIDENCE})": f"{shares.found:.3f}",
+        "in context: right": f"{shares.right:.3f}",
+        "in context: wrong advice": f"{shares.wrong:.3f}",
+        "in context: expected calibration error of the surest box": (
+            f"{calibration_error(confidences, right > 0):.3f}" if len(right) else "no boxes"
+        ),
+    }
 
 
 def _mean(precision: Mapping[int, tuple[float, float]]) -> float:
@@ -93,38 +163,7 @@ def corners(photo: LabelledPhoto) -> Boxes:
     return Boxes.of((np.hstack([centre - side / 2, centre + side / 2]) * scale).tolist(), photo.categories)
 
 
-def draw(photo: Path, answer: Detections, output: Path) -> None:
-    """The photo with the boxes that would be served."""
-    with Image.open(photo) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
-    pen = ImageDraw.Draw(image)
-    for found in answer.detections:
-        if found.score >= DEFAULT_CONFIDENCE:
-            pen.rectangle(found.box, outline="red", width=2)
-            pen.text(
-                (found.box[0] + 3, found.box[1] + 1),
-                f"{found.label} {found.score:.2f}",
-                fill="red",
-                stroke_width=1,
-                stroke_fill="white",
-            )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    image.save(output)
-
-
-def draw_all(folder: Path, photos: Path, output: Path) -> None:
-    """Draw what the detector in `folder` would serve for each photo in `photos`."""
-    detector = Yolo(folder)
-    for photo in sorted(photo for photo in photos.iterdir() if photo.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"}):
-        [answer] = detector.predict([Photo(data=photo.read_bytes())]).results
-        if isinstance(answer, Failure):
-            log.warning("%s: %s", photo.name, answer.message)
-        else:
-            draw(photo, answer, output / photo.name)
-
-
-def _answers(detector: Yolo, photos: Sequence[LabelledPhoto]) -> tuple[list[Detections], list[float]]:
-    """The answers, and the milliseconds that each took."""
+def _answered(detector: Yolo, photos: Sequence[LabelledPhoto]) -> Answered:
     found, took = [], []
     for photo in tqdm(photos, detector.version):
         started = time.perf_counter()
@@ -133,7 +172,7 @@ def _answers(detector: Yolo, photos: Sequence[LabelledPhoto]) -> tuple[list[Dete
         if not isinstance(answer, Detections):
             raise TypeError(f"{photo.path}: {answer.message}")
         found.append(answer)
-    return found, took
+    return Answered(photos, found, took)
 
 
 def boxes_of(answer: Detections) -> Boxes:

@@ -1,8 +1,12 @@
-"""The detector's photos: read, and split by object.
+"""The detector's photos: read, and split by object or by scene.
 
-Data: TrashNet (github.com/garythung/trashnet, MIT, Copyright (c) 2017 Gary Thung), photos of single objects on a light
-ground, as a folder with `images/<class><number>.jpg` and `labels/<class><number>.txt`, a line `class x y width height` per
-box in shares of the photo (the format of YOLO). The boxes were found automatically; some include the shadow, a few only a part.
+Each set is a folder with `images/<name>.jpg` and `labels/<name>.txt`, a line `class x y width height` per box in shares of the
+photo (the format of YOLO).
+
+- TrashNet (github.com/garythung/trashnet, MIT, Copyright (c) 2017 Gary Thung): single objects on a light ground, named
+  `<class><number>`. The boxes were found automatically; some include the shadow, a few only a part.
+- A subset of TACO (Proença and Simões, tacodataset.org; CC BY 4.0, some photos ODbL): waste in context, named
+  `taco-<licence>-<batch>-<scene>-<number>`.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +26,10 @@ import numpy.typing as npt
 CLASSES = ("cardboard", "glass", "metal", "paper", "plastic", "trash")
 BLOCK = 10  # photos with neighbouring numbers show the same object; an object at a block's edge may be in two blocks
 SHARES = {"test": 0.15, "validation": 0.08}  # of each class's blocks; the rest is for training
+HELD_SCENES = Path(__file__).with_name("held_scenes.txt")  # chosen once at random, by kind of scene and licence
 SPLIT_SEED = 20  # the split is part of the meaning of the figures: it does not depend on the training's seed
 
+ItemT = TypeVar("ItemT")
 Boxes = npt.NDArray[np.float64]  # [boxes, 4]: x, y of the centre, width, height, in shares of the photo
 
 
@@ -46,6 +53,17 @@ class LabelledPhoto:
         if match is None:
             raise ValueError(f"{self.path} is not named <class><number>")
         return match[1], int(match[2]) // BLOCK
+
+    @property
+    def scene(self) -> str:
+        """Batch and scene of a photo in context: photos of one scene show the same things, or the same place.
+
+        Raises ValueError if the name has no scene.
+        """
+        match = re.fullmatch(r"taco-[a-z]+-(b\d+-\w+)-\d+", self.path.stem)
+        if match is None:
+            raise ValueError(f"{self.path} is not named taco-<licence>-<batch>-<scene>-<number>")
+        return match[1]
 
 
 def load_photos(folder: Path) -> list[LabelledPhoto]:
@@ -81,6 +99,26 @@ def split_photos(photos: Sequence[LabelledPhoto]) -> dict[str, list[LabelledPhot
     for photo in photos:
         splits[side.get(photo.block, "train")].append(photo)
     return splits
+
+
+def split_by_scene(photos: Sequence[LabelledPhoto]) -> dict[str, list[LabelledPhoto]]:
+    """`train` and `test` of the photos in context: `test` are the scenes that `held_scenes.txt` names."""
+    held = frozenset(HELD_SCENES.read_text(encoding="utf-8").split())
+    splits: dict[str, list[LabelledPhoto]] = {"train": [], "test": []}
+    for photo in photos:
+        splits["test" if photo.scene in held else "train"].append(photo)
+    return splits
+
+
+def shippable(photos: Sequence[LabelledPhoto]) -> list[LabelledPhoto]:
+    """Those of the photos in context that are CC BY: the others (ODbL) are not shipped with the repository."""
+    return [photo for photo in photos if photo.path.name.startswith("taco-ccby-")]
+
+
+def evenly(items: Sequence[ItemT], count: int) -> list[ItemT]:
+    """At most `count` items, spread evenly over `items`."""
+    count = min(count, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def grounds(folder: Path) -> dict[str, list[Path]]:

@@ -9,9 +9,9 @@ answers, and the reference set. Golden and reference samples are from the data k
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import pandas as pd
 
@@ -30,7 +30,7 @@ from training.arguments import needed, parser
 from training.comments import LABELS as HATE
 from training.comments import load_comments
 from training.judge_photos import corners
-from training.photos import CLASSES, LabelledPhoto, load_photos, split_photos
+from training.photos import CLASSES, LabelledPhoto, evenly, load_photos, shippable, split_by_scene, split_photos
 from training.reviews import LABELS as SENTIMENTS
 from training.reviews import load_reviews
 from training.yolo import SIZE
@@ -38,32 +38,41 @@ from training.yolo import SIZE
 BUNDLED = Path(__file__).parent.parent / "models"
 GOLDEN = 64
 REFERENCE = 210  # photos
+IN_CONTEXT = {GOLDEN: 20, REFERENCE: 60}  # of the photos
+SOURCE = "YOLOv8s fine-tuned on TrashNet photos and composites of them"
 REVIEWS = 600  # in the reference set
 
 UNBUILT = "run `make train` first"
 
-ItemT = TypeVar("ItemT")
+
+def kept_photos(data: Path, count: int) -> list[LabelledPhoto]:
+    """Photos of both kinds that training never saw, `IN_CONTEXT[count]` of them in context."""
+    free = shippable(split_by_scene(load_photos(data / "litter"))["test"])
+    close_up = split_photos(load_photos(data / "recyclables"))["test"]
+    return evenly(close_up, count - IN_CONTEXT[count]) + evenly(free, IN_CONTEXT[count])
 
 
-def evenly(items: Sequence[ItemT], count: int) -> list[ItemT]:
-    """At most `count` items, spread evenly over `items`."""
-    count = min(count, len(items))
-    return [items[index * len(items) // count] for index in range(count)]
-
-
-def release_yolo(data: Path, built: Path, output: Path, version: str) -> None:
-    """Write the version of the detector in `built` to `output`."""
-    weights = needed(built / "best.pt", UNBUILT)
-    test = split_photos(load_photos(data / "recyclables"))["test"]
+def release_yolo(
+    data: Path,
+    built: Path,
+    output: Path,
+    version: str,
+    *,
+    weights: Path | None = None,
+    source: str = SOURCE,
+    size: int = SIZE,
+) -> None:
+    """Write the version of the detector in `built`, or of other `weights`, to `output`, for squares of `size` pixels."""
+    weights = needed(weights or built / "best.pt", UNBUILT)
     reference = built / "reference"
-    _write_reference_photos(evenly(test, REFERENCE), reference)
+    _write_reference_photos(kept_photos(data, REFERENCE), reference)
     compile_yolo(
         weights,
         output,
         version=version,
-        source="YOLOv8s fine-tuned on TrashNet photos and composites of them",
-        size=SIZE,
-        golden=[photo.path for photo in evenly(test, GOLDEN)],
+        source=source,
+        size=size,
+        golden=[photo.path for photo in kept_photos(data, GOLDEN)],
         reference=reference,
     )
 
@@ -119,7 +128,11 @@ def _write_reference_texts(texts: pd.Series, labels: pd.Series, names: Sequence[
     return folder
 
 
-RELEASES = {"yolo": release_yolo, "kcbert": release_kcbert, "sentiment": release_sentiment}
+RELEASES: dict[str, Callable[[Path, Path, Path, str], None]] = {
+    "yolo": release_yolo,
+    "kcbert": release_kcbert,
+    "sentiment": release_sentiment,
+}
 
 
 def main() -> None:
@@ -127,12 +140,20 @@ def main() -> None:
     arguments.add_argument("--built", type=Path, default=Path("build"), help="folder with the output of the training scripts")
     arguments.add_argument("--version", required=True, help="the version's name, such as fallback-2")
     arguments.add_argument("--only", choices=MODELS, help="release this model only")
+    arguments.add_argument("--weights", type=Path, help="yolo's checkpoint (default: that of training.yolo)")
+    arguments.add_argument("--source", default=SOURCE, help="what yolo's manifest says of it (default: %(default)s)")
+    arguments.add_argument(
+        "--size", type=int, default=SIZE, help="pixels of yolo's square: fewer are faster (default: %(default)s)"
+    )
     given = arguments.parse_args()
 
     for name in [given.only] if given.only else MODELS:
         fresh, old = BUNDLED / f".{name}.new", BUNDLED / f".{name}.old"
         shutil.rmtree(fresh, ignore_errors=True)
-        RELEASES[name](given.data, given.built / name, fresh, given.version)
+        release = RELEASES[name]
+        if name == "yolo":
+            release = partial(release_yolo, weights=given.weights, source=given.source, size=given.size)
+        release(given.data, given.built / name, fresh, given.version)
         shutil.copyfile(BUNDLED / name / "README.md", fresh / "README.md")
         shutil.rmtree(old, ignore_errors=True)  # of an interrupted run
         (BUNDLED / name).rename(old)  # by renames: an interrupted run leaves the old model or the new one

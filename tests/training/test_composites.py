@@ -7,9 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from training.composites import SIDE, CutOut, compose, cut_out, write_composites
+from training.composites import AT_A_DISTANCE, CLOSE_UP, compose, write_composites
+from training.cutouts import CutOut, cut_out
 from training.photos import LabelledPhoto, load_photos
 
+SIDE = CLOSE_UP.side
 RED, GREEN = (0, 0, 220), (0, 160, 0)  # BGR
 
 
@@ -35,25 +37,6 @@ def read(path: Path) -> Any:
     return cv2.imread(str(path))
 
 
-def test_the_object_is_cut_out_of_its_background(can: LabelledPhoto) -> None:
-    thing = cut_out(can)
-    assert thing is not None
-    assert thing.category == 2
-    assert thing.alpha.shape == thing.colour.shape[:2] == (120, 120)
-    assert thing.alpha[60, 60] == 1
-    assert thing.alpha[3, 3] == 0
-    assert thing.alpha.sum() == pytest.approx(np.pi * 50**2, rel=0.1)
-
-
-@pytest.mark.parametrize("box", [[0.5, 0.5, 1, 1], [0.5, 0.5, 0.01, 0.5]])
-def test_without_background_or_object_nothing_is_cut_out(can: LabelledPhoto, box: list[float]) -> None:
-    assert cut_out(LabelledPhoto(can.path, (2,), np.array([box]))) is None
-
-
-def test_several_objects_are_not_cut_out(can: LabelledPhoto) -> None:
-    assert cut_out(LabelledPhoto(can.path, (2, 2), np.vstack([can.boxes, can.boxes]))) is None
-
-
 def test_the_box_is_where_the_object_is(can: LabelledPhoto, ground: Path) -> None:
     thing = cut_out(can)
     assert thing is not None
@@ -69,7 +52,7 @@ def test_the_box_is_where_the_object_is(can: LabelledPhoto, ground: Path) -> Non
 
 def test_a_hidden_object_has_no_box(ground: Path) -> None:
     """Of two overlapping squares, the lower counts only while enough of it is visible."""
-    squares = [CutOut(category, np.full((64, 64, 3), 200, np.uint8), np.ones((64, 64), np.float32)) for category in (0, 1)]
+    squares = [square(0), square(1)]
     below_seen = 0
     for seed in range(20):
         _, boxes = compose(read(ground), squares, np.random.default_rng(seed))
@@ -80,14 +63,37 @@ def test_a_hidden_object_has_no_box(ground: Path) -> None:
 
 def test_a_set_has_labels_that_load(can: LabelledPhoto, ground: Path, tmp_path: Path) -> None:
     output = tmp_path / "made"
-    write_composites([can], [ground], output, 12, seed=1)
+    thing = cut_out(can)
+    assert thing is not None
+    write_composites([[thing]], [ground], output, 12, seed=1)
     made = load_photos(output)
     assert len(made) == 12
     first = (output / "images" / "00000.jpg").read_bytes()
-    write_composites([can], [ground], output, 12, seed=1)
+    write_composites([[thing]], [ground], output, 12, seed=1)
     assert (output / "images" / "00000.jpg").read_bytes() == first
 
 
-def test_no_grounds(can: LabelledPhoto, tmp_path: Path) -> None:
+def square(category: int, side: int = 64) -> CutOut:
+    return CutOut(category, np.full((side, side, 3), 200, np.uint8), np.ones((side, side), np.float32))
+
+
+def test_at_a_distance_objects_are_small_and_never_blurred(ground: Path) -> None:
+    widths = []
+    for seed in range(40):
+        image, boxes = compose(read(ground), [square(0)], np.random.default_rng(seed), AT_A_DISTANCE)
+        assert image.shape == (512, 512, 3)
+        widths += [512 * width for _, (_, _, width, _) in boxes]
+    assert max(widths) <= 64 * 1.6 * np.sqrt(2) + 3  # enlarged to the limit, and turned
+    assert np.median(widths) < 90
+
+
+def test_classes_and_sources_are_equally_frequent(ground: Path, tmp_path: Path) -> None:
+    many, few = [square(0, 40)] * 50 + [square(1, 40)] * 3, [square(1, 20)]
+    write_composites([many, few], [ground], tmp_path / "made", 60, seed=1)
+    found = [category for photo in load_photos(tmp_path / "made") for category in photo.categories]
+    assert found.count(0) == pytest.approx(found.count(1), rel=0.5)
+
+
+def test_no_grounds(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"training/README\.md"):
-        write_composites([can], [], tmp_path, 1, seed=1)
+        write_composites([[square(0)]], [], tmp_path, 1, seed=1)

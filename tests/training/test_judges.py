@@ -27,6 +27,12 @@ def data(tmp_path: Path) -> Path:
         shutil.copyfile(photo, folder / "recyclables" / "images" / photo.name)
         row = f"{CLASSES.index(sample.objects[0].label)} 0.5 0.5 0.8 0.8\n"
         (folder / "recyclables" / "labels" / f"{photo.stem}.txt").write_text(row)
+    for part in ("images", "labels"):
+        (folder / "litter" / part).mkdir(parents=True)
+    for index, (scene, photo) in enumerate(zip(["b01-kitchen2", "b02-s0694", "b01-s9999"], PHOTOS.glob("*.jpg"), strict=False)):
+        name = f"taco-ccby-{scene}-{index:04}"
+        shutil.copyfile(photo, folder / "litter" / "images" / f"{name}.jpg")
+        (folder / "litter" / "labels" / f"{name}.txt").write_text("4 0.5 0.5 0.8 0.8\n")
     shutil.copytree(PHOTOS, folder / "grounds")
     write_comments(folder)
     return folder
@@ -37,7 +43,12 @@ def test_photos(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     report = judge_photos.judge_yolo(MODELS / "yolo", data, tmp_path / "out")
     assert {"photos", "mAP50", "mAP50-95", "AP50 `glass`"} <= report.figures.keys()
     assert 0 <= float(report.figures["mAP50"]) <= 1
+    assert report.figures["photos in context"] == "2"  # the third is of no scene that is kept
+    assert all(0 <= float(report.figures[f"in context: {name}"]) <= 1 for name in ("mAP50", "right", "wrong advice"))
+    assert len(list((tmp_path / "out" / "scenes").iterdir())) == 2
+    assert (tmp_path / "out" / "sheet.jpg").is_file()
     assert "| **glass** |" in report.confusion
+    assert "In context, by confidence" in report.examples
     assert "The worst" in report.examples
     assert "The slowest" in report.examples
 

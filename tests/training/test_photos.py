@@ -5,7 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.photos import CLASSES, SHARES, LabelledPhoto, grounds, load_photos, split_photos
+from training.photos import (
+    CLASSES,
+    HELD_SCENES,
+    SHARES,
+    LabelledPhoto,
+    evenly,
+    grounds,
+    load_photos,
+    shippable,
+    split_by_scene,
+    split_photos,
+)
 
 
 def photo(name: str) -> LabelledPhoto:
@@ -39,6 +50,31 @@ def test_the_split_is_always_the_same() -> None:
 def test_a_photo_without_a_number_has_no_block() -> None:
     with pytest.raises(ValueError, match="not named"):
         split_photos([photo("can")])
+
+
+def test_a_scene_is_in_a_single_split() -> None:
+    held = HELD_SCENES.read_text(encoding="utf-8").split()
+    assert held == sorted(set(held))
+    photos = [photo(f"taco-ccby-{scene}-{number:04}") for scene in (held[0], "b01-s9999", held[1]) for number in range(3)]
+    splits = split_by_scene(photos)
+    assert {one.scene for one in splits["test"]} == set(held[:2])
+    assert [one.scene for one in splits["train"]] == ["b01-s9999"] * 3
+
+
+@pytest.mark.parametrize("name", ["can1", "taco-ccby-b01-0005"])
+def test_a_photo_without_a_scene(name: str) -> None:
+    with pytest.raises(ValueError, match="not named"):
+        split_by_scene([photo(name)])
+
+
+@pytest.mark.parametrize(("count", "expected"), [(2, [0, 3]), (3, [0, 2, 4]), (6, [0, 1, 2, 3, 4, 5]), (9, [0, 1, 2, 3, 4, 5])])
+def test_spreads_evenly(count: int, expected: list[int]) -> None:
+    assert evenly(range(6), count) == expected
+
+
+def test_only_cc_by_photos_are_shipped() -> None:
+    photos = [photo(f"taco-{licence}-b01-s0001-{number:04}") for number, licence in enumerate(["ccby", "odbl", "ccby"])]
+    assert shippable(photos) == [photos[0], photos[2]]
 
 
 def test_reads_labels(tmp_path: Path) -> None:

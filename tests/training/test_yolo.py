@@ -11,6 +11,7 @@ from ultralytics import YOLO
 from bunriwiki.testing.paths import PHOTOS
 from tests.training.test_history import read_history
 from training import yolo
+from training.detector import train, write_dataset
 from training.photos import CLASSES, load_photos
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of ultralytics, torch and tensorboard
@@ -35,18 +36,18 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_trains(checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(yolo, "SIZE", 64)
+def test_trains(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    settings = yolo.SETTINGS | {"imgsz": 64, "epochs": 1, "seed": 0}
     output = tmp_path / "output"
     output.mkdir()
     labelled = load_photos(photos)
-    dataset = yolo.write_dataset([photo.path for photo in labelled], labelled, output)
-    best = yolo.train(dataset, checkpoint, output, epochs=1, seed=0)
+    dataset = write_dataset([photo.path for photo in labelled], labelled, output)
+    best = train(dataset, checkpoint, output, settings)
     assert list(YOLO(best).names.values()) == list(CLASSES)
     history = read_history(output)
     assert [step for step, _ in history["metrics/mAP50(B)"]] == [1, 2]  # 2 has the quality of the best checkpoint
     assert {"train/box_loss", "val/box_loss", "lr/pg0"} <= history.keys()
-    assert yolo.train(dataset, checkpoint, output, epochs=1, seed=0) == best == output / "best.pt"  # nothing is trained again
+    assert train(dataset, checkpoint, output, settings) == best == output / "best.pt"  # nothing is trained again
 
 
 def test_another_checkpoint_is_not_opened(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
