@@ -30,7 +30,6 @@ from bunriwiki.testing.stores import serve_from_store
 from bunriwiki.testing.versions import make_version, pyfunc
 from bunriwiki.testing.waiting import wait_until
 from model_sync.sources.local import LocalSource
-from tests.integration.conftest import FULL
 
 WORD = "쀍쀍"  # in no golden sample and in no reference set
 TEXTS = ("정말 좋은 서비스예요", f"배송이 {WORD} 늦었어요")
@@ -325,7 +324,7 @@ def test_no_client_sees_a_bad_shadow(live: Live) -> None:
     assert {(answer.status, answer.version) for answer in traffic.answers} == {(200, "good")}
 
 
-@pytest.mark.skipif(not FULL, reason="takes a minute more")
+@pytest.mark.full_form
 @pytest.mark.parametrize(
     ("version", "code", "reason"),
     [("dies", DIES, "workers that died"), ("stuck", IS_STUCK, "busy with")],

@@ -29,9 +29,6 @@ Start = Callable[..., Composed]
 # Seconds between an answer and a client's next request. In the short form they leave something of two cores to what happens
 # under the load, which was 30 to 120 requests per second over REST where other work shared the cores.
 PAUSE_SECONDS = 0.0 if FULL else 0.02
-only_full = pytest.mark.skipif(
-    not FULL, reason="runs in the full form alone (BUNRIWIKI_PROOF=full): the short form has 6 minutes"
-)
 CALM_SECONDS = 10.0 if FULL else 2.0  # of load before and after an event
 REPLICAS = 2  # of a rollout
 ENGINE = pytest.StashKey[Engine]()

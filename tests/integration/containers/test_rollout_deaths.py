@@ -16,7 +16,7 @@ from bunriwiki.testing.containers.rig import ROLLOUT_SECONDS, Rig
 from bunriwiki.testing.containers.texts import failures, texts
 from bunriwiki.testing.waiting import wait_until
 from tests.integration.conftest import FULL
-from tests.integration.containers.conftest import REPLICAS, only_full
+from tests.integration.containers.conftest import REPLICAS
 
 CLIENTS = 4
 ROUNDS, KILLS = (5, 4) if FULL else (1, 2)  # rollouts, and deaths of the process in each
@@ -57,7 +57,7 @@ def test_a_killed_process_is_continued(rig: Rig, _: int) -> None:
 @pytest.mark.parametrize(
     ("step", "which"),
     [
-        pytest.param(step, which, id=f"{step}, {which}", marks=() if (step, which) == IN_SHORT else only_full)
+        pytest.param(step, which, id=f"{step}, {which}", marks=() if (step, which) == IN_SHORT else pytest.mark.full_form)
         for step, (*_, choices) in STEPS.items()
         for which in choices
     ],

@@ -22,7 +22,7 @@ from model_sync.rollout.builder import BENTO, KEPT
 from model_sync.rollout.state import Cause
 from model_sync.rollout_process import REPOSITORY
 from tests.integration.conftest import FULL
-from tests.integration.containers.conftest import REPLICAS, only_full
+from tests.integration.containers.conftest import REPLICAS
 
 ROUNDS = 5 if FULL else 1  # of each of the four bad images
 
@@ -46,8 +46,8 @@ def test_ten_versions_make_one_rollout(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("behaviour", "cause"),
     [
-        pytest.param("ends", "losses", id="ends", marks=only_full),
-        pytest.param("unready", "health", id="unready", marks=only_full),
+        pytest.param("ends", "losses", id="ends", marks=pytest.mark.full_form),
+        pytest.param("unready", "health", id="unready", marks=pytest.mark.full_form),
         pytest.param("wrong", "answers", id="wrong"),
         pytest.param("slow", "latency", id="slow"),
     ],
@@ -63,7 +63,7 @@ def test_a_bad_image_is_left(rig: Rig, seconds_back: list[float], behaviour: Beh
     seconds_back.append(seconds_to_go_back(back))
 
 
-@only_full
+@pytest.mark.full_form
 def test_an_image_that_fails_now_and_then_is_left(rig: Rig) -> None:
     """It answers golden samples, and a quarter of the clients' texts with 500, so it costs clients some requests."""
     before = rig.images()
@@ -100,7 +100,7 @@ def answers(rig: Rig) -> list[str]:
     return found
 
 
-@only_full
+@pytest.mark.full_form
 def test_old_images_are_pruned(rig: Rig) -> None:
     """Of those of the rollouts before: the newest stay, what runs, and what one would go back to."""
     assert rig.next_number() > 2 * KEPT
