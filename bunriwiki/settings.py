@@ -299,7 +299,7 @@ class Settings(CommonSettings):
     body_memory_mb: int = Field(
         default=512,
         ge=64,
-        description="MB that request bodies may take in a gateway worker, of all protocols together. A quarter of it is never "
+        description="MB that request bodies may take in a gateway worker, of all protocols together. Half of it is never "
         "given out: it is for what arrives of gRPC messages before it is counted, and for the allocator.",
     )
     small_body_memory_mb: int = Field(default=64, ge=1, description="MB of them that are for bodies of at most 64 KB alone.")
@@ -379,14 +379,14 @@ class Settings(CommonSettings):
     def _large_bodies_have_memory(self) -> Self:
         if self.large_body_memory_mb < 32:
             raise ValueError(
-                "BUNRIWIKI_SMALL_BODY_MEMORY_MB must leave 32 MB of three quarters of BUNRIWIKI_BODY_MEMORY_MB for large bodies"
+                "BUNRIWIKI_SMALL_BODY_MEMORY_MB must leave 32 MB of half of BUNRIWIKI_BODY_MEMORY_MB for large bodies"
             )
         return self
 
     @property
     def large_body_memory_mb(self) -> int:
         """The part of `body_memory_mb` that is neither spare nor for small bodies alone."""
-        return self.body_memory_mb * 3 // 4 - self.small_body_memory_mb
+        return self.body_memory_mb // 2 - self.small_body_memory_mb
 
     @property
     def health_port(self) -> int:

@@ -5,7 +5,7 @@ hold as much as is free: half if it is alone, a third beside another such client
 client, and no client is bound to a fixed quota, which would be too small for many users behind one address.
 
 A process needs more than this counts: what arrives of gRPC messages is counted only once it is there
-(`bunriwiki.protocols.grpc.arrivals`), and an allocator takes more than it gives. So the settings keep a quarter spare.
+(`bunriwiki.protocols.grpc.arrivals`), and an allocator takes more than it gives. So the settings keep half spare.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Memory:
     `small_mb` are for bodies of at most `SMALL_BYTES`, and `large_mb` for others.
     """
 
-    def __init__(self, large_mb: int = 320, small_mb: int = 64) -> None:
+    def __init__(self, large_mb: int = 192, small_mb: int = 64) -> None:
         self.small = _Part(small_mb * MB)
         self.large = _Part(large_mb * MB)
 
