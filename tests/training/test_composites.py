@@ -12,18 +12,7 @@ from training.cutouts import CutOut, cut_out
 from training.photos import LabelledPhoto, load_photos
 
 SIDE = CLOSE_UP.side
-RED, GREEN = (0, 0, 220), (0, 160, 0)  # BGR
-
-
-@pytest.fixture
-def can(tmp_path: Path) -> LabelledPhoto:
-    """A red disc on a light background, with its box."""
-    rng = np.random.default_rng(1)
-    image = rng.integers(225, 245, (240, 240, 3)).astype(np.uint8)
-    cv2.circle(image, (120, 120), 50, RED, cv2.FILLED)
-    path = tmp_path / "metal1.jpg"
-    cv2.imwrite(str(path), image)
-    return LabelledPhoto(path, (2,), np.array([[0.5, 0.5, 120 / 240, 120 / 240]]))
+GREEN = (0, 160, 0)  # BGR
 
 
 @pytest.fixture

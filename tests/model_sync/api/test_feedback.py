@@ -127,11 +127,13 @@ async def test_the_quality(client: httpx.AsyncClient) -> None:
     )  # fmt: skip
 
 
-async def test_details_of_the_quality_need_an_admin_token(client: httpx.AsyncClient, quality: Quality) -> None:
+async def test_details_of_the_quality_need_an_admin_token(
+    client: httpx.AsyncClient, quality: Quality, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A runner names the classes; all else is in the metrics, too."""
     drift = {"label": FeatureDrift(psi=0.5, js_distance=0.25, threshold=0.1, drifted=True)}
     seen = WindowDrift(model="kcbert", version="v1", answers=3, reference="live", labels={"of a runner": 3}, drift=drift)
-    quality.state = lambda: QualityState(window=(seen,), feedback=())  # type: ignore[method-assign]
+    monkeypatch.setattr(quality, "state", lambda: QualityState(window=(seen,), feedback=()))
     [shown], [details] = [(await client.get("/quality", headers=headers)).json()["window"] for headers in ({}, ADMIN)]
     assert details == seen.model_dump(mode="json")
     assert shown == {**details, "labels": {}}
