@@ -22,7 +22,7 @@ from bunriwiki.protocols.handlers.routing import Route
 from bunriwiki.protocols.handlers.shadowing import Comparisons, Shadow
 from bunriwiki.protocols.handlers.statistics import StatisticsByVersion
 from bunriwiki.protocols.handlers.status import ServiceStatus, Status
-from bunriwiki.protocols.handlers.timing import CURRENT
+from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.telemetry.metrics.gauges import count_when_published, publish_from
 from bunriwiki.telemetry.metrics.predictions import QUEUE_DEPTH, FailureReason, PredictionMetrics
 from bunriwiki.web import problems
@@ -103,14 +103,18 @@ class Model(Generic[InputT, AnswerT]):
         count_when_published(self.metrics.count_calls)
 
     async def infer(
-        self, inputs: Sequence[InputT], version: str | None = None, seconds: float | None = None
+        self,
+        inputs: Sequence[InputT],
+        version: str | None = None,
+        seconds: float | None = None,
+        timing: RequestTiming | None = None,
     ) -> list[Served[AnswerT]]:
         """One answer per input, in order, all by one version: by `version` if given.
 
-        `seconds` is the time that the client still waits; None if it did not say. Raises RequestError, also if only one of the
-        inputs cannot be answered.
+        `seconds` is the time that the client still waits; None if it did not say. The answer is counted with the request that
+        `timing` is of, or by itself. Raises RequestError, also if only one of the inputs cannot be answered.
         """
-        begun = time.monotonic_ns()
+        begun = time.perf_counter()
         try:
             costs = await self._costs(inputs)
         except problems.RequestError:
@@ -120,14 +124,14 @@ class Model(Generic[InputT, AnswerT]):
             served = await self._submit(inputs, costs, version, seconds)
             answers = [Served(result.model, result.version, self._unless_failed(result)) for result in served]
         except problems.RequestError:
-            self.statistics.of(self.version()).fail.add(time.monotonic_ns() - begun)
+            self.statistics.of(self.version()).fail.add(time.perf_counter() - begun)
             raise
-        answered = time.monotonic_ns()
+        answered = time.perf_counter()
         self.statistics.of(answers[0].version).answered(len(inputs), answered - begun)
-        if (timing := CURRENT.get()) is not None and timing.answer is None:  # counted with the request of a server
+        if timing is not None and timing.answer is None:
             timing.answer = (self.metrics, answers[0].version, len(inputs), begun, answered, served.waited)
         else:
-            self.metrics.answered(answers[0].version, len(inputs), (answered - begun) / 1e9, served.waited)
+            self.metrics.answered(answers[0].version, len(inputs), answered - begun, served.waited)
         return answers
 
     def version(self) -> str:
@@ -282,7 +286,7 @@ class Model(Generic[InputT, AnswerT]):
         raise self._no_version(version)
 
     async def _call_runner(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
-        begun = time.monotonic_ns()
+        begun = time.perf_counter()
         if self._tracing is None:
             answers = await self._call_runner_twice(batch, version)
         elif not (requests := recorded(CALLERS.get())):
@@ -293,7 +297,7 @@ class Model(Generic[InputT, AnswerT]):
                 answers = await self._call_runner_twice(batch, version)
                 span.answered(self.spec.name, answers)
         if answers.version == version:
-            self.statistics.of(version).infer.add(time.monotonic_ns() - begun)
+            self.statistics.of(version).infer.add(time.perf_counter() - begun)
             self.metrics.calls.append((len(batch), answers.work))
         return answers
 
@@ -333,10 +337,11 @@ class DataPlane:
         inputs: Sequence[InputT],
         version: str | None = None,
         seconds: float | None = None,
+        timing: RequestTiming | None = None,
     ) -> list[Served[AnswerT]]:
         """The answers of the model `spec` (see `Model.infer`). Raises RequestError."""
         model: Model[InputT, AnswerT] = self._models[spec.name]
-        return await model.infer(inputs, version, seconds)
+        return await model.infer(inputs, version, seconds, timing)
 
     def model(self, name: str) -> Model[Any, Any]:
         """A model by its name. Raises RequestError."""

@@ -13,19 +13,24 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from bunriwiki.protocols.handlers.feedback import REQUEST_ID
+from bunriwiki.protocols.handlers.timing import RequestTiming
 
 ResultT = TypeVar("ResultT")
 
 
 @dataclass(slots=True)
 class Request:
-    """A request whose body was read. `path_params` are the parts of the path that the template of its route names."""
+    """A request whose body was read. `path_params` are the parts of the path that the template of its route names.
+
+    `timing` is what counts it, in a server.
+    """
 
     headers: Headers
     body: bytes = b""
     query: bytes = b""
     path_params: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
+    timing: RequestTiming | None = None
 
 
 def request_id_of(headers: Headers) -> str:
