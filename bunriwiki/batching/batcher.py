@@ -132,7 +132,9 @@ class Batcher(Generic[ItemT, ResultT]):
         self._start_calls()
         timer = loop.call_later(seconds, _expire, group)
         try:
-            results = Results([await waiting.answer for waiting in group])
+            results: Results[ResultT] = Results()
+            for waiting in group:  # a comprehension that awaits would be a coroutine of its own
+                results.append(await waiting.answer)
         except BaseException:
             for waiting in group:
                 waiting.answer.cancel()
