@@ -80,9 +80,7 @@ class FeatureCounts:
             while self._pending:
                 self._count(*self._pending.popleft())
 
-    def _count(
-        self, lengths: Sequence[int | None], results: Sequence[object], measured: Mapping[str, Sequence[float]]
-    ) -> None:
+    def _count(self, lengths: Sequence[int | None], results: Sequence[object], measured: Mapping[str, Sequence[float]]) -> None:
         # Not strict: if a pyfunc gives too few rows, the gateway rejects the batch, and counting must not get ahead of it.
         for position, (length, result) in enumerate(zip(lengths, results, strict=False)):
             match result:

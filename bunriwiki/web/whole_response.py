@@ -13,7 +13,7 @@ The usual messages work as before.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
@@ -62,7 +62,7 @@ class Cycle(RequestResponseCycle):
             b"%b%b%bcontent-length: %d\r\n%b\r\n%b"
             % (
                 STATUS_LINE[message["status"]],
-                _encoded(self.default_headers),
+                _SERVER_HEADERS.encoded(self.default_headers),
                 head,
                 len(body),
                 b"" if self.keep_alive else b"connection: close\r\n",
@@ -75,14 +75,17 @@ class Cycle(RequestResponseCycle):
         self.on_response()
 
 
-_latest: tuple[Any, bytes] = (None, b"")
+class _ServerHeaders:
+    """The server's own headers, such as the date, encoded. uvicorn makes a new list of them every second."""
+
+    def __init__(self) -> None:
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._encoded = b""
+
+    def encoded(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        if headers is not self._headers:
+            self._headers, self._encoded = headers, b"".join([b"%b: %b\r\n" % header for header in headers])
+        return self._encoded
 
 
-def _encoded(default_headers: list[tuple[bytes, bytes]]) -> bytes:
-    """The server's own headers, such as the date. It makes a new list of them every second."""
-    global _latest
-    headers, encoded = _latest
-    if headers is not default_headers:
-        encoded = b"".join([b"%b: %b\r\n" % header for header in default_headers])
-        _latest = default_headers, encoded
-    return encoded
+_SERVER_HEADERS = _ServerHeaders()

@@ -166,9 +166,7 @@ class Servicer(GRPCInferenceServiceServicer):
             if timing.answer is not None:
                 timing.end(OK)
 
-    async def _infer(
-        self, received: messages.ReceivedCall, context: Context, timing: RequestTiming
-    ) -> pb.ModelInferResponse:
+    async def _infer(self, received: messages.ReceivedCall, context: Context, timing: RequestTiming) -> pb.ModelInferResponse:
         self._in_flight += 1
         self._idle.clear()
         try:

@@ -118,8 +118,10 @@ class RestServer:
         headers = Headers(scope=scope)
         request_id = request_id_of(headers)
         CLIENT.set(self._clients.of_scope(scope))
+        query = scope.get("query_string", b"")
+        request = Request(headers, query=query, path_params=match.path_params, request_id=request_id, timing=timing)
         try:
-            response = await self._respond(match, scope, headers, receive, request_id, timing)
+            response = await self._respond(match, request, scope, receive)
         except problems.RequestError as error:
             response = error_response(error, scope["path"], request_id)
         except ClientDisconnect:
@@ -133,14 +135,10 @@ class RestServer:
             _log(scope, response, request_id, time.perf_counter() - timing.began)
         return response.status
 
-    async def _respond(
-        self, match: Match, scope: Scope, headers: Headers, receive: Receive, request_id: str, timing: RequestTiming
-    ) -> Response:
+    async def _respond(self, match: Match, request: Request, scope: Scope, receive: Receive) -> Response:
         route = match.route
         if not route.allows(scope["method"]):
             raise problems.method_not_allowed(scope["method"], route.allow)
-        query = scope.get("query_string", b"")
-        request = Request(headers, query=query, path_params=match.path_params, request_id=request_id, timing=timing)
         if route.max_body_bytes is None:
             return await route.endpoint(request)
         resize = partial(self._memory.resize, group_of(CLIENT.get()), match.model)
