@@ -15,10 +15,11 @@ import asyncio
 from bisect import insort
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from itertools import count
 from math import inf
 from typing import Any, Generic, TypeVar
+
+import msgspec
 
 CALLERS: ContextVar[Sequence[Any]] = ContextVar("callers of a batch", default=())  # in the order of the items
 
@@ -42,8 +43,7 @@ class DeadlineExceededError(Exception):
         self.queued = queued
 
 
-@dataclass(slots=True)
-class _Waiting(Generic[ItemT, ResultT]):
+class _Waiting(msgspec.Struct, Generic[ItemT, ResultT]):
     item: ItemT
     answer: asyncio.Future[ResultT]
     caller: Any

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
+import msgspec
 from loguru import logger
 
 from bunriwiki.artifacts.answers import Answers, Failure
@@ -40,14 +41,13 @@ InputT_contra = TypeVar("InputT_contra", contravariant=True)
 AnswerT = TypeVar("AnswerT")
 
 
-@dataclass(frozen=True, slots=True)
-class Served(Generic[AnswerT]):
+class Served(msgspec.Struct, Generic[AnswerT], frozen=True, gc=False):
     """An answer, with the model and the version that gave it, and when its call to the runner began (`time.perf_counter`)."""
 
     model: str
     version: str
     answer: AnswerT
-    called: float = field(default=0.0, compare=False)
+    called: float = 0.0
 
 
 class RunnerClient(Protocol[InputT_contra, AnswerT]):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass, field
 from typing import TypeVar
 
+import msgspec
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -18,8 +18,7 @@ from bunriwiki.protocols.handlers.timing import RequestTiming
 ResultT = TypeVar("ResultT")
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct, gc=False):
     """A request whose body was read. `path_params` are the parts of the path that the template of its route names.
 
     `timing` is what counts it, in a server.
@@ -28,7 +27,7 @@ class Request:
     headers: Headers
     body: bytes = b""
     query: bytes = b""
-    path_params: Mapping[str, str] = field(default_factory=dict)
+    path_params: Mapping[str, str] = msgspec.field(default_factory=dict)
     request_id: str = ""
     timing: RequestTiming | None = None
 

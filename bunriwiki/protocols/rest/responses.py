@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 from bunriwiki.protocols.rest.schemas import Problem
@@ -16,14 +16,13 @@ LINGER_BYTES = 64 * 2**20
 LINGER_SECONDS = 2.0
 
 
-@dataclass(slots=True)
-class Response:
+class Response(msgspec.Struct, gc=False):
     """A whole body, JSON unless `media_type` says otherwise."""
 
     body: bytes
     status: int = 200
     media_type: str = "application/json"
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 def is_open_inference(path: str) -> bool:
