@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import perf_counter
 
 import msgspec
 
@@ -32,22 +32,26 @@ class RequestTiming(msgspec.Struct, gc=False):
         """The response is encoded. Counts the request, and if a model answered, the prediction and the calls to its runner that
         are not counted yet. Call it once only.
         """
-        ended = time.perf_counter()
+        ended = perf_counter()
         self.ended = True
-        route, method, began = self.route, self.method, self.began
-        if self.answer is None:
-            record = route.records.get((method, status)) or route.first(method, status)
+        began, answer = self.began, self.answer
+        if answer is None:
+            record = self.route.records.get((self.method, status)) or self.route.first(self.method, status)
             record(1, ended - began)
             return
-        model, version, inputs, checked, answered, queued = self.answer
-        record = route.records.get((method, status, model, version)) or route.first(method, status, model, version)
-        if model.calls:
-            called, (preprocess, forward, tokens, padding) = model.calls.pop()
-            if model.calls:
-                model.count_calls()
-            record(
-                1, ended - began, inputs, answered - checked, checked - began, ended - answered, queued,
-                called, preprocess or NOTHING, forward, tokens, padding,
-            )  # fmt: skip
+        model, version, inputs, checked, answered, queued = answer
+        try:
+            record = self.route.records[self.method, status, model, version]
+        except KeyError:
+            record = self.route.first(self.method, status, model, version)
+        calls = model.calls
+        if not calls:
+            record(1, ended - began, inputs, answered - checked, checked - began, ended - answered, queued)
             return
-        record(1, ended - began, inputs, answered - checked, checked - began, ended - answered, queued)
+        called, (preprocess, forward, tokens, padding) = calls.pop()
+        if calls:
+            model.count_calls()
+        record(
+            1, ended - began, inputs, answered - checked, checked - began, ended - answered, queued,
+            called, preprocess or NOTHING, forward, tokens, padding,
+        )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
+import os
 from collections.abc import Awaitable, Mapping
 from typing import TypeVar
 
@@ -35,7 +35,7 @@ class Request(msgspec.Struct, gc=False):
 def request_id_of(headers: Headers) -> str:
     """The client's own id where it is harmless in a log, otherwise a new id."""
     given = headers.get("x-request-id", "")
-    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
 
 
 async def unless_disconnected(work: Awaitable[ResultT], receive: Receive) -> ResultT:
