@@ -11,13 +11,12 @@ import logging
 from typing import Any, ClassVar
 
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from bunriwiki.web import problems
 from bunriwiki.web.clients import UNKNOWN, group_of
 from bunriwiki.web.connections import ConnectionLimits, ConnectionPool
-from bunriwiki.web.whole_response import EXTENSIONS, Cycle
+from bunriwiki.web.whole_response import EXTENSIONS, take_whole_responses
 
 MAX_PIPELINED = 16  # requests that wait on a connection for the response to another
 MAX_CHUNK_OVERHEAD = 8  # bytes around each byte of a body: a chunk of one byte has 5
@@ -27,12 +26,8 @@ LINGER_SECONDS = 2.0  # for the client to read the answer to a head that was rej
 
 
 def bounded_http(limits: ConnectionLimits) -> type[BoundedHttp]:
-    """The protocol of a server with `limits`, for `uvicorn.Config(http=...)`. Each server needs its own.
-
-    From now on all servers of this process take a response as one message, too (`whole_response.py`).
-    """
-    # uvicorn has no setting for it. To change the class of an object instead would slow down each access to its attributes.
-    httptools_impl.RequestResponseCycle = Cycle  # type: ignore[misc]
+    """The protocol of a server with `limits`, for `uvicorn.Config(http=...)`. Each server needs its own."""
+    take_whole_responses()
 
     class Bounded(BoundedHttp):
         pool = ConnectionPool(limits)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypedDict, cast
 
+from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 if TYPE_CHECKING:
@@ -73,6 +74,12 @@ class Cycle(RequestResponseCycle):
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
+
+
+def take_whole_responses() -> None:
+    """Have uvicorn's servers in this process take such responses. Those that set no `EXTENSIONS` work as before."""
+    # uvicorn has no setting for it. To change the class of an object instead would slow down each access to its attributes.
+    httptools_impl.RequestResponseCycle = Cycle  # type: ignore[misc]
 
 
 class _ServerHeaders:
