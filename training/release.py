@@ -61,8 +61,12 @@ def release_yolo(
     weights: Path | None = None,
     source: str = SOURCE,
     size: int = SIZE,
+    scales: Sequence[int] = (1,),
 ) -> None:
-    """Write the version of the detector in `built`, or of other `weights`, to `output`, for squares of `size` pixels."""
+    """Write the version of the detector in `built`, or of other `weights`, to `output`, for squares of `size` pixels.
+
+    `scales` as for `compile_yolo`.
+    """
     weights = needed(weights or built / "best.pt", UNBUILT)
     reference = built / "reference"
     _write_reference_photos(kept_photos(data, REFERENCE), reference)
@@ -72,6 +76,7 @@ def release_yolo(
         version=version,
         source=source,
         size=size,
+        scales=scales,
         golden=[photo.path for photo in kept_photos(data, GOLDEN)],
         reference=reference,
     )
@@ -145,6 +150,9 @@ def main() -> None:
     arguments.add_argument(
         "--size", type=int, default=SIZE, help="pixels of yolo's square: fewer are faster (default: %(default)s)"
     )
+    arguments.add_argument(
+        "--scales", type=int, nargs="+", default=[1], help="yolo sees its square reduced by each of these (default: 1)"
+    )
     given = arguments.parse_args()
 
     for name in [given.only] if given.only else MODELS:
@@ -152,7 +160,7 @@ def main() -> None:
         shutil.rmtree(fresh, ignore_errors=True)
         release = RELEASES[name]
         if name == "yolo":
-            release = partial(release_yolo, weights=given.weights, source=given.source, size=given.size)
+            release = partial(release_yolo, weights=given.weights, source=given.source, size=given.size, scales=given.scales)
         release(given.data, given.built / name, fresh, given.version)
         shutil.copyfile(BUNDLED / name / "README.md", fresh / "README.md")
         shutil.rmtree(old, ignore_errors=True)  # of an interrupted run

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from transformers import BertConfig, BertForSequenceClassification, PretrainedConfig, RobertaConfig
 
-from bunriwiki.artifacts.answers import Classification
+from bunriwiki.artifacts.answers import Classification, Detections
 from bunriwiki.artifacts.golden import read_golden_photos
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest, NgramsInput, TokensInput
@@ -20,11 +20,12 @@ from bunriwiki.artifacts.ngrams import NgramCounter
 from bunriwiki.artifacts.reference import read_reference_texts
 from bunriwiki.artifacts.text import TextEncoder
 from bunriwiki.testing.paths import MODELS, PHOTOS
+from model_sync.errors import RejectedError
 from model_sync.importing.compilers.kcbert import compile_kcbert, max_tokens
 from model_sync.importing.compilers.ngrams import write_ngrams
 from model_sync.importing.compilers.onnx_files import remove_debug_info, store_in_half
 from model_sync.importing.compilers.sentiment import package_sentiment
-from model_sync.importing.compilers.yolo import compile_yolo
+from model_sync.importing.compilers.yolo import at_scales, compile_yolo
 from runners.kcbert import KcBert
 from runners.sentiment import Sentiment
 from runners.yolo import Yolo
@@ -46,6 +47,36 @@ def test_a_detector_is_compiled_and_served(tiny_yolo: Path, tmp_path: Path) -> N
     samples = read_golden_photos(output)
     assert any(sample.detections for sample in samples)
     assert Yolo(output).predict([Photo(data=golden[0].read_bytes())]).version == "v1"
+
+
+def test_a_detector_is_served_at_two_scales(tiny_yolo: Path, tmp_path: Path) -> None:
+    output = tmp_path / "yolo"
+    golden = sorted(PHOTOS.glob("*.jpg"))
+    compile_yolo(tiny_yolo, output, version="v1", source="a test", size=128, scales=(1, 2), golden=golden)
+    served = Yolo(output)
+    samples = read_golden_photos(output)
+    assert sum(len(sample.detections) for sample in samples) > 10
+    for sample in samples:
+        [answer] = served.predict([Photo(data=(output / sample.image).read_bytes(), confidence=sample.confidence)]).results
+        assert isinstance(answer, Detections)
+        assert sample.differs(answer) is None
+    assert (output / "model.onnx").stat().st_size < 1.5 * tiny_yolo.stat().st_size  # both scales use the same weights
+
+
+def test_predictions_at_two_scales_are_in_pixels_of_the_whole_square() -> None:
+    def network(squares: torch.Tensor) -> torch.Tensor:  # one anchor: a box as large as the square, scored by its brightness
+        side = torch.full((len(squares), 4, 1), float(squares.shape[-1]))
+        return torch.cat([side, squares.mean(dim=(1, 2, 3)).reshape(-1, 1, 1)], dim=1)
+
+    raw = at_scales(network, torch.rand(2, 3, 64, 64), (1, 2))
+    assert raw.shape == (2, 5, 2)
+    assert (raw[:, :4] == 64).all()
+    assert torch.allclose(raw[:, 4, 0], raw[:, 4, 1], atol=1e-6)
+
+
+def test_a_square_that_cannot_be_reduced_is_rejected(tiny_yolo: Path, tmp_path: Path) -> None:
+    with pytest.raises(RejectedError, match="multiple of 32"):
+        compile_yolo(tiny_yolo, tmp_path / "v", version="v1", source="a test", size=96, golden=[], scales=(1, 2))
 
 
 def test_a_classifier_is_compiled_and_served(tiny_bert: Path, tmp_path: Path) -> None:
