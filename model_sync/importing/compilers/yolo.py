@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,8 @@ def _export(network: torch.nn.Module, size: int, scales: Sequence[int]) -> Any:
         return op.NonMaxSuppression(boxes, scores, op.Constant(value_ints=[max_boxes]), iou, confidence)
 
     def export(sides: Mapping[int, Any]) -> Any:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "# The axis name", UserWarning)  # height and width share one
             return torch.onnx.export(
                 Detector(network, scales).eval(),
                 example,

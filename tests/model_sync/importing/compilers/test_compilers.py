@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -21,6 +22,7 @@ from bunriwiki.artifacts.reference import read_reference_texts
 from bunriwiki.artifacts.text import TextEncoder
 from bunriwiki.testing.paths import MODELS, PHOTOS
 from model_sync.errors import RejectedError
+from model_sync.importing.compilers import yolo
 from model_sync.importing.compilers.kcbert import compile_kcbert, max_tokens
 from model_sync.importing.compilers.ngrams import write_ngrams
 from model_sync.importing.compilers.onnx_files import remove_debug_info, store_in_half
@@ -29,6 +31,7 @@ from model_sync.importing.compilers.yolo import at_scales, compile_yolo
 from runners.kcbert import KcBert
 from runners.sentiment import Sentiment
 from runners.yolo import Yolo
+from tests.model_sync.importing.compilers.conftest import CLASSES
 
 pytestmark = [
     pytest.mark.slow,
@@ -47,12 +50,37 @@ def test_a_detector_is_compiled_and_served(tiny_yolo: Path, tmp_path: Path) -> N
     samples = read_golden_photos(output)
     assert any(sample.detections for sample in samples)
     assert Yolo(output).predict([Photo(data=golden[0].read_bytes())]).version == "v1"
+    require_class_scores(output, 160)
+    require_class_scores(output, 96)  # a smaller square, of which the setting BUNRIWIKI_YOLO_SIZE makes use
+
+
+def require_class_scores(folder: Path, size: int) -> None:
+    """A version's graph gives the scores of all classes of a box in a square of `size` pixels; `scores` has the highest."""
+    session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    squares = np.random.default_rng(1).random((2, 3, size, size), dtype=np.float32)
+    thresholds = {"iou": np.array([0.5], dtype=np.float32), "confidence": np.array([0.1], dtype=np.float32)}
+    found = dict(zip(names, session.run(names, {"images": squares, **thresholds}), strict=True))
+    assert len(found["boxes"]) > 10
+    assert found["class_scores"].shape == (len(found["boxes"]), len(CLASSES))
+    assert np.array_equal(found["class_scores"].max(axis=1), found["scores"])
+    assert np.array_equal(found["class_scores"].argmax(axis=1), found["classes"])
+
+
+def test_a_network_that_torch_traces_for_one_size_only_is_compiled_for_it(
+    tiny_yolo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yolo, "MAX_SIZE", 64)  # smaller than the square
+    compile_yolo(tiny_yolo, tmp_path / "yolo", version="v1", source="a test", size=96, golden=[])
+    [images, *_] = ort.InferenceSession(tmp_path / "yolo" / "model.onnx", providers=["CPUExecutionProvider"]).get_inputs()
+    assert images.shape[1:] == [3, 96, 96]
 
 
 def test_a_detector_is_served_at_two_scales(tiny_yolo: Path, tmp_path: Path) -> None:
     output = tmp_path / "yolo"
     golden = sorted(PHOTOS.glob("*.jpg"))
     compile_yolo(tiny_yolo, output, version="v1", source="a test", size=128, scales=(1, 2), golden=golden)
+    require_class_scores(output, 64)
     served = Yolo(output)
     samples = read_golden_photos(output)
     assert sum(len(sample.detections) for sample in samples) > 10
