@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from transformers import BertConfig, BertForSequenceClassification, PretrainedConfig, RobertaConfig
 
-from bunriwiki.artifacts.answers import Classification, Detections
+from bunriwiki.artifacts.answers import Classification
 from bunriwiki.artifacts.golden import read_golden_photos
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest, NgramsInput, TokensInput
@@ -74,21 +74,6 @@ def test_a_network_that_torch_traces_for_one_size_only_is_compiled_for_it(
     compile_yolo(tiny_yolo, tmp_path / "yolo", version="v1", source="a test", size=96, golden=[])
     [images, *_] = ort.InferenceSession(tmp_path / "yolo" / "model.onnx", providers=["CPUExecutionProvider"]).get_inputs()
     assert images.shape[1:] == [3, 96, 96]
-
-
-def test_a_detector_is_served_at_two_scales(tiny_yolo: Path, tmp_path: Path) -> None:
-    output = tmp_path / "yolo"
-    golden = sorted(PHOTOS.glob("*.jpg"))
-    compile_yolo(tiny_yolo, output, version="v1", source="a test", size=128, scales=(1, 2), golden=golden)
-    require_class_scores(output, 64)
-    served = Yolo(output)
-    samples = read_golden_photos(output)
-    assert sum(len(sample.detections) for sample in samples) > 10
-    for sample in samples:
-        [answer] = served.predict([Photo(data=(output / sample.image).read_bytes(), confidence=sample.confidence)]).results
-        assert isinstance(answer, Detections)
-        assert sample.differs(answer) is None
-    assert (output / "model.onnx").stat().st_size < 1.5 * tiny_yolo.stat().st_size  # both scales use the same weights
 
 
 def test_predictions_at_two_scales_are_in_pixels_of_the_whole_square() -> None:

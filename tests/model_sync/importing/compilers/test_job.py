@@ -93,21 +93,17 @@ def test_a_checkpoint_is_compiled(tiny_yolo: Path, published: Path, photos: Path
 
 def test_a_checkpoint_is_compiled_with_its_options(tiny_yolo: Path, published: Path, photos: Path) -> None:
     shutil.copy(tiny_yolo, published)
-    (published / "serving.yaml").write_text("size: 64\nuncertain_below: 1\n", encoding="utf-8")
+    (published / "serving.yaml").write_text("size: 128\nscales: [1, 2]\nuncertain_below: 1\n", encoding="utf-8")
     manifest = make("yolo", published, photos)
-    assert manifest.input == ImageInput(size=64)
+    assert manifest.input == ImageInput(size=128)
     assert manifest.output == DetectionOutput(uncertain_below=1)
-    served = Yolo(published.parent / "version")
-    served.warm_up()
-    found = [
-        box
-        for sample in read_golden_photos(published.parent / "version")
-        for answer in served.predict([Photo(data=(published.parent / "version" / sample.image).read_bytes())]).results
-        if isinstance(answer, Detections)
-        for box in answer.detections
-    ]
-    assert found
-    assert all(box.uncertain and box.how_to_tell for box in found)
+    output = published.parent / "version"
+    require_golden_photos(output)
+    assert (output / "model.onnx").stat().st_size < 1.5 * tiny_yolo.stat().st_size  # both scales use the same weights
+    sample = next(sample for sample in read_golden_photos(output) if sample.detections)
+    [answer] = Yolo(output).predict([Photo(data=(output / sample.image).read_bytes())]).results
+    assert isinstance(answer, Detections)
+    assert all(box.uncertain and box.how_to_tell for box in answer.detections)
 
 
 def test_a_detector_in_onnx_agrees_with_its_checkpoint(
