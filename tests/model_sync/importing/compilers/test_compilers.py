@@ -13,21 +13,24 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from transformers import BertConfig, BertForSequenceClassification, PretrainedConfig, RobertaConfig
 
-from bunriwiki.artifacts.answers import Classification
+from bunriwiki.artifacts.answers import Classification, Detections
 from bunriwiki.artifacts.golden import read_golden_photos
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest, NgramsInput, TokensInput
 from bunriwiki.artifacts.ngrams import NgramCounter
 from bunriwiki.artifacts.reference import read_reference_texts
 from bunriwiki.artifacts.text import TextEncoder
+from bunriwiki.settings import Settings
 from bunriwiki.testing.paths import MODELS, PHOTOS
 from model_sync.errors import RejectedError
 from model_sync.importing.compilers import yolo
+from model_sync.importing.compilers.checkpoints import load_detector
 from model_sync.importing.compilers.kcbert import compile_kcbert, max_tokens
 from model_sync.importing.compilers.ngrams import write_ngrams
 from model_sync.importing.compilers.onnx_files import remove_debug_info, store_in_half
 from model_sync.importing.compilers.sentiment import package_sentiment
-from model_sync.importing.compilers.yolo import at_scales, compile_yolo
+from model_sync.importing.compilers.yolo import GOLDEN_CONFIDENCE, at_scales, compile_yolo, record_golden
+from runners import yolo as runner
 from runners.kcbert import KcBert
 from runners.sentiment import Sentiment
 from runners.yolo import Yolo
@@ -41,17 +44,30 @@ pytestmark = [
 ]
 
 
-def test_a_detector_is_compiled_and_served(tiny_yolo: Path, tmp_path: Path) -> None:
+def test_a_detector_is_compiled_and_served(tiny_yolo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "yolo"
-    golden = sorted(PHOTOS.glob("*.jpg"))
-    manifest = compile_yolo(tiny_yolo, output, version="v1", source="a test", size=160, golden=golden)
+    photos = sorted(PHOTOS.glob("*.jpg"))
+    manifest = compile_yolo(tiny_yolo, output, version="v1", source="a test", size=160, golden=photos)
     assert manifest == Manifest.read(output)
     manifest.verify(output)
-    samples = read_golden_photos(output)
-    assert any(sample.detections for sample in samples)
-    assert Yolo(output).predict([Photo(data=golden[0].read_bytes())]).version == "v1"
+    assert any(sample.detections for sample in read_golden_photos(output))
+    assert Yolo(output).predict([Photo(data=photos[0].read_bytes())]).version == "v1"
     require_class_scores(output, 160)
-    require_class_scores(output, 96)  # a smaller square, of which the setting BUNRIWIKI_YOLO_SIZE makes use
+
+    # At a smaller size it answers as the original at that size.
+    original = load_detector(tiny_yolo)
+    (tmp_path / "small").mkdir()
+    record_golden(lambda squares: original.network(squares)[0], original.names, 96, photos, tmp_path / "small")
+
+    monkeypatch.setattr(runner, "settings", lambda: Settings(yolo_size=96))
+    served = Yolo(output)
+    served.warm_up()  # at 160 pixels
+    samples = read_golden_photos(tmp_path / "small")
+    assert sum(len(sample.detections) for sample in samples) > 10
+    given = [Photo(data=photo.read_bytes(), confidence=GOLDEN_CONFIDENCE) for photo in photos]
+    for sample, answer in zip(samples, served.predict(given).results, strict=True):
+        assert isinstance(answer, Detections)
+        assert sample.differs(answer) is None
 
 
 def require_class_scores(folder: Path, size: int) -> None:
