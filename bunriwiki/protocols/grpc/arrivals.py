@@ -33,7 +33,8 @@ BURST_BYTES = 8 * 2**20  # by which it may grow before the next sweep
 CLEAN_SECONDS = 10.0  # after which connections that are gone are forgotten, at the latest
 FREE_BYTES = SMALL_BYTES + 16 * 2**10  # of a connection: a small message, handshakes, and what the core has read ahead
 LOOKAHEAD_BYTES = 128 * 2**10  # of a message that no call reads
-OVERHEAD_BYTES = 256  # of a message: its headers and frames; the more, the more of others an attacker could hide by many calls
+OVERHEAD_BYTES = 256  # of a message: its headers; the more, the more of others an attacker could hide by many calls
+OVERHEAD_SHARE = 512  # of its bytes, one of so many is for the frames of HTTP/2 and TLS, which have 16 KB each
 
 # Reads a message that was decoded by `messages_of`: `grpc.aio.ServicerContext.read`.
 Read: TypeAlias = Callable[[], Awaitable[Any]]
@@ -117,9 +118,10 @@ class Arrivals:
         if received is grpc.aio.EOF:
             return received
         size, message = received
-        connection.delivered += size + OVERHEAD_BYTES
+        whole = size + OVERHEAD_BYTES + size // OVERHEAD_SHARE
+        connection.delivered += whole
         if connection.held:  # the request holds the message from now on
-            self._hold(connection, max(0, connection.held - size - OVERHEAD_BYTES))
+            self._hold(connection, max(0, connection.held - whole))
         return message
 
     async def linger(self, connection: Connection, seconds: float) -> None:

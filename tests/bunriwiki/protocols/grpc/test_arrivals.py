@@ -213,6 +213,19 @@ async def test_what_is_arriving_counts_as_memory_until_it_is_delivered() -> None
     assert bench.free_mb() == 50
 
 
+async def test_the_frames_of_messages_do_not_add_up() -> None:
+    bench = Bench()
+    idle, _ = await bench.wait(ONE, seconds=300)
+    for _ in range(1000):
+        task, message = await bench.wait(ONE)
+        bench.receive(ONE, MB + MB // 2**14 * (9 + 22))
+        message.set_result((MB, ""))
+        await task
+    await bench.sweep()
+    assert bench.free_mb() == 50
+    idle.cancel()
+
+
 async def test_idle_streams_count_nothing() -> None:
     bench = Bench()
     tasks = [(await bench.wait(ONE, seconds=300))[0] for _ in range(100)]
