@@ -1,13 +1,13 @@
 """Messages that are arriving: what they may take of the memory for bodies, and for how long.
 
 gRPC's core collects a message before Python sees any of it. So what is arriving on a connection is what the kernel has received
-there, less the messages that Python has. That is looked at four times a second while calls wait for messages, and as soon as
-the process has grown by `BURST_BYTES`. If a client has no memory left, all calls that wait for messages on the connection end.
+there, less the messages that Python has. It is counted four times a second while calls wait for messages, and as soon as the
+process has grown by `BURST_BYTES`. If a client has no memory left, all calls that wait for messages on the connection end.
 The memory for bodies has a part that nobody gets, for what arrives uncounted (`bunriwiki.protocols.handlers.memory`).
 
 As soon as a call reads, all of its message may arrive. So while a client has no room for a message of the largest size, its
-new calls do not read before the next look, and until then at most `LOOKAHEAD_BYTES` of a message arrive. These are more than a
-small message has: a call for which more than `FREE_BYTES` has arrived is ended, and the others read.
+new calls do not read before the next count, and until then at most `LOOKAHEAD_BYTES` of a message arrive. These are more than
+a small message has: a call for which more than `FREE_BYTES` has arrived is ended, and the others read.
 """
 
 from __future__ import annotations

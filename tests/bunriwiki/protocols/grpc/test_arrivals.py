@@ -133,7 +133,7 @@ async def test_a_call_of_a_client_without_room_for_the_largest_message_does_not_
     assert bench.free_mb() == 50
 
 
-async def test_a_call_of_such_a_client_reads_a_small_message_at_the_next_look() -> None:
+async def test_a_call_of_such_a_client_reads_a_small_message_at_the_next_sweep() -> None:
     bench = Bench()
     assert bench.memory.large.take(CLIENT, 40 * MB + 1)
     small, message = await bench.wait(ONE)
