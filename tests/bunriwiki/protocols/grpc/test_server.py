@@ -113,6 +113,7 @@ async def test_photos(there: Serving, bottle: bytes) -> None:
     found = {output.name: output.contents for output in answer.outputs}
     assert list(found["labels"].bytes_contents) == [b"plastic", b"plastic"]
     assert list(found["num_detections"].int_contents) == [2]
+    assert list(found["uncertain"].bool_contents) == [False, False]
 
 
 def counted(method: str) -> dict[str, float]:
