@@ -22,8 +22,8 @@ from bunriwiki.telemetry.logs import ADDRESS
 
 # Of BUNRIWIKI_...; the others are for the gateway or the sidecar, or are secrets.
 SETTINGS = (
-    "models", "model_store", "gateway_workers", "runner_workers", "threads", "deadline_seconds", "max_rss_mb", "drain_seconds",
-    "log_level", "log_format", "log_folder", "log_roll_days", "log_roll_mb", "log_keep",
+    "models", "model_store", "gateway_workers", "runner_workers", "threads", "yolo_size", "deadline_seconds", "max_rss_mb",
+    "drain_seconds", "log_level", "log_format", "log_folder", "log_roll_days", "log_roll_mb", "log_keep",
 )  # fmt: skip
 BENTOML = ("CONFIG", "CONFIG_OPTIONS", "CONTAINERIZED", "DEBUG", "DO_NOT_TRACK", "HOME", "QUIET", "RUNNER_MAP", "VERBOSITY")
 VARIABLES = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "PATH", "PROMETHEUS_MULTIPROC_DIR", "TZ")

@@ -137,6 +137,13 @@ class CommonSettings(BaseSettings):
     )
     samples_days: float = Field(default=30, gt=0, description="Days after which a sampled prediction is deleted.")
     samples_max_mb: int = Field(default=1024, ge=1, description="MB of sampled predictions; beyond, the oldest are deleted.")
+    yolo_size: int = Field(
+        default=0,
+        ge=0,
+        multiple_of=32,
+        description="Pixels of the side of the square in which `yolo` sees a photo, a multiple of 32: a smaller one is faster "
+        "and finds fewer small objects; 0, or more than the version's own: the version's own.",
+    )
     log_level: str = Field(
         default="INFO",
         pattern=f"^({'|'.join(LOG_LEVELS)})$",

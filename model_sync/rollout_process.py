@@ -70,7 +70,7 @@ def make_controller(settings: SyncSettings, docker: DockerClient) -> Controller:
     """The controller of the settings, with the engine of `docker`. Raises StateError, OSError."""
     layout, images = Layout(settings.model_store), make_images(settings, docker)
     health = HealthMonitor(
-        ReplicaClient(layout, settings.models),
+        ReplicaClient(layout, settings.models, not_compared={"yolo"} if settings.yolo_size else set()),
         Times(settings.rollout_ready_seconds, settings.rollout_observe_seconds),
         Limits(settings.monitor_requests, settings.monitor_error_points, settings.monitor_latency_ratio),
         time.monotonic,

@@ -21,6 +21,8 @@ class Helpfulness:
     right: the surest box is on an object and has its class.
     wrong: the surest box sends its object into the wrong bin. Each class has a bin of its own, so that is another class than
     that of the object that it overlaps most; a box on no object sends something into a bin where nothing is.
+
+    A photo whose surest box is uncertain is neither right nor wrong: no bin is advised.
     """
 
     found: float
@@ -40,12 +42,15 @@ def sweep(answers: Sequence[Boxes], truth: Sequence[Boxes], confidences: Sequenc
 
 
 def surest(answers: Sequence[Boxes], truth: Sequence[Boxes], confidence: float) -> tuple[Floats, Floats]:
-    """Of the photos with a box: the surest box's score, and 1 if it is on an object and has its class, else 0."""
+    """Of the photos with a box: the surest box's score, and 1 if it is on an object and has its class, else 0.
+
+    Whether it is uncertain does not matter here: a score says how often the class is right.
+    """
     served = [
         (answer, right) for answer, right in zip(answers, truth, strict=True) if answer.scores.max(initial=0) >= confidence
     ]
     scores = np.array([answer.scores.max() for answer, _ in served])
-    return scores, np.array([float(_judge(answer, right, confidence)[1]) for answer, right in served])
+    return scores, np.array([float(_is_right(answer, right)) for answer, right in served])
 
 
 def _judge(answer: Boxes, truth: Boxes, confidence: float) -> tuple[bool, bool, bool]:
@@ -54,9 +59,16 @@ def _judge(answer: Boxes, truth: Boxes, confidence: float) -> tuple[bool, bool, 
         return False, False, False
     fit = overlaps(answer.corners, truth.corners)
     first = int(answer.scores.argmax())
-    of_class = np.where(truth.classes == answer.classes[first], fit[first], 0)
     found = bool((fit[served].max(initial=0)) >= SAME_PLACE)
-    right = bool(of_class.max(initial=0) >= SAME_PLACE)
+    right = _is_right(answer, truth)
     touched = fit[first].max(initial=0)
     wrong = touched < TOUCHED or bool(truth.classes[fit[first].argmax()] != answer.classes[first])
-    return found, right, wrong and not right
+    advised = not answer.uncertain[first]
+    return found, right and advised, wrong and not right and advised
+
+
+def _is_right(answer: Boxes, truth: Boxes) -> bool:
+    """Whether the surest box is on an object and has its class."""
+    first = int(answer.scores.argmax())
+    fit = overlaps(answer.corners[[first]], truth.corners)[0]
+    return bool(fit[truth.classes == answer.classes[first]].max(initial=0) >= SAME_PLACE)

@@ -178,7 +178,12 @@ def _answered(detector: Yolo, photos: Sequence[LabelledPhoto]) -> Answered:
 def boxes_of(answer: Detections) -> Boxes:
     """The answer's boxes, with classes as indices of CLASSES."""
     found = answer.detections
-    return Boxes.of([one.box for one in found], [CLASSES.index(one.label) for one in found], [one.score for one in found])
+    return Boxes.of(
+        [one.box for one in found],
+        [CLASSES.index(one.label) for one in found],
+        [one.score for one in found],
+        [one.uncertain for one in found],
+    )
 
 
 def _surest(answer: Detections) -> tuple[str, float]:

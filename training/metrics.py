@@ -20,18 +20,26 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes of a photo, [boxes, 4] as x1, y1, x2, y2, with a class each; `scores` if they are answers."""
+    """Boxes of a photo, [boxes, 4] as x1, y1, x2, y2, with a class each; `scores` and `uncertain` ones if they are answers."""
 
     corners: Floats
     classes: Ints
     scores: Floats
+    uncertain: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, boxes: Sequence[Sequence[float]], classes: Sequence[int], scores: Sequence[float] | None = None) -> Boxes:
+    def of(
+        cls,
+        boxes: Sequence[Sequence[float]],
+        classes: Sequence[int],
+        scores: Sequence[float] | None = None,
+        uncertain: Sequence[bool] | None = None,
+    ) -> Boxes:
         return cls(
             np.array(boxes, dtype=float).reshape(-1, 4),
             np.array(classes, dtype=np.int64),
             np.array([1.0] * len(classes) if scores is None else scores, dtype=float),
+            np.array([False] * len(classes) if uncertain is None else uncertain, dtype=bool),
         )
 
 

@@ -9,7 +9,7 @@ answers, and the reference set. Golden and reference samples are from the data k
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -45,11 +45,11 @@ REVIEWS = 600  # in the reference set
 UNBUILT = "run `make train` first"
 
 
-def kept_photos(data: Path, count: int) -> list[LabelledPhoto]:
-    """Photos of both kinds that training never saw, `IN_CONTEXT[count]` of them in context."""
+def kept_photos(data: Path, count: int) -> dict[str, list[LabelledPhoto]]:
+    """Photos of both kinds that training never saw, by kind, `IN_CONTEXT[count]` of them in context."""
     free = shippable(split_by_scene(load_photos(data / "litter"))["test"])
     close_up = split_photos(load_photos(data / "recyclables"))["test"]
-    return evenly(close_up, count - IN_CONTEXT[count]) + evenly(free, IN_CONTEXT[count])
+    return {"close-up": evenly(close_up, count - IN_CONTEXT[count]), "context": evenly(free, IN_CONTEXT[count])}
 
 
 def release_yolo(
@@ -61,8 +61,13 @@ def release_yolo(
     weights: Path | None = None,
     source: str = SOURCE,
     size: int = SIZE,
+    scales: Sequence[int] = (1,),
+    uncertain_below: float | None = None,
 ) -> None:
-    """Write the version of the detector in `built`, or of other `weights`, to `output`, for squares of `size` pixels."""
+    """Write the version of the detector in `built`, or of other `weights`, to `output`, for squares of `size` pixels.
+
+    `scales` and `uncertain_below` as for `compile_yolo`.
+    """
     weights = needed(weights or built / "best.pt", UNBUILT)
     reference = built / "reference"
     _write_reference_photos(kept_photos(data, REFERENCE), reference)
@@ -72,7 +77,9 @@ def release_yolo(
         version=version,
         source=source,
         size=size,
-        golden=[photo.path for photo in kept_photos(data, GOLDEN)],
+        scales=scales,
+        uncertain_below=uncertain_below,
+        golden=[photo.path for photos in kept_photos(data, GOLDEN).values() for photo in photos],
         reference=reference,
     )
 
@@ -106,18 +113,18 @@ def release_sentiment(data: Path, built: Path, output: Path, version: str) -> No
     )
 
 
-def _write_reference_photos(photos: Sequence[LabelledPhoto], folder: Path) -> None:
+def _write_reference_photos(kinds: Mapping[str, Sequence[LabelledPhoto]], folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / PHOTOS).mkdir(parents=True)
     samples = []
-    for photo in photos:
+    for kind, photo in ((kind, photo) for kind, photos in kinds.items() for photo in photos):
         shutil.copyfile(photo.path, folder / PHOTOS / photo.path.name)
         boxes = corners(photo).corners.round(1).tolist()
         objects = tuple(
             ReferenceObject(label=CLASSES[category], box=tuple(box))
             for category, box in zip(photo.categories, boxes, strict=True)
         )
-        samples.append(ReferencePhoto(image=f"{PHOTOS}/{photo.path.name}", objects=objects))
+        samples.append(ReferencePhoto(image=f"{PHOTOS}/{photo.path.name}", kind=kind, objects=objects))
     write_reference(folder, samples)
 
 
@@ -145,6 +152,14 @@ def main() -> None:
     arguments.add_argument(
         "--size", type=int, default=SIZE, help="pixels of yolo's square: fewer are faster (default: %(default)s)"
     )
+    arguments.add_argument(
+        "--scales", type=int, nargs="+", default=[1], help="yolo sees its square reduced by each of these (default: 1)"
+    )
+    arguments.add_argument(
+        "--uncertain-below",
+        type=float,
+        help="yolo's detections whose class has less than this share of the scores are uncertain (default: none are)",
+    )
     given = arguments.parse_args()
 
     for name in [given.only] if given.only else MODELS:
@@ -152,7 +167,14 @@ def main() -> None:
         shutil.rmtree(fresh, ignore_errors=True)
         release = RELEASES[name]
         if name == "yolo":
-            release = partial(release_yolo, weights=given.weights, source=given.source, size=given.size)
+            release = partial(
+                release_yolo,
+                weights=given.weights,
+                source=given.source,
+                size=given.size,
+                scales=given.scales,
+                uncertain_below=given.uncertain_below,
+            )
         release(given.data, given.built / name, fresh, given.version)
         shutil.copyfile(BUNDLED / name / "README.md", fresh / "README.md")
         shutil.rmtree(old, ignore_errors=True)  # of an interrupted run

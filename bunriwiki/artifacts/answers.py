@@ -28,12 +28,23 @@ AnswerT = TypeVar("AnswerT")
 # schemas) take them as fields without a copy.
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One object in a photo; `box` is x1, y1, x2, y2 in pixels of the upright photo."""
+    """One object in a photo; `box` is x1, y1, x2, y2 in pixels of the upright photo.
+
+    An object is uncertain if something is there, but no class has a large enough share of the scores of all classes.
+    """
 
     label: Annotated[str, Field(description="The model's own class name.", examples=["plastic"])]
-    label_ko: Annotated[str, Field(description="The class name in Korean.", examples=["플라스틱"])]
+    label_ko: Annotated[
+        str, Field(description="The class name in Korean, or that the material is unknown.", examples=["플라스틱"])
+    ]
     score: Annotated[Score, Field(ge=0, le=1, description="The confidence.")]
     box: Annotated[Box, Field(description="x1, y1, x2, y2 in pixels of the upright photo.")]
+    uncertain: Annotated[
+        bool, Field(description="Whether the class is too unclear to act on; `label` is then the most likely one.")
+    ] = False
+    how_to_tell: Annotated[
+        str | None, Field(description="Only of an uncertain object: how a person can find out its material, in Korean.")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,11 +94,22 @@ class TextInput(_Strict):
     kind: Literal["text"] = "text"
 
 
+class DetectionOutput(_Strict):
+    """What becomes of a detector's scores.
+
+    A detection is uncertain if its class has less than `uncertain_below` of the sum of the scores of all classes. The graph
+    must have the output `class_scores`, float32 [kept, classes].
+    """
+
+    uncertain_below: float = Field(gt=0, le=1)
+
+
 class Manifest(_Strict):
     """One version of one model.
 
-    `engine` names the engine that runs it, and `entry` the file that the engine opens, one of `files`, or a folder with some of
-    them. `files` are all files of the version except the manifest.
+    `output` is of detectors only; without it no detection is uncertain. `engine` names the engine that runs it, and `entry` the
+    file that the engine opens, one of `files`, or a folder with some of them. `files` are all files of the version except the
+    manifest.
     """
 
     format: Literal[1] = 1
@@ -107,6 +118,7 @@ class Manifest(_Strict):
     engine: Literal["onnx", "torch", "pyfunc"]
     entry: str = Field(min_length=1)
     input: ImageInput | TokensInput | TextInput = Field(discriminator="kind")
+    output: DetectionOutput | None = None
     labels: tuple[Label, ...] = Field(min_length=1)
     source: str = Field(min_length=1)
     license: str = Field(min_length=1)
@@ -117,6 +129,12 @@ class Manifest(_Strict):
         names = [label.name for label in self.labels]
         if len(set(names)) != len(names):
             raise ValueError("two labels share a name")
+        return self
+
+    @model_validator(mode="after")
+    def _output_is_of_a_detector(self) -> Self:
+        if self.output and not isinstance(self.input, ImageInput):
+            raise ValueError("only a model that takes an image has an output")
         return self
 
     @model_validator(mode="after")
@@ -145,8 +163,11 @@ class Manifest(_Strict):
             raise DamagedArtifactError(f"{path} is not a valid manifest: {error}") from error
 
     def write(self, folder: Path) -> None:
-        """Write the manifest into `folder`, with the fields in the order of this class."""
-        (folder / MANIFEST).write_text(bounded_yaml.dump(self.model_dump(mode="json")), encoding="utf-8")
+        """Write the manifest into `folder`, with the fields in the order of this class.
+
+        Fields without a value are left out: an earlier release, which rejects unknown fields, can read what does not use them.
+        """
+        (folder / MANIFEST).write_text(bounded_yaml.dump(self.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
 
     def verify(self, folder: Path) -> None:
         """Verify that every file is in `folder`, with the size and the digest in the manifest.

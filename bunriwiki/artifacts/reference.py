@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from pydantic import Field
+
 from bunriwiki.artifacts.answers import Box
 from bunriwiki.artifacts.samples import Sample, read_samples, write_samples
 
@@ -32,9 +34,13 @@ class ReferenceObject(Sample):
 
 
 class ReferencePhoto(Sample):
-    """A photo, by its path in the version's folder, and all objects in it."""
+    """A photo, by its path in the version's folder, and all objects in it.
+
+    The quality of each `kind` of photos is judged apart, such as `close-up` and `context`.
+    """
 
     image: str
+    kind: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9-]{0,30}$")
     objects: tuple[ReferenceObject, ...]
 
 

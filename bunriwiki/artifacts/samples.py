@@ -30,6 +30,6 @@ def read_samples(path: Path, kind: type[SampleT]) -> list[SampleT]:
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
-    """Write the file `path`."""
-    lines = (json.dumps(sample.model_dump(mode="json"), ensure_ascii=False) + "\n" for sample in samples)
+    """Write the file `path`. Fields with their default value are left out, as in `Manifest.write`."""
+    lines = (json.dumps(sample.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False) + "\n" for sample in samples)
     path.write_text("".join(lines), encoding="utf-8")

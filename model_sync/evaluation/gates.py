@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bunriwiki.artifacts.answers import Classification, Detections
 from bunriwiki.artifacts.inputs import DEFAULT_CONFIDENCE
+from bunriwiki.artifacts.reference import ReferencePhoto
 from model_sync.evaluation.latency import CONFIDENCE, Interval, Pairs, Side, enough, own_latency, slowdown
-from model_sync.evaluation.quality import Truth, class_scores, guessing, quality
+from model_sync.evaluation.quality import Truth, by_kind, class_scores, guessing, quality
 from model_sync.evaluation.report import Answer, EvaluationReport
 
 CLASS_FLOOR = 0.5  # of what guessing reaches: a class below it is not recognised, or has the name of another
@@ -20,7 +22,8 @@ class Thresholds:
     """The thresholds of the gates; docs/settings.md explains them.
 
     agreement: the share of golden samples, 0..1, that must be answered as the original model does.
-    quality: how many points of macro F1 (0..100) the candidate may be worse than the serving version.
+    quality: how many points of macro F1 (0..100) the candidate may be worse than the serving version. On each kind of photos
+        it may be worse by that times the root of all photos over those of the kind.
     batch: how far a score (0..1) may differ between an input alone and the same input in a batch.
     latency: how many times as long as the serving version the candidate may take.
     labels: `same`, or `any` if the set of classes may change.
@@ -95,7 +98,23 @@ def _quality(report: EvaluationReport, truth: Truth, thresholds: Thresholds) -> 
         f"macro F1 {mine:.1f} on {len(truth)} reference inputs, the serving version has {theirs:.1f}; "
         f"at most {thresholds.quality:g} points less are allowed"
     )
-    return Finding("quality", mine >= theirs - thresholds.quality, says)
+    passed = mine >= theirs - thresholds.quality
+    for kind, (number, mine, theirs) in _by_kind(report, truth).items():
+        # The fewer photos, the more chance moves the difference: its standard deviation goes with the root of their number.
+        allowed = thresholds.quality * math.sqrt(len(truth) / number)
+        says += f"; {kind} ({number} photos) {mine:.1f}, the serving version {theirs:.1f}, at most {allowed:.1f} less"
+        passed = passed and mine >= theirs - allowed
+    return Finding("quality", passed, says)
+
+
+def _by_kind(report: EvaluationReport, truth: Truth) -> dict[str, tuple[int, float, float]]:
+    """For each kind of photos: their number, and the macro F1 of the candidate and of the serving version."""
+    found = {}
+    for kind, positions in by_kind(truth).items():
+        samples = [sample for at in positions if isinstance(sample := truth[at], ReferencePhoto)]
+        mine, theirs = (quality([answers[at] for at in positions], samples) for answers in (report.reference, report.serving))
+        found[kind] = (len(positions), mine, theirs)
+    return found
 
 
 def _floor(report: EvaluationReport, truth: Truth, thresholds: Thresholds) -> Finding:
@@ -108,6 +127,8 @@ def _floor(report: EvaluationReport, truth: Truth, thresholds: Thresholds) -> Fi
         f"the first version of a registry needs {floor:.1f}, and {class_floor:.1f} for every class "
         f"(guessing has {guesses:.1f}, the bundled version {quality(report.serving, truth):.1f})"
     )
+    for kind, (number, candidate, bundled) in _by_kind(report, truth).items():
+        says += f"; {kind} ({number} photos) {candidate:.1f}, the bundled version {bundled:.1f}"
     return Finding("quality", not thresholds.floor or (mine >= floor and scores[weakest] >= class_floor), says)
 
 

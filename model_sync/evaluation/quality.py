@@ -40,6 +40,13 @@ def class_scores(answers: Sequence[Answer], truth: Truth) -> dict[str, float]:
     return {name: 200 * right[name] / (2 * right[name] + wrong[name] + missed[name]) for name in sorted({*right, *missed})}
 
 
+def by_kind(truth: Truth) -> dict[str, list[int]]:
+    """The positions of the samples of each kind, if there are two kinds or more that have objects."""
+    photos = {at: sample for at, sample in enumerate(truth) if isinstance(sample, ReferencePhoto)}
+    kinds = sorted({sample.kind for sample in photos.values() if sample.kind and sample.objects})
+    return {kind: [at for at, sample in photos.items() if sample.kind == kind] for kind in kinds} if len(kinds) > 1 else {}
+
+
 def guessing(classes: int) -> float:
     """Macro F1 in points that answers which do not depend on the input have at most, on a set with so many classes.
 

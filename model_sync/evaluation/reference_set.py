@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bunriwiki.artifacts.golden_inputs import spread
+from bunriwiki.artifacts.golden_inputs import group, spread
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.manifest import DamagedArtifactError
 from bunriwiki.artifacts.reference import (
@@ -57,7 +57,7 @@ class ReferenceSet:
         Recording may run third-party code, which could store labels for later. So neither the order of the inputs nor the names
         of photos reveal their labels. Raises ImportEnvironmentError, OSError.
         """
-        chosen = spread(range(len(self.truth)), lambda position: _class(self.truth[position]))
+        chosen = spread(range(len(self.truth)), lambda position: group(self.truth[position]))
         samples: dict[str, ReferenceText | ReferencePhoto] = {}
         for given in self.inputs(chosen):
             data = given.data if isinstance(given, Photo) else given.encode()
@@ -68,9 +68,3 @@ class ReferenceSet:
             else:
                 samples[name] = ReferenceText(text=given, label="")
         write_reference(folder, [samples[name] for name in sorted(samples)])
-
-
-def _class(sample: ReferenceText | ReferencePhoto) -> str:
-    if isinstance(sample, ReferenceText):
-        return sample.label
-    return sample.objects[0].label if sample.objects else ""

@@ -11,6 +11,7 @@ import yaml
 
 from bunriwiki.artifacts.manifest import MANIFEST
 from model_sync.errors import RejectedError
+from model_sync.importing.compilers.detector_options import OPTIONS
 
 MAX_DEPTH = 4  # levels of folders that are searched: MLflow stores a model's files some levels down
 WEIGHTS = (".pt", ".pth", ".safetensors")
@@ -36,17 +37,22 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True)
 class DetectorWeights:
-    """A checkpoint of ultralytics, or a state dict of the model that the YAML file `architecture` describes."""
+    """A checkpoint of ultralytics, or a state dict of the model that the YAML file `architecture` describes.
+
+    `options` is the file with its options (`detector_options.py`).
+    """
 
     file: Path
     architecture: Path | None
+    options: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorGraph:
-    """An ONNX export of ultralytics."""
+    """An ONNX export of ultralytics, and the file with its options."""
 
     file: Path
+    options: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +97,11 @@ def _find_detector(folder: Path, files: list[Path]) -> Artifact | None:
     weights = [file for file in files if file.suffix in WEIGHTS]
     weights = [file for file in weights if file.name == PREFERRED] or weights
     found = _only(folder, [*weights, *graphs])
+    options = _only(folder, [file for file in files if file.name == OPTIONS])
     if found is None or found in graphs:
-        return DetectorGraph(found) if found else None
+        return DetectorGraph(found, options) if found else None
     described = [file for file in files if file.suffix in {".yaml", ".yml"} and _describes_a_detector(file)]
-    return DetectorWeights(found, _only(folder, described))
+    return DetectorWeights(found, _only(folder, described), options)
 
 
 def _find_classifier(folder: Path, files: list[Path]) -> Artifact | None:

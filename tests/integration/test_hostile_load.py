@@ -30,9 +30,7 @@ pytestmark = pytest.mark.alone  # the crowd and the honest clients load every co
 MEMBERS = 1000
 SECONDS = 60.0 if FULL else 20.0
 WARM_UP_SECONDS = 5.0
-# What arrives of gRPC messages between two looks of the event loop is not bounded by the memory for bodies. On the loopback
-# device, with two cores, the gateway has grown by 317 to 540 MB of 512.
-MAX_LARGE_MB = 1.5 * Settings.model_fields["body_memory_mb"].default
+MAX_LARGE_MB = Settings.model_fields["body_memory_mb"].default  # with large bodies: what bodies may take
 
 
 @dataclass(frozen=True)

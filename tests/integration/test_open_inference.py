@@ -144,6 +144,7 @@ def test_a_photo_gets_the_same_answer_by_the_three_protocols(server: Server, stu
     outputs = by_name(infer(server, "yolo", {"inputs": [image]}))
     assert np.array_equal(np.array(outputs["boxes"], dtype="<f4"), np.array(boxes, dtype="<f4").ravel())
     assert outputs["labels"] == [detection["label"] for detection in plain["detections"]]
+    assert outputs["uncertain"] == [detection["uncertain"] for detection in plain["detections"]]
     answer = by_grpc(stub, "yolo", "image", PHOTO, raw=True)
     assert np.array_equal(np.frombuffer(answer.raw_output_contents[0], dtype="<f4"), np.array(boxes, dtype="<f4").ravel())
     assert np.frombuffer(answer.raw_output_contents[3], dtype="<i4").tolist() == [len(boxes)]

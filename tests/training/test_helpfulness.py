@@ -37,6 +37,17 @@ def test_a_box_around_two_objects_may_be_of_either() -> None:
     assert judged(Boxes.of([HERE], [2], [0.9]), both) == Helpfulness(1, 1, 0)
 
 
+@pytest.mark.parametrize(
+    ("uncertain", "expected"), [([True, False], (1, 0, 0)), ([False, True], (1, 0, 1)), ([True, True], (1, 0, 0))]
+)
+def test_an_uncertain_surest_box_advises_no_bin(uncertain: list[bool], expected: tuple[int, int, int]) -> None:
+    answer = Boxes.of([THERE, HERE], [1, 2], [0.9, 0.5], uncertain)
+    assert judged(answer) == Helpfulness(*expected)
+    right = Boxes.of([HERE], [2], [0.9], [True])
+    assert judged(right) == Helpfulness(1, 0, 0)
+    assert surest([right], [CAN], 0.25)[1].tolist() == [1]  # its class is right all the same
+
+
 def test_a_photo_of_nothing() -> None:
     assert judged(Boxes.of([HERE], [2], [0.9]), Boxes.of([], [])) == Helpfulness(0, 0, 1)
 

@@ -1,13 +1,40 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from training.release import RELEASES
+from bunriwiki.artifacts.reference import read_reference_photos
+from training import release
+from training.photos import LabelledPhoto
+from training.release import RELEASES, release_yolo
 
 
 @pytest.mark.parametrize("name", RELEASES)
 def test_a_model_that_was_not_trained_cannot_be_released(name: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="run `make train` first"):
         RELEASES[name](tmp_path, tmp_path / "nothing", tmp_path / "output", "v1")
+
+
+def test_a_detector_is_released_with_its_options_and_both_kinds_of_photos(
+    can: LabelledPhoto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = replace(can, path=can.path.rename(tmp_path / "metal1.png"), boxes=np.array([[0.5, 0.5, 1.0, 1.0]]))
+    far = replace(near, path=tmp_path / "far.png")
+    far.path.write_bytes(near.path.read_bytes())
+    given: dict[str, object] = {}
+    monkeypatch.setattr(release, "kept_photos", lambda *_: {"close-up": [near], "context": [far]})
+    monkeypatch.setattr(release, "compile_yolo", lambda *_, **options: given.update(options))
+    (tmp_path / "best.pt").touch()
+    release_yolo(tmp_path, tmp_path, tmp_path / "output", "v1", size=640, scales=(1, 2), uncertain_below=0.4)
+
+    assert given["golden"] == [near.path, far.path]
+    assert (given["size"], given["scales"]) == (640, (1, 2))
+    assert given["uncertain_below"] == 0.4
+    samples = read_reference_photos(given["reference"])  # type: ignore[arg-type]
+    assert [(sample.image, sample.kind) for sample in samples] == [
+        ("reference/metal1.png", "close-up"), ("reference/far.png", "context"),
+    ]  # fmt: skip
+    assert samples[0].objects[0].box == (0, 0, 240, 240)

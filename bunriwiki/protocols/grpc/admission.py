@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 import grpc
 from grpc_health.v1 import health
 
-from bunriwiki.protocols.grpc.arrivals import ArrivalError, Arrivals, Connection, Wait, messages_of
+from bunriwiki.protocols.grpc.arrivals import Arrivals, messages_of
+from bunriwiki.protocols.grpc.waits import ArrivalError, Connection, Wait
 from bunriwiki.web.groups import Groups
 
 MAX_CALLS = 1024  # at a time, besides health checks: an idle stream takes about 30 KB

@@ -1,9 +1,13 @@
 """Messages that are arriving: what they may take of the memory for bodies, and for how long.
 
 gRPC's core collects a message before Python sees any of it. So what is arriving on a connection is what the kernel has received
-there, less the messages that Python has. That is looked at four times a second while calls wait for messages, and as soon as
-the process has grown by `BURST_BYTES`. If a client has no memory left, all calls that wait for messages on the connection end.
+there, less the messages that Python has. It is counted four times a second while calls wait for messages, and as soon as the
+process has grown by `BURST_BYTES`. If a client has no memory left, all calls that wait for messages on the connection end.
 The memory for bodies has a part that nobody gets, for what arrives uncounted (`bunriwiki.protocols.handlers.memory`).
+
+As soon as a call reads, all of its message may arrive. So while a client has no room for a message of the largest size, its
+new calls do not read before the next count, and until then at most `LOOKAHEAD_BYTES` of a message arrive. These are more than
+a small message has: a call for which more than `FREE_BYTES` has arrived is ended, and the others read.
 """
 
 from __future__ import annotations
@@ -11,13 +15,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import grpc
 
 from bunriwiki.protocols.grpc.freed import FreedMemory
 from bunriwiki.protocols.grpc.received import Peer, peer_of
+from bunriwiki.protocols.grpc.waits import ArrivalError, Connection, Wait, settle
+from bunriwiki.protocols.handlers.memory import SMALL_BYTES
 from bunriwiki.telemetry.process_memory import resident_memory
 from bunriwiki.web.clients import group_of
 from bunriwiki.web.groups import Groups
@@ -26,23 +31,13 @@ SWEEP_SECONDS = 0.25  # between two sweeps, at most
 GLANCE_SECONDS = 0.02  # between two looks at the memory of the process
 BURST_BYTES = 8 * 2**20  # by which it may grow before the next sweep
 CLEAN_SECONDS = 10.0  # after which connections that are gone are forgotten, at the latest
-FREE_BYTES = 64 * 2**10  # of a connection: its handshakes, and what the core has read ahead
-OVERHEAD_BYTES = 256  # of a message: its headers and frames; the more, the more of others an attacker could hide by many calls
+FREE_BYTES = SMALL_BYTES + 16 * 2**10  # of a connection: a small message, handshakes, and what the core has read ahead
+LOOKAHEAD_BYTES = 128 * 2**10  # of a message that no call reads
+OVERHEAD_BYTES = 256  # of a message: its headers; the more, the more of others an attacker could hide by many calls
+OVERHEAD_SHARE = 512  # of its bytes, one of so many is for the frames of HTTP/2 and TLS, which have 16 KB each
 
 # Reads a message that was decoded by `messages_of`: `grpc.aio.ServicerContext.read`.
 Read: TypeAlias = Callable[[], Awaitable[Any]]
-
-
-# Why a message is not waited for any longer: it took too long, its client has no memory left, or there are too many calls.
-Reason: TypeAlias = Literal["time", "memory", "calls"]
-
-
-class ArrivalError(Exception):
-    """The message is not waited for any longer."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class Budget(Protocol):
@@ -51,49 +46,29 @@ class Budget(Protocol):
     def take(self, client: str, size: int) -> bool:
         """Take bytes for a client; returns False if it may not have so many."""
 
+    def has_room(self, client: str, size: int) -> bool:
+        """Whether a client could take so many bytes."""
+
     def give_back(self, client: str, size: int) -> None:
         """Give bytes back."""
-
-
-@dataclass(eq=False, slots=True)
-class Wait:
-    """A call that waits for a message until `until`, in monotonic time."""
-
-    until: float
-    task: asyncio.Task[Any]
-    ended: Reason | None = None
-
-    def end(self, reason: Reason) -> None:
-        if self.ended is None:
-            self.ended = reason
-            self.task.cancel()
-
-
-@dataclass(eq=False, slots=True)
-class Connection:
-    """A connection of `client`: the bytes of its messages that were delivered, and what is held for the others.
-
-    `waits` are its calls that wait for a message, and `lingering` those that will be answered at the latest when one arrives.
-    """
-
-    client: str
-    peer: Peer
-    delivered: int = 0
-    held: int = 0
-    waits: dict[Wait, None] = field(default_factory=dict)
-    lingering: dict[asyncio.Future[None], None] = field(default_factory=dict)
 
 
 class Arrivals:
     """The messages that calls of one server wait for.
 
-    `received` returns the bytes that each connection has received, `resident` the memory of the process.
+    `largest` are the bytes of the largest message, `received` returns the bytes that each connection has received, and
+    `resident` the memory of the process.
     """
 
     def __init__(
-        self, budget: Budget, received: Callable[[], Mapping[Peer, int]], resident: Callable[[], int] = resident_memory
+        self,
+        budget: Budget,
+        largest: int,
+        received: Callable[[], Mapping[Peer, int]],
+        resident: Callable[[], int] = resident_memory,
     ) -> None:
         self._budget = budget
+        self._largest = largest
         self._received = received
         self._resident = resident
         self._connections: dict[str, Connection] = {}  # by the name of the peer
@@ -128,6 +103,9 @@ class Arrivals:
         waits.add(connection.client, wait)
         self._waiting += 1
         try:
+            if not self._budget.has_room(connection.client, self._largest):
+                wait.unread = asyncio.get_running_loop().create_future()
+                await wait.unread
             received = await read()
         except asyncio.CancelledError:
             if wait.ended and task.uncancel() <= cancelling:  # as asyncio.timeout does it, at three times the cost
@@ -140,16 +118,17 @@ class Arrivals:
         if received is grpc.aio.EOF:
             return received
         size, message = received
-        connection.delivered += size + OVERHEAD_BYTES
+        whole = size + OVERHEAD_BYTES + size // OVERHEAD_SHARE
+        connection.delivered += whole
         if connection.held:  # the request holds the message from now on
-            self._hold(connection, max(0, connection.held - size - OVERHEAD_BYTES))
+            self._hold(connection, max(0, connection.held - whole))
         return message
 
     async def linger(self, connection: Connection, seconds: float) -> None:
         """Wait before a call is rejected, unless a message is arriving: the core keeps it until the answer."""
         loop = asyncio.get_running_loop()
         over = loop.create_future()
-        timer = loop.call_later(seconds, _settle, over)
+        timer = loop.call_later(seconds, settle, over)
         connection.lingering[over] = None
         self._waiting += 1
         try:
@@ -176,15 +155,17 @@ class Arrivals:
         for connection in self._connections.values():
             for wait in connection.waits:
                 if now >= wait.until:
-                    wait.end("time")
+                    wait.end("time" if wait.reads else "memory")
         received = self._received()
         for name, connection in list(self._connections.items()):
             total = received.get(connection.peer)
-            if total is None and not (connection.waits or connection.lingering):
+            if total is not None:
+                self._count(connection, total, now)
+            elif connection.waits or connection.lingering:
+                connection.read()  # there is nothing to judge by
+            else:
                 self._hold(connection, 0)
                 del self._connections[name]
-            elif total is not None:
-                self._count(connection, total, now)
         self._least_resident = self._resident()
 
     def _holds(self) -> bool:
@@ -196,11 +177,14 @@ class Arrivals:
         arriving = max(0, total - connection.delivered - FREE_BYTES)
         if arriving:
             for over in connection.lingering:
-                _settle(over)
+                settle(over)
         if not self._hold(connection, arriving):
-            for wait in connection.waits:
-                wait.end("memory")
+            connection.end("memory")
             self._freed.ended(now)
+        elif not arriving or self._budget.has_room(connection.client, self._largest):
+            connection.read()
+        elif not any(wait.reads for wait in connection.waits):  # so a message is arriving that should not be read
+            connection.end("memory")
 
     def _hold(self, connection: Connection, size: int) -> bool:
         more = size - connection.held
@@ -218,11 +202,6 @@ class Arrivals:
             self._glancing = bool(self._connections)
             if self._glancing:
                 loop.call_later(GLANCE_SECONDS, self._keep_glancing, loop)
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def messages_of(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], tuple[int, Any]]:

@@ -97,6 +97,8 @@ def write_response(answer: InferResponse, *, raw: bool) -> pb.ModelInferResponse
             output.contents.bytes_contents.extend(tensor.data)
         elif tensor.datatype == "FP32":
             output.contents.fp32_contents.extend(tensor.data.tolist())
+        elif tensor.datatype == "BOOL":
+            output.contents.bool_contents.extend(tensor.data.tolist())
         else:
             output.contents.int_contents.extend(tensor.data.tolist())
     return message

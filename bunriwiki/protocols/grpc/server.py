@@ -15,7 +15,7 @@ from loguru import logger
 
 from bunriwiki.artifacts.manifest import MODELS
 from bunriwiki.protocols.grpc.admission import Admission
-from bunriwiki.protocols.grpc.arrivals import Arrivals
+from bunriwiki.protocols.grpc.arrivals import LOOKAHEAD_BYTES, Arrivals
 from bunriwiki.protocols.grpc.malformed import RejectMalformed
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from bunriwiki.protocols.grpc.received import ReceivedBytes
@@ -37,6 +37,11 @@ POLL_SECONDS = 1.0  # between two readiness checks of the models
 OPTIONS = [
     ("grpc.so_reuseport", 1),  # the kernel spreads connections over the gateway's workers
     ("grpc.max_receive_message_length", MAX_BYTES),
+    # What may arrive of a message before a call reads it. If the core estimated the bandwidth, it would be 4 MB at least.
+    ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
+    ("grpc.http2.bdp_probe", 0),
+    # Without it, a connection on which much arrived at a time keeps as much memory ready for more: several MB.
+    ("grpc.experimental.tcp_max_read_buffer_size", 64 * 2**10),
     ("grpc.max_metadata_size", 16 * 2**10),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
     # Calls that have not reached Python; more of them, whoever sends them, are rejected at random.
@@ -82,7 +87,7 @@ class GrpcServer:
         self._health = health.aio.HealthServicer()
         self._port = 0
         received = ReceivedBytes()
-        arrivals = Arrivals(memory.large, lambda: received(self._port))
+        arrivals = Arrivals(memory.large, MAX_BYTES, lambda: received(self._port))
         self._admission = Admission(arrivals, message_seconds)
         self._server = grpc.aio.server(
             interceptors=[self._admission, RejectMalformed()],

@@ -25,6 +25,10 @@ class _Part:
         self._free = capacity
         self._held: dict[str, int] = {}
 
+    def has_room(self, client: str, size: int) -> bool:
+        """Whether `take` would give the client so many bytes."""
+        return self._held.get(client, 0) + size <= self._free - size
+
     def take(self, client: str, size: int) -> bool:
         """Take bytes for a client, unless it would then hold more than is free."""
         held = self._held.get(client, 0) + size

@@ -91,6 +91,7 @@ def detection_outputs(_: int) -> tuple[TensorSpec, ...]:
         TensorSpec("scores", "FP32", (-1,)),
         TensorSpec("labels", "BYTES", (-1,)),
         TensorSpec("num_detections", "INT32", (-1,)),
+        TensorSpec("uncertain", "BOOL", (-1,)),  # last: a client may read the others by their position
     )
 
 
@@ -100,11 +101,13 @@ def write_detections(answers: Sequence[Detections]) -> list[Tensor]:
     boxes = np.array([detection.box for detection in found], dtype=np.float32).reshape(-1, 4)
     scores = np.array([detection.score for detection in found], dtype=np.float32)
     counts = np.array([len(answer.detections) for answer in answers], dtype=np.int32)
+    uncertain = np.array([detection.uncertain for detection in found], dtype=np.bool_)
     return [
         Tensor("boxes", "FP32", boxes.shape, boxes.ravel()),
         Tensor("scores", "FP32", scores.shape, scores),
         Tensor("labels", "BYTES", (len(found),), [detection.label.encode() for detection in found]),
         Tensor("num_detections", "INT32", counts.shape, counts),
+        Tensor("uncertain", "BOOL", uncertain.shape, uncertain),
     ]
 
 

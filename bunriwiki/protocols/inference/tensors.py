@@ -18,7 +18,7 @@ MAX_ELEMENTS = 128
 MAX_INPUTS = 8
 
 Parameter: TypeAlias = bool | int | float | str  # the value of a parameter, of a request or of a tensor
-Data: TypeAlias = list[bytes] | npt.NDArray[np.float32] | npt.NDArray[np.int32]
+Data: TypeAlias = list[bytes] | npt.NDArray[np.float32] | npt.NDArray[np.int32] | npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

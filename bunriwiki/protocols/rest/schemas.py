@@ -27,12 +27,15 @@ class Recyclables(BaseModel):
     image: ImageSize
     advice: dict[str, Advice | None] = Field(
         default_factory=dict,
-        description="Only with `advice=true`: how to dispose of each class found, by label; null for a class without advice.",
+        description="Only with `advice=true`: how to dispose of each class found, by label; null for a class without advice, "
+        "and for one whose objects are all uncertain.",
     )
 
     @classmethod
     def of(cls, answer: Detections, guide: Guide | None) -> Recyclables:
-        advice = guide.on(detection.label for detection in answer.detections) if guide else {}
+        certain = {detection.label for detection in answer.detections if not detection.uncertain}
+        found = guide.on(detection.label for detection in answer.detections) if guide else {}
+        advice = {label: text if label in certain else None for label, text in found.items()}
         return cls(detections=answer.detections, image=answer.image, advice=advice)
 
 

@@ -68,6 +68,16 @@ async def large_message(member: Member) -> str:
         return "ended"
 
 
+async def late_message(member: Member) -> str:
+    """Begins a call, and sends all of a large message but its end a second later, when the call may already read."""
+    async with member.grpc() as connection:
+        stream = connection.start("ModelInfer")
+        await asyncio.sleep(DRIP_SECONDS)
+        await connection.send(stream, message(bytes(LARGE - 1), LARGE))
+        await connection.nothing_left()
+        return "ended"
+
+
 SMALL: dict[str, Kind] = {
     "slow head": slow_head,
     "slow body": slow_body,
@@ -75,7 +85,12 @@ SMALL: dict[str, Kind] = {
     "cheap images": cheap_images,
     "brackets": brackets,
 }
-WITH_LARGE: dict[str, Kind] = {**SMALL, "large body": large_body, "large message": large_message}
+WITH_LARGE: dict[str, Kind] = {
+    **SMALL,
+    "large body": large_body,
+    "large message": large_message,
+    "late message": late_message,
+}
 
 
 async def _drip(streams: Streams, piece: bytes) -> str:

@@ -28,6 +28,7 @@ from bunriwiki.artifacts.programs import ENVIRONMENT_ERROR, REJECTED, ProgressWr
 from bunriwiki.artifacts.reference import REFERENCE, ReferencePhoto, ReferenceText
 from bunriwiki.artifacts.samples import read_samples
 from model_sync.errors import RejectedError
+from model_sync.importing.compilers.detector_options import DetectorOptions
 from model_sync.importing.compilers.phases import Phase
 from model_sync.importing.compilers.precompiled import import_precompiled
 from model_sync.importing.published import (
@@ -64,20 +65,41 @@ def make_version(model: str, folder: Path, output: Path, *, version: str, source
         case Compiled(compiled):
             with phase("import precompiled"):
                 import_precompiled(compiled, output, model=model, version=version, source=source)
-        case DetectorWeights(file, architecture):
+        case DetectorWeights(file, architecture, options_file):
+            options = DetectorOptions.read(options_file)
             with phase("import"):
                 from model_sync.importing.compilers.yolo import compile_yolo
 
                 _limit_threads()
             photos = golden_photos(reference)
-            compile_yolo(file, output, version=version, source=source, golden=photos, architecture=architecture, phase=phase)
-        case DetectorGraph(file):
+            compile_yolo(
+                file,
+                output,
+                version=version,
+                source=source,
+                golden=photos,
+                size=options.size,
+                scales=options.scales,
+                uncertain_below=options.uncertain_below,
+                architecture=architecture,
+                phase=phase,
+            )
+        case DetectorGraph(file, options_file):
+            options = DetectorOptions.read(options_file).of_graph()
             with phase("import"):
                 from model_sync.importing.compilers.yolo_onnx import compile_yolo_onnx
 
                 _limit_threads()
             photos = golden_photos(reference)
-            compile_yolo_onnx(file, output, version=version, source=source, golden=photos, phase=phase)
+            compile_yolo_onnx(
+                file,
+                output,
+                version=version,
+                source=source,
+                golden=photos,
+                uncertain_below=options.uncertain_below,
+                phase=phase,
+            )
         case ClassifierFolder(weights, tokenizer):
             with phase("import"):
                 from model_sync.importing.compilers.kcbert import compile_kcbert

@@ -11,6 +11,7 @@ import yaml
 
 from bunriwiki.artifacts.manifest import Manifest
 from model_sync.errors import RejectedError
+from model_sync.importing.compilers.detector_options import DetectorOptions
 from model_sync.importing.published import (
     Artifact,
     ClassifierFolder,
@@ -36,9 +37,11 @@ def require_readable(model: str, artifact: Artifact) -> None:
             if manifest.model != model:
                 raise RejectedError(f"it is a version of {manifest.model}, not of {model}")
             manifest.verify(folder)
-        case DetectorWeights(file, _):
+        case DetectorWeights(file, _, options):
+            DetectorOptions.read(options)
             _weights(file)
-        case DetectorGraph(file):
+        case DetectorGraph(file, options):
+            DetectorOptions.read(options).of_graph()
             _graph(file)
         case ClassifierFolder(folder, tokenizer):
             _json(folder / "config.json")

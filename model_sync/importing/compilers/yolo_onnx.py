@@ -27,7 +27,8 @@ MIN_OPSET = 13
 SUPPRESSION = f"""
 <ir_version: 8, opset_import: ["" : {MIN_OPSET}]>
 suppression (float[batch, rows, anchors] raw, float[1] iou, float[1] confidence)
-    => (float[kept, 4] boxes, float[kept] scores, int64[kept] classes, int64[kept] images_index)
+    => (float[kept, 4] boxes, float[kept] scores, int64[kept] classes, int64[kept] images_index,
+        float[kept, names] class_scores)
 <
     int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] four = {{4}}, int64[1] all = {{{2**31}}},
     int64[1] max_boxes = {{{MAX_BOXES}}}, int64 first = {{0}}, int64[2] image_and_anchor = {{0, 2}}, float half = {{0.5}}
@@ -51,16 +52,25 @@ suppression (float[batch, rows, anchors] raw, float[1] iou, float[1] confidence)
     scores = Squeeze (best_there, one)
     category_there = GatherND (category, place)
     classes = Squeeze (category_there, one)
+    class_scores = GatherND (each, place)
 }}
 """
 
 
 def compile_yolo_onnx(
-    file: Path, output: Path, *, version: str, source: str, golden: Sequence[Path], phase: Phase = unreported
+    file: Path,
+    output: Path,
+    *,
+    version: str,
+    source: str,
+    golden: Sequence[Path],
+    uncertain_below: float | None = None,
+    phase: Phase = unreported,
 ) -> Manifest:
     """Make a version in the folder `output` from the ONNX export `file`, which must have the metadata of ultralytics' export.
 
-    The photos `golden` are stored with the export's detections. Raises RejectedError.
+    `uncertain_below` is stated in the manifest (`DetectionOutput`). The photos `golden` are stored with the export's
+    detections. Raises RejectedError.
     """
     with phase("load"):
         model = read_graph(file)
@@ -82,7 +92,15 @@ def compile_yolo_onnx(
     with phase("record"):
         record_golden(network, names, size, golden, output)
     with phase("compile"):
-        return write_detector(append_suppression(remove_debug_info(model)), output, names, size, version=version, source=source)
+        return write_detector(
+            append_suppression(remove_debug_info(model)),
+            output,
+            names,
+            size,
+            version=version,
+            source=source,
+            uncertain_below=uncertain_below,
+        )
 
 
 def append_suppression(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -25,6 +25,19 @@ def test_reads_what_was_written(tmp_path: Path) -> None:
     assert read_golden_photos(tmp_path) == [PHOTO]
 
 
+def test_an_uncertain_detection_is_compared_like_any_other(tmp_path: Path) -> None:
+    unclear = replace(BOX, label_ko="재질을 알 수 없음", uncertain=True, how_to_tell="두드려 보세요.")
+    assert PHOTO.differs(answer(unclear)) is None
+    assert PHOTO.differs(answer(replace(unclear, label="metal")))
+    write_golden(tmp_path, [PHOTO, replace_detections(unclear)])
+    assert read_golden_photos(tmp_path) == [PHOTO, replace_detections(unclear)]
+    assert "uncertain" not in (tmp_path / "golden.jsonl").read_text(encoding="utf-8").splitlines()[0]
+
+
+def replace_detections(*detections: Detection) -> GoldenPhoto:
+    return PHOTO.model_copy(update={"detections": detections})
+
+
 def test_samples_of_another_type_are_rejected(tmp_path: Path) -> None:
     write_golden(tmp_path, [TEXT])
     with pytest.raises(DamagedArtifactError, match="no valid samples"):

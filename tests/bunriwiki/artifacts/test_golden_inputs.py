@@ -26,3 +26,19 @@ def test_a_small_set_is_chosen_completely(tmp_path: Path, bottle: bytes) -> None
         samples.append(ReferencePhoto(image=name, objects=(found,)))
     write_reference(tmp_path, samples)
     assert sorted(golden_photos(tmp_path)) == sorted(tmp_path.glob(f"{PHOTOS}/*.jpg"))
+
+
+def test_every_kind_of_photo_is_included(tmp_path: Path) -> None:
+    can = ReferenceObject(label="can", box=(0, 0, 10, 10))
+    kinds = {"close-up": 200, "context": 3}
+    write_reference(
+        tmp_path,
+        [
+            ReferencePhoto(image=f"{kind}{n}.jpg", kind=kind, objects=(can,))
+            for kind, count in kinds.items()
+            for n in range(count)
+        ],
+    )
+    chosen = [photo.name for photo in golden_photos(tmp_path)]
+    assert len(chosen) == COUNT
+    assert chosen[:4] == ["close-up0.jpg", "context0.jpg", "close-up1.jpg", "context1.jpg"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from bunriwiki.artifacts.manifest import DamagedArtifactError, Label, Manifest, TextInput, describe_files
+from bunriwiki.artifacts.manifest import DamagedArtifactError, ImageInput, Label, Manifest, TextInput, describe_files
 
 
 @pytest.fixture
@@ -105,3 +105,26 @@ def test_an_entry_that_is_not_one_of_the_files_is_rejected(folder: Path, entry: 
 @pytest.mark.parametrize("entry", ["model.bin", "sub/more.bin", "sub"])
 def test_an_entry_is_a_file_or_a_folder_of_files(folder: Path, entry: str) -> None:
     assert manifest(folder, entry=entry).entry == entry
+
+
+def test_an_output_is_read_as_written_and_left_out_without_one(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"weights")
+    detector = manifest(tmp_path, input=ImageInput(size=320), output={"uncertain_below": 0.5})
+    detector.write(tmp_path)
+    assert Manifest.read(tmp_path) == detector
+    manifest(tmp_path).write(tmp_path)
+    assert "output" not in (tmp_path / "manifest.yaml").read_text(encoding="utf-8")  # earlier releases reject unknown fields
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"output": {"uncertain_below": 0.5}},  # of texts
+        {"input": ImageInput(size=320), "output": {"uncertain_below": 0}},
+        {"input": ImageInput(size=320), "output": {"uncertain_below": 1.5}},
+        {"input": ImageInput(size=320), "output": {}},
+    ],
+)
+def test_a_wrong_output_is_rejected(folder: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        manifest(folder, **changes)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest
 from bunriwiki.artifacts.reference import (
@@ -36,6 +37,20 @@ def test_photos_are_copied_with_their_labels(tmp_path: Path) -> None:
     copy_reference(source, target)
     assert read_reference_photos(target) == [sample]
     assert (target / sample.image).read_bytes() == b"photo"
+
+
+def test_photos_may_have_a_kind(tmp_path: Path) -> None:
+    samples = [ReferencePhoto(image="a.jpg", kind="close-up", objects=()), ReferencePhoto(image="b.jpg", objects=())]
+    write_reference(tmp_path, samples)
+    assert read_reference_photos(tmp_path) == samples
+    lines = (tmp_path / "reference.jsonl").read_text(encoding="utf-8").splitlines()
+    assert lines[1] == '{"image": "b.jpg", "objects": []}'  # earlier releases reject unknown fields
+
+
+@pytest.mark.parametrize("kind", ["", "In Context", "x" * 40])
+def test_a_kind_is_a_short_name(kind: str) -> None:
+    with pytest.raises(ValidationError):
+        ReferencePhoto(image="a.jpg", kind=kind, objects=())
 
 
 @pytest.mark.parametrize("content", [None, "no json\n", '{"text": "no label"}\n'])

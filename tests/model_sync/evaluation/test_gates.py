@@ -141,6 +141,50 @@ def test_a_single_answer_is_compared_with_that_to_the_same_input_in_a_batch() ->
     ].passed
 
 
+def photos(close_up: int, context: int) -> list[ReferencePhoto]:
+    """Photos of one object each."""
+    kinds = ["close-up"] * close_up + ["context"] * context
+    return [photo("a").model_copy(update={"kind": kind}) for kind in kinds]
+
+
+def right(*shares: tuple[int, int]) -> list[Answer]:
+    """For each pair so many photos answered rightly, and then so many without a box."""
+    return [detected(("a", 0.9, BOX)) if at < good else detected() for good, bad in shares for at in range(good + bad)]
+
+
+def test_a_drop_on_one_kind_of_photos_fails_although_the_whole_rises() -> None:
+    truth = photos(150, 50)
+    serving = right((100, 50), (30, 20))
+    found = findings(report(right((140, 10), (25, 25))), serving, truth)["quality"]
+    assert not found.passed
+    assert found.says == (
+        "macro F1 90.4 on 200 reference inputs, the serving version has 78.8; at most 2 points less are allowed"
+        "; close-up (150 photos) 96.6, the serving version 80.0, at most 2.3 less"
+        "; context (50 photos) 66.7, the serving version 75.0, at most 4.0 less"
+    )
+
+
+@pytest.mark.parametrize(("good", "passed"), [(30, True), (28, True), (27, False)])
+def test_fewer_photos_of_a_kind_allow_a_larger_drop(good: int, passed: bool) -> None:
+    """Of 50 photos 28 rightly is 3.2 points less than 30 of them, and 27 is 4.9 less; 4 are allowed for a quarter of 200."""
+    found = findings(report(right((140, 10), (good, 50 - good))), right((100, 50), (30, 20)), photos(150, 50))["quality"]
+    assert found.passed == passed
+
+
+def test_without_kinds_or_with_one_the_whole_decides() -> None:
+    answers = right((3, 1))
+    for truth in ([photo("a")] * 4, photos(4, 0), [*photos(3, 0), photo("a")]):
+        says = findings(report(answers), answers, truth)["quality"].says
+        assert says.endswith("at most 2 points less are allowed")
+
+
+def test_the_first_version_shows_each_kind() -> None:
+    truth, answers = photos(2, 2), right((2, 0), (1, 1))
+    evaluated = replace(report(answers), serving=tuple(answers))
+    found = {one.gate: one for one in judge_evaluation(evaluated, truth, THRESHOLDS, first=True)}["quality"]
+    assert "; close-up (2 photos) 100.0, the bundled version 100.0; context (2 photos) 66.7" in found.says
+
+
 def test_a_slow_version_fails() -> None:
     pairs = [(20.0, 2.0), (30.0, 2.0), (10.0, 2.0)] * 8
     found = findings(report([classified("a")], milliseconds=pairs), [classified("a")], texts("a"))["latency"]

@@ -8,7 +8,8 @@ import pytest
 
 from bunriwiki.artifacts.answers import Classification, Detections
 from bunriwiki.artifacts.inputs import DEFAULT_CONFIDENCE
-from model_sync.evaluation.quality import MIN_OVERLAP, Truth, class_scores, guessing, quality
+from bunriwiki.artifacts.reference import ReferenceObject, ReferencePhoto, ReferenceText
+from model_sync.evaluation.quality import MIN_OVERLAP, Truth, by_kind, class_scores, guessing, quality
 from model_sync.evaluation.report import Answer
 from tests.model_sync.evaluation.test_gates import BOX, classified, detected, photo, texts
 
@@ -90,3 +91,16 @@ def test_guessing_by_the_shares_of_the_classes_reaches_the_bound() -> None:
     truth = texts(*"aaab" * 4)
     answers = [classified(label) for label in "aaaa" * 3 + "bbbb"]  # an answer's class does not depend on that of the input
     assert quality(answers, truth) == pytest.approx(guessing(len(counts)))
+
+
+def test_kinds_without_objects_are_not_judged_apart() -> None:
+    can = ReferenceObject(label="can", box=(0, 0, 10, 10))
+    truth = [
+        ReferencePhoto(image="1", kind="context", objects=(can,)),
+        ReferencePhoto(image="2", kind="close-up", objects=(can,)),
+        ReferencePhoto(image="3", objects=(can,)),
+        ReferencePhoto(image="4", kind="context", objects=()),
+    ]
+    assert by_kind(truth) == {"close-up": [1], "context": [0, 3]}
+    assert by_kind([*truth[2:], ReferencePhoto(image="5", kind="empty", objects=())]) == {}
+    assert by_kind([ReferenceText(text="x", label="a")]) == {}

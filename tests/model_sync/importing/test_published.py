@@ -37,6 +37,7 @@ def publish(folder: Path, *names: str) -> Path:
         ("yolo", ["a.safetensors", "a.yaml"], DetectorWeights(HERE / "a.safetensors", HERE / "a.yaml")),
         ("yolo", ["a.pth", "a.yaml"], DetectorWeights(HERE / "a.pth", HERE / "a.yaml")),
         ("yolo", ["a.onnx"], DetectorGraph(HERE / "a.onnx")),
+        ("yolo", ["a.onnx", "serving.yaml"], DetectorGraph(HERE / "a.onnx", HERE / "serving.yaml")),
         ("yolo", ["MLmodel", "artifacts/best.pt"], DetectorWeights(HERE / "artifacts/best.pt", None)),
         ("kcbert", ["config.json", "model.safetensors", "vocab.txt"], ClassifierFolder(HERE, HERE)),
         ("kcbert", ["config.json", "pytorch_model.bin", "tokenizer.json", "sub/vocab.txt"], ClassifierFolder(HERE, HERE)),

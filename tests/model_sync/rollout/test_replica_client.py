@@ -103,6 +103,19 @@ def test_photos_are_sent_with_their_threshold() -> None:
     assert sent[0].content.startswith(b"\xff\xd8")
 
 
+def test_a_model_that_is_served_otherwise_than_its_samples_only_has_to_answer() -> None:
+    body: dict[str, Any] = {"detections": [], "image": {"width": 1, "height": 1}}
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        version = "fallback-2" if request.url.path == "/yolo/prediction" else "other"
+        return httpx.Response(200, json=body, headers={"X-Model-Version": version})
+
+    there = ReplicaClient(Layout(Path("/nowhere")), MODELS, httpx.MockTransport(handle), not_compared={"yolo"})
+    assert there.answers(ADDRESS, {}) == Answered()
+    body.clear()
+    assert "cannot be parsed" in there.answers(ADDRESS, {}).wrong
+
+
 def test_a_replica_that_cannot_be_reached(layout: Layout) -> None:
     def handle(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused", request=request)

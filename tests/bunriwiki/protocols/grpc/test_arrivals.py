@@ -14,24 +14,26 @@ from bunriwiki.protocols.grpc import freed
 from bunriwiki.protocols.grpc.arrivals import (
     BURST_BYTES,
     FREE_BYTES,
+    LOOKAHEAD_BYTES,
     OVERHEAD_BYTES,
-    ArrivalError,
     Arrivals,
     messages_of,
 )
 from bunriwiki.protocols.grpc.freed import TRIM_SECONDS
 from bunriwiki.protocols.grpc.received import Peer, ReceivedBytes, peer_of
-from bunriwiki.protocols.handlers.memory import Memory
+from bunriwiki.protocols.grpc.waits import ArrivalError
+from bunriwiki.protocols.handlers.memory import SMALL_BYTES, Memory
 from bunriwiki.web.groups import Groups
 
 pytestmark = pytest.mark.anyio
 
 MB = 2**20
+CLIENT = "192.0.2.1"  # of ONE
 ONE, OTHER = "ipv4:192.0.2.1:1000", "ipv4:192.0.2.2:1000"
 
 
 class Bench:
-    """Arrivals with a large part of 100 MB.
+    """Arrivals with a large part of 100 MB, and messages of at most 10 MB.
 
     `received` are the bytes that the kernel has received, by peer, and `resident` those of the process.
     """
@@ -40,15 +42,17 @@ class Bench:
         self.memory = Memory(large_mb=100)
         self.received: dict[Peer, int] = {}
         self.resident = 0
-        self.arrivals = Arrivals(self.memory.large, lambda: self.received, lambda: self.resident)
+        self.arrivals = Arrivals(self.memory.large, 10 * MB, lambda: self.received, lambda: self.resident)
         self.waits: Groups[Any] = Groups()
         self.now = time.monotonic()
+        self.reading: set[asyncio.Future[tuple[int, str]]] = set()
 
     async def wait(self, peer: str, seconds: float = 30) -> tuple[asyncio.Task[str], asyncio.Future[tuple[int, str]]]:
         """A call that waits, and the future that is its message."""
         message: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
         async def read() -> tuple[int, str]:
+            self.reading.add(message)
             return await message
 
         receiving: Coroutine[Any, Any, str] = self.arrivals.receive(self.arrivals.connection(peer), self.waits, seconds, read)
@@ -110,6 +114,92 @@ async def test_a_glance_that_fails_does_not_end_the_others(monkeypatch: pytest.M
     task.cancel()
 
 
+async def test_a_call_of_a_client_without_room_for_the_largest_message_does_not_read_a_large_one() -> None:
+    bench = Bench()
+    assert bench.memory.large.take(CLIENT, 40 * MB + 1)
+    large, message = await bench.wait(ONE)
+    honest, other = await bench.wait(OTHER)
+    assert bench.reading == {other}
+    bench.receive(ONE, LOOKAHEAD_BYTES)
+    await bench.sweep()
+    with pytest.raises(ArrivalError) as error:
+        await large
+    assert error.value.reason == "memory"
+    assert message not in bench.reading
+    assert not honest.done()
+    honest.cancel()
+    await bench.sweep()
+    bench.memory.large.give_back(CLIENT, 40 * MB + 1)
+    assert bench.free_mb() == 50
+
+
+async def test_a_call_of_such_a_client_reads_a_small_message_at_the_next_sweep() -> None:
+    bench = Bench()
+    assert bench.memory.large.take(CLIENT, 40 * MB + 1)
+    small, message = await bench.wait(ONE)
+    idle, other = await bench.wait(ONE)
+    bench.receive(ONE, SMALL_BYTES + 1000)
+    await bench.sweep()
+    assert bench.reading == {message, other}
+    message.set_result((SMALL_BYTES, "small"))
+    assert await small == "small"
+    idle.cancel()
+
+
+async def test_such_a_call_reads_once_there_is_room() -> None:
+    bench = Bench()
+    assert bench.memory.large.take(CLIENT, 40 * MB + 1)
+    task, message = await bench.wait(ONE)
+    bench.receive(ONE, LOOKAHEAD_BYTES)
+    bench.memory.large.give_back(CLIENT, 40 * MB + 1)
+    await bench.sweep()
+    assert bench.reading == {message}
+    task.cancel()
+
+
+async def test_such_a_call_waits_while_another_message_arrives_on_its_connection() -> None:
+    """Which of both the bytes are of is not known."""
+    bench = Bench()
+    uploading, upload = await bench.wait(ONE)
+    assert bench.memory.large.take(CLIENT, 40 * MB + 1)
+    small, message = await bench.wait(ONE, seconds=30)
+    bench.receive(ONE, 2 * MB + FREE_BYTES)
+    await bench.sweep()
+    assert bench.reading == {upload}
+    upload.set_result((2 * MB, "whole"))
+    assert await uploading == "whole"
+    await bench.sweep()
+    assert bench.reading == {upload, message}
+    small.cancel()
+
+
+async def test_a_call_that_never_could_read_was_not_too_slow() -> None:
+    bench = Bench()
+    uploading, _ = await bench.wait(ONE, seconds=60)
+    assert bench.memory.large.take(CLIENT, 40 * MB + 1)
+    small, _ = await bench.wait(ONE, seconds=30)
+    bench.receive(ONE, 2 * MB)
+    await bench.sweep(31)
+    with pytest.raises(ArrivalError) as error:
+        await small
+    assert error.value.reason == "memory"
+    assert not uploading.done()
+    uploading.cancel()
+
+
+async def test_a_call_reads_if_nothing_is_known_of_its_connection() -> None:
+    bench = Bench()
+    assert bench.memory.large.take(CLIENT, 40 * MB + 1)
+    task, message = await bench.wait(ONE)
+    await bench.sweep()
+    assert bench.reading == {message}
+    task.cancel()
+
+
+def test_more_arrives_unread_than_a_small_message_has() -> None:
+    assert SMALL_BYTES < FREE_BYTES < LOOKAHEAD_BYTES
+
+
 async def test_what_is_arriving_counts_as_memory_until_it_is_delivered() -> None:
     bench = Bench()
     task, message = await bench.wait(ONE)
@@ -121,6 +211,19 @@ async def test_what_is_arriving_counts_as_memory_until_it_is_delivered() -> None
     assert bench.free_mb() == 50  # at once: from now on the request holds it
     await bench.sweep()
     assert bench.free_mb() == 50
+
+
+async def test_the_frames_of_messages_do_not_add_up() -> None:
+    bench = Bench()
+    idle, _ = await bench.wait(ONE, seconds=300)
+    for _ in range(1000):
+        task, message = await bench.wait(ONE)
+        bench.receive(ONE, MB + MB // 2**14 * (9 + 22))
+        message.set_result((MB, ""))
+        await task
+    await bench.sweep()
+    assert bench.free_mb() == 50
+    idle.cancel()
 
 
 async def test_idle_streams_count_nothing() -> None:

@@ -15,12 +15,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bunriwiki.protocols.grpc import admission, server
 from bunriwiki.protocols.grpc import open_inference_pb2 as pb
+from bunriwiki.protocols.grpc.arrivals import FREE_BYTES, LOOKAHEAD_BYTES
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from bunriwiki.protocols.grpc.received import ReceivedBytes
 from bunriwiki.protocols.grpc.server import GrpcServer
 from bunriwiki.protocols.grpc.servicer import SERVICE
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.inference.handlers import EXTENSIONS
 from bunriwiki.protocols.inference.tensors import join_bytes
+from bunriwiki.testing.crowd import http2
 from bunriwiki.testing.http2 import Http2Client
 from bunriwiki.testing.ports import free_port
 from tests.bunriwiki.protocols.fakes import FakeService
@@ -110,6 +113,7 @@ async def test_photos(there: Serving, bottle: bytes) -> None:
     found = {output.name: output.contents for output in answer.outputs}
     assert list(found["labels"].bytes_contents) == [b"plastic", b"plastic"]
     assert list(found["num_detections"].int_contents) == [2]
+    assert list(found["uncertain"].bool_contents) == [False, False]
 
 
 def counted(method: str) -> dict[str, float]:
@@ -322,6 +326,31 @@ async def test_a_message_that_does_not_arrive_is_not_waited_for(monkeypatch: pyt
         await asyncio.to_thread(client.close)
     finally:
         await opened.close(0)
+
+
+async def test_of_a_message_that_is_not_read_little_arrives() -> None:
+    """However fast the connection is: the core does not enlarge its windows."""
+    memory, port = Memory(large_mb=40), free_port()
+    opened = GrpcServer(FakeService("fallback-2").handlers, memory)
+    await opened.open("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    connection, received = http2.GrpcConnection(reader, writer), ReceivedBytes()
+    reading = asyncio.create_task(connection.read())
+    size = 4 * 2**20
+    for _ in range(3):
+        stream = connection.start("ModelInfer")
+        await connection.send(stream, http2.message(bytes(size)), last=True)
+        assert not await connection.answered(stream)  # it cannot be decoded
+    before = sum(received(port).values())
+    assert before > 3 * size
+    assert memory.large.take("127.0.0.1", 15 * 2**20)
+    stream = connection.start("ModelInfer")
+    await connection.send(stream, http2.message(bytes(size)), last=True)
+    assert not await connection.answered(stream)
+    assert FREE_BYTES < sum(received(port).values()) - before < LOOKAHEAD_BYTES + 2**14
+    writer.close()
+    await reading
+    await opened.close(0)
 
 
 @pytest.mark.parametrize("method", ["ModelInfer", "ModelStreamInfer"])

@@ -51,6 +51,14 @@ def test_a_client_alone_may_hold_half_of_the_memory_for_large_bodies(memory: Mem
     assert len(held_by(memory, "one", MB)) == 16
 
 
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 12))))
+def test_there_is_room_for_what_can_be_taken(taken: list[tuple[str, int]]) -> None:
+    part = Memory(LARGE_MB, SMALL_MB).large
+    for client, size in taken:
+        room = part.has_room(client, size * MB)
+        assert part.take(client, size * MB) == room
+
+
 def test_there_is_always_some_left_for_one_more_client(memory: Memory) -> None:
     assert [len(held_by(memory, client, MB // 2)) for client in ("one", "two", "three")] == [32, 16, 8]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from bunriwiki.artifacts.answers import Classification, Detection, Detections, I
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.models import KCBERT, SPECS
 from bunriwiki.protocols.inference.models import MODEL_TENSORS, YOLO_TENSORS, read_texts, text_classifier
-from bunriwiki.protocols.inference.tensors import Parameter, Tensor
+from bunriwiki.protocols.inference.tensors import Parameter, Tensor, to_raw
 from bunriwiki.web.problems import RequestError
 
 KCBERT_TENSORS = text_classifier(KCBERT)
@@ -77,18 +78,21 @@ def test_classifications_as_tensors() -> None:
 def test_detections_as_tensors() -> None:
     size = ImageSize(width=8, height=8)
     can = Detection("metal", "금속", 0.5, (1.0, 2.0, 3.0, 4.0))
-    boxes, scores, labels, counts = YOLO_TENSORS.write([Detections((), size), Detections((can, can), size)])
+    unclear = replace(can, uncertain=True, how_to_tell="자석을 대 보세요.")
+    boxes, scores, labels, counts, uncertain = YOLO_TENSORS.write([Detections((), size), Detections((can, unclear), size)])
     assert (boxes.shape, list(boxes.data)) == ((2, 4), [1, 2, 3, 4, 1, 2, 3, 4])
     assert (list(scores.data), list(labels.data), list(counts.data)) == ([0.5, 0.5], [b"metal", b"metal"], [0, 2])
+    assert (uncertain.datatype, uncertain.shape, list(uncertain.data)) == ("BOOL", (2,), [False, True])
+    assert to_raw(uncertain) == b"\x00\x01"
     nothing = YOLO_TENSORS.write([Detections((), size)])
-    assert [tensor.shape for tensor in nothing] == [(0, 4), (0,), (0,), (1,)]
+    assert [tensor.shape for tensor in nothing] == [(0, 4), (0,), (0,), (1,), (0,)]
 
 
 @pytest.mark.parametrize("tensors", MODEL_TENSORS, ids=lambda tensors: str(tensors.spec.name))
 def test_the_tensors_are_those_of_the_metadata(tensors: Any) -> None:
     size = ImageSize(width=8, height=8)
     answer = Detections((), size) if tensors is YOLO_TENSORS else Classification("a", 1.0, {"a": 1.0, "b": 0.0})
-    kinds = {"BYTES": list, "FP32": np.float32, "INT32": np.int32}
+    kinds = {"BYTES": list, "FP32": np.float32, "INT32": np.int32, "BOOL": np.bool_}
     for spec, tensor in zip(tensors.outputs(2), tensors.write([answer]), strict=True):
         assert (spec.name, spec.datatype, len(spec.shape)) == (tensor.name, tensor.datatype, len(tensor.shape))
         assert all(wanted in (-1, size) for wanted, size in zip(spec.shape, tensor.shape, strict=True))

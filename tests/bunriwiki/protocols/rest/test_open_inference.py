@@ -99,6 +99,7 @@ def test_photos_and_their_thresholds(bottle: bytes) -> None:
     assert outputs["num_detections"]["data"] == [2, 2]
     assert outputs["boxes"]["shape"] == [4, 4]
     assert outputs["labels"]["data"] == ["plastic"] * 4
+    assert outputs["uncertain"]["data"] == [False] * 4
 
 
 def test_raw_tensors_both_ways(bottle: bytes) -> None:
@@ -110,7 +111,7 @@ def test_raw_tensors_both_ways(bottle: bytes) -> None:
     content, raw_outputs = json.loads(answer.body[:length]), answer.body[length:]
     assert answer.media_type == "application/octet-stream"
     sizes = {output["name"]: output["parameters"]["binary_data_size"] for output in content["outputs"]}
-    assert sizes == {"boxes": 32, "scores": 8, "labels": 22, "num_detections": 4}
+    assert sizes == {"boxes": 32, "scores": 8, "labels": 22, "num_detections": 4, "uncertain": 2}
     assert split_bytes("labels", raw_outputs[40:62], 2) == [b"plastic", b"plastic"]
 
 
@@ -178,7 +179,9 @@ def test_metadata() -> None:
     service = Service("fallback-2")
     yolo = json.loads(service.get("/v2/models/yolo").body)
     assert (yolo["versions"], yolo["platform"]) == (["fallback-2", "v6"], "onnxruntime_onnx")
-    assert [output["name"] for output in yolo["outputs"]] == ["boxes", "scores", "labels", "num_detections"]
+    assert [output["name"] for output in yolo["outputs"]] == [
+        "boxes", "scores", "labels", "num_detections", "uncertain",
+    ]  # fmt: skip
     sentiment = json.loads(service.get("/v2/models/sentiment/versions/fallback-2").body)
     assert sentiment["platform"] == "mlflow_pyfunc"
     assert sentiment["outputs"][2]["shape"] == [-1, 3]

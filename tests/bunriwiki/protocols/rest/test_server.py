@@ -154,6 +154,19 @@ async def test_advice_comes_once_for_each_class_found(client: httpx.AsyncClient,
     assert advised.headers["x-model-version"] == "v7"
 
 
+async def test_an_uncertain_object_says_how_to_tell_its_material_and_gets_no_advice(
+    client: httpx.AsyncClient, rest: RestApp, bottle: bytes
+) -> None:
+    unclear = replace(BOX, label_ko="재질을 알 수 없음", uncertain=True, how_to_tell="두드려 보세요.")
+    boxes = (replace(unclear, label="glass"), unclear, BOX)
+    rest.server = server(plane(yolo=FakeRunner(Detections(detections=boxes, image=FOUND.image))))
+    answer = (await client.post("/yolo/prediction?advice=true", content=bottle, headers={"Content-Type": "image/jpeg"})).json()
+    assert [(one["uncertain"], one["how_to_tell"]) for one in answer["detections"]] == [
+        (True, "두드려 보세요."), (True, "두드려 보세요."), (False, None),
+    ]  # fmt: skip
+    assert answer["advice"] == {"glass": None, "plastic": GUIDE.classes["plastic"].model_dump(mode="json")}
+
+
 async def test_a_photo_with_nothing_in_it_gets_no_advice(client: httpx.AsyncClient, bottle: bytes) -> None:
     response = await client.post("/yolo/prediction", files={"image": bottle}, data={"advice": "true"})
     assert response.json() == {**json.loads(msgspec.json.encode(DETECTIONS)), "advice": {}}

@@ -7,27 +7,34 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from transformers import BertConfig, BertForSequenceClassification, PretrainedConfig, RobertaConfig
 
-from bunriwiki.artifacts.answers import Classification
+from bunriwiki.artifacts.answers import Classification, Detections
 from bunriwiki.artifacts.golden import read_golden_photos
 from bunriwiki.artifacts.inputs import Photo
 from bunriwiki.artifacts.manifest import DamagedArtifactError, Manifest, NgramsInput, TokensInput
 from bunriwiki.artifacts.ngrams import NgramCounter
 from bunriwiki.artifacts.reference import read_reference_texts
 from bunriwiki.artifacts.text import TextEncoder
+from bunriwiki.settings import Settings
 from bunriwiki.testing.paths import MODELS, PHOTOS
+from model_sync.errors import RejectedError
+from model_sync.importing.compilers import yolo
+from model_sync.importing.compilers.checkpoints import load_detector
 from model_sync.importing.compilers.kcbert import compile_kcbert, max_tokens
 from model_sync.importing.compilers.ngrams import write_ngrams
 from model_sync.importing.compilers.onnx_files import remove_debug_info, store_in_half
 from model_sync.importing.compilers.sentiment import package_sentiment
-from model_sync.importing.compilers.yolo import compile_yolo
+from model_sync.importing.compilers.yolo import GOLDEN_CONFIDENCE, at_scales, compile_yolo, record_golden
+from runners import yolo as runner
 from runners.kcbert import KcBert
 from runners.sentiment import Sentiment
 from runners.yolo import Yolo
+from tests.model_sync.importing.compilers.conftest import CLASSES
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,15 +44,68 @@ pytestmark = [
 ]
 
 
-def test_a_detector_is_compiled_and_served(tiny_yolo: Path, tmp_path: Path) -> None:
+def test_a_detector_is_compiled_and_served(tiny_yolo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "yolo"
-    golden = sorted(PHOTOS.glob("*.jpg"))
-    manifest = compile_yolo(tiny_yolo, output, version="v1", source="a test", size=160, golden=golden)
+    photos = sorted(PHOTOS.glob("*.jpg"))
+    manifest = compile_yolo(tiny_yolo, output, version="v1", source="a test", size=160, golden=photos)
     assert manifest == Manifest.read(output)
     manifest.verify(output)
-    samples = read_golden_photos(output)
-    assert any(sample.detections for sample in samples)
-    assert Yolo(output).predict([Photo(data=golden[0].read_bytes())]).version == "v1"
+    assert any(sample.detections for sample in read_golden_photos(output))
+    assert Yolo(output).predict([Photo(data=photos[0].read_bytes())]).version == "v1"
+    require_class_scores(output, 160)
+
+    # At a smaller size it answers as the original at that size.
+    original = load_detector(tiny_yolo)
+    (tmp_path / "small").mkdir()
+    record_golden(lambda squares: original.network(squares)[0], original.names, 96, photos, tmp_path / "small")
+
+    monkeypatch.setattr(runner, "settings", lambda: Settings(yolo_size=96))
+    served = Yolo(output)
+    served.warm_up()  # at 160 pixels
+    samples = read_golden_photos(tmp_path / "small")
+    assert sum(len(sample.detections) for sample in samples) > 10
+    given = [Photo(data=photo.read_bytes(), confidence=GOLDEN_CONFIDENCE) for photo in photos]
+    for sample, answer in zip(samples, served.predict(given).results, strict=True):
+        assert isinstance(answer, Detections)
+        assert sample.differs(answer) is None
+
+
+def require_class_scores(folder: Path, size: int) -> None:
+    """A version's graph gives the scores of all classes of a box in a square of `size` pixels; `scores` has the highest."""
+    session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    squares = np.random.default_rng(1).random((2, 3, size, size), dtype=np.float32)
+    thresholds = {"iou": np.array([0.5], dtype=np.float32), "confidence": np.array([0.1], dtype=np.float32)}
+    found = dict(zip(names, session.run(names, {"images": squares, **thresholds}), strict=True))
+    assert len(found["boxes"]) > 10
+    assert found["class_scores"].shape == (len(found["boxes"]), len(CLASSES))
+    assert np.array_equal(found["class_scores"].max(axis=1), found["scores"])
+    assert np.array_equal(found["class_scores"].argmax(axis=1), found["classes"])
+
+
+def test_a_network_that_torch_traces_for_one_size_only_is_compiled_for_it(
+    tiny_yolo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yolo, "MAX_SIZE", 64)  # smaller than the square
+    compile_yolo(tiny_yolo, tmp_path / "yolo", version="v1", source="a test", size=96, golden=[])
+    [images, *_] = ort.InferenceSession(tmp_path / "yolo" / "model.onnx", providers=["CPUExecutionProvider"]).get_inputs()
+    assert images.shape[1:] == [3, 96, 96]
+
+
+def test_predictions_at_two_scales_are_in_pixels_of_the_whole_square() -> None:
+    def network(squares: torch.Tensor) -> torch.Tensor:  # one anchor: a box as large as the square, scored by its brightness
+        side = torch.full((len(squares), 4, 1), float(squares.shape[-1]))
+        return torch.cat([side, squares.mean(dim=(1, 2, 3)).reshape(-1, 1, 1)], dim=1)
+
+    raw = at_scales(network, torch.rand(2, 3, 64, 64), (1, 2))
+    assert raw.shape == (2, 5, 2)
+    assert (raw[:, :4] == 64).all()
+    assert torch.allclose(raw[:, 4, 0], raw[:, 4, 1], atol=1e-6)
+
+
+def test_a_square_that_cannot_be_reduced_is_rejected(tiny_yolo: Path, tmp_path: Path) -> None:
+    with pytest.raises(RejectedError, match="multiple of 32"):
+        compile_yolo(tiny_yolo, tmp_path / "v", version="v1", source="a test", size=96, golden=[], scales=(1, 2))
 
 
 def test_a_classifier_is_compiled_and_served(tiny_bert: Path, tmp_path: Path) -> None:

@@ -20,9 +20,10 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertTokenizerFast
 
+from bunriwiki.artifacts.answers import Detections
 from bunriwiki.artifacts.golden import read_golden_photos, read_golden_texts
 from bunriwiki.artifacts.inputs import Photo
-from bunriwiki.artifacts.manifest import DamagedArtifactError, ImageInput, Manifest, TokensInput
+from bunriwiki.artifacts.manifest import DamagedArtifactError, DetectionOutput, ImageInput, Manifest, TokensInput
 from bunriwiki.testing.paths import MODELS, ROOT
 from model_sync.errors import RejectedError
 from model_sync.importing.compilers.job import make_version
@@ -85,15 +86,33 @@ def test_a_checkpoint_is_compiled(tiny_yolo: Path, published: Path, photos: Path
     manifest = make("yolo", published, photos, recording)
     assert phases == ["import", "load", "record", "compile"]
     assert manifest.input == ImageInput(size=SIZE)
+    assert manifest.output is None
     assert [label.name for label in manifest.labels] == CLASSES
     require_golden_photos(published.parent / "version")
+
+
+def test_a_checkpoint_is_compiled_with_its_options(tiny_yolo: Path, published: Path, photos: Path) -> None:
+    shutil.copy(tiny_yolo, published)
+    (published / "serving.yaml").write_text("size: 128\nscales: [1, 2]\nuncertain_below: 1\n", encoding="utf-8")
+    manifest = make("yolo", published, photos)
+    assert manifest.input == ImageInput(size=128)
+    assert manifest.output == DetectionOutput(uncertain_below=1)
+    output = published.parent / "version"
+    require_golden_photos(output)
+    assert (output / "model.onnx").stat().st_size < 1.5 * tiny_yolo.stat().st_size  # both scales use the same weights
+    sample = next(sample for sample in read_golden_photos(output) if sample.detections)
+    [answer] = Yolo(output).predict([Photo(data=(output / sample.image).read_bytes())]).results
+    assert isinstance(answer, Detections)
+    assert all(box.uncertain and box.how_to_tell for box in answer.detections)
 
 
 def test_a_detector_in_onnx_agrees_with_its_checkpoint(
     exported: dict[bool, Path], tiny_yolo: Path, published: Path, photos: Path, tmp_path: Path
 ) -> None:
     shutil.copy(exported[True], published)
+    (published / "serving.yaml").write_text("uncertain_below: 0.4\n", encoding="utf-8")
     manifest = make("yolo", published, photos)
+    assert manifest.output == DetectionOutput(uncertain_below=0.4)
     assert manifest.input == ImageInput(size=SIZE)
     assert [label.name for label in manifest.labels] == CLASSES
     require_golden_photos(tmp_path / "version")
