@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 def responding(headers: dict[str, str] | None = None, *, close: bool = False, times: int = 1) -> ASGIApp:
     """An application that answers with the path, as one message, so many `times`."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's signature
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert WHOLE_RESPONSE in scope["extensions"]
         message = {"status": 200, "headers": headers or {"X-A": "b"}, "body": scope["path"].encode(), "close": close}
         for _ in range(times):
