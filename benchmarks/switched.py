@@ -19,7 +19,6 @@ from types import CodeType, FunctionType
 from benchmarks.modes import Mode
 from benchmarks.noop import Bunriwiki
 from bunriwiki.artifacts.features import FeatureCounts
-from bunriwiki.batching.batcher import Batcher
 from bunriwiki.protocols.handlers.dataplane import Model
 from bunriwiki.protocols.rest.endpoints import Endpoints
 from bunriwiki.protocols.rest.server import RestServer
@@ -36,8 +35,8 @@ METRICS: Mapping[object, Mapping[str, str]] = {
     RestServer.__call__: {
         "metrics = self._metrics[route]": "pass",
         "metrics.running += 1": "pass",
-        'CURRENT.set(timing := RequestTiming(metrics, scope["method"]))': "timing = time.monotonic_ns()",  # for the log
-        "metrics.latest = timing.began": "pass",
+        "metrics.latest = began = time.perf_counter()": "began = time.perf_counter()",  # for the log
+        'timing = RequestTiming(metrics, scope["method"], began)': "timing = began",
         "metrics.running -= 1": "pass",
         "if not timing.ended:": "if False:",
     },
@@ -46,16 +45,10 @@ METRICS: Mapping[object, Mapping[str, str]] = {
         "timing.began": "timing",
     },
     Model.infer: {
-        "if (timing := CURRENT.get()) is not None and timing.answer is None:": "if False:",
-        "self.metrics.answered(answers[0].version, len(inputs), (answered - begun) / 1e9, served.waited)": "pass",
+        "if timing is not None and timing.answer is None:": "if False:",
+        "self.metrics.answered(last.version, len(inputs), answered - begun, last.called - begun)": "pass",
     },
     Model._call_runner: {"self.metrics.calls.append((len(batch), answers.work))": "pass"},
-    Batcher.submit: {
-        "began = time.perf_counter()": "pass",
-        "Results([await waiting.answer for waiting in group])": "[await waiting.answer for waiting in group]",
-        "results.waited = group[-1].taken - began if group else 0.0": "pass",
-    },
-    Batcher._take: {"now = time.perf_counter()": "now = 1.0"},
 }
 Codes = Mapping[FunctionType, CodeType]
 

@@ -12,6 +12,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 import service
 from benchmarks.noop import Bunriwiki
 from bunriwiki.protocols.rest import server
+from bunriwiki.web.whole_response import EXTENSIONS, take_whole_responses
+
+
+class UnlimitedHttp(HttpToolsProtocol):
+    """uvicorn's protocol, which takes whole responses as the service's does."""
+
+    def on_headers_complete(self) -> None:
+        self.scope["extensions"] = EXTENSIONS
+        HttpToolsProtocol.on_headers_complete(self)
 
 
 class NoClients:
@@ -43,8 +52,9 @@ class AnyBody:
                 return b"".join(chunks)
 
 
+take_whole_responses()
 # In the modules that use these names, before a worker creates what it serves with.
-vars(service).update(bounded_http=lambda _: HttpToolsProtocol, Clients=NoClients, Memory=NoMemory)
+vars(service).update(bounded_http=lambda _: UnlimitedHttp, Clients=NoClients, Memory=NoMemory)
 vars(server).update(BodyReader=AnyBody, Clients=NoClients, group_of=str)
 
 __all__ = ["Bunriwiki"]

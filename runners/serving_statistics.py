@@ -44,7 +44,8 @@ class ServingStatistics:
         try:
             answers = predict(batch)
             failures = sum(isinstance(result, Failure) and result.kind == "internal" for result in answers.results)
-            self._observed.setdefault(version, FeatureCounts()).add(batch, answers.results, answers.measured)
+            observed = self._observed.get(version) or self._observed.setdefault(version, FeatureCounts())
+            observed.add(batch, answers.results, answers.measured)
             return answers
         finally:
             waited = self._waited() - waited

@@ -12,14 +12,14 @@ ones.
 from __future__ import annotations
 
 import asyncio
-import time
 from bisect import insort
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from itertools import count
 from math import inf
 from typing import Any, Generic, TypeVar
+
+import msgspec
 
 CALLERS: ContextVar[Sequence[Any]] = ContextVar("callers of a batch", default=())  # in the order of the items
 
@@ -43,21 +43,12 @@ class DeadlineExceededError(Exception):
         self.queued = queued
 
 
-class Results(list[ResultT]):
-    """The results of a request; `waited` is how many seconds its items were in the queue."""
-
-    __slots__ = ("waited",)
-
-    waited: float
-
-
-@dataclass(slots=True)
-class _Waiting(Generic[ItemT, ResultT]):
+class _Waiting(msgspec.Struct, Generic[ItemT, ResultT]):
     item: ItemT
     answer: asyncio.Future[ResultT]
     caller: Any
     cost: int
-    taken: float = 0.0  # when it left the queue for a call; 0 if it has not
+    taken: bool = False  # it left the queue for a call
 
 
 class Batcher(Generic[ItemT, ResultT]):
@@ -109,7 +100,7 @@ class Batcher(Generic[ItemT, ResultT]):
         """The number of items that wait for a call."""
         return len(self._queue)
 
-    async def submit(self, items: Sequence[ItemT], seconds: float, costs: Sequence[int] | None = None) -> Results[ResultT]:
+    async def submit(self, items: Sequence[ItemT], seconds: float, costs: Sequence[int] | None = None) -> list[ResultT]:
         """The results of `items`, in order. They go into as few calls as `max_batch_size` and `max_batch_cost` allow.
 
         `costs` has what each item costs, at least 1; without it each costs 1. Raises OverloadedError at once if the queue has
@@ -119,7 +110,6 @@ class Batcher(Generic[ItemT, ResultT]):
         if len(self._queue) + len(items) > self._max_queue_size or self._queue_cost + sum(costs) > self._max_queue_cost:
             raise OverloadedError(max(1, round(self._queue_cost * self._seconds_per_cost / self._parallel)))
         loop = asyncio.get_running_loop()
-        began = time.perf_counter()  # uvloop's own clock ticks in milliseconds
         caller = self._caller() if self._caller is not None else None
         group: list[_Waiting[ItemT, ResultT]] = [
             _Waiting(item, loop.create_future(), caller, cost) for item, cost in zip(items, costs, strict=True)
@@ -132,7 +122,10 @@ class Batcher(Generic[ItemT, ResultT]):
         self._start_calls()
         timer = loop.call_later(seconds, _expire, group)
         try:
-            results = Results([await waiting.answer for waiting in group])
+            results: list[ResultT] = []
+            for waiting in group:  # a comprehension that awaits would be a coroutine of its own
+                result = await waiting.answer
+                results.append(result)
         except BaseException:
             for waiting in group:
                 waiting.answer.cancel()
@@ -140,7 +133,6 @@ class Batcher(Generic[ItemT, ResultT]):
             raise
         finally:
             timer.cancel()
-        results.waited = group[-1].taken - began if group else 0.0
         return results
 
     def _start_calls(self) -> None:
@@ -156,7 +148,6 @@ class Batcher(Generic[ItemT, ResultT]):
     def _take(self) -> list[_Waiting[ItemT, ResultT]]:
         batch: list[_Waiting[ItemT, ResultT]] = []
         cost = 0
-        now = time.perf_counter()
         while self._queue and len(batch) < self._max_batch_size:
             turn, _, waiting = self._queue[0]
             if not waiting.answer.done():
@@ -164,7 +155,7 @@ class Batcher(Generic[ItemT, ResultT]):
                 if batch and cost > self._max_batch_cost:
                     break
                 self._turn = turn
-                waiting.taken = now
+                waiting.taken = True
                 batch.append(waiting)
             del self._queue[0]
             self._queue_cost -= waiting.cost

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from bunriwiki.web import problems
 from bunriwiki.web.clients import UNKNOWN, group_of
 from bunriwiki.web.connections import ConnectionLimits, ConnectionPool
+from bunriwiki.web.whole_response import EXTENSIONS, take_whole_responses
 
 MAX_PIPELINED = 16  # requests that wait on a connection for the response to another
 MAX_CHUNK_OVERHEAD = 8  # bytes around each byte of a body: a chunk of one byte has 5
@@ -26,6 +27,7 @@ LINGER_SECONDS = 2.0  # for the client to read the answer to a head that was rej
 
 def bounded_http(limits: ConnectionLimits) -> type[BoundedHttp]:
     """The protocol of a server with `limits`, for `uvicorn.Config(http=...)`. Each server needs its own."""
+    take_whole_responses()
 
     class Bounded(BoundedHttp):
         pool = ConnectionPool(limits)
@@ -102,6 +104,7 @@ class BoundedHttp(HttpToolsProtocol):
         if len(self.headers) > self.max_headers or len(self.pipeline) >= MAX_PIPELINED:
             self._too_long = True
             raise ValueError("rejected")  # ends the parsing: uvicorn calls send_400_response
+        self.scope["extensions"] = EXTENSIONS
         HttpToolsProtocol.on_headers_complete(self)
 
     def on_body(self, body: bytes) -> None:

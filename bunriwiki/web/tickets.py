@@ -1,18 +1,16 @@
 """Feedback tickets: what an answer said, signed, so that feedback can be given on answers that were given, and on no others.
 
-A ticket is base64 (RFC 4648) of a MessagePack array and its message authentication code: keyed BLAKE2b (RFC 7693), which costs
-less than half of `hmac.digest`. A ticket is signed, not encrypted: whoever has the answer may read it. It contains nothing of
-the input.
+A ticket is a MessagePack array and its message authentication code, in hexadecimal digits. The code is keyed BLAKE2b (RFC
+7693), which takes less than half as long as `hmac.digest`. Base64 would be shorter, and takes several times as long where the
+caches are cold. A ticket is signed, not encrypted: whoever has the answer may read it. It contains nothing of the input.
 """
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hmac
 import os
 import time
-from binascii import b2a_base64
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from itertools import count
@@ -21,7 +19,7 @@ import msgspec
 
 SIGNATURE_BYTES = 16
 MAX_CHARACTERS = 4096  # of a ticket that is accepted
-MAX_BYTES = 2048  # of a ticket that is issued: a header has to hold it in base64
+MAX_BYTES = 1400  # of the array in a ticket that is issued: a header has to hold its digits
 PURPOSE = b"ticket 1"  # part of each key: the same secret signs nothing else
 
 # Signs an answer: model, version, classes with scores, request id. None if it names more classes than a header can hold.
@@ -59,7 +57,7 @@ class Ticket(msgspec.Struct, array_like=True, frozen=True):
 
 
 def _signing(secret: str) -> Callable[[], blake2b]:
-    """Begins a signature: a copy of the keyed hash, which has processed its key already."""
+    """Begins a signature: a copy of the keyed hash, which has its key already."""
     return blake2b(key=blake2b(secret.encode(), person=PURPOSE).digest(), digest_size=SIGNATURE_BYTES).copy
 
 
@@ -79,7 +77,7 @@ def ticket_issuer(secret: str, seconds: float, clock: Callable[[], float] = time
             return None
         signature = begin_signature()
         signature.update(content)
-        return b2a_base64(content + signature.digest(), newline=False).decode()
+        return (content + signature.digest()).hex()
 
     return issue
 
@@ -97,7 +95,7 @@ class TicketReader:
         if len(text) > MAX_CHARACTERS:
             raise TicketError
         try:
-            whole = base64.b64decode(text, validate=True)
+            whole = binascii.unhexlify(text)
         except (binascii.Error, ValueError):
             raise TicketError from None
         content, signature = whole[:-SIGNATURE_BYTES], whole[-SIGNATURE_BYTES:]

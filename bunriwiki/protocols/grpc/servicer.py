@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
@@ -17,7 +18,7 @@ from bunriwiki.protocols.grpc import open_inference_pb2 as pb
 from bunriwiki.protocols.grpc.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from bunriwiki.protocols.grpc.traced import CallTrace
 from bunriwiki.protocols.handlers.memory import Memory
-from bunriwiki.protocols.handlers.timing import CURRENT, RequestTiming
+from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.protocols.inference.handlers import EXTENSIONS, NAME, OpenInference
 from bunriwiki.telemetry.metrics.gauges import publish_from
 from bunriwiki.telemetry.metrics.requests import IN_FLIGHT, MessageMetrics, RouteMetrics
@@ -89,7 +90,8 @@ class Servicer(GRPCInferenceServiceServicer):
         return await self._counted("ModelMetadata", context, answer)
 
     async def ModelInfer(self, request: messages.ReceivedCall, context: Context) -> pb.ModelInferResponse:
-        return await self._counted("ModelInfer", context, lambda: self._infer(request, context))
+        timing = RequestTiming(self._metrics["ModelInfer"], METHOD, time.perf_counter())
+        return await self._counted("ModelInfer", context, lambda: self._infer(request, context, timing), timing)
 
     async def ModelStreamInfer(
         self, request_iterator: AsyncIterator[messages.ReceivedCall], context: Context
@@ -97,7 +99,7 @@ class Servicer(GRPCInferenceServiceServicer):
         """Each request is answered as it arrives. A request that fails is answered with its error, and the stream goes on."""
         route = self._metrics["ModelStreamInfer"]
         route.running += 1
-        CURRENT.set(timing := RequestTiming(route, METHOD))
+        timing = RequestTiming(route, METHOD, time.perf_counter())
         status = CANCELLED
         trace = self._trace("ModelStreamInfer", context)
         try:
@@ -157,14 +159,14 @@ class Servicer(GRPCInferenceServiceServicer):
 
     async def _infer_message(self, received: messages.ReceivedCall, context: Context) -> pb.ModelInferResponse:
         """Answer a message of a stream, and count the prediction."""
-        CURRENT.set(timing := RequestTiming(self._message_metrics, METHOD))
+        timing = RequestTiming(self._message_metrics, METHOD, time.perf_counter())
         try:
-            return await self._infer(received, context)
+            return await self._infer(received, context, timing)
         finally:
             if timing.answer is not None:
                 timing.end(OK)
 
-    async def _infer(self, received: messages.ReceivedCall, context: Context) -> pb.ModelInferResponse:
+    async def _infer(self, received: messages.ReceivedCall, context: Context, timing: RequestTiming) -> pb.ModelInferResponse:
         self._in_flight += 1
         self._idle.clear()
         try:
@@ -173,7 +175,7 @@ class Servicer(GRPCInferenceServiceServicer):
             try:
                 if isinstance(received.request, problems.RequestError):
                     raise received.request
-                answer = await self._handlers.infer(received.request, context.time_remaining())
+                answer = await self._handlers.infer(received.request, context.time_remaining(), timing)
                 return messages.write_response(answer, raw=received.raw)
             finally:
                 resize(received.size, 0)
@@ -196,10 +198,12 @@ class Servicer(GRPCInferenceServiceServicer):
     def _client_of(self, context: Context) -> str:
         return self._clients.of_call(context.peer(), context.invocation_metadata())
 
-    async def _counted(self, method: str, context: Context, answer: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
+    async def _counted(
+        self, method: str, context: Context, answer: Callable[[], Awaitable[AnswerT]], timing: RequestTiming | None = None
+    ) -> AnswerT:
         route = self._metrics[method]
         route.running += 1
-        CURRENT.set(timing := RequestTiming(route, METHOD))
+        timing = timing or RequestTiming(route, METHOD, time.perf_counter())
         status = CANCELLED
         trace = self._trace(method, context)
         try:

@@ -7,13 +7,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
+import msgspec
 from loguru import logger
 
 from bunriwiki.artifacts.answers import Answers, Failure
 from bunriwiki.artifacts.models import ModelSpec
-from bunriwiki.batching.batcher import CALLERS, Batcher, DeadlineExceededError, OverloadedError, Results
+from bunriwiki.batching.batcher import CALLERS, Batcher, DeadlineExceededError, OverloadedError
 from bunriwiki.ipc.client import ConnectionLostError
 from bunriwiki.ipc.frames import BatchError, BrokenFrameError
 from bunriwiki.ipc.trace import current_trace, recorded
@@ -22,7 +23,7 @@ from bunriwiki.protocols.handlers.routing import Route
 from bunriwiki.protocols.handlers.shadowing import Comparisons, Shadow
 from bunriwiki.protocols.handlers.statistics import StatisticsByVersion
 from bunriwiki.protocols.handlers.status import ServiceStatus, Status
-from bunriwiki.protocols.handlers.timing import CURRENT
+from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.telemetry.metrics.gauges import count_when_published, publish_from
 from bunriwiki.telemetry.metrics.predictions import QUEUE_DEPTH, FailureReason, PredictionMetrics
 from bunriwiki.web import problems
@@ -40,13 +41,13 @@ InputT_contra = TypeVar("InputT_contra", contravariant=True)
 AnswerT = TypeVar("AnswerT")
 
 
-@dataclass(frozen=True, slots=True)
-class Served(Generic[AnswerT]):
-    """An answer, with the model and the version that gave it."""
+class Served(msgspec.Struct, Generic[AnswerT], frozen=True, gc=False):
+    """An answer, with the model and the version that gave it, and when its call to the runner began (`time.perf_counter`)."""
 
     model: str
     version: str
     answer: AnswerT
+    called: float = 0.0
 
 
 class RunnerClient(Protocol[InputT_contra, AnswerT]):
@@ -103,14 +104,18 @@ class Model(Generic[InputT, AnswerT]):
         count_when_published(self.metrics.count_calls)
 
     async def infer(
-        self, inputs: Sequence[InputT], version: str | None = None, seconds: float | None = None
+        self,
+        inputs: Sequence[InputT],
+        version: str | None = None,
+        seconds: float | None = None,
+        timing: RequestTiming | None = None,
     ) -> list[Served[AnswerT]]:
         """One answer per input, in order, all by one version: by `version` if given.
 
-        `seconds` is the time that the client still waits; None if it did not say. Raises RequestError, also if only one of the
-        inputs cannot be answered.
+        `seconds` is the time that the client still waits; None if it did not say. The answer is counted with the request that
+        `timing` is of, or by itself. Raises RequestError, also if only one of the inputs cannot be answered.
         """
-        begun = time.monotonic_ns()
+        begun = time.perf_counter()
         try:
             costs = await self._costs(inputs)
         except problems.RequestError:
@@ -118,16 +123,20 @@ class Model(Generic[InputT, AnswerT]):
             raise
         try:
             served = await self._submit(inputs, costs, version, seconds)
-            answers = [Served(result.model, result.version, self._unless_failed(result)) for result in served]
+            for result in served:
+                if isinstance(result.answer, Failure):
+                    raise self._failure(result.version, result.answer)
         except problems.RequestError:
-            self.statistics.of(self.version()).fail.add(time.monotonic_ns() - begun)
+            self.statistics.of(self.version()).fail.add(time.perf_counter() - begun)
             raise
-        answered = time.monotonic_ns()
-        self.statistics.of(answers[0].version).answered(len(inputs), answered - begun)
-        if (timing := CURRENT.get()) is not None and timing.answer is None:  # counted with the request of a server
-            timing.answer = (self.metrics, answers[0].version, len(inputs), begun, answered, served.waited)
+        answered = time.perf_counter()
+        answers = cast("list[Served[AnswerT]]", served)
+        last = answers[-1]
+        self.statistics.of(last.version).answered(len(inputs), answered - begun)
+        if timing is not None and timing.answer is None:
+            timing.answer = (self.metrics, last.version, len(inputs), begun, answered, last.called - begun)
         else:
-            self.metrics.answered(answers[0].version, len(inputs), (answered - begun) / 1e9, served.waited)
+            self.metrics.answered(last.version, len(inputs), answered - begun, last.called - begun)
         return answers
 
     def version(self) -> str:
@@ -151,7 +160,7 @@ class Model(Generic[InputT, AnswerT]):
 
     async def _submit(
         self, inputs: Sequence[InputT], costs: Sequence[int], version: str | None, seconds: float | None
-    ) -> Results[Served[AnswerT | Failure]]:
+    ) -> list[Served[AnswerT | Failure]]:
         deadline = self._limits.deadline_seconds
         patience = deadline if seconds is None else min(seconds, deadline)
         try:
@@ -204,16 +213,14 @@ class Model(Generic[InputT, AnswerT]):
         self.metrics.failed(self.version(), reason)
         return error
 
-    def _unless_failed(self, result: Served[AnswerT | Failure]) -> AnswerT:
-        """The answer. Raises RequestError if the input could not be answered, and counts that for the version that failed."""
-        if isinstance(result.answer, Failure):
-            self.metrics.failed(result.version, "model_error" if result.answer.kind == "internal" else "invalid_input")
-            raise of_failure(result.answer)
-        return result.answer
+    def _failure(self, version: str, failure: Failure) -> problems.RequestError:
+        """Count an input that `version` could not answer; returns the error."""
+        self.metrics.failed(version, "model_error" if failure.kind == "internal" else "invalid_input")
+        return of_failure(failure)
 
     async def _submit_until(
         self, end: float, inputs: Sequence[InputT], costs: Sequence[int], version: str | None
-    ) -> Results[Served[AnswerT | Failure]]:
+    ) -> list[Served[AnswerT | Failure]]:
         if len(inputs) > self._limits.max_queue_size:
             raise problems.too_large(f"At most {self._limits.max_queue_size} inputs go in one call.")
         if version is not None and version != self.version():
@@ -263,26 +270,27 @@ class Model(Generic[InputT, AnswerT]):
     async def _call_with(self, batch: list[InputT], version: str) -> list[Served[AnswerT | Failure]]:
         async with asyncio.timeout(self._limits.deadline_seconds):  # after it all requests of the batch have failed
             while True:
-                answers = await self._call_runner(batch, version)
+                answers, called = await self._call_runner(batch, version)
                 if answers.version == version:
                     self._route.answered(version)
                     if (copy_to := self._route.shadow()) and copy_to != version:
                         self._shadow.copy(batch, answers, copy_to)
-                    return _served(answers)
+                    return _served(answers, called)
                 version = await self._route.instead(answers.version)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _call_named(self, batch: list[InputT], version: str) -> list[Served[AnswerT | Failure]]:
         async with asyncio.timeout(self._limits.deadline_seconds):
             for _ in range(MAX_TRIES):
-                answers = await self._call_runner(batch, version)
+                answers, called = await self._call_runner(batch, version)
                 if answers.version == version:
-                    return _served(answers)
+                    return _served(answers, called)
                 await asyncio.sleep(RETRY_SECONDS)  # another worker may have it
         raise self._no_version(version)
 
-    async def _call_runner(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
-        begun = time.monotonic_ns()
+    async def _call_runner(self, batch: list[InputT], version: str) -> tuple[Answers[AnswerT], float]:
+        """The answers of the runner, and when the call began."""
+        begun = time.perf_counter()
         if self._tracing is None:
             answers = await self._call_runner_twice(batch, version)
         elif not (requests := recorded(CALLERS.get())):
@@ -293,9 +301,9 @@ class Model(Generic[InputT, AnswerT]):
                 answers = await self._call_runner_twice(batch, version)
                 span.answered(self.spec.name, answers)
         if answers.version == version:
-            self.statistics.of(version).infer.add(time.monotonic_ns() - begun)
+            self.statistics.of(version).infer.add(time.perf_counter() - begun)
             self.metrics.calls.append((len(batch), answers.work))
-        return answers
+        return answers, begun
 
     async def _call_runner_twice(self, batch: list[InputT], version: str) -> Answers[AnswerT]:
         try:
@@ -307,8 +315,8 @@ class Model(Generic[InputT, AnswerT]):
             return await self._runner.predict(batch, version)
 
 
-def _served(answers: Answers[AnswerT]) -> list[Served[AnswerT | Failure]]:
-    return [Served(answers.model, answers.version, result) for result in answers.results]
+def _served(answers: Answers[AnswerT], called: float) -> list[Served[AnswerT | Failure]]:
+    return [Served(answers.model, answers.version, result, called) for result in answers.results]
 
 
 def _left(end: float) -> float:
@@ -333,10 +341,11 @@ class DataPlane:
         inputs: Sequence[InputT],
         version: str | None = None,
         seconds: float | None = None,
+        timing: RequestTiming | None = None,
     ) -> list[Served[AnswerT]]:
         """The answers of the model `spec` (see `Model.infer`). Raises RequestError."""
         model: Model[InputT, AnswerT] = self._models[spec.name]
-        return await model.infer(inputs, version, seconds)
+        return await model.infer(inputs, version, seconds, timing)
 
     def model(self, name: str) -> Model[Any, Any]:
         """A model by its name. Raises RequestError."""

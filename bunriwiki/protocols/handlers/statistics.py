@@ -8,14 +8,19 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Duration:
-    """A count, and the sum of the durations in nanoseconds."""
+    """A count, and the sum of the durations."""
 
     count: int = 0
-    ns: int = 0
+    seconds: float = 0.0
 
-    def add(self, ns: int) -> None:
+    @property
+    def ns(self) -> int:
+        """The sum in nanoseconds."""
+        return round(self.seconds * 1e9)
+
+    def add(self, seconds: float) -> None:
         self.count += 1
-        self.ns += ns
+        self.seconds += seconds
 
 
 @dataclass(slots=True)
@@ -33,9 +38,9 @@ class Statistics:
     inferences: int = 0
     last_ms: int = 0
 
-    def answered(self, inputs: int, ns: int) -> None:
-        """Count a request with so many `inputs` that was answered in `ns` nanoseconds."""
-        self.success.add(ns)
+    def answered(self, inputs: int, seconds: float) -> None:
+        """Count a request with so many `inputs` that was answered in `seconds`."""
+        self.success.add(seconds)
         self.inferences += inputs
         self.last_ms = time.time_ns() // 1_000_000
 

@@ -15,6 +15,7 @@ from bunriwiki.protocols.admin.sidecar import Sidecar
 from bunriwiki.protocols.handlers.dataplane import DataPlane
 from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.statistics import Statistics
+from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.protocols.inference.models import MODEL_TENSORS, ModelTensors
 from bunriwiki.protocols.inference.tensors import Parameter, Tensor, TensorSpec
 from bunriwiki.web import problems
@@ -120,12 +121,14 @@ class OpenInference:
             outputs=tensors.outputs(len(manifest.labels)),
         )
 
-    async def infer(self, request: InferRequest, seconds: float | None = None) -> InferResponse:
-        """Answer a request whose client still waits for `seconds`."""
+    async def infer(
+        self, request: InferRequest, seconds: float | None = None, timing: RequestTiming | None = None
+    ) -> InferResponse:
+        """Answer a request whose client still waits for `seconds`, and which `timing` counts."""
         model = self._dataplane.model(request.model)
         tensors = self._tensors[request.model]
         inputs = tensors.read_request(request.inputs, request.parameters)
-        served = await model.infer(inputs, request.version or None, _patience(request.parameters, seconds))
+        served = await model.infer(inputs, request.version or None, _patience(request.parameters, seconds), timing)
         outputs = _chosen(tensors.write([answered.answer for answered in served]), request.outputs)
         tickets = self._feedback.tickets(inputs, served, request.request_id)
         parameters = {TICKETS: ",".join(tickets)} if tickets else {}

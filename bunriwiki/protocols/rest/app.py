@@ -39,4 +39,4 @@ class RestApp:
 async def _answer_starting(scope: Scope, receive: Receive, send: Send) -> None:
     request_id = request_id_of(Headers(scope=scope))
     error = problems.unavailable("The service is starting. Try again in a moment.")
-    await write(error_response(error, scope["path"], request_id), request_id, receive, send, close=False)
+    await write(error_response(error, scope["path"], request_id), request_id, scope, receive, send, close=False)

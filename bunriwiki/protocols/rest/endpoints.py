@@ -46,7 +46,7 @@ class Endpoints:
     async def _yolo(self, request: Request) -> Response:
         wanted = await parsing.parse_photo(request.headers, request.query, request.body)
         request.body = b""  # the photo of a form is a copy: the form's bytes are freed before the request waits for its batch
-        [served] = await self._dataplane.infer(YOLO, [wanted.photo])
+        [served] = await self._dataplane.infer(YOLO, [wanted.photo], timing=request.timing)
         if wanted.advice:
             body = Recyclables.of(served.answer, self._guide).model_dump_json().encode()
         else:
@@ -56,13 +56,13 @@ class Endpoints:
     async def _kcbert(self, request: Request) -> Response:
         parsing.parse_query(request.query)
         text = parsing.parse_text(request.headers, request.body)
-        [served] = await self._dataplane.infer(KCBERT, [text])
+        [served] = await self._dataplane.infer(KCBERT, [text], timing=request.timing)
         return self._served(request, text, served, msgspec.json.encode(served.answer))
 
     async def _sentiment(self, request: Request) -> Response:
         parsing.parse_query(request.query)
         text = parsing.parse_text(request.headers, request.body)
-        [served] = await self._dataplane.infer(SENTIMENT, [text])
+        [served] = await self._dataplane.infer(SENTIMENT, [text], timing=request.timing)
         answer = served.answer
         body = msgspec.json.encode({"sentiment": answer.label, "score": answer.score, "details": answer.details})
         return self._served(request, text, served, body)

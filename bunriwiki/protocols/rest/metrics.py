@@ -49,6 +49,6 @@ def route_metrics(routes: Sequence[tuple[str, str]], bentoml: BentoMetrics | Non
     return found
 
 
-def _since_epoch(monotonic: int) -> float:
-    """The seconds since the epoch at a time in nanoseconds of the monotonic clock; 0 stays 0."""
-    return time.time() - (time.monotonic_ns() - monotonic) / 1e9 if monotonic else 0.0
+def _since_epoch(counter: float) -> float:
+    """The seconds since the epoch at a time of `time.perf_counter`; 0 stays 0."""
+    return time.time() - (time.perf_counter() - counter) if counter else 0.0

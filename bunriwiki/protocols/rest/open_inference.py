@@ -75,7 +75,7 @@ class OpenInferenceRoutes:
 
     async def _infer(self, request: Request) -> Response:
         call, raw = read_infer_request(request)
-        answer = await self._handlers.infer(call)
+        answer = await self._handlers.infer(call, timing=request.timing)
         return _answer(answer, [raw.wants(tensor.name) for tensor in answer.outputs])
 
     async def _index(self, request: Request) -> Response:

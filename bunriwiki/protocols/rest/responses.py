@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
 
-from starlette.types import Receive, Send
+import msgspec
+from starlette.types import Receive, Scope, Send
 
 from bunriwiki.protocols.rest.schemas import Problem
 from bunriwiki.web import problems
+from bunriwiki.web.whole_response import WHOLE_RESPONSE
 
 LINGER_BYTES = 64 * 2**20
 LINGER_SECONDS = 2.0
 
 
-@dataclass(slots=True)
-class Response:
+class Response(msgspec.Struct, gc=False):
     """A whole body, JSON unless `media_type` says otherwise."""
 
     body: bytes
     status: int = 200
     media_type: str = "application/json"
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 def is_open_inference(path: str) -> bool:
@@ -40,14 +40,19 @@ def error_response(error: problems.RequestError, path: str, request_id: str) -> 
     return Response(problem.model_dump_json().encode(), error.status, problems.MEDIA_TYPE, dict(error.headers))
 
 
-async def write(response: Response, request_id: str, receive: Receive, send: Send, *, close: bool) -> None:
+async def write(response: Response, request_id: str, scope: Scope, receive: Receive, send: Send, *, close: bool) -> None:
     """Send a response. With `close`, or if the request's body was not read to its end, the connection is closed afterwards."""
     response.headers["X-Request-Id"] = request_id
+    response.headers["Content-Type"] = response.media_type
     body_not_read = response.headers.get("Connection") == "close"  # `bunriwiki.web.bodies` says so
+    if not body_not_read and WHOLE_RESPONSE in scope.get("extensions", ()):
+        whole = {"headers": response.headers, "body": response.body, "close": close}
+        await send({"type": WHOLE_RESPONSE, "status": response.status, **whole})
+        return
     if close:
         response.headers["Connection"] = "close"
     headers = [(name.lower().encode(), value.encode()) for name, value in response.headers.items()]
-    headers += [(b"content-type", response.media_type.encode()), (b"content-length", b"%d" % len(response.body))]
+    headers.append((b"content-length", b"%d" % len(response.body)))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body, "more_body": body_not_read})
     if body_not_read:

@@ -22,7 +22,7 @@ from bunriwiki.protocols.handlers.dataplane import DataPlane
 from bunriwiki.protocols.handlers.feedback import Feedback
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.protocols.handlers.scrape import Scrape
-from bunriwiki.protocols.handlers.timing import CURRENT, RequestTiming
+from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.protocols.inference.handlers import OpenInference
 from bunriwiki.protocols.rest import bentoml_routes
 from bunriwiki.protocols.rest.commands import CommandRoutes
@@ -94,8 +94,8 @@ class RestServer:
         route = match.route.path if match else bentoml_routes.template(path) or OTHER
         metrics = self._metrics[route]
         metrics.running += 1
-        CURRENT.set(timing := RequestTiming(metrics, scope["method"]))
-        metrics.latest = timing.began
+        metrics.latest = began = time.perf_counter()
+        timing = RequestTiming(metrics, scope["method"], began)
         status = 500
         try:
             if match:
@@ -118,8 +118,10 @@ class RestServer:
         headers = Headers(scope=scope)
         request_id = request_id_of(headers)
         CLIENT.set(self._clients.of_scope(scope))
+        query = scope.get("query_string", b"")
+        request = Request(headers, query=query, path_params=match.path_params, request_id=request_id, timing=timing)
         try:
-            response = await self._respond(match, scope, headers, receive, request_id)
+            response = await self._respond(match, request, scope, receive)
         except problems.RequestError as error:
             response = error_response(error, scope["path"], request_id)
         except ClientDisconnect:
@@ -128,17 +130,15 @@ class RestServer:
             logger.exception("{} {} failed | request {}", scope["method"], scope["path"], request_id)
             response = error_response(problems.internal(problems.UNEXPECTED), scope["path"], request_id)
         timing.end(response.status)  # before it is sent: a worker that is killed has counted every response that a client has
-        await write(response, request_id, receive, send, close=self._dataplane.draining)
+        await write(response, request_id, scope, receive, send, close=self._dataplane.draining)
         if self._log_requests and match.route.log:
-            _log(scope, response, request_id, (time.monotonic_ns() - timing.began) / 1e9)
+            _log(scope, response, request_id, time.perf_counter() - timing.began)
         return response.status
 
-    async def _respond(self, match: Match, scope: Scope, headers: Headers, receive: Receive, request_id: str) -> Response:
+    async def _respond(self, match: Match, request: Request, scope: Scope, receive: Receive) -> Response:
         route = match.route
         if not route.allows(scope["method"]):
             raise problems.method_not_allowed(scope["method"], route.allow)
-        query = scope.get("query_string", b"")
-        request = Request(headers, query=query, path_params=match.path_params, request_id=request_id)
         if route.max_body_bytes is None:
             return await route.endpoint(request)
         resize = partial(self._memory.resize, group_of(CLIENT.get()), match.model)
@@ -165,7 +165,7 @@ class RestServer:
     async def _reject(self, error: problems.RequestError, scope: Scope, receive: Receive, send: Send) -> int:
         request_id = request_id_of(Headers(scope=scope))
         response = error_response(error, scope["path"], request_id)
-        await write(response, request_id, receive, send, close=self._dataplane.draining)
+        await write(response, request_id, scope, receive, send, close=self._dataplane.draining)
         return response.status
 
 

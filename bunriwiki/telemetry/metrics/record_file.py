@@ -128,7 +128,7 @@ class RecordFile:
 
 def _recorder(file: RecordFile, definition: int) -> Callable[..., None]:
     """Writes records of one definition."""
-    write, mapped, size = RECORD.pack_into, file.map, RECORD.size
+    write, mapped, size = RECORD.pack_into, memoryview(file.map), RECORD.size
 
     def record(  # noqa: PLR0917 - `*amounts` would double what a record costs
         a: float, b: float = NOTHING, c: float = NOTHING, d: float = NOTHING, e: float = NOTHING, f: float = NOTHING,

@@ -33,8 +33,8 @@ Status: TypeAlias = int | str  # of HTTP, or the name of one of gRPC
 class RouteMetrics:
     """The metrics of the requests to one route in one protocol: in `bentoml`, too, unless it is None.
 
-    `running` is the number of requests that are being answered, and `latest` when the last one began, in nanoseconds of
-    `time.monotonic_ns`. The server changes both. `records` has the functions that count a request, by the arguments of `first`.
+    `running` is the number of requests that are being answered, and `latest` when the last one began, a time of
+    `time.perf_counter`. The server changes both. `records` has the functions that count a request, by the arguments of `first`.
     """
 
     __slots__ = ("_bentoml", "_path", "_protocol", "latest", "records", "running")
@@ -44,7 +44,7 @@ class RouteMetrics:
         self._protocol = protocol
         self._bentoml = bentoml
         self.running = 0
-        self.latest = 0
+        self.latest = 0.0
         self.records: dict[tuple[object, ...], Callable[..., None]] = {}
 
     def begin(self, method: str, status: Status) -> list[list[Child]]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+import threading
 from itertools import pairwise
 
 import pytest
@@ -11,6 +13,7 @@ from bunriwiki.artifacts.features import (
     IMAGE_PIXELS,
     LABEL,
     MAX_LABELS,
+    MAX_PENDING,
     NOTHING,
     OTHERS,
     SCORE,
@@ -83,3 +86,39 @@ def test_sums_and_differences() -> None:
     assert add(first, subtract(last, first)) == last
     assert subtract(first, last) == first  # the worker began to count anew
     assert inputs({}) == 0
+
+
+@pytest.mark.parametrize("batches", [1, MAX_PENDING - 1, MAX_PENDING, 3 * MAX_PENDING + 1])
+def test_whenever_histograms_are_read_all_batches_are_counted(batches: int) -> None:
+    counts = FeatureCounts()
+    for _ in range(batches):
+        counts.add(["abc"] * 2, [text(), text()], {UNKNOWN_TOKENS: [0, 1]})
+    assert inputs(counts.histograms()) == 2 * batches
+    counts.add(["abc"], [text()])
+    assert inputs(counts.histograms()) == 2 * batches + 1
+
+
+def test_detections_are_not_kept() -> None:
+    counts = FeatureCounts()
+    found = [photo("can")]
+    before = sys.getrefcount(found[0])
+    counts.add([Photo(b"")], found)
+    after = sys.getrefcount(found[0])
+    assert after == before
+
+
+def test_threads_may_count_and_read_at_the_same_time() -> None:
+    counts = FeatureCounts()
+
+    def count() -> None:
+        for number in range(2_000):
+            counts.add(["abc"], [text()])
+            if number % 7 == 0:
+                counts.histograms()
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert inputs(counts.histograms()) == 8_000

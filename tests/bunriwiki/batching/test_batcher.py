@@ -238,20 +238,6 @@ async def test_the_number_of_items_that_wait() -> None:
     assert queue.waiting == 0
 
 
-async def test_results_know_how_long_their_items_waited() -> None:
-    call = SlowCall()
-    queue = batcher(call)
-    first = asyncio.create_task(queue.submit([0], 5))
-    await asyncio.sleep(0)
-    second = asyncio.create_task(queue.submit([1, 2], 5))
-    late = asyncio.create_task(queue.submit([3], 0))
-    await asyncio.sleep(0.03)
-    call.gate.set()
-    assert (await first).waited < 0.02 < (await second).waited
-    assert (await queue.submit([], 5)).waited == 0
-    assert isinstance(late.exception(), DeadlineExceededError)
-
-
 async def test_a_deadline_knows_whether_the_item_was_called() -> None:
     queue = batcher(SlowCall())
     called, queued = await asyncio.gather(queue.submit([1], 0.01), queue.submit([2], 0.01), return_exceptions=True)

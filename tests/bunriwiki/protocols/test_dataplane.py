@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from bunriwiki.model_store.heartbeats import Shadowed
 from bunriwiki.protocols.handlers import dataplane
 from bunriwiki.protocols.handlers.dataplane import RETRY_SECONDS
 from bunriwiki.protocols.handlers.shadowing import Comparisons
-from bunriwiki.protocols.handlers.timing import CURRENT, RequestTiming
+from bunriwiki.protocols.handlers.timing import RequestTiming
 from bunriwiki.telemetry.metrics.gauges import publish
 from bunriwiki.telemetry.metrics.requests import RouteMetrics
 from bunriwiki.testing.hostile_images import flat_png
@@ -314,12 +315,22 @@ async def test_inputs_that_wait_are_the_depth_of_the_queue() -> None:
     assert counted("queue_depth") == 0
 
 
+async def test_a_request_knows_how_long_its_inputs_waited_for_their_call() -> None:
+    one = model(FakeRunner(classified(), seconds=0.03))
+    timings = [RequestTiming(RouteMetrics("/waits", "rest"), "POST", time.perf_counter()) for _ in range(2)]
+    await asyncio.gather(*(one.infer(["가"], timing=timing) for timing in timings))
+    [first, second] = [timing.answer for timing in timings]
+    assert first is not None
+    assert second is not None
+    assert 0 < first[5] < 0.02 < second[5] < second[4] - second[3]
+
+
 async def test_a_second_answer_to_a_request_is_counted_at_once() -> None:
     one, before = model(FakeRunner(classified())), Counted()
-    CURRENT.set(timing := RequestTiming(RouteMetrics("/twice", "rest"), "POST"))
-    await one.infer(["가"])
+    timing = RequestTiming(RouteMetrics("/twice", "rest"), "POST", time.perf_counter())
+    await one.infer(["가"], timing=timing)
     assert before.since() == {}
-    await one.infer(["가", "나"])
+    await one.infer(["가", "나"], timing=timing)
     assert before.since() == {"inputs": 2}
     timing.end(200)
     assert before.since() == {"inputs": 3}

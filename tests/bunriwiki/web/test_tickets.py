@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import base64
-
 import pytest
 
 from bunriwiki.web.tickets import MAX_CHARACTERS, Issue, TicketError, TicketExpiredError, TicketReader, ticket_issuer
@@ -39,7 +37,7 @@ def test_no_two_tickets_have_a_nonce_in_common() -> None:
 
 def test_it_is_safe_in_a_header_and_in_a_list() -> None:
     ticket = issue(ticket_issuer(NEW, 60))
-    assert set(ticket) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
+    assert set(ticket) <= set("0123456789abcdef")
     assert len(ticket) < 200
 
 
@@ -62,15 +60,15 @@ def test_a_retired_key_is_still_accepted_and_no_other() -> None:
 
 def test_no_bit_can_be_changed() -> None:
     ticket, reader = issue(ticket_issuer(NEW, 60)), TicketReader([NEW])
-    whole = base64.b64decode(ticket)
+    whole = bytes.fromhex(ticket)
     for position in range(8 * len(whole)):
         changed = bytearray(whole)
         changed[position // 8] ^= 1 << position % 8
         with pytest.raises(TicketError):
-            reader.read(base64.b64encode(changed).decode())
+            reader.read(changed.hex())
 
 
-@pytest.mark.parametrize("text", ["", "A", "AAAA", "ä", "A" * (MAX_CHARACTERS + 1), "!" * 40, "A" * 100])
+@pytest.mark.parametrize("text", ["", "a", "aaaa", "ä", "a" * (MAX_CHARACTERS + 2), "!" * 40, "a" * 100])
 def test_anything_else_is_no_ticket(text: str) -> None:
     with pytest.raises(TicketError):
         TicketReader([NEW]).read(text)

@@ -5,9 +5,9 @@ from bunriwiki.protocols.handlers.statistics import StatisticsByVersion
 
 def test_requests_and_executions_by_version() -> None:
     of = StatisticsByVersion()
-    of.of("v1").answered(3, 100)
-    of.of("v1").infer.add(60)
-    of.of("v2").fail.add(5)
+    of.of("v1").answered(3, 1e-7)
+    of.of("v1").infer.add(6e-8)
+    of.of("v2").fail.add(5e-9)
     first = of.all()["v1"]
     assert (first.success.count, first.success.ns, first.inferences, first.infer.count, first.infer.ns) == (1, 100, 3, 1, 60)
     assert first.last_ms > 0

@@ -45,7 +45,7 @@ def test_a_scrape_is_no_request_in_flight(bentoml_metrics: BentoMetrics) -> None
 def test_the_latest_request_is_shown_and_no_scrape(bentoml_metrics: BentoMetrics) -> None:
     metrics = route_metrics(ROUTES, bentoml_metrics)
     assert value("bentoml_service_last_request_timestamp_seconds") == 0
-    now = time.monotonic_ns()
-    metrics["/predict"].latest, metrics[OTHER].latest, metrics[SCRAPES].latest = now - 20 * 10**9, now - 30 * 10**9, now
+    now = time.perf_counter()
+    metrics["/predict"].latest, metrics[OTHER].latest, metrics[SCRAPES].latest = now - 20, now - 30, now
     shown = value("bentoml_service_last_request_timestamp_seconds")
     assert shown == pytest.approx(time.time() - 20, abs=5)
