@@ -1,10 +1,12 @@
 """Fine-tune a detector further, on photos of waste in context: kitchens, hands, streets, grass.
 
 Start: a checkpoint of `training.yolo`, or a released version, which is restored from its served form (`training.restore`).
-Data: crops of the scenes of `litter/` that are not kept for evaluation (`training.crops`); composites of their objects and of
-TrashNet's; and a sixth of TrashNet's photos, so that what the detector can do is not lost.
+Data: crops of the scenes of `litter/` that are not kept for evaluation (`training.crops`), and the whole photos; composites of
+their objects and of TrashNet's; and TrashNet's photos, so that what the detector can do is not lost. First in small squares,
+which show an object in a crop as large as in a whole photo of twice the size; then in squares of many sizes, so that a close-up
+is known in all sizes up to the served one.
 
-    python -m training.context --data DIR --start build/yolo/best.pt --output build/context
+    python -m training.context --data DIR --start build/yolo/best.pt --output build/context --bfloat16
 
 `DIR` holds `litter/`, `taco/annotations.json` (the outlines), `recyclables/` and `grounds/`. An interrupted run is resumed. The
 output folder has `best.pt`, the last checkpoint (the few scenes that could choose one are worth more in training), and the
@@ -29,30 +31,28 @@ from training.restore import restore
 
 log = logging.getLogger("training.context")
 
-SIZE = 320  # pixels, in training: a crop in it is as large as in a whole photo of twice the size, in which it is served
-SERVED = 512  # pixels, as it would be served
-COMPOSITES = 300
-EPOCHS = 5
-CLOSE_UPS = 6  # every sixth of TrashNet's photos
-MEASURED = 25  # every 25th photo measures the normalisations of a released version
+SERVED = 512  # pixels
+COMPOSITES = 1800
+WHOLE = 2  # times that each photo in context is shown as a whole in an epoch
+RARE = CLASSES.index("trash")
+OF_RARE = 3  # times that TrashNet's photos of it are shown
+MEASURED, MEASURED_SIZE = 25, 320  # every 25th photo, in pixels, measures the normalisations of a released version
 SETTINGS: Final[dict[str, object]] = {
-    "imgsz": SIZE,
-    "batch": 8,
-    "nbs": 8,  # a step per batch
-    "lr0": 4e-4,
-    "lrf": 0.02,
-    "warmup_epochs": 0,
-    "patience": EPOCHS,
+    "batch": 16,
+    "nbs": 16,  # a step per batch
+    "warmup_epochs": 0.1,
     "freeze": 6,
-    "mosaic": 0.3,
     "close_mosaic": 0,
     "hsv_h": 0.02,
     "hsv_s": 0.6,
     "hsv_v": 0.45,
-    "scale": 0.4,
+    "scale": 0.5,
     "degrees": 15,
     "flipud": 0.2,
 }
+SMALL: Final[dict[str, object]] = {"imgsz": 320, "lr0": 5e-4, "lrf": 0.6, "mosaic": 0.4}
+OF_MANY_SIZES: Final[dict[str, object]] = {"imgsz": 384, "multi_scale": 0.25, "lr0": 3.5e-4, "lrf": 0.03, "mosaic": 0.25}
+EPOCHS = 3  # in squares of either kind
 
 
 def restored(version: Path, photos: list[LabelledPhoto], output: Path) -> Path:
@@ -61,7 +61,7 @@ def restored(version: Path, photos: list[LabelledPhoto], output: Path) -> Path:
 
     model = load("yolov8s.yaml", output)
     model.model = DetectionModel(model.model.yaml | {"nc": len(CLASSES)}, verbose=False)
-    restore(version / "model.onnx", model.model, [photo.path for photo in photos], SIZE)
+    restore(version / "model.onnx", model.model, [photo.path for photo in photos], MEASURED_SIZE)
     model.model.names = dict(enumerate(CLASSES))
     model.save(output / "start.pt")
     return output / "start.pt"
@@ -72,7 +72,10 @@ def main() -> None:
     add_output(arguments, "context")
     add_seed(arguments)
     arguments.add_argument("--start", type=Path, required=True, help="a checkpoint of training.yolo, or a version's folder")
-    arguments.add_argument("--epochs", type=int, default=EPOCHS)
+    arguments.add_argument("--epochs", type=int, default=EPOCHS, help="of each of the two parts (default: %(default)s)")
+    arguments.add_argument(
+        "--bfloat16", action="store_true", help="compute in bfloat16: more than twice as fast on a CPU with AMX, slow on others"
+    )
     given = arguments.parse_args()
 
     start = needed(given.start, "run `make train MODEL=yolo` first, or start from models/yolo")
@@ -81,20 +84,25 @@ def main() -> None:
     outlines = read_outlines(needed(given.data / "taco" / "annotations.json"))
     under = grounds(given.data / "grounds")["train"]
     log.info("photos: %s, in context %s", len(close_up["train"]), len(scenes["train"]))
-    claim(given.output, seed=given.seed, epochs=given.epochs, composites=COMPOSITES, start=start)
-    composites = given.output / "composites"
-    if not (given.output / "data.yaml").is_file():
+    claim(given.output, seed=given.seed, epochs=given.epochs, composites=COMPOSITES, start=start, bfloat16=given.bfloat16)
+    dataset = given.output / "data.yaml"
+    if not dataset.is_file():
         outlined = [thing for photo in scenes["train"] for thing in cut_out_outlined(photo, outlines)]
         things = [outlined, cut_out_all(close_up["train"])]
+        composites, crops = given.output / "composites", given.output / "crops"
         write_composites(things, under, composites, COMPOSITES, seed=given.seed, layout=AT_A_DISTANCE)
-        write_crops(scenes["train"], given.output / "crops", given.seed)
-        made = [path for folder in (composites, given.output / "crops") for path in sorted((folder / "images").glob("*.jpg"))]
-        paths = made + [photo.path for photo in close_up["train"][::CLOSE_UPS]]
-        write_dataset(paths, close_up["validation"], given.output)
+        write_crops(scenes["train"], crops, given.seed)
+        rare = [photo for photo in close_up["train"] if RARE in photo.categories]
+        shown = close_up["train"] + rare * (OF_RARE - 1) + scenes["train"] * WHOLE
+        made = [path for folder in (composites, crops) for path in sorted((folder / "images").glob("*.jpg"))]
+        write_dataset([photo.path for photo in shown] + made, close_up["validation"], given.output)
     if start.is_dir():
         start = restored(start, (close_up["train"] + scenes["train"])[::MEASURED], given.output)
-    settings = SETTINGS | {"epochs": given.epochs, "seed": given.seed}
-    best = train(given.output / "data.yaml", start, given.output, settings, keep="last")
+    settings = SETTINGS | {"epochs": given.epochs, "patience": given.epochs, "seed": given.seed}
+    small = given.output / "small"
+    small.mkdir(exist_ok=True)
+    start = train(dataset, start, small, settings | SMALL, keep="last", bfloat16=given.bfloat16)
+    best = train(dataset, start, given.output, settings | OF_MANY_SIZES, keep="last", bfloat16=given.bfloat16)
     model = load(best, given.output)
     judged = scenes["test"] + evenly(close_up["validation"], len(scenes["test"]))
     log.info("logits: times %.3f, plus %.3f", *calibrate(model.model.float(), judged, SERVED))

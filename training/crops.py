@@ -16,7 +16,7 @@ from training.photos import LabelledPhoto
 SIDES = (0.3, 0.8)  # of a crop, as a share of the photo's longer side
 MARGIN = (1.1, 1.6)  # a crop is larger than its object by at least a factor in this range
 RARE = frozenset({0, 1, 3})  # cardboard, glass, paper: photos with them are cropped more often
-CROPS, CROPS_OF_RARE = 4, 6  # per photo
+CROPS, CROPS_OF_RARE = 12, 18  # per photo
 MIN_VISIBLE = 0.35  # of an object; less is not labelled
 
 Floats = npt.NDArray[np.float64]

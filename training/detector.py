@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +18,68 @@ from training.photos import CLASSES, LabelledPhoto
 log = logging.getLogger("training.detector")
 
 
-def train(dataset: Path, weights: Path, output: Path, settings: Mapping[str, object], *, keep: str = "best") -> Path:
+def train(
+    dataset: Path,
+    weights: Path,
+    output: Path,
+    settings: Mapping[str, object],
+    *,
+    keep: str = "best",
+    bfloat16: bool = False,
+) -> Path:
     """Train from `weights` with ultralytics' `settings`, or resume the run in `output`; returns `best.pt` in `output`.
 
     `keep` names the checkpoint that becomes it: the `best` on the validation data, or the `last`. If `best.pt` exists already,
-    nothing is trained.
+    nothing is trained. With `bfloat16`, the network computes in it while it trains; weights and loss stay in single precision.
     """
     best = output / "best.pt"
     if best.is_file():
         log.info("%s exists already", best)
         return best
     checkpoint = output / "run" / "weights"
-    if (checkpoint / "last.pt").is_file():
-        load(checkpoint / "last.pt", output).train(resume=True)
-    else:
-        load(weights, output).train(
-            data=str(dataset),
-            project=str(output.resolve()),
-            name="run",
-            exist_ok=True,
-            deterministic=True,
-            device="cpu",
-            workers=0,
-            amp=False,
-            plots=False,
-            optimizer="AdamW",
-            cos_lr=True,
-            **settings,
-        )
+    started = (checkpoint / "last.pt").is_file()
+    model = load(checkpoint / "last.pt" if started else weights, output)
+    options = {
+        "data": str(dataset),
+        "project": str(output.resolve()),
+        "name": "run",
+        "exist_ok": True,
+        "deterministic": True,
+        "device": "cpu",
+        "workers": 0,
+        "amp": False,
+        "plots": False,
+        "optimizer": "AdamW",
+        "cos_lr": True,
+        **settings,
+    }
+    with in_bfloat16() if bfloat16 else nullcontext():
+        model.train(**({"resume": True} if started else options))
     shutil.copyfile(checkpoint / f"{keep}.pt", output / "best.tmp")
     return (output / "best.tmp").rename(best)
+
+
+@contextmanager
+def in_bfloat16() -> Iterator[None]:
+    """Networks that train compute in bfloat16 meanwhile: ultralytics itself does that on a GPU only."""
+    import torch  # noqa: PLC0415
+    from torch.utils._pytree import tree_map_only  # noqa: PLC0415
+    from ultralytics.nn.tasks import BaseModel  # noqa: PLC0415
+
+    exact = BaseModel._predict_once
+
+    def predict(network: Any, images: Any, *arguments: Any, **options: Any) -> Any:
+        if not network.training:
+            return exact(network, images, *arguments, **options)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = exact(network, images.contiguous(memory_format=torch.channels_last), *arguments, **options)
+        return tree_map_only(torch.Tensor, torch.Tensor.float, found)
+
+    BaseModel._predict_once = predict
+    try:
+        yield
+    finally:
+        BaseModel._predict_once = exact
 
 
 def load(weights: Path | str, output: Path) -> Any:

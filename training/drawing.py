@@ -19,7 +19,7 @@ TILE = 260  # pixels
 
 
 def draw(photo: Path, answer: Detections, output: Path) -> None:
-    """The photo with the boxes that would be served."""
+    """The photo with the boxes that would be served; an uncertain class has a question mark."""
     with Image.open(photo) as opened:
         image = ImageOps.exif_transpose(opened).convert("RGB")
     pen = ImageDraw.Draw(image)
@@ -29,7 +29,7 @@ def draw(photo: Path, answer: Detections, output: Path) -> None:
             pen.rectangle(found.box, outline="red", width=width)
             pen.text(
                 (max(0, found.box[0]) + width + 1, max(0, found.box[1]) + width),
-                f"{found.label} {found.score:.2f}",
+                f"{found.label}{'?' * found.uncertain} {found.score:.2f}",
                 fill="red",
                 font_size=max(11, max(image.size) // 22),
                 stroke_width=width // 2,

@@ -44,16 +44,18 @@ def test_trains(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         warnings.simplefilter("ignore")
         YOLO("yolov8n.yaml", task="detect").save(tmp_path / "start.pt")
     output = tmp_path / "output"
-    monkeypatch.setattr(context, "SETTINGS", context.SETTINGS | {"imgsz": 64})
+    monkeypatch.setattr(context, "SMALL", context.SMALL | {"imgsz": 64})
+    monkeypatch.setattr(context, "OF_MANY_SIZES", context.OF_MANY_SIZES | {"imgsz": 64})
     monkeypatch.setattr(context, "COMPOSITES", 2)
     monkeypatch.setattr(context, "calibrate", lambda network, photos, size: (1.0, 0.0))  # of a network that has learned nothing
-    arguments = ["--data", str(data), "--output", str(output), "--start", str(tmp_path / "start.pt"), "--epochs", "1"]
-    monkeypatch.setattr("sys.argv", ["context", *arguments])
+    paths = ["--data", str(data), "--output", str(output), "--start", str(tmp_path / "start.pt")]
+    monkeypatch.setattr("sys.argv", ["context", *paths, "--epochs", "1", "--bfloat16"])
     context.main()
     assert list(YOLO(output / "calibrated.pt").names.values()) == list(CLASSES)
     lines = (output / "train.txt").read_text(encoding="utf-8").splitlines()
-    assert {Path(line).parents[1].name for line in lines} == {"composites", "crops", "recyclables"}
-    assert "train/box_loss" in (output / "run" / "results.csv").read_text(encoding="utf-8")
+    assert {Path(line).parents[1].name for line in lines} == {"composites", "crops", "recyclables", "litter"}
+    for part in (output / "small", output):
+        assert "train/box_loss" in (part / "run" / "results.csv").read_text(encoding="utf-8")
 
 
 def test_without_a_start(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
