@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bunriwiki.artifacts.answers import Classification, Detection, Detections, ImageSize
+from bunriwiki.artifacts.inputs import DEFAULT_CONFIDENCE
 from bunriwiki.artifacts.reference import ReferenceObject, ReferencePhoto, ReferenceText
 from model_sync.evaluation.gates import Finding, Thresholds, is_latency_decided, judge_evaluation, judge_labels
 from model_sync.evaluation.quality import Truth
@@ -128,7 +129,7 @@ def test_every_single_answer_needs_an_answer_in_a_batch() -> None:
 
 
 def test_boxes_that_differ_in_a_batch_fail_except_next_to_the_threshold() -> None:
-    edge = report([detected(("a", 0.9, BOX))], alone=(detected(("a", 0.9, BOX), ("b", 0.2505, BOX)),))
+    edge = report([detected(("a", 0.9, BOX))], alone=(detected(("a", 0.9, BOX), ("b", DEFAULT_CONFIDENCE + 0.0005, BOX)),))
     moved = report([detected(("a", 0.9, BOX))], alone=(detected(("a", 0.902, BOX)),))
     for evaluated, passed in ((edge, True), (moved, False)):
         assert findings(evaluated, evaluated.reference, [photo("a")])["batches"].passed == passed

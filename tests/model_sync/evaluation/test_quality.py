@@ -39,8 +39,8 @@ def test_an_answer_of_another_type_is_wrong(answer: Answer, truth: Truth) -> Non
         (detected(("a", 0.9, (0.0, 0.0, 10.0, 10 * MIN_OVERLAP))), 100),
         (detected(("b", 0.9, BOX)), 0),
         (detected(("a", 0.9, (8.0, 8.0, 20.0, 20.0))), 0),
-        (detected(("a", 0.2, BOX)), 0),
-        (detected(("a", 0.2, BOX), ("a", 0.9, BOX)), 100),
+        (detected(("a", DEFAULT_CONFIDENCE - 0.05, BOX)), 0),
+        (detected(("a", DEFAULT_CONFIDENCE - 0.05, BOX), ("a", 0.9, BOX)), 100),
         (detected(("a", 0.9, BOX), ("a", 0.8, BOX)), 100 * 2 / 3),  # the second is a false positive
         (detected(), 0),
     ],
