@@ -28,7 +28,7 @@ AREAS = {  # of the integration tests, by the beginnings of the files' names
     "hot swaps, crashes and restarts": ("swaps", "kills", "sudden_death", "shutdown", "replicas", "network_volume"),
     "registries and imports": ("sync", "admin"),
     "protocols, load and clients": (
-        "serving", "grpc", "open_inference", "schema", "readme", "bento", "load", "locust",
+        "serving", "grpc", "open_inference", "schema", "readme", "bento", "load", "locust", "uncertain",
     ),
 }  # fmt: skip
 

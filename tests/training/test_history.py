@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from training.history import History
 
@@ -23,7 +24,9 @@ def test_what_is_written_is_on_disk_at_once(tmp_path: Path) -> None:
     history.close()
 
 
-def test_a_resumed_run_replaces_what_it_repeats(tmp_path: Path) -> None:
+def test_a_resumed_run_replaces_what_it_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Files of one second are read in the order of these numbers, as texts: 10 would be before 9. Resumed runs are processes.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     with History(tmp_path) as first:
         for step in (1, 2, 3):
             first.add({"train/loss": 10.0 + step}, step)

@@ -18,11 +18,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Every tenth reference photo as the data, and arbitrary photos as backgrounds."""
+    """Every seventh close-up of the reference set as the data, and arbitrary photos as backgrounds."""
     folder = tmp_path / "data"
     for part in ("images", "labels"):
         (folder / "recyclables" / part).mkdir(parents=True)
-    for sample in read_reference_photos(MODELS / "yolo")[::10]:
+    close_up = [sample for sample in read_reference_photos(MODELS / "yolo") if sample.kind == "close-up"]
+    for sample in close_up[::7]:
         photo = MODELS / "yolo" / sample.image
         shutil.copyfile(photo, folder / "recyclables" / "images" / photo.name)
         row = f"{CLASSES.index(sample.objects[0].label)} 0.5 0.5 0.8 0.8\n"

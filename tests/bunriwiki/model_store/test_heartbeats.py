@@ -179,7 +179,7 @@ def test_each_worker_knows_the_fallback_version_by_a_name_of_its_own() -> None:
     )
     assert beat.prepared(FALLBACK)
     assert beat.served_by(FALLBACK) == beat.served_by("fallback-3") == served
-    assert not beat.prepared("fallback-3")
+    assert not beat.prepared("fallback-2")
     broken = beat.model_copy(update={"loaded": {}, "errors": {"fallback-3": "damaged"}})
     assert (broken.prepared(FALLBACK), broken.failed(FALLBACK)) == (False, "damaged")
 
