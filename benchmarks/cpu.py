@@ -1,8 +1,7 @@
 """CPU time per request, of the gateway and of a runner, under the load of `lean.py`.
 
 CPU time is what the kernel accounts to all threads of a process (`schedstat`). Other processes make it longer, by sharing
-caches and cores, so a comparison has the fastest rounds of each side, which were disturbed least, beside the median of all
-pairs.
+caches and cores, so a comparison is the median of many pairs of short rounds.
 """
 
 from __future__ import annotations

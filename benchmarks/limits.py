@@ -2,7 +2,7 @@
 
 The first table has parts of it by themselves, which hardly depend on the rest of the machine. Then the service with the no-op
 model (`noop.py`) and the same without limits (`unlimited.py`) get the same load in turn, for `--rounds` pairs of short rounds
-(`cpu.py`).
+(`cpu.py`). Both are started `--services` times, as each process lies differently in the caches. The medians count.
 
     python -m benchmarks.limits
 """
@@ -14,12 +14,12 @@ import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from typing import Any
 
 import uvloop
 
 from benchmarks.cpu import CLIENTS, cpu_per_request
+from benchmarks.difference import Difference
 from benchmarks.noop_service import noop_service
 from bunriwiki.protocols.handlers.memory import Memory
 from bunriwiki.web.bodies import BodyReader, ReadLimits
@@ -69,24 +69,32 @@ async def microseconds(call: Callable[[], Awaitable[object]]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--services", type=int, default=4, help="how often both services are started")
+    parser.add_argument("--rounds", type=int, default=5, help="of each pair of services, for each number of clients")
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--most", type=float, default=10, help="exit with 1 if the limits cost more microseconds per request")
     given = parser.parse_args()
     uvloop.run(parts())
-    print("\n| clients | with limits, µs CPU per request | without | difference | median of pairs |\n|---|---|---|---|---|")
+    print("\n| clients | with limits, µs CPU per request | without | difference |\n|---|---|---|---|")
     too_much = False
-    with ExitStack() as stack:
-        services = [stack.enter_context(noop_service(f"benchmarks.{name}")) for name in ("noop", "unlimited")]
-        for clients in CLIENTS:
-            pairs = [
-                tuple(cpu_per_request(served, clients, given.seconds)[0] for served in services) for _ in range(given.rounds)
-            ]
-            limited, unlimited = (min(pair[side] for pair in pairs) for side in (0, 1))
-            median = statistics.median(one - other for one, other in pairs)
-            print(f"| {clients} | {limited:.1f} | {unlimited:.1f} | {limited - unlimited:.1f} | {median:.1f} |", flush=True)
-            too_much |= limited - unlimited > given.most
+    for clients, pairs in measure(given.services, given.rounds, given.seconds).items():
+        limited, unlimited = (statistics.median(side) for side in zip(*pairs, strict=True))
+        difference = Difference.of([one - other for one, other in pairs])
+        print(f"| {clients} | {limited:.1f} | {unlimited:.1f} | {difference} |")
+        too_much |= difference.median > given.most
     sys.exit(too_much)
+
+
+def measure(services: int, rounds: int, seconds: float) -> dict[int, list[tuple[float, float]]]:
+    """By number of clients, the rounds: what a request took the gateway with limits and without."""
+    found: dict[int, list[tuple[float, float]]] = {clients: [] for clients in CLIENTS}
+    for _ in range(services):
+        with noop_service("benchmarks.noop") as limited, noop_service("benchmarks.unlimited") as unlimited:
+            for clients, of_clients in found.items():
+                for _ in range(rounds):
+                    one, other = (cpu_per_request(served, clients, seconds)[0] for served in (limited, unlimited))
+                    of_clients.append((one, other))
+    return found
 
 
 if __name__ == "__main__":

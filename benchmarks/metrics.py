@@ -10,21 +10,19 @@ metrics, drift and tickets (the usual service with a key for tickets), without t
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import statistics
 import sys
 import tempfile
 import timeit
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self
 
 import httpx
 from prometheus_client import CollectorRegistry, Counter, Histogram, values
 
 from benchmarks.cpu import CLIENTS, SwitchedService
+from benchmarks.difference import Difference
 from benchmarks.lean import BODY, PATH
 from benchmarks.modes import Mode
 from benchmarks.noop_service import noop_service
@@ -94,25 +92,6 @@ def difference(rounds: list[list[float]], one: Mode, other: Mode) -> Difference:
     return Difference.of([each[one] - each[other] for each in rounds])
 
 
-@dataclass(frozen=True)
-class Difference:
-    """The median of differences, and the interval in which it lies with a confidence of 95 %."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, differences: Sequence[float]) -> Self:
-        """From the order of the differences, whatever their distribution is: the outer ones are often noise."""
-        ordered, number = sorted(differences), len(differences)
-        outside = max(0, math.floor(number / 2 - 0.98 * math.sqrt(number)))
-        return cls(statistics.median(ordered), ordered[outside], ordered[number - 1 - outside])
-
-    def __str__(self) -> str:
-        return f"{self.median:.1f} ({self.low:.1f} to {self.high:.1f})"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--services", type=int, default=3, help="how often the service is started")
@@ -123,19 +102,18 @@ def main() -> None:
     increments()
     print(
         "\nµs of CPU per request: the medians, and the medians of the rounds' differences with their 95 % intervals\n\n"
-        "| clients | gateway, all | no tickets | none | all - none | tickets | all - none, fastest | runner, all - none |\n"
-        "|---|---|---|---|---|---|---|---|"
+        "| clients | gateway, all | no tickets | none | all - none | tickets | runner, all - none |\n"
+        "|---|---|---|---|---|---|---|"
     )
     too_much = False
     for clients, rounds in measure(given.services, given.rounds, given.seconds).items():
         gateway = [[of_gateway for of_gateway, _ in each] for each in rounds]
         runner = [[of_runner for _, of_runner in each] for each in rounds]
         medians = " | ".join(f"{statistics.median(each):.1f}" for each in zip(*gateway, strict=True))
-        fastest = [min(each) for each in zip(*gateway, strict=True)]
         everything = difference(gateway, Mode.ALL, Mode.NONE)
         print(
             f"| {clients} | {medians} | {everything} | {difference(gateway, Mode.ALL, Mode.NO_TICKETS)} "
-            f"| {fastest[Mode.ALL] - fastest[Mode.NONE]:.1f} | {difference(runner, Mode.ALL, Mode.NONE)} |"
+            f"| {difference(runner, Mode.ALL, Mode.NONE)} |"
         )
         too_much |= everything.median > given.most
     sys.exit(too_much)
