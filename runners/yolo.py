@@ -126,7 +126,7 @@ class Yolo(Loaded):
         except Exception as error:  # the engines' exceptions have no common base
             logger.warning(
                 "yolo {} serves squares of {} pixels: its graph does not take those of BUNRIWIKI_YOLO_SIZE ({} pixels). "
-                "Publish the detector again, so that this release compiles it; with two scales, set a multiple of 64. {}",
+                "Publish the detector again, so that this release compiles it. {}",
                 self._manifest.version, self._own_size, wanted, error,
             )  # fmt: skip
             return self._own_size

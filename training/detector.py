@@ -10,7 +10,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from torch.utils._pytree import tree_map_only
 
 from training.history import record_detector
 from training.photos import CLASSES, LabelledPhoto
@@ -62,9 +64,7 @@ def train(
 @contextmanager
 def in_bfloat16() -> Iterator[None]:
     """Networks that train compute in bfloat16 meanwhile: ultralytics itself does that on a GPU only."""
-    import torch  # noqa: PLC0415
-    from torch.utils._pytree import tree_map_only  # noqa: PLC0415
-    from ultralytics.nn.tasks import BaseModel  # noqa: PLC0415
+    from ultralytics.nn.tasks import BaseModel  # noqa: PLC0415 (after the settings' folder is named, in `load`)
 
     exact = BaseModel._predict_once
 

@@ -61,12 +61,11 @@ def release_yolo(
     weights: Path | None = None,
     source: str = SOURCE,
     size: int = SIZE,
-    scales: Sequence[int] = (1,),
     uncertain_below: float | None = None,
 ) -> None:
     """Write the version of the detector in `built`, or of other `weights`, to `output`, for squares of `size` pixels.
 
-    `scales` and `uncertain_below` as for `compile_yolo`.
+    `uncertain_below` as for `compile_yolo`.
     """
     weights = needed(weights or built / "best.pt", UNBUILT)
     reference = built / "reference"
@@ -77,7 +76,6 @@ def release_yolo(
         version=version,
         source=source,
         size=size,
-        scales=scales,
         uncertain_below=uncertain_below,
         golden=[photo.path for photos in kept_photos(data, GOLDEN).values() for photo in photos],
         reference=reference,
@@ -153,9 +151,6 @@ def main() -> None:
         "--size", type=int, default=SIZE, help="pixels of yolo's square: fewer are faster (default: %(default)s)"
     )
     arguments.add_argument(
-        "--scales", type=int, nargs="+", default=[1], help="yolo sees its square reduced by each of these (default: 1)"
-    )
-    arguments.add_argument(
         "--uncertain-below",
         type=float,
         help="yolo's detections whose class has less than this share of the scores are uncertain (default: none are)",
@@ -172,7 +167,6 @@ def main() -> None:
                 weights=given.weights,
                 source=given.source,
                 size=given.size,
-                scales=given.scales,
                 uncertain_below=given.uncertain_below,
             )
         release(given.data, given.built / name, fresh, given.version)

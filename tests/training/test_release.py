@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,16 +25,15 @@ def test_a_detector_is_released_with_its_options_and_both_kinds_of_photos(
     near = replace(can, path=can.path.rename(tmp_path / "metal1.png"), boxes=np.array([[0.5, 0.5, 1.0, 1.0]]))
     far = replace(near, path=tmp_path / "far.png")
     far.path.write_bytes(near.path.read_bytes())
-    given: dict[str, object] = {}
+    given: dict[str, Any] = {}
     monkeypatch.setattr(release, "kept_photos", lambda *_: {"close-up": [near], "context": [far]})
     monkeypatch.setattr(release, "compile_yolo", lambda *_, **options: given.update(options))
     (tmp_path / "best.pt").touch()
-    release_yolo(tmp_path, tmp_path, tmp_path / "output", "v1", size=640, scales=(1, 2), uncertain_below=0.4)
+    release_yolo(tmp_path, tmp_path, tmp_path / "output", "v1", size=640, uncertain_below=0.4)
 
     assert given["golden"] == [near.path, far.path]
-    assert (given["size"], given["scales"]) == (640, (1, 2))
-    assert given["uncertain_below"] == 0.4
-    samples = read_reference_photos(given["reference"])  # type: ignore[arg-type]
+    assert (given["size"], given["uncertain_below"]) == (640, 0.4)
+    samples = read_reference_photos(given["reference"])
     assert [(sample.image, sample.kind) for sample in samples] == [
         ("reference/metal1.png", "close-up"), ("reference/far.png", "context"),
     ]  # fmt: skip

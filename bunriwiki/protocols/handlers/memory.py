@@ -26,17 +26,15 @@ class _Part:
         self._held: dict[str, int] = {}
 
     def has_room(self, client: str, size: int) -> bool:
-        """Whether `take` would give the client so many bytes."""
+        """Whether a client may take so many bytes: unless it would then hold more than is free."""
         return self._held.get(client, 0) + size <= self._free - size
 
     def take(self, client: str, size: int) -> bool:
-        """Take bytes for a client, unless it would then hold more than is free."""
-        held = self._held.get(client, 0) + size
-        free = self._free - size
-        if held > free:
+        """Take bytes for a client; returns False if it has no room for them."""
+        if not self.has_room(client, size):
             return False
-        self._held[client] = held
-        self._free = free
+        self._held[client] = self._held.get(client, 0) + size
+        self._free -= size
         return True
 
     def give_back(self, client: str, size: int) -> None:

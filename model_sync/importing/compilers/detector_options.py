@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,21 +13,18 @@ from model_sync.errors import RejectedError
 
 OPTIONS = "serving.yaml"
 MAX_BYTES = 10_000
-MAX_SCALE = 4
 
 
 class DetectorOptions(BaseModel):
     """The options in `serving.yaml`.
 
     size: side of the square in pixels; None: as the detector was trained.
-    scales: the network gets the square reduced by each of these (`model_sync.importing.compilers.yolo.at_scales`).
     uncertain_below: the share of the scores of all classes below which a detection is uncertain; None: none is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: int | None = Field(default=None, ge=32, multiple_of=32)
-    scales: tuple[Annotated[int, Field(ge=1, le=MAX_SCALE)], ...] = Field(default=(1,), min_length=1, max_length=3)
     uncertain_below: float | None = Field(default=None, gt=0, le=1)
 
     @classmethod
@@ -46,6 +43,6 @@ class DetectorOptions(BaseModel):
 
     def of_graph(self) -> Self:
         """These options, for an artifact that is a graph already. Raises RejectedError if they would change the graph."""
-        if self.size is not None or self.scales != (1,):
-            raise RejectedError(f"{OPTIONS} has a size or scales, which an ONNX export has already: publish the weights")
+        if self.size is not None:
+            raise RejectedError(f"{OPTIONS} has a size, which an ONNX export has already: publish the weights")
         return self

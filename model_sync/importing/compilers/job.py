@@ -79,7 +79,6 @@ def make_version(model: str, folder: Path, output: Path, *, version: str, source
                 source=source,
                 golden=photos,
                 size=options.size,
-                scales=options.scales,
                 uncertain_below=options.uncertain_below,
                 architecture=architecture,
                 phase=phase,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +25,6 @@ from bunriwiki.artifacts.image import decode
 from bunriwiki.artifacts.manifest import DetectionOutput, ImageInput, Label, Manifest, describe_files
 from bunriwiki.artifacts.reference import copy_reference
 from bunriwiki.artifacts.suppression import nms
-from model_sync.errors import RejectedError
 from model_sync.importing.compilers.checkpoints import load_detector
 from model_sync.importing.compilers.onnx_files import remove_debug_info, store_in_half
 from model_sync.importing.compilers.phases import Phase, unreported
@@ -40,13 +38,13 @@ KOREAN = {
     "trash": "일반쓰레기",
 }
 MAX_BOXES = 300  # per photo
-MAX_SIZE = 4096  # pixels: squares have smaller sides
+STEP, MAX_SIZE = 32, 4096  # pixels: the side of a square is a multiple of the one, and smaller than the other
 GOLDEN_CONFIDENCE = 0.25
 GOLDEN_IOU = 0.5
 
 
 class Detector(torch.nn.Module):
-    """The network at some scales followed by non-maximum suppression, as one graph.
+    """The network followed by non-maximum suppression, as one graph.
 
     Takes `images` [batch, 3, size, size], `iou` [1] and `confidence` [1]; gives `boxes` [kept, 4] (x1, y1, x2, y2 in the
     square), `scores` [kept], `classes` [kept], `images_index` [kept], the index of a box's photo in the batch, and
@@ -55,31 +53,18 @@ class Detector(torch.nn.Module):
     glass and plastic, would not help a user to sort it.
     """
 
-    def __init__(self, network: torch.nn.Module, scales: Sequence[int] = (1,)) -> None:
+    def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.scales = scales
 
     def forward(self, images: Tensor, iou: Tensor, confidence: Tensor) -> tuple[Tensor, ...]:
-        raw = at_scales(self.network, images, self.scales)
+        raw = self.network(images)
         centres, sides = raw[:, :2].transpose(1, 2), raw[:, 2:4].transpose(1, 2)
         boxes = torch.cat([centres - sides / 2, centres + sides / 2], dim=2)
         scores, classes = raw[:, 4:].max(dim=1)
         kept = nms(boxes, scores[:, None], MAX_BOXES, iou, confidence)
         image, box = kept[:, 0], kept[:, 2]
         return boxes[image, box], scores[image, box], classes[image, box], image, raw[:, 4:].transpose(1, 2)[image, box]
-
-
-def at_scales(network: Callable[[Tensor], Tensor], images: Tensor, scales: Sequence[int]) -> Tensor:
-    """The predictions of `network` on the squares reduced by each of `scales`, as [batch, 4 + classes, anchors of all scales].
-
-    A square is reduced by averaging blocks of `scale` x `scale` pixels. Boxes are in pixels of the whole square.
-    """
-    found = []
-    for scale in scales:
-        raw = network(images if scale == 1 else torch.nn.functional.avg_pool2d(images, scale))
-        found.append(torch.cat([raw[:, :4] * scale, raw[:, 4:]], dim=1) if scale != 1 else raw)
-    return torch.cat(found, dim=2) if len(found) > 1 else found[0]
 
 
 def compile_yolo(
@@ -90,7 +75,6 @@ def compile_yolo(
     source: str,
     golden: Sequence[Path],
     size: int | None = None,
-    scales: Sequence[int] = (1,),
     uncertain_below: float | None = None,
     architecture: Path | None = None,
     reference: Path | None = None,
@@ -98,29 +82,23 @@ def compile_yolo(
 ) -> Manifest:
     """Compile `weights`, a checkpoint of ultralytics or a state dict with its YAML `architecture`, into the folder `output`.
 
-    `size` is the side of the square in pixels; None is the size that the detector was trained with. With `scales` other than 1
-    the network gets the square reduced by each of them, and the boxes of all are suppressed together: (1, 2) also finds objects
-    that fill a photo, at 1.25 times the cost. `uncertain_below` is stated in the manifest (`DetectionOutput`). The photos
-    `golden` are stored with the original's detections; the reference set in the folder `reference` is copied. Weights are
-    stored in half precision and used in single precision. Raises RejectedError.
+    `size` is the side of the square in pixels; None is the size that the detector was trained with. `uncertain_below` is stated
+    in the manifest (`DetectionOutput`). The photos `golden` are stored with the original's detections; the reference set in the
+    folder `reference` is copied. Weights are stored in half precision and used in single precision. Raises RejectedError.
     """
     with phase("load"):
         detector = load_detector(weights, architecture)
     network, names, size = detector.network, detector.names, size or detector.size
-    if size % (32 * math.lcm(*scales)):
-        raise RejectedError(f"its square of {size} pixels, reduced by {max(scales)}, must have a side that is a multiple of 32")
     output.mkdir(parents=True)
     with phase("record"):
         network.to(memory_format=torch.channels_last)  # 20 % faster on a CPU
-        record_golden(
-            lambda squares: at_scales(lambda reduced: network(reduced)[0], squares, scales), names, size, golden, output
-        )
+        record_golden(lambda squares: network(squares)[0], names, size, golden, output)
         network.to(memory_format=torch.contiguous_format)
 
     if reference:
         copy_reference(reference, output)
     with phase("compile"):
-        program = _export(network.fuse(verbose=False), size, scales)
+        program = _export(network.fuse(verbose=False), size)
         return write_detector(
             remove_debug_info(program.model_proto),
             output,
@@ -163,8 +141,8 @@ def write_detector(
     return manifest
 
 
-def _export(network: torch.nn.Module, size: int, scales: Sequence[int]) -> Any:
-    """The graph of the network at `scales`, for squares of any size that they allow; of `size` if torch cannot trace others.
+def _export(network: torch.nn.Module, size: int) -> Any:
+    """The graph of the network, for squares of any size that is a multiple of STEP; of `size` if torch cannot trace others.
 
     On a CPU, a graph for any size is as fast as one for a single size.
     """
@@ -179,7 +157,7 @@ def _export(network: torch.nn.Module, size: int, scales: Sequence[int]) -> Any:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "# The axis name", UserWarning)  # height and width share one
             return torch.onnx.export(
-                Detector(network, scales).eval(),
+                Detector(network).eval(),
                 example,
                 input_names=["images", "iou", "confidence"],
                 output_names=["boxes", "scores", "classes", "images_index", "class_scores"],
@@ -191,8 +169,7 @@ def _export(network: torch.nn.Module, size: int, scales: Sequence[int]) -> Any:
             )
 
     example = (torch.rand(2, 3, size, size), torch.tensor([GOLDEN_IOU]), torch.tensor([GOLDEN_CONFIDENCE]))
-    step = 32 * math.lcm(*scales)
-    side = step * torch.export.Dim("side", min=1, max=MAX_SIZE // step)
+    side = STEP * torch.export.Dim("side", min=1, max=MAX_SIZE // STEP)
     try:
         return export({2: side, 3: side})
     except torch.onnx.OnnxExporterError:

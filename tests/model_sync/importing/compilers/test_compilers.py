@@ -22,14 +22,13 @@ from bunriwiki.artifacts.reference import read_reference_texts
 from bunriwiki.artifacts.text import TextEncoder
 from bunriwiki.settings import Settings
 from bunriwiki.testing.paths import MODELS, PHOTOS
-from model_sync.errors import RejectedError
 from model_sync.importing.compilers import yolo
 from model_sync.importing.compilers.checkpoints import load_detector
 from model_sync.importing.compilers.kcbert import compile_kcbert, max_tokens
 from model_sync.importing.compilers.ngrams import write_ngrams
 from model_sync.importing.compilers.onnx_files import remove_debug_info, store_in_half
 from model_sync.importing.compilers.sentiment import package_sentiment
-from model_sync.importing.compilers.yolo import GOLDEN_CONFIDENCE, at_scales, compile_yolo, record_golden
+from model_sync.importing.compilers.yolo import GOLDEN_CONFIDENCE, compile_yolo, record_golden
 from runners import yolo as runner
 from runners.kcbert import KcBert
 from runners.sentiment import Sentiment
@@ -90,22 +89,6 @@ def test_a_network_that_torch_traces_for_one_size_only_is_compiled_for_it(
     compile_yolo(tiny_yolo, tmp_path / "yolo", version="v1", source="a test", size=96, golden=[])
     [images, *_] = ort.InferenceSession(tmp_path / "yolo" / "model.onnx", providers=["CPUExecutionProvider"]).get_inputs()
     assert images.shape[1:] == [3, 96, 96]
-
-
-def test_predictions_at_two_scales_are_in_pixels_of_the_whole_square() -> None:
-    def network(squares: torch.Tensor) -> torch.Tensor:  # one anchor: a box as large as the square, scored by its brightness
-        side = torch.full((len(squares), 4, 1), float(squares.shape[-1]))
-        return torch.cat([side, squares.mean(dim=(1, 2, 3)).reshape(-1, 1, 1)], dim=1)
-
-    raw = at_scales(network, torch.rand(2, 3, 64, 64), (1, 2))
-    assert raw.shape == (2, 5, 2)
-    assert (raw[:, :4] == 64).all()
-    assert torch.allclose(raw[:, 4, 0], raw[:, 4, 1], atol=1e-6)
-
-
-def test_a_square_that_cannot_be_reduced_is_rejected(tiny_yolo: Path, tmp_path: Path) -> None:
-    with pytest.raises(RejectedError, match="multiple of 32"):
-        compile_yolo(tiny_yolo, tmp_path / "v", version="v1", source="a test", size=96, golden=[], scales=(1, 2))
 
 
 def test_a_classifier_is_compiled_and_served(tiny_bert: Path, tmp_path: Path) -> None:

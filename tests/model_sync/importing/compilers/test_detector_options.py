@@ -15,21 +15,19 @@ def options(folder: Path, text: str) -> DetectorOptions:
 
 
 def test_options_are_optional(tmp_path: Path) -> None:
-    assert DetectorOptions.read(None) == DetectorOptions(size=None, scales=(1,), uncertain_below=None)
+    assert DetectorOptions.read(None) == DetectorOptions(size=None, uncertain_below=None)
     assert options(tmp_path, "{}") == DetectorOptions()
 
 
 def test_options_are_read(tmp_path: Path) -> None:
-    found = options(tmp_path, "size: 640\nscales: [1, 2]\nuncertain_below: 0.5\n")
-    assert found == DetectorOptions(size=640, scales=(1, 2), uncertain_below=0.5)
+    found = options(tmp_path, "size: 640\nuncertain_below: 0.5\n")
+    assert found == DetectorOptions(size=640, uncertain_below=0.5)
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("size: 100", "size: Input should be a multiple of 32"),
-        ("scales: [0]", r"scales\.0: "),
-        ("scales: []", "scales: "),
         ("uncertain_below: 0", "uncertain_below: "),
         ("confidence: 0.3", "confidence: Extra inputs are not permitted"),
         ("[1]", "wrong options"),
@@ -42,9 +40,8 @@ def test_wrong_options_are_rejected(text: str, reason: str, tmp_path: Path) -> N
         options(tmp_path, text)
 
 
-def test_a_graph_has_its_size_and_scales_already(tmp_path: Path) -> None:
+def test_a_graph_has_its_size_already(tmp_path: Path) -> None:
     kept = options(tmp_path, "uncertain_below: 0.5")
     assert kept.of_graph() == kept
-    for text in ("size: 640", "scales: [1, 2]"):
-        with pytest.raises(RejectedError, match="publish the weights"):
-            options(tmp_path, text).of_graph()
+    with pytest.raises(RejectedError, match="publish the weights"):
+        options(tmp_path, "size: 640").of_graph()
