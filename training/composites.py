@@ -6,7 +6,6 @@ of the object.
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,20 +18,22 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from training.cutouts import CutOut, Floats, Image
+from training.photos import LabelledPhoto, Labels, empty_folder, write_photo
 
 EMPTY = 0.06  # share of the composites without any object: a background is not an object
 MAX_HIDDEN = 0.5  # of an object by those on top of it
-
+PASTED = 2  # objects at most, into a photo with objects
 
 ItemT = TypeVar("ItemT")
+Layer = tuple[int, npt.NDArray[np.bool_]]  # class of an object and the pixels that it covers
 
 
 @dataclass(frozen=True)
 class Layout:
     """How composites look: squares of `side` pixels with at most `objects`.
 
-    `size` draws the longer side of an object, as a share of the square. An object is enlarged at most `enlarged` times: beyond
-    that it would be blurred.
+    `size` draws the longer side of an object, as a share of the longer side of what it is placed on. An object is enlarged at
+    most `enlarged` times: beyond that it would be blurred.
     """
 
     side: int
@@ -55,26 +56,52 @@ AT_A_DISTANCE = Layout(side=512, objects=4, size=_far, enlarged=1.6)
 
 def compose(
     ground: Image, objects: Sequence[CutOut], rng: np.random.Generator, layout: Layout = CLOSE_UP
-) -> tuple[Image, list[tuple[int, list[float]]]]:
-    """`objects` on a random part of `ground`: the photo, and class and box (as in a label file) of each visible object."""
-    side = layout.side
-    canvas = _part_of(ground, rng, side).astype(np.float32)
-    layers: list[tuple[int, npt.NDArray[np.bool_]]] = []
+) -> tuple[Image, Labels]:
+    """`objects` on a random part of `ground`: the photo, and class and box of each visible object."""
+    return paste(_part_of(ground, rng, layout.side), objects, rng, layout)
+
+
+def paste(
+    photo: Image, objects: Sequence[CutOut], rng: np.random.Generator, layout: Layout, labels: Labels = ()
+) -> tuple[Image, Labels]:
+    """`objects` on `photo`, anywhere: the new photo, and class and box of each object in it that is visible.
+
+    `labels` are the objects that the photo has already.
+    """
+    canvas = photo.astype(np.float32)
+    layers: list[Layer] = []
+    room = photo.shape[:2]
     for thing in objects:
-        colour, alpha = _transformed(thing, rng, layout)
+        colour, alpha = _transformed(thing, rng, layout, room)
         height, width = alpha.shape
-        top, left = (int(rng.integers(0, side - length + 1)) for length in (height, width))
+        top, left = (int(rng.integers(0, whole - length + 1)) for whole, length in zip(room, (height, width), strict=True))
         place = (slice(top, top + height), slice(left, left + width))
         light = 0.7 + 0.6 * rng.random() if rng.random() < 0.5 else 0.6 + 0.4 * float(canvas[place].mean()) / 128
         _shade(canvas, alpha, top, left, rng)
         canvas[place] = alpha[..., None] * np.clip(colour * min(light, 1.3), 0, 255) + (1 - alpha[..., None]) * canvas[place]
-        solid = np.zeros((side, side), bool)
+        solid = np.zeros(room, bool)
         solid[place] = alpha > 0.5
         layers.append((thing.category, solid))
-    return canvas.clip(0, 255).astype(np.uint8), _boxes(layers)
+    return canvas.clip(0, 255).astype(np.uint8), [*_still_visible(labels, layers, room), *_boxes(layers)]
 
 
-def _boxes(layers: Sequence[tuple[int, npt.NDArray[np.bool_]]]) -> list[tuple[int, list[float]]]:
+def _still_visible(labels: Labels, layers: Sequence[Layer], room: tuple[int, ...]) -> Labels:
+    """Those of the photo's own `labels` that the `layers` on top leave visible, by the area of their boxes."""
+    hidden = np.zeros(room, bool)
+    for _, solid in layers:
+        hidden |= solid
+    edges = np.array(room[::-1] * 2)
+    kept = []
+    for category, (x, y, width, height) in labels:
+        corners = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2]) * edges
+        left, top, right, bottom = np.round(corners).clip(0, edges).astype(int)
+        covered = hidden[top:bottom, left:right]
+        if covered.size and covered.mean() <= MAX_HIDDEN:
+            kept.append((category, [x, y, width, height]))
+    return kept
+
+
+def _boxes(layers: Sequence[Layer]) -> Labels:
     found = []
     for index, (category, solid) in enumerate(layers):
         visible = solid.copy()
@@ -82,10 +109,10 @@ def _boxes(layers: Sequence[tuple[int, npt.NDArray[np.bool_]]]) -> list[tuple[in
             visible &= ~above
         if visible.sum() < (1 - MAX_HIDDEN) * solid.sum() or not visible.any():
             continue
-        side = len(solid)
+        height, width = solid.shape
         rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
         top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-        box = [(left + right) / 2 / side, (top + bottom) / 2 / side, (right - left) / side, (bottom - top) / side]
+        box = [(left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height]
         found.append((category, box))
     return found
 
@@ -99,10 +126,10 @@ def _part_of(ground: Image, rng: np.random.Generator, size: int) -> Image:
     return part[:, ::-1] if rng.random() < 0.5 else part
 
 
-def _transformed(thing: CutOut, rng: np.random.Generator, layout: Layout) -> tuple[Floats, Floats]:
-    """The object at a random angle and size, cropped to its mask."""
+def _transformed(thing: CutOut, rng: np.random.Generator, layout: Layout, room: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """The object at a random angle and size, cropped to its mask, and to `room` (height, width)."""
     height, width = thing.alpha.shape
-    scale = min(layout.side * layout.size(rng) / max(height, width), layout.enlarged)
+    scale = min(max(room) * layout.size(rng) / max(height, width), layout.enlarged)
     side = int(np.ceil(float(np.hypot(height, width)) * scale)) + 2
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-180, 180), scale)
     matrix[:, 2] += side / 2 - np.array([width / 2, height / 2])
@@ -111,18 +138,18 @@ def _transformed(thing: CutOut, rng: np.random.Generator, layout: Layout) -> tup
     rows, columns = np.flatnonzero((alpha > 0.5).any(1)), np.flatnonzero((alpha > 0.5).any(0))
     if not len(rows) or not len(columns):  # too thin at this size
         return colour.astype(np.float32), alpha
-    end = min(rows[-1] + 1, rows[0] + layout.side), min(columns[-1] + 1, columns[0] + layout.side)
+    end = min(rows[-1] + 1, rows[0] + room[0]), min(columns[-1] + 1, columns[0] + room[1])
     cut = (slice(rows[0], end[0]), slice(columns[0], end[1]))
     return colour[cut].astype(np.float32), alpha[cut]
 
 
 def _shade(canvas: Floats, alpha: Floats, top: int, left: int, rng: np.random.Generator) -> None:
     """Darken the background where the object's shadow falls."""
-    side = len(canvas)
-    shadow = np.zeros((side, side), np.float32)
+    height, width = canvas.shape[:2]
+    shadow = np.zeros((height, width), np.float32)
     down, right = (int(rng.integers(-10, 11)) for _ in range(2))
     to_top, to_left = max(0, top + down), max(0, left + right)
-    part = alpha[: side - to_top, : side - to_left]
+    part = alpha[: height - to_top, : width - to_left]
     shadow[to_top : to_top + part.shape[0], to_left : to_left + part.shape[1]] = part
     canvas *= 1 - rng.uniform(0, 0.5) * cv2.GaussianBlur(shadow, (0, 0), 6)[..., None]
 
@@ -143,22 +170,40 @@ def write_composites(
     pictures = [picture for picture in (cv2.imread(str(path)) for path in grounds) if picture is not None]
     if not pictures:
         raise FileNotFoundError("no photos of backgrounds: see training/README.md")
+    classes = _by_class(sources)
+    rng = np.random.default_rng(seed)
+    empty_folder(output)
+    for index in tqdm(range(count), "composing"):
+        amount = 0 if rng.random() < EMPTY else int(rng.integers(1, layout.objects + 1))
+        chosen = [_one_of(_one_of(_one_of(classes, rng), rng), rng) for _ in range(amount)]
+        write_photo(output, index, *compose(_one_of(pictures, rng), chosen, rng, layout))
+
+
+def write_pasted(photos: Sequence[LabelledPhoto], sources: Sequence[Sequence[CutOut]], output: Path, *, seed: int) -> None:
+    """Write each of `photos` with one or two more objects pasted into it to the folder `output`.
+
+    Real places as backgrounds, with what is there (Ghiasi et al., Simple Copy-Paste, CVPR 2021). Classes and `sources` are
+    equally frequent, as in `write_composites`.
+    """
+    classes = _by_class(sources)
+    rng = np.random.default_rng(seed)
+    empty_folder(output)
+    for index, photo in enumerate(tqdm(photos, "pasting")):
+        image = cv2.imread(str(photo.path))
+        if image is None:
+            continue
+        chosen = [_one_of(_one_of(_one_of(classes, rng), rng), rng) for _ in range(int(rng.integers(1, PASTED + 1)))]
+        labels = list(zip(photo.categories, photo.boxes.tolist(), strict=True))
+        write_photo(output, index, *paste(image, chosen, rng, AT_A_DISTANCE, labels))
+
+
+def _by_class(sources: Sequence[Sequence[CutOut]]) -> list[list[list[CutOut]]]:
+    """For each class, its objects in each of the sources that have it."""
     by_class: defaultdict[int, list[list[CutOut]]] = defaultdict(list)
     for source in sources:
         for category in sorted({thing.category for thing in source}):
             by_class[category].append([thing for thing in source if thing.category == category])
-    classes = [by_class[category] for category in sorted(by_class)]
-    rng = np.random.default_rng(seed)
-    shutil.rmtree(output, ignore_errors=True)
-    for part in ("images", "labels"):
-        (output / part).mkdir(parents=True)
-    for index in tqdm(range(count), "composing"):
-        amount = 0 if rng.random() < EMPTY else int(rng.integers(1, layout.objects + 1))
-        chosen = [_one_of(_one_of(_one_of(classes, rng), rng), rng) for _ in range(amount)]
-        image, boxes = compose(_one_of(pictures, rng), chosen, rng, layout)
-        cv2.imwrite(str(output / "images" / f"{index:05}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 88])
-        rows = (f"{category} " + " ".join(f"{edge:.5f}" for edge in box) + "\n" for category, box in boxes)
-        (output / "labels" / f"{index:05}.txt").write_text("".join(rows), encoding="utf-8")
+    return [by_class[category] for category in sorted(by_class)]
 
 
 def _one_of(items: Sequence[ItemT], rng: np.random.Generator) -> ItemT:

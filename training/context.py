@@ -2,9 +2,9 @@
 
 Start: a checkpoint of `training.yolo`, or a released version, which is restored from its served form (`training.restore`).
 Data: crops of the scenes of `litter/` that are not kept for evaluation (`training.crops`), and the whole photos; composites of
-their objects and of TrashNet's; and TrashNet's photos, so that what the detector can do is not lost. First in small squares,
-which show an object in a crop as large as in a whole photo of twice the size; then in squares of many sizes, so that a close-up
-is known in all sizes up to the served one.
+their objects and of TrashNet's, and the crops with such objects pasted into them; and TrashNet's photos, so that what the
+detector can do is not lost. First in small squares, which show an object in a crop as large as in a whole photo of twice the
+size; then in squares of many sizes, so that a close-up is known in all sizes up to the served one.
 
     python -m training.context --data DIR --start build/yolo/best.pt --output build/context --bfloat16
 
@@ -22,7 +22,7 @@ from typing import Final
 
 from training.arguments import add_output, add_seed, claim, needed, parser
 from training.calibration import calibrate
-from training.composites import AT_A_DISTANCE, write_composites
+from training.composites import AT_A_DISTANCE, write_composites, write_pasted
 from training.crops import write_crops
 from training.cutouts import cut_out_all, cut_out_outlined, read_outlines
 from training.detector import load, train, write_dataset
@@ -89,12 +89,13 @@ def main() -> None:
     if not dataset.is_file():
         outlined = [thing for photo in scenes["train"] for thing in cut_out_outlined(photo, outlines)]
         things = [outlined, cut_out_all(close_up["train"])]
-        composites, crops = given.output / "composites", given.output / "crops"
+        composites, crops, pasted = (given.output / name for name in ("composites", "crops", "pasted"))
         write_composites(things, under, composites, COMPOSITES, seed=given.seed, layout=AT_A_DISTANCE)
         write_crops(scenes["train"], crops, given.seed)
+        write_pasted(load_photos(crops), things, pasted, seed=given.seed)
         rare = [photo for photo in close_up["train"] if RARE in photo.categories]
         shown = close_up["train"] + rare * (OF_RARE - 1) + scenes["train"] * WHOLE
-        made = [path for folder in (composites, crops) for path in sorted((folder / "images").glob("*.jpg"))]
+        made = [path for folder in (composites, crops, pasted) for path in sorted((folder / "images").glob("*.jpg"))]
         write_dataset([photo.path for photo in shown] + made, close_up["validation"], given.output)
     if start.is_dir():
         start = restored(start, (close_up["train"] + scenes["train"])[::MEASURED], given.output)

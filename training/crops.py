@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from training.photos import LabelledPhoto
+from training.photos import LabelledPhoto, empty_folder, write_photo
 
 SIDES = (0.3, 0.8)  # of a crop, as a share of the photo's longer side
 MARGIN = (1.1, 1.6)  # a crop is larger than its object by at least a factor in this range
@@ -24,9 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 def write_crops(photos: Sequence[LabelledPhoto], output: Path, seed: int) -> None:
     """Write crops of `photos` to the folder `output` (`images/`, `labels/`), each around one of the photo's objects."""
-    shutil.rmtree(output, ignore_errors=True)
-    for part in ("images", "labels"):
-        (output / part).mkdir(parents=True)
+    empty_folder(output)
     rng = np.random.default_rng(seed)
     number = 0
     for photo in tqdm(photos, "cropping"):
@@ -40,13 +37,8 @@ def write_crops(photos: Sequence[LabelledPhoto], output: Path, seed: int) -> Non
             crop = around(objects[rng.integers(len(objects))], size, rng)
             left, top, right, bottom = crop.astype(int)
             part = image[top:bottom, left:right]
-            cv2.imwrite(str(output / "images" / f"{number:05}.jpg"), part, [cv2.IMWRITE_JPEG_QUALITY, 92])
-            rows = [
-                f"{category} " + " ".join(f"{edge:.5f}" for edge in box) + "\n"
-                for category, box in zip(photo.categories, within(objects, crop), strict=True)
-                if box is not None
-            ]
-            (output / "labels" / f"{number:05}.txt").write_text("".join(rows), encoding="utf-8")
+            parts = zip(photo.categories, within(objects, crop), strict=True)
+            write_photo(output, number, part, [(category, box) for category, box in parts if box is not None])
             number += 1
 
 

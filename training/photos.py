@@ -1,4 +1,4 @@
-"""The detector's photos: read, and split by object or by scene.
+"""The detector's photos: read, written, and split by object or by scene.
 
 Each set is a folder with `images/<name>.jpg` and `labels/<name>.txt`, a line `class x y width height` per box in shares of the
 photo (the format of YOLO).
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import string
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -30,6 +32,7 @@ HELD_SCENES = Path(__file__).with_name("held_scenes.txt")  # chosen once at rand
 SPLIT_SEED = 20  # the split is part of the meaning of the figures: it does not depend on the training's seed
 
 ItemT = TypeVar("ItemT")
+Labels = Sequence[tuple[int, Sequence[float]]]  # class and box of each object, as a row of Boxes
 Boxes = npt.NDArray[np.float64]  # [boxes, 4]: x, y of the centre, width, height, in shares of the photo
 
 
@@ -78,6 +81,20 @@ def load_photos(folder: Path) -> list[LabelledPhoto]:
     if not photos:
         raise FileNotFoundError(f"{folder} has no images/*.jpg with labels/*.txt: see training/README.md")
     return photos
+
+
+def empty_folder(folder: Path) -> None:
+    """Make `folder` a set without photos."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+
+
+def write_photo(folder: Path, number: int, image: npt.NDArray[np.uint8], labels: Labels) -> None:
+    """Add a photo [height, width, 3] (BGR) and its objects to the set in `folder`."""
+    cv2.imwrite(str(folder / "images" / f"{number:05}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    rows = (f"{category} " + " ".join(f"{edge:.5f}" for edge in box) + "\n" for category, box in labels)
+    (folder / "labels" / f"{number:05}.txt").write_text("".join(rows), encoding="utf-8")
 
 
 def split_photos(photos: Sequence[LabelledPhoto]) -> dict[str, list[LabelledPhoto]]:

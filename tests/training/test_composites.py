@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.composites import AT_A_DISTANCE, CLOSE_UP, compose, write_composites
+from training.composites import AT_A_DISTANCE, CLOSE_UP, PASTED, compose, paste, write_composites, write_pasted
 from training.cutouts import CutOut, cut_out
 from training.photos import LabelledPhoto, load_photos
 
@@ -81,6 +81,41 @@ def test_classes_and_sources_are_equally_frequent(ground: Path, tmp_path: Path) 
     write_composites([many, few], [ground], tmp_path / "made", 60, seed=1)
     found = [category for photo in load_photos(tmp_path / "made") for category in photo.categories]
     assert found.count(0) == pytest.approx(found.count(1), rel=0.5)
+
+
+def test_objects_are_pasted_into_a_photo_of_any_shape() -> None:
+    photo = np.full((300, 500, 3), GREEN, np.uint8)
+    for seed in range(20):
+        image, [(category, (x, y, width, height))] = paste(photo, [square(4)], np.random.default_rng(seed), AT_A_DISTANCE)
+        assert (image.shape, category) == (photo.shape, 4)
+        rows, columns = np.nonzero(image[..., 2] > image[..., 1] // 2)  # not green
+        assert x * 500 == pytest.approx((columns.min() + columns.max()) / 2, abs=4)
+        assert y * 300 == pytest.approx((rows.min() + rows.max()) / 2, abs=4)
+        assert (width * 500, height * 300) == pytest.approx((np.ptp(columns) + 1, np.ptp(rows) + 1), abs=6)
+
+
+def test_what_a_photo_has_stays_while_it_is_visible() -> None:
+    photo = np.full((100, 100, 3), GREEN, np.uint8)
+    everywhere, small = (2, [0.5, 0.5, 1.0, 1.0]), (3, [0.5, 0.5, 0.1, 0.1])
+    hidden = 0
+    for seed in range(40):
+        _, labels = paste(photo, [square(4)], np.random.default_rng(seed), CLOSE_UP, [everywhere, small])
+        categories = [category for category, _ in labels]
+        area = labels[-1][1][2] * labels[-1][1][3]
+        assert categories[-1] == 4
+        assert 2 in categories or area > 0.5
+        hidden += 3 not in categories
+    assert 0 < hidden < 40
+
+
+def test_a_set_of_photos_with_pasted_objects(ground: Path, tmp_path: Path) -> None:
+    write_composites([[square(0, 40)]], [ground], tmp_path / "photos", 12, seed=1)
+    photos = load_photos(tmp_path / "photos")
+    write_pasted(photos, [[square(5, 40)]], tmp_path / "pasted", seed=1)
+    made = load_photos(tmp_path / "pasted")
+    assert len(made) == len(photos)
+    assert {5} < {category for photo in made for category in photo.categories} == {0, 5}
+    assert all(1 <= photo.categories.count(5) <= PASTED for photo in made)
 
 
 def test_no_grounds(tmp_path: Path) -> None:

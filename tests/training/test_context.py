@@ -53,7 +53,7 @@ def test_trains(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     context.main()
     assert list(YOLO(output / "calibrated.pt").names.values()) == list(CLASSES)
     lines = (output / "train.txt").read_text(encoding="utf-8").splitlines()
-    assert {Path(line).parents[1].name for line in lines} == {"composites", "crops", "recyclables", "litter"}
+    assert {Path(line).parents[1].name for line in lines} == {"composites", "crops", "pasted", "recyclables", "litter"}
     for part in (output / "small", output):
         assert "train/box_loss" in (part / "run" / "results.csv").read_text(encoding="utf-8")
 
