@@ -145,12 +145,11 @@ def _transformed(thing: CutOut, rng: np.random.Generator, layout: Layout, room: 
 
 def _shade(canvas: Floats, alpha: Floats, top: int, left: int, rng: np.random.Generator) -> None:
     """Darken the background where the object's shadow falls."""
-    height, width = canvas.shape[:2]
-    shadow = np.zeros((height, width), np.float32)
+    shadow = np.zeros(canvas.shape[:2], np.float32)
     down, right = (int(rng.integers(-10, 11)) for _ in range(2))
-    to_top, to_left = max(0, top + down), max(0, left + right)
-    part = alpha[: height - to_top, : width - to_left]
-    shadow[to_top : to_top + part.shape[0], to_left : to_left + part.shape[1]] = part
+    below, beside = max(0, top + down), max(0, left + right)
+    visible = shadow[below : below + alpha.shape[0], beside : beside + alpha.shape[1]]
+    visible[:] = alpha[: visible.shape[0], : visible.shape[1]]
     canvas *= 1 - rng.uniform(0, 0.5) * cv2.GaussianBlur(shadow, (0, 0), 6)[..., None]
 
 

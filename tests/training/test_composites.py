@@ -94,6 +94,12 @@ def test_objects_are_pasted_into_a_photo_of_any_shape() -> None:
         assert (width * 500, height * 300) == pytest.approx((np.ptp(columns) + 1, np.ptp(rows) + 1), abs=6)
 
 
+def test_a_shadow_may_fall_outside_of_the_photo() -> None:
+    for seed in range(30):
+        image, _ = paste(np.full((6, 90, 3), GREEN, np.uint8), [square(4)], np.random.default_rng(seed), AT_A_DISTANCE)
+        assert image.shape == (6, 90, 3)
+
+
 def test_what_a_photo_has_stays_while_it_is_visible() -> None:
     photo = np.full((100, 100, 3), GREEN, np.uint8)
     everywhere, small = (2, [0.5, 0.5, 1.0, 1.0]), (3, [0.5, 0.5, 0.1, 0.1])
