@@ -1,17 +1,18 @@
 """Fine-tune a detector further, on photos of waste in context: kitchens, hands, streets, grass.
 
 Start: a checkpoint of `training.yolo`, or a released version, which is restored from its served form (`training.restore`).
-Data: crops of the scenes of `litter/` that are not kept for evaluation (`training.crops`), and the whole photos; composites of
-their objects and of TrashNet's, and the crops with such objects pasted into them; and TrashNet's photos, so that what the
-detector can do is not lost. First in small squares, which show an object in a crop as large as in a whole photo of twice the
-size; then in squares of many sizes, so that a close-up is known in all sizes up to the served one.
+Data: crops of the scenes of `litter/` that are not kept for evaluation (`training.crops`), and the whole photos; photos of
+objects in rooms and in hands (`training.fetch_photos`); composites of their objects and of TrashNet's, and the crops with
+such objects pasted into them; and TrashNet's photos, so that what the detector can do is not lost. First in small squares,
+which show an object in a crop as large as in a whole photo of twice the size; then in squares of many sizes, so that a
+close-up is known in all sizes up to the served one.
 
     python -m training.context --data DIR --start build/yolo/best.pt --output build/context --bfloat16
 
-`DIR` holds `litter/`, `taco/annotations.json` (the outlines), `recyclables/` and `grounds/`. An interrupted run is resumed. The
-output folder has `best.pt`, the last checkpoint (the few scenes that could choose one are worth more in training), and the
-result, `calibrated.pt`: two numbers (`training.calibration`) are fitted on as many photos of either kind, the kept scenes and
-TrashNet's validation photos.
+`DIR` holds `litter/`, `taco/annotations.json` (the outlines), `objects/`, `recyclables/` and `grounds/`. An interrupted run is
+resumed. The output folder has `best.pt`, the last checkpoint (the few scenes that could choose one are worth more in training),
+and the result, `calibrated.pt`: two numbers (`training.calibration`) are fitted on as many photos of either kind, the kept
+scenes and TrashNet's validation photos.
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ from training.composites import AT_A_DISTANCE, write_composites, write_pasted
 from training.crops import write_crops
 from training.cutouts import cut_out_all, cut_out_outlined, read_outlines
 from training.detector import load, train, write_dataset
-from training.photos import CLASSES, LabelledPhoto, evenly, grounds, load_photos, split_by_scene, split_photos
+from training.photos import CLASSES, LabelledPhoto, evenly, grounds, load_photos, on_plain_ground, split_by_scene, split_photos
 from training.restore import restore
 
 log = logging.getLogger("training.context")
 
-SERVED = 512  # pixels
+SERVED = 416  # pixels
 COMPOSITES = 1800
-WHOLE = 2  # times that each photo in context is shown as a whole in an epoch
+# Times that a photo is shown in an epoch:
+WHOLE = 2  # one of `litter/`, as a whole
+CLOSE_UP = 2  # one of TrashNet's
+OF_RARE = 3  # as often as others, one of TrashNet's with an object of the class RARE
+ELSEWHERE = 2  # one of `objects/`
 RARE = CLASSES.index("trash")
-OF_RARE = 3  # times that TrashNet's photos of it are shown
 MEASURED, MEASURED_SIZE = 25, 320  # every 25th photo, in pixels, measures the normalisations of a released version
 SETTINGS: Final[dict[str, object]] = {
     "batch": 16,
@@ -50,9 +54,9 @@ SETTINGS: Final[dict[str, object]] = {
     "degrees": 15,
     "flipud": 0.2,
 }
-SMALL: Final[dict[str, object]] = {"imgsz": 320, "lr0": 5e-4, "lrf": 0.6, "mosaic": 0.4}
+SMALL: Final[dict[str, object]] = {"epochs": 3, "patience": 3, "imgsz": 320, "lr0": 5e-4, "lrf": 0.6, "mosaic": 0.4}
 OF_MANY_SIZES: Final[dict[str, object]] = {"imgsz": 384, "multi_scale": 0.25, "lr0": 3.5e-4, "lrf": 0.03, "mosaic": 0.25}
-EPOCHS = 3  # in squares of either kind
+EPOCHS = 8  # in squares of many sizes
 
 
 def restored(version: Path, photos: list[LabelledPhoto], output: Path) -> Path:
@@ -72,7 +76,7 @@ def main() -> None:
     add_output(arguments, "context")
     add_seed(arguments)
     arguments.add_argument("--start", type=Path, required=True, help="a checkpoint of training.yolo, or a version's folder")
-    arguments.add_argument("--epochs", type=int, default=EPOCHS, help="of each of the two parts (default: %(default)s)")
+    arguments.add_argument("--epochs", type=int, default=EPOCHS, help="in squares of many sizes (default: %(default)s)")
     arguments.add_argument(
         "--bfloat16", action="store_true", help="compute in bfloat16: more than twice as fast on a CPU with AMX, slow on others"
     )
@@ -81,20 +85,21 @@ def main() -> None:
     start = needed(given.start, "run `make train MODEL=yolo` first, or start from models/yolo")
     close_up = split_photos(load_photos(given.data / "recyclables"))
     scenes = split_by_scene(load_photos(given.data / "litter"))
+    elsewhere = load_photos(given.data / "objects")
     outlines = read_outlines(needed(given.data / "taco" / "annotations.json"))
     under = grounds(given.data / "grounds")["train"]
-    log.info("photos: %s, in context %s", len(close_up["train"]), len(scenes["train"]))
+    log.info("photos: %s, in context %s and %s", len(close_up["train"]), len(scenes["train"]), len(elsewhere))
     claim(given.output, seed=given.seed, epochs=given.epochs, composites=COMPOSITES, start=start, bfloat16=given.bfloat16)
     dataset = given.output / "data.yaml"
     if not dataset.is_file():
-        outlined = [thing for photo in scenes["train"] for thing in cut_out_outlined(photo, outlines)]
-        things = [outlined, cut_out_all(close_up["train"])]
         composites, crops, pasted = (given.output / name for name in ("composites", "crops", "pasted"))
+        outlined = [thing for photo in scenes["train"] for thing in cut_out_outlined(photo, outlines)]
+        things = [outlined + cut_out_all(on_plain_ground(elsewhere)), cut_out_all(close_up["train"])]
         write_composites(things, under, composites, COMPOSITES, seed=given.seed, layout=AT_A_DISTANCE)
         write_crops(scenes["train"], crops, given.seed)
         write_pasted(load_photos(crops), things, pasted, seed=given.seed)
         rare = [photo for photo in close_up["train"] if RARE in photo.categories]
-        shown = close_up["train"] + rare * (OF_RARE - 1) + scenes["train"] * WHOLE
+        shown = (close_up["train"] + rare * (OF_RARE - 1)) * CLOSE_UP + scenes["train"] * WHOLE + elsewhere * ELSEWHERE
         made = [path for folder in (composites, crops, pasted) for path in sorted((folder / "images").glob("*.jpg"))]
         write_dataset([photo.path for photo in shown] + made, close_up["validation"], given.output)
     if start.is_dir():

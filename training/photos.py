@@ -5,6 +5,7 @@ photo (the format of YOLO).
 
 - TrashNet (github.com/garythung/trashnet, MIT, Copyright (c) 2017 Gary Thung): single objects on a light ground, named
   `<class><number>`. The boxes were found automatically; some include the shadow, a few only a part.
+- Objects in rooms and in hands, from several sources: `objects.tsv`, named `<source>-<number>`.
 - A subset of TACO (Proença and Simões, tacodataset.org; CC BY 4.0, some photos ODbL): waste in context, named
   `taco-<licence>-<batch>-<scene>-<number>`.
 """
@@ -130,6 +131,11 @@ def split_by_scene(photos: Sequence[LabelledPhoto]) -> dict[str, list[LabelledPh
 def shippable(photos: Sequence[LabelledPhoto]) -> list[LabelledPhoto]:
     """Those of the photos in context that are CC BY: the others (ODbL) are not shipped with the repository."""
     return [photo for photo in photos if photo.path.name.startswith("taco-ccby-")]
+
+
+def on_plain_ground(photos: Sequence[LabelledPhoto]) -> list[LabelledPhoto]:
+    """Those of `objects/` (`training.fetch_photos`) whose object can be cut out without its outline."""
+    return [photo for photo in photos if photo.path.name.startswith("household-")]
 
 
 def evenly(items: Sequence[ItemT], count: int) -> list[ItemT]:

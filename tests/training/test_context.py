@@ -22,6 +22,7 @@ def data(tmp_path: Path) -> Path:
     photos = sorted(PHOTOS.glob("*.jpg"))
     names = {
         "recyclables": [f"can{10 * index}" for index in range(len(photos))],
+        "objects": [f"household-{index:04}" for index in range(len(photos))],
         "litter": [f"taco-ccby-b01-s900{index}-000{index}" for index in range(len(photos))],
     }
     for folder, stems in names.items():
@@ -44,7 +45,7 @@ def test_trains(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         warnings.simplefilter("ignore")
         YOLO("yolov8n.yaml", task="detect").save(tmp_path / "start.pt")
     output = tmp_path / "output"
-    monkeypatch.setattr(context, "SMALL", context.SMALL | {"imgsz": 64})
+    monkeypatch.setattr(context, "SMALL", context.SMALL | {"imgsz": 64, "epochs": 1})
     monkeypatch.setattr(context, "OF_MANY_SIZES", context.OF_MANY_SIZES | {"imgsz": 64})
     monkeypatch.setattr(context, "COMPOSITES", 2)
     monkeypatch.setattr(context, "calibrate", lambda network, photos, size: (1.0, 0.0))  # of a network that has learned nothing
@@ -53,7 +54,14 @@ def test_trains(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     context.main()
     assert list(YOLO(output / "calibrated.pt").names.values()) == list(CLASSES)
     lines = (output / "train.txt").read_text(encoding="utf-8").splitlines()
-    assert {Path(line).parents[1].name for line in lines} == {"composites", "crops", "pasted", "recyclables", "litter"}
+    assert {Path(line).parents[1].name for line in lines} == {
+        "composites",
+        "crops",
+        "objects",
+        "pasted",
+        "recyclables",
+        "litter",
+    }
     for part in (output / "small", output):
         assert "train/box_loss" in (part / "run" / "results.csv").read_text(encoding="utf-8")
 
