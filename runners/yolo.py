@@ -110,7 +110,7 @@ class Yolo(Loaded):
         if not self._uncertain_below:
             return [None] * len(boxes)
         class_scores = found["class_scores"][boxes]  # a copy
-        uncertain = found["scores"][boxes] < self._uncertain_below * class_scores.sum(axis=1)
+        uncertain = found["scores"][boxes] < self._uncertain_below
         class_scores[np.arange(len(boxes)), found["classes"][boxes]] = -1
         return [
             self._manifest.labels[second] if unsure else None

@@ -153,7 +153,7 @@ def main() -> None:
     arguments.add_argument(
         "--uncertain-below",
         type=float,
-        help="yolo's detections whose class has less than this share of the scores are uncertain (default: none are)",
+        help="yolo's detections with a score below this are uncertain (default: none are)",
     )
     given = arguments.parse_args()
 

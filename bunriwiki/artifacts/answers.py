@@ -30,7 +30,7 @@ AnswerT = TypeVar("AnswerT")
 class Detection:
     """One object in a photo; `box` is x1, y1, x2, y2 in pixels of the upright photo.
 
-    An object is uncertain if something is there, but no class has a large enough share of the scores of all classes.
+    An object is uncertain if something is there, but its class is not sure enough to act on.
     """
 
     label: Annotated[str, Field(description="The model's own class name.", examples=["plastic"])]

@@ -97,8 +97,8 @@ class TextInput(_Strict):
 class DetectionOutput(_Strict):
     """What becomes of a detector's scores.
 
-    A detection is uncertain if its class has less than `uncertain_below` of the sum of the scores of all classes. The graph
-    must have the output `class_scores`, float32 [kept, classes].
+    A detection is uncertain if its score is below `uncertain_below`. The graph must have the output `class_scores`, float32
+    [kept, classes]: how a person can tell depends on the second likeliest class.
     """
 
     uncertain_below: float = Field(gt=0, le=1)

@@ -28,7 +28,7 @@ from runners.yolo import Yolo
 
 SIZE = 128
 LABELS = (Label(name="glass", ko="유리"), Label(name="plastic", ko="플라스틱"), Label(name="trash", ko="일반쓰레기"))
-CLASS_SCORES = [[0.3, 0.6, 0.1], [0.39, 0.4, 0.01], [0.0, 0.5, 0.5]]  # the class has 0.6, 0.5 and 0.5 of the sum
+CLASS_SCORES = [[0.3, 0.6, 0.1], [0.39, 0.4, 0.01], [0.0, 0.5, 0.5]]
 
 
 class GivenEngine:
@@ -92,8 +92,8 @@ def answer(served: Yolo, photo: bytes) -> Detections:
     return found
 
 
-@pytest.mark.parametrize(("below", "uncertain"), [(0.5, [False, False, False]), (0.51, [False, True, True]), (1, [True] * 3)])
-def test_a_class_with_less_than_the_share_of_all_scores_is_uncertain(
+@pytest.mark.parametrize(("below", "uncertain"), [(0.4, [False] * 3), (0.5, [False, True, False]), (0.51, [False, True, True])])
+def test_a_detection_with_a_lower_score_is_uncertain(
     detector: Open, bottle: bytes, below: float, uncertain: list[bool]
 ) -> None:
     found = answer(detector(GivenEngine(SIZE), uncertain_below=below), bottle).detections

@@ -19,7 +19,7 @@ class DetectorOptions(BaseModel):
     """The options in `serving.yaml`.
 
     size: side of the square in pixels; None: as the detector was trained.
-    uncertain_below: the share of the scores of all classes below which a detection is uncertain; None: none is.
+    uncertain_below: the score below which a detection is uncertain; None: none is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
