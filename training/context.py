@@ -32,7 +32,7 @@ from training.restore import restore
 
 log = logging.getLogger("training.context")
 
-SERVED = 416  # pixels
+SERVED = 320  # pixels
 COMPOSITES = 1800
 # Times that a photo is shown in an epoch:
 WHOLE = 2  # one of `litter/`, as a whole

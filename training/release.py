@@ -1,6 +1,6 @@
 """Release the bundled fallback models: write `models/` from the results of the training scripts.
 
-    python -m training.release --data DIR --version fallback-3 [--built build] [--only yolo]
+    python -m training.release --data DIR --version fallback-4 [--built build] [--only yolo]
 
 Each folder under `models/` is replaced as a whole, except its card: manifest, served form, golden samples with the original's
 answers, and the reference set. Golden and reference samples are from the data kept for evaluation.
@@ -143,7 +143,7 @@ RELEASES: dict[str, Callable[[Path, Path, Path, str], None]] = {
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--built", type=Path, default=Path("build"), help="folder with the output of the training scripts")
-    arguments.add_argument("--version", required=True, help="the version's name, such as fallback-3")
+    arguments.add_argument("--version", required=True, help="the version's name, such as fallback-4")
     arguments.add_argument("--only", choices=MODELS, help="release this model only")
     arguments.add_argument("--weights", type=Path, help="yolo's checkpoint (default: that of training.yolo)")
     arguments.add_argument("--source", default=SOURCE, help="what yolo's manifest says of it (default: %(default)s)")

@@ -12,7 +12,7 @@ from bunriwiki.artifacts.reference import PHOTOS, REFERENCE
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.rotation import rotated
 
-FALLBACK = "fallback-3"  # the version of the bundled models
+FALLBACK = "fallback-4"  # the version of the bundled models
 ENTRY_CODE = "sentiment_model.py"
 
 

@@ -257,4 +257,4 @@ def test_node(server: Server) -> None:
     subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=120)
     command = ["node", "client.js", server.grpc_address]
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=True)
-    assert ran.stdout.splitlines() == ["sentiment: 긍정 부정 version fallback-3", "yolo: plastic"]
+    assert ran.stdout.splitlines() == ["sentiment: 긍정 부정 version fallback-4", "yolo: plastic"]

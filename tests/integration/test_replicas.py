@@ -53,7 +53,7 @@ def test_two_gateways_change_versions_within_a_second(gateways: Server, store: S
         thread.start()
     spreads = []
     try:
-        for version, before in (("v1", "fallback-3"), ("v2", "v1"), ("v3", "v2")):
+        for version, before in (("v1", "fallback-4"), ("v2", "v1"), ("v3", "v2")):
             promote(store, "sentiment", version, "a test", "operator")
             time.sleep(2 * MAX_SPREAD)  # an old version may still answer
             first = min(sent for sent, answered in seen if answered == version)

@@ -336,8 +336,8 @@ def test_another_version_of_the_same_name_is_renamed(setup: Setup) -> None:
 
 
 def test_a_version_with_the_name_of_the_fallback_is_renamed(setup: Setup) -> None:
-    setup.offers("fallback-3", "abcdefghijk", stored="fallback-3-abcdefgh")
-    assert setup.sync() == ("promoted", "fallback-3-abcdefgh", None)
+    setup.offers("fallback-4", "abcdefghijk", stored="fallback-4-abcdefgh")
+    assert setup.sync() == ("promoted", "fallback-4-abcdefgh", None)
 
 
 def test_a_pinned_model_is_not_changed(setup: Setup) -> None:

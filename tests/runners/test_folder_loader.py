@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(("name", "model"), [("yolo", Yolo), ("kcbert", KcBert), ("sentiment", Sentiment)])
 def test_an_unloaded_model_gives_its_memory_back(name: str, model: Callable[[Path], Yolo | KcBert | Sentiment]) -> None:
-    loader = FolderLoader(model, Candidate("fallback-3", MODELS / name))
+    loader = FolderLoader(model, Candidate("fallback-4", MODELS / name))
     taken = []
     for _ in range(3):
         loader.load()
@@ -36,5 +36,5 @@ def test_an_unloaded_model_gives_its_memory_back(name: str, model: Callable[[Pat
 
 
 def test_a_folder_with_another_version_is_rejected() -> None:
-    with pytest.raises(DamagedArtifactError, match="holds fallback-3"):
+    with pytest.raises(DamagedArtifactError, match="holds fallback-4"):
         FolderLoader(KcBert, Candidate("v1", MODELS / "kcbert")).load()

@@ -39,7 +39,7 @@ class Word:
 
     def __init__(self, folder: Path) -> None:
         self.word = (folder / "word").read_text()
-        self.version = "fallback-3" if self.word == "fallback" else folder.name
+        self.version = "fallback-4" if self.word == "fallback" else folder.name
         if self.word == "other":
             self.version = "another"
         if self.word == "stuck":
@@ -150,10 +150,10 @@ def test_it_goes_back_to_the_fallback_like_to_any_version(worker: Worker) -> Non
     assert (worker.versions.serving, worker.has("fallback")) == ("v1", False)
     worker.prepare(FALLBACK)
     worker.until(lambda latest: latest.prepared(FALLBACK))
-    assert (worker.versions.serving, worker.vitals.latest.fallback) == ("v1", "fallback-3")
+    assert (worker.versions.serving, worker.vitals.latest.fallback) == ("v1", "fallback-4")
     worker.activate(FALLBACK)
-    worker.until(lambda latest: latest.generation == 2 and latest.serving == "fallback-3")
-    assert worker.answer("fallback-3") == "fallback"
+    worker.until(lambda latest: latest.generation == 2 and latest.serving == "fallback-4")
+    assert worker.answer("fallback-4") == "fallback"
 
 
 def test_it_starts_with_the_fallback_that_was_decided(worker: Worker) -> None:
@@ -162,15 +162,15 @@ def test_it_starts_with_the_fallback_that_was_decided(worker: Worker) -> None:
     worker.activate(FALLBACK)
     worker.versions.start()
     latest = worker.vitals.latest
-    assert (latest.serving, latest.generation, latest.loaded) == ("fallback-3", 2, {"fallback-3": "available"})
+    assert (latest.serving, latest.generation, latest.loaded) == ("fallback-4", 2, {"fallback-4": "available"})
 
 
 def test_it_starts_with_the_fallback(worker: Worker) -> None:
     worker.versions.start()
-    assert worker.versions.serving == "fallback-3"
-    assert worker.answer("fallback-3") == "fallback"
+    assert worker.versions.serving == "fallback-4"
+    assert worker.answer("fallback-4") == "fallback"
     latest = worker.vitals.latest
-    assert (latest.state, latest.generation, latest.loaded) == ("ready", 0, {"fallback-3": "available"})
+    assert (latest.state, latest.generation, latest.loaded) == ("ready", 0, {"fallback-4": "available"})
 
 
 def test_a_hot_swap(worker: Worker) -> None:
@@ -178,16 +178,16 @@ def test_a_hot_swap(worker: Worker) -> None:
     worker.versions.start()
     worker.prepare("v1")
     worker.until(lambda it: it.prepared("v1"))
-    assert worker.versions.serving == "fallback-3"
+    assert worker.versions.serving == "fallback-4"
     assert worker.answer("v1") == "v1"  # a gateway may have noticed the activate before this worker does
     worker.activate("v1")
     worker.until(lambda it: it.serving == "v1" and it.generation == 1)
     assert worker.has("v1")
-    assert worker.answer("fallback-3") == "fallback"  # and another gateway may not have noticed yet
+    assert worker.answer("fallback-4") == "fallback"  # and another gateway may not have noticed yet
     worker.clock.now += versions.LINGER + 0.1
     worker.until(lambda it: set(it.loaded) == {"v1"})
     with pytest.raises(NotAvailableError):
-        worker.answer("fallback-3")
+        worker.answer("fallback-4")
 
 
 def test_a_worker_that_starts_later_loads_the_activated_version(worker: Worker) -> None:
@@ -204,10 +204,10 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(worker: Worker, word: s
     worker.versions.start()
     worker.prepare("v1")
     worker.until(lambda it: it.failed("v1") is not None)
-    assert worker.answer("fallback-3") == "fallback"
+    assert worker.answer("fallback-4") == "fallback"
     worker.activate("v1")
     worker.until(lambda it: it.generation == 1)
-    assert worker.versions.serving == "fallback-3"
+    assert worker.versions.serving == "fallback-4"
     assert not worker.ends  # no worker has it
 
 
@@ -217,7 +217,7 @@ def test_at_its_start_it_takes_the_version_before_and_then_the_fallback(worker: 
     worker.activate("v1")
     worker.activate("v2")
     worker.versions.start()
-    assert worker.versions.serving == "fallback-3"
+    assert worker.versions.serving == "fallback-4"
     assert "v2" in worker.vitals.latest.errors
     worker.publish("v3")
     worker.prepare("v3")
@@ -237,10 +237,10 @@ def test_the_last_known_good_version_comes_before_the_fallback(worker: Worker) -
 def test_a_failed_load_is_repeated_after_a_while(worker: Worker) -> None:
     worker.activate("v1")
     worker.versions.start()
-    assert worker.versions.serving == "fallback-3"
+    assert worker.versions.serving == "fallback-4"
     worker.publish("v1")
     worker.follow()
-    assert worker.versions.serving == "fallback-3"
+    assert worker.versions.serving == "fallback-4"
     worker.clock.now += versions.TRY_AGAIN + 0.1
     worker.until(lambda it: it.serving == "v1")
 
@@ -250,7 +250,7 @@ def test_with_nothing_that_can_be_loaded_it_does_not_start(worker: Worker, monke
         raise ValueError(f"{folder.name} is broken")
 
     monkeypatch.setattr(Word, "__init__", nothing)
-    with pytest.raises(NoVersionError, match=r"yolo:fallback-3: ValueError: fallback is broken"):
+    with pytest.raises(NoVersionError, match=r"yolo:fallback-4: ValueError: fallback is broken"):
         worker.versions.start()
 
 
@@ -260,7 +260,7 @@ def test_a_load_that_is_stuck_at_the_start_gives_way(worker: Worker, monkeypatch
     worker.publish("v1", "stuck")
     worker.activate("v1")
     worker.versions.start()
-    assert worker.versions.serving == "fallback-3"
+    assert worker.versions.serving == "fallback-4"
 
 
 def test_when_everything_is_stuck_at_the_start_it_ends(worker: Worker) -> None:
@@ -302,7 +302,7 @@ def test_a_straggler_ends_when_any_worker_is_ahead(worker: Worker, state: str, e
     worker.clock.now += versions.GRACE + 0.1
     worker.follow()
     assert bool(worker.ends) == ends
-    assert worker.answer("fallback-3") == "fallback"
+    assert worker.answer("fallback-4") == "fallback"
 
 
 @pytest.mark.parametrize(("parent", "ends"), [(None, True), (1, False)])
@@ -317,7 +317,7 @@ def test_a_worker_that_failed_ends_where_its_siblings_answer(worker: Worker, par
     worker.clock.now += versions.GRACE + 0.1
     worker.follow()
     assert bool(worker.ends) == ends
-    assert worker.answer("fallback-3") == "fallback"
+    assert worker.answer("fallback-4") == "fallback"
 
 
 def test_a_worker_whose_loads_are_all_stuck_ends(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,7 +342,7 @@ def busy(worker: Worker, monkeypatch: pytest.MonkeyPatch, **figures: object) -> 
     monkeypatch.setattr(worker.vitals, "_figures", lambda: figures)
 
 
-@pytest.mark.parametrize(("version", "seconds", "ends"), [("v1", 31, True), ("v1", 10, False), ("fallback-3", 31, False)])
+@pytest.mark.parametrize(("version", "seconds", "ends"), [("v1", 31, True), ("v1", 10, False), ("fallback-4", 31, False)])
 def test_a_worker_with_a_stuck_batch_of_another_version_ends(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, version: str, seconds: float, ends: bool
 ) -> None:

@@ -135,7 +135,7 @@ def test_versions_and_their_folders(layout: Layout) -> None:
     watcher = GenerationWatcher(layout, {"yolo": MODELS / "yolo"})
     assert watcher.published("yolo") == ["v1"]
     assert watcher.folder("yolo", "v1") == layout.version("yolo", "v1")
-    assert watcher.folder("yolo", "fallback-3") == MODELS / "yolo"
+    assert watcher.folder("yolo", "fallback-4") == MODELS / "yolo"
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_a_file_that_was_never_there_is_no_error(layout: Layout, errors: list[st
 
 def test_without_a_store_the_fallback_version_serves(tmp_path: Path) -> None:
     watcher = GenerationWatcher(Layout(tmp_path / "nowhere"), {"yolo": MODELS / "yolo"})
-    assert watcher.aspired("yolo").serving.version == watcher.fallback_version("yolo") == "fallback-3"
+    assert watcher.aspired("yolo").serving.version == watcher.fallback_version("yolo") == "fallback-4"
     assert watcher.fallback("yolo") == MODELS / "yolo"
 
 

@@ -175,12 +175,12 @@ def test_a_worker_may_start_before_the_store_exists_and_end_without_a_heartbeat(
 def test_each_worker_knows_the_fallback_version_by_a_name_of_its_own() -> None:
     served = Served(inputs=5)
     beat = heartbeat("one").model_copy(
-        update={"fallback": "fallback-3", "loaded": {"fallback-3": "available"}, "served": {"fallback-3": served}}
+        update={"fallback": "fallback-4", "loaded": {"fallback-4": "available"}, "served": {"fallback-4": served}}
     )
     assert beat.prepared(FALLBACK)
-    assert beat.served_by(FALLBACK) == beat.served_by("fallback-3") == served
+    assert beat.served_by(FALLBACK) == beat.served_by("fallback-4") == served
     assert not beat.prepared("fallback-2")
-    broken = beat.model_copy(update={"loaded": {}, "errors": {"fallback-3": "damaged"}})
+    broken = beat.model_copy(update={"loaded": {}, "errors": {"fallback-4": "damaged"}})
     assert (broken.prepared(FALLBACK), broken.failed(FALLBACK)) == (False, "damaged")
 
 

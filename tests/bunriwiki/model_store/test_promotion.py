@@ -276,7 +276,7 @@ def test_the_fallback_version_serves_until_a_version_is_promoted(writer: StoreWr
     assert not watcher.refresh()
     aspired = watcher.aspired("yolo")
     assert aspired.serving.folder == writer.layout.version("yolo", "v2")
-    assert [other.version for other in aspired.instead] == ["v1", "fallback-3"]
+    assert [other.version for other in aspired.instead] == ["v1", "fallback-4"]
 
 
 def test_the_fallback_is_promoted_when_every_worker_has_its_own_bundled_version(writer: StoreWriter) -> None:

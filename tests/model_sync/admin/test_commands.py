@@ -94,7 +94,7 @@ def test_the_last_version_to_go_back_to_is_the_fallback(commands: Commands, writ
     assert (serving(writer), now(writer).held) == (FALLBACK, ("v3", "v2", "v1"))
 
 
-@pytest.mark.parametrize("name", [FALLBACK, "fallback-3"])
+@pytest.mark.parametrize("name", [FALLBACK, "fallback-4"])
 def test_the_fallback_may_be_named_as_the_store_or_as_the_workers_name_it(
     commands: Commands, writer: StoreWriter, name: str
 ) -> None:

@@ -57,7 +57,7 @@ class Serving:
 @pytest.fixture
 async def there(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serving]:
     monkeypatch.setattr(server, "POLL_SECONDS", 0.02)
-    service, port = FakeService("fallback-3"), free_port()
+    service, port = FakeService("fallback-4"), free_port()
     opened = GrpcServer(service.handlers, Memory())
     await opened.open("127.0.0.1", port)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -98,14 +98,14 @@ async def test_health_and_metadata(there: Serving) -> None:
 async def test_texts_typed_and_raw(there: Serving) -> None:
     texts = ("가".encode(), "나".encode())
     typed = await there.stub.ModelInfer(call("kcbert", *texts))
-    assert (typed.model_name, typed.model_version, typed.id) == ("kcbert", "fallback-3", "7")
+    assert (typed.model_name, typed.model_version, typed.id) == ("kcbert", "fallback-4", "7")
     assert list(typed.outputs[0].contents.bytes_contents) == [b"none", b"none"]
     assert list(typed.outputs[2].contents.fp32_contents) == [0.75, 0.25, 0.75, 0.25]
     raw = await there.stub.ModelInfer(call("kcbert", *texts, raw=True))
     assert raw.raw_output_contents[0] == join_bytes([b"none", b"none"])
     assert there.service.runners["kcbert"].batches == [["가", "나"]] * 2
     stats = (await there.stub.ModelStatistics(pb.ModelStatisticsRequest(name="kcbert"))).model_stats[0]
-    assert (stats.version, stats.inference_count, stats.execution_count) == ("fallback-3", 4, 2)
+    assert (stats.version, stats.inference_count, stats.execution_count) == ("fallback-4", 4, 2)
 
 
 async def test_photos(there: Serving, bottle: bytes) -> None:
@@ -119,7 +119,7 @@ async def test_photos(there: Serving, bottle: bytes) -> None:
 def counted(method: str) -> dict[str, float]:
     """Calls of `method` that succeeded, and what was counted of the answers of kcbert by the version here."""
     found = {"calls": value("http_requests_total", protocol="grpc", path=f"/{SERVICE.full_name}/{method}", status="OK")}
-    found["inputs"] = value("bunriwiki_predictions_total", model="kcbert", version="fallback-3")
+    found["inputs"] = value("bunriwiki_predictions_total", model="kcbert", version="fallback-4")
     phases = {one: value("bunriwiki_phase_duration_seconds_count", model="kcbert", phase=one) for one in ("read", "queue")}
     return {**found, **phases, "in flight": value("bunriwiki_requests_in_flight", protocol="grpc")}
 
@@ -315,7 +315,7 @@ async def test_a_call_without_a_message_is_rejected(there: Serving) -> None:
 
 async def test_a_message_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
-    opened = GrpcServer(FakeService("fallback-3").handlers, Memory(), message_seconds=0.01)
+    opened = GrpcServer(FakeService("fallback-4").handlers, Memory(), message_seconds=0.01)
     await opened.open("127.0.0.1", port)
     try:
         client = await asyncio.to_thread(Http2Client, port)
@@ -331,7 +331,7 @@ async def test_a_message_that_does_not_arrive_is_not_waited_for(monkeypatch: pyt
 async def test_of_a_message_that_is_not_read_little_arrives() -> None:
     """However fast the connection is: the core does not enlarge its windows."""
     memory, port = Memory(large_mb=40), free_port()
-    opened = GrpcServer(FakeService("fallback-3").handlers, memory)
+    opened = GrpcServer(FakeService("fallback-4").handlers, memory)
     await opened.open("127.0.0.1", port)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     connection, received = http2.GrpcConnection(reader, writer), ReceivedBytes()

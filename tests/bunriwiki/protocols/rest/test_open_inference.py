@@ -170,19 +170,19 @@ def test_one_bad_input_fails_the_call() -> None:
     ],
 )
 def test_health_and_metadata_of_the_server(path: str, expected: dict[str, Any]) -> None:
-    answer = Service("fallback-3").get(path)
+    answer = Service("fallback-4").get(path)
     assert json.loads(answer.body) == expected
     assert answer.status == (503 if expected.get("ready") is False else 200)
 
 
 def test_metadata() -> None:
-    service = Service("fallback-3")
+    service = Service("fallback-4")
     yolo = json.loads(service.get("/v2/models/yolo").body)
-    assert (yolo["versions"], yolo["platform"]) == (["fallback-3", "v6"], "onnxruntime_onnx")
+    assert (yolo["versions"], yolo["platform"]) == (["fallback-4", "v6"], "onnxruntime_onnx")
     assert [output["name"] for output in yolo["outputs"]] == [
         "boxes", "scores", "labels", "num_detections", "uncertain",
     ]  # fmt: skip
-    sentiment = json.loads(service.get("/v2/models/sentiment/versions/fallback-3").body)
+    sentiment = json.loads(service.get("/v2/models/sentiment/versions/fallback-4").body)
     assert sentiment["platform"] == "mlflow_pyfunc"
     assert sentiment["outputs"][2]["shape"] == [-1, 3]
     for path, status in (
@@ -196,16 +196,16 @@ def test_metadata() -> None:
 
 
 def test_the_index_and_the_statistics() -> None:
-    service = Service("fallback-3")
+    service = Service("fallback-4")
     found = json.loads(service.post("/v2/repository/index", b"").body)
     assert {(entry["version"], entry["state"]) for entry in found if entry["name"] == "yolo"} == {
-        ("fallback-3", "READY"), ("v6", "READY"), ("v8", "LOADING"),
+        ("fallback-4", "READY"), ("v6", "READY"), ("v8", "LOADING"),
     }  # fmt: skip
     ready = json.loads(service.post("/v2/repository/index", b'{"ready": true}').body)
     assert {entry["state"] for entry in ready} == {"READY"}
     service.infer("kcbert", {"inputs": [tensor("text", "가", "나")]})
     [stats] = json.loads(service.get("/v2/models/kcbert/stats").body)["model_stats"]
-    assert (stats["version"], stats["inference_count"], stats["execution_count"]) == ("fallback-3", 2, 1)
+    assert (stats["version"], stats["inference_count"], stats["execution_count"]) == ("fallback-4", 2, 1)
     assert stats["inference_stats"]["success"]["count"] == 1
     assert {stats["name"] for stats in json.loads(service.get("/v2/models/stats").body)["model_stats"]} == set(service.runners)
     with pytest.raises(RequestError) as caught:
