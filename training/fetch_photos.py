@@ -6,9 +6,9 @@ commit pins the content. A photo that is embedded in a source file, in base64, h
 - `grounds.tsv`: what `training.composites` places objects on. COCO's photos without bottles, cups or glasses, and floors from a
   data set of clothes (CC0, CC BY 2.0 or CC BY-SA 2.0).
 - `objects.tsv`: photos with the class and box of each object, as the rows of a label file with `;` between them. Waste of a
-  household on a grey floor, cans and bottles on floors (both CC0 1.0), drinks in an office (MIT), and parcels at doors (stated
-  to be in the public domain). The boxes were made here: from the plain floor, by an earlier detector and looked at, or by hand;
-  the parcels' are the data set's own.
+  household on a grey floor, cans and bottles on floors (both CC0 1.0), drinks in an office (MIT), and parcels in entrances
+  (stated to be in the public domain). The boxes were made here: from the plain floor, by an earlier detector and looked at, or
+  by hand; the parcels' are the data set's own.
 
     python -m training.fetch_photos --data DIR
 """
