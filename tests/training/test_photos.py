@@ -10,12 +10,15 @@ from training.photos import (
     HELD_SCENES,
     SHARES,
     LabelledPhoto,
+    empty_folder,
     evenly,
     grounds,
     load_photos,
+    on_plain_ground,
     shippable,
     split_by_scene,
     split_photos,
+    write_photo,
 )
 
 
@@ -75,6 +78,24 @@ def test_spreads_evenly(count: int, expected: list[int]) -> None:
 def test_only_cc_by_photos_are_shipped() -> None:
     photos = [photo(f"taco-{licence}-b01-s0001-{number:04}") for number, licence in enumerate(["ccby", "odbl", "ccby"])]
     assert shippable(photos) == [photos[0], photos[2]]
+
+
+def test_objects_on_a_plain_ground_can_be_cut_out() -> None:
+    plain = photo("household-0002")
+    assert on_plain_ground([plain, photo("fridge-0002"), photo("drinks-0004"), photo("packages-0000")]) == [plain]
+
+
+def test_photos_are_written_and_read(tmp_path: Path) -> None:
+    labels = [(4, [0.5, 0.5, 0.2, 0.4]), (0, [0.25, 0.25, 0.1, 0.1])]
+    empty_folder(tmp_path)
+    write_photo(tmp_path, 7, np.zeros((20, 30, 3), np.uint8), labels)
+    write_photo(tmp_path, 8, np.zeros((20, 30, 3), np.uint8), [])
+    one, other = load_photos(tmp_path)
+    assert (one.path.name, one.categories, one.boxes.tolist()) == ("00007.jpg", (4, 0), [box for _, box in labels])
+    assert other.categories == ()
+    empty_folder(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load_photos(tmp_path)
 
 
 def test_reads_labels(tmp_path: Path) -> None:
