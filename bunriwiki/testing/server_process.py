@@ -69,7 +69,8 @@ class ServerProcess:
 
     def pause(self) -> None:
         """Have it accept connections and not answer."""
-        self._signal(signal.SIGSTOP)
+        pid = self._signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # until then its threads may still answer
 
     def resume(self) -> None:
         """Have it answer again."""
@@ -89,10 +90,11 @@ class ServerProcess:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals) -> int:
         if self._process is None:
             raise RuntimeError(f"{self._command[0]} is not running")
         os.killpg(self._process.pid, number)
+        return self._process.pid
 
     def _is_ready(self) -> bool:
         try:
