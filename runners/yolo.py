@@ -43,8 +43,6 @@ class Yolo(Loaded):
         self._own_size = self._manifest.input.size
         self._size = self._served_size(settings().yolo_size)
         self._uncertain_below = self._manifest.output.uncertain_below if self._manifest.output else 0.0
-        if self._uncertain_below and "class_scores" not in self._engine.run(_grey(self._own_size)):
-            raise DamagedArtifactError(f"{folder} states uncertain_below, but its graph does not give class_scores")
         self._decoders = ThreadPoolExecutor(threads(), thread_name_prefix="decode")
 
     def warm_up(self, pause: Pause = unthrottled) -> None:

@@ -174,7 +174,7 @@ def write_composites(
     empty_folder(output)
     for index in tqdm(range(count), "composing"):
         amount = 0 if rng.random() < EMPTY else int(rng.integers(1, layout.objects + 1))
-        chosen = [_one_of(_one_of(_one_of(classes, rng), rng), rng) for _ in range(amount)]
+        chosen = _drawn(classes, amount, rng)
         write_photo(output, index, *compose(_one_of(pictures, rng), chosen, rng, layout))
 
 
@@ -191,7 +191,7 @@ def write_pasted(photos: Sequence[LabelledPhoto], sources: Sequence[Sequence[Cut
         image = cv2.imread(str(photo.path))
         if image is None:
             continue
-        chosen = [_one_of(_one_of(_one_of(classes, rng), rng), rng) for _ in range(int(rng.integers(1, PASTED + 1)))]
+        chosen = _drawn(classes, int(rng.integers(1, PASTED + 1)), rng)
         labels = list(zip(photo.categories, photo.boxes.tolist(), strict=True))
         write_photo(output, index, *paste(image, chosen, rng, AT_A_DISTANCE, labels))
 
@@ -203,6 +203,11 @@ def _by_class(sources: Sequence[Sequence[CutOut]]) -> list[list[list[CutOut]]]:
         for category in sorted({thing.category for thing in source}):
             by_class[category].append([thing for thing in source if thing.category == category])
     return [by_class[category] for category in sorted(by_class)]
+
+
+def _drawn(classes: Sequence[Sequence[Sequence[CutOut]]], amount: int, rng: np.random.Generator) -> list[CutOut]:
+    """So many objects, each of any class, of any source that has it."""
+    return [_one_of(_one_of(_one_of(classes, rng), rng), rng) for _ in range(amount)]
 
 
 def _one_of(items: Sequence[ItemT], rng: np.random.Generator) -> ItemT:

@@ -19,10 +19,11 @@ import base64
 import csv
 import io
 import re
-import subprocess
-import tempfile
+from functools import lru_cache
 from pathlib import Path
+from urllib.parse import quote
 
+import httpx
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
@@ -34,51 +35,31 @@ LONGEST = 640  # pixels
 EMBEDDED = re.compile(rb'"([A-Za-z0-9+/=]{500,})"')
 
 
-def fetch(data: Path, host: str = GITHUB) -> dict[str, int]:
+def fetch(data: Path, github: httpx.Client) -> dict[str, int]:
     """Write the photos of each list to the folders `grounds` and `objects` (`images/`, `labels/`) of `data`.
 
-    Returns their numbers. Raises CalledProcessError if git cannot fetch one.
+    Returns their numbers. Raises httpx.HTTPError if one cannot be fetched.
     """
+
+    @lru_cache(maxsize=1)  # the photos that are embedded in a file follow one another in the list
+    def read(repository: str, commit: str, path: str) -> bytes:
+        return github.get(f"/{repository}/raw/{commit}/{quote(path)}").raise_for_status().content
+
     counts = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        repositories = _Repositories(host, Path(scratch))
-        for name, listed in LISTS.items():
-            rows = list(csv.DictReader(listed.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
-            for row in tqdm(rows, name):
-                photo = _small(repositories.read(row["repository"], row["commit"], row["path"]))
-                if "objects" in row:
-                    _write(data / name / "images" / row["file"], photo)
-                    label = (data / name / "labels" / row["file"]).with_suffix(".txt")
-                    _write(label, row["objects"].replace(";", "\n").encode() + b"\n")
-                else:
-                    _write(data / name / row["file"], photo)
-            counts[name] = len(rows)
+    for name, listed in LISTS.items():
+        rows = list(csv.DictReader(listed.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
+        for row in tqdm(rows, name):
+            path, _, number = row["path"].partition("#")
+            content = read(row["repository"], row["commit"], path)
+            photo = _small(base64.b64decode(EMBEDDED.findall(content)[int(number)]) if number else content)
+            if "objects" in row:
+                _write(data / name / "images" / row["file"], photo)
+                label = (data / name / "labels" / row["file"]).with_suffix(".txt")
+                _write(label, row["objects"].replace(";", "\n").encode() + b"\n")
+            else:
+                _write(data / name / row["file"], photo)
+        counts[name] = len(rows)
     return counts
-
-
-class _Repositories:
-    """Commits of repositories, each fetched when it is first read."""
-
-    def __init__(self, host: str, folder: Path) -> None:
-        self._host = host
-        self._folder = folder
-        self._clones: dict[tuple[str, str], Path] = {}
-
-    def read(self, repository: str, commit: str, path: str) -> bytes:
-        """A file of the commit, or the photo in it that the number after `#` names."""
-        clone = self._clones.get((repository, commit))
-        if clone is None:
-            clone = self._clones[repository, commit] = self._folder / str(len(self._clones))
-            clone.mkdir()
-            _git(clone, "init", "-q")
-            _git(clone, "fetch", "-q", "--depth", "1", f"{self._host}/{repository}", commit)
-        path, _, number = path.partition("#")
-        content = _git(clone, "cat-file", "blob", f"{commit}:{path}")
-        return base64.b64decode(EMBEDDED.findall(content)[int(number)]) if number else content
-
-
-def _git(folder: Path, *arguments: str) -> bytes:
-    return subprocess.run(["git", "-C", str(folder), *arguments], check=True, stdout=subprocess.PIPE).stdout  # noqa: S603, S607
 
 
 def _small(photo: bytes) -> bytes:
@@ -100,7 +81,10 @@ def _write(path: Path, content: bytes) -> None:
 
 def main() -> None:
     given = parser(__doc__).parse_args()
-    for name, count in fetch(given.data).items():
+    transport = httpx.HTTPTransport(retries=3)
+    with httpx.Client(base_url=GITHUB, follow_redirects=True, timeout=60, transport=transport) as github:
+        counts = fetch(given.data, github)
+    for name, count in counts.items():
         print(f"{count} photos in {given.data / name}")
 
 

@@ -98,7 +98,8 @@ class DetectionOutput(_Strict):
     """What becomes of a detector's scores.
 
     A detection is uncertain if its score is below `uncertain_below`. The graph must have the output `class_scores`, float32
-    [kept, classes]: how a person can tell depends on the second likeliest class.
+    [kept, classes], as how a person can tell depends on the second likeliest class. A version whose graph has none fails its
+    golden samples.
     """
 
     uncertain_below: float = Field(gt=0, le=1)

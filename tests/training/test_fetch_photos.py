@@ -3,20 +3,16 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
 from training import fetch_photos
 from training.photos import load_photos
 
-
-def git(folder: Path, *arguments: str) -> str:
-    settings = ["-c", "user.name=a test", "-c", "user.email=a@test"]
-    ran = subprocess.run(["git", "-C", folder, *settings, *arguments], check=True, capture_output=True, text=True)
-    return ran.stdout.strip()
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def jpeg(size: tuple[int, int]) -> bytes:
@@ -25,36 +21,56 @@ def jpeg(size: tuple[int, int]) -> bytes:
     return made.getvalue()
 
 
-def test_each_photo_is_fetched_at_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = tmp_path / "somebody" / "photos"
-    source.mkdir(parents=True)
-    git(source, "init", "-q")
-    git(source, "config", "uploadpack.allowAnySHA1InWant", "true")  # as GitHub does
-    for name, size in {"small": (300, 200), "large": (1000, 500)}.items():
-        (source / f"{name}.jpg").write_bytes(jpeg(size))
-    embedded = [base64.b64encode(jpeg(size)).decode() for size in ((30, 40), (50, 60))]
-    (source / "photos.ts").write_text("".join(f'"data:{index}", "{photo}",\n' for index, photo in enumerate(embedded)))
-    git(source, "add", ".")
-    git(source, "commit", "-q", "-m", "photos")
-    commit = git(source, "rev-parse", "HEAD")
-    (source / "small.jpg").write_bytes(jpeg((30, 20)))
-    git(source, "commit", "-q", "-am", "another photo under the name")
+class GitHub:
+    """Has the files of one commit, and redirects to them as GitHub does."""
 
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
+        self.read: list[str] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.host == "github.com":
+            return httpx.Response(302, headers={"Location": f"https://raw.test{request.url.raw_path.decode()}"})
+        self.read.append(request.url.path)
+        content = self.files.get(request.url.path.removeprefix(f"/somebody/photos/raw/{COMMIT}/"))
+        return httpx.Response(404) if content is None else httpx.Response(200, content=content)
+
+    @property
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=fetch_photos.GITHUB, follow_redirects=True, transport=httpx.MockTransport(self))
+
+
+@pytest.fixture
+def lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head = "file\trepository\tcommit\tpath\tlicence\tpublished_at"
-    rows = [f"{name}-1.jpg\tsomebody/photos\t{commit}\t{name}.jpg\tCC0\t\n" for name in ("small", "large")]
+    rows = [f"{name}-1.jpg\tsomebody/photos\t{COMMIT}\tmy photos/{name}.jpg\tCC0\t\n" for name in ("small", "large")]
     (tmp_path / "grounds.tsv").write_text(f"{head}\n" + "".join(rows), encoding="utf-8")
-    boxes = "2 0.5 0.5 0.2 0.3;4 0.1 0.1 0.1 0.1"
-    row = f"can.jpg\tsomebody/photos\t{commit}\tphotos.ts#1\tMIT\t\t{boxes}\n"
-    (tmp_path / "objects.tsv").write_text(f"{head}\tobjects\n{row}", encoding="utf-8")
-    lists = {name: tmp_path / f"{name}.tsv" for name in ("grounds", "objects")}
-    monkeypatch.setattr(fetch_photos, "LISTS", lists)
-    assert fetch_photos.fetch(tmp_path, f"file://{tmp_path}") == {"grounds": 2, "objects": 1}
+    boxes = ("2 0.5 0.5 0.2 0.3;4 0.1 0.1 0.1 0.1", "1 0.5 0.5 0.2 0.3")
+    rows = [f"{index}.jpg\tsomebody/photos\t{COMMIT}\tphotos.ts#{index}\tMIT\t\t{boxes[index]}\n" for index in (0, 1)]
+    (tmp_path / "objects.tsv").write_text(f"{head}\tobjects\n" + "".join(rows), encoding="utf-8")
+    monkeypatch.setattr(fetch_photos, "LISTS", {name: tmp_path / f"{name}.tsv" for name in ("grounds", "objects")})
+
+
+@pytest.mark.usefixtures("lists")
+def test_each_photo_is_fetched(tmp_path: Path) -> None:
+    sizes = ((30, 40), (50, 60))
+    embedded = (f'"data:{index}", "{base64.b64encode(jpeg(size)).decode()}",\n' for index, size in enumerate(sizes))
+    files = {"my photos/small.jpg": jpeg((300, 200)), "my photos/large.jpg": jpeg((1000, 500))}
+    github = GitHub({**files, "photos.ts": "".join(embedded).encode()})
+    assert fetch_photos.fetch(tmp_path, github.client) == {"grounds": 2, "objects": 2}
+    assert len(github.read) == 3  # a file with many photos once
     assert (tmp_path / "grounds" / "small-1.jpg").read_bytes() == jpeg((300, 200))
     with Image.open(tmp_path / "grounds" / "large-1.jpg") as large:
         assert large.size == (640, 320)
-    [photo] = load_photos(tmp_path / "objects")
-    assert photo.path.read_bytes() == jpeg((50, 60))
-    assert (photo.categories, photo.boxes[1].tolist()) == ((2, 4), [0.1] * 4)
+    one, other = load_photos(tmp_path / "objects")
+    assert (one.path.read_bytes(), other.path.read_bytes()) == (jpeg(sizes[0]), jpeg(sizes[1]))
+    assert (one.categories, one.boxes[1].tolist(), other.categories) == ((2, 4), [0.1] * 4, (1,))
+
+
+@pytest.mark.usefixtures("lists")
+def test_a_photo_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(httpx.HTTPStatusError, match="404"):
+        fetch_photos.fetch(tmp_path, GitHub({}).client)
 
 
 @pytest.mark.parametrize("name", fetch_photos.LISTS)
