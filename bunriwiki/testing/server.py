@@ -19,7 +19,7 @@ from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.paths import ROOT, SERVE_ENV
 from bunriwiki.testing.ports import free_port
 from bunriwiki.testing.processes import wait_while_running
-from bunriwiki.testing.versions import FALLBACK
+from bunriwiki.testing.versions import BUNDLED_VERSION
 
 START_SECONDS = 90.0
 STOP_SECONDS = 60.0
@@ -127,7 +127,7 @@ class Server:
         They may all start at once, which takes far longer than one, on a busy machine above all.
         """
         for model in MODELS:
-            self.wait_until_serving(model, FALLBACK, number, seconds=120)
+            self.wait_until_serving(model, BUNDLED_VERSION, number, seconds=120)
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""

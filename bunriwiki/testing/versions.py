@@ -12,7 +12,7 @@ from bunriwiki.artifacts.reference import PHOTOS, REFERENCE
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.rotation import rotated
 
-FALLBACK = "fallback-4"  # the version of the bundled models
+BUNDLED_VERSION = Manifest.read(MODELS / "kcbert").version  # of the bundled models, which are released together
 ENTRY_CODE = "sentiment_model.py"
 
 

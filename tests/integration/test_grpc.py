@@ -31,6 +31,7 @@ from bunriwiki.testing.calls import TEXT, Call, text_call
 from bunriwiki.testing.load import run_load
 from bunriwiki.testing.paths import ROOT
 from bunriwiki.testing.server import Server
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from tests.integration.conftest import FULL, PAUSE_SECONDS
 
 CLIENTS = 32
@@ -257,4 +258,4 @@ def test_node(server: Server) -> None:
     subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=120)
     command = ["node", "client.js", server.grpc_address]
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=True)
-    assert ran.stdout.splitlines() == ["sentiment: 긍정 부정 version fallback-4", "yolo: plastic"]
+    assert ran.stdout.splitlines() == [f"sentiment: 긍정 부정 version {BUNDLED_VERSION}", "yolo: plastic"]

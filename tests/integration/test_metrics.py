@@ -17,7 +17,7 @@ from bunriwiki.testing.calls import mixed_calls
 from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.load import Outcome, run_load
 from bunriwiki.testing.server import Server
-from bunriwiki.testing.versions import FALLBACK
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from tests.integration.conftest import PAUSE_SECONDS
 
 TYPES = {
@@ -71,7 +71,7 @@ def test_names_and_types_and_zeros(crowd: Server) -> None:
     info = {
         (sample.labels["model"], sample.labels["version"]): sample.value for sample in families["model_version_info"].samples
     }
-    assert info == {(model, FALLBACK): 1.0 for model in MODELS}
+    assert info == {(model, BUNDLED_VERSION): 1.0 for model in MODELS}
 
 
 def test_unknown_paths_and_methods_are_no_labels(crowd: Server) -> None:

@@ -22,6 +22,7 @@ from bunriwiki.testing.calls import text_call
 from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.paths import PHOTOS, ROOT
 from bunriwiki.testing.server import Server
+from bunriwiki.testing.versions import BUNDLED_VERSION
 
 CLIENTS_ENV = ROOT / ".venv-clients"  # third-party clients, unmodified
 TEXTS = ["정말 재미있어요", "돈이 아깝다", "좋은 하루 보내세요"]
@@ -50,7 +51,7 @@ def test_triton_http(server: Server) -> None:
     assert "live: True ready: True kcbert: True" in output
     assert "two photos, raw: [1, 1] [b'plastic', b'plastic']" in output
     assert output.count("['긍정', '긍정']") == 2
-    assert "scores (2, 3) version fallback-4" in output
+    assert f"scores (2, 3) version {BUNDLED_VERSION}" in output
     assert "kcbert, later: none" in output
     assert "index: ['kcbert', 'sentiment', 'yolo']" in output
 
@@ -69,7 +70,7 @@ def test_kserve(server: Server) -> None:
     assert "REST live: True ready: True" in output
     assert "REST sentiment: ['긍정', '부정']" in output
     assert "gRPC live: True ready: True" in output
-    assert "gRPC sentiment: ['긍정', '부정'] version fallback-4" in output
+    assert f"gRPC sentiment: ['긍정', '부정'] version {BUNDLED_VERSION}" in output
 
 
 def test_bentoml_client(server: Server) -> None:
@@ -126,7 +127,7 @@ def test_the_three_protocols_give_the_same_answer(server: Server, stub: Any, mod
 
 
 def test_many_inputs_are_one_batch_with_the_same_answers(server: Server, stub: Any) -> None:
-    assert server.serving("kcbert") == "fallback-4"
+    assert server.serving("kcbert") == BUNDLED_VERSION
     alone = [infer(server, "kcbert", {"inputs": [text_tensor(text)]}).json()["outputs"] for text in TEXTS]
     stats = stub.ModelStatistics(pb.ModelStatisticsRequest(name="kcbert")).model_stats[0]
     together = infer(server, "kcbert", {"inputs": [text_tensor(*TEXTS)]}).json()["outputs"]
@@ -156,16 +157,16 @@ RULES: list[tuple[str, str, dict[str, Any] | None, int, str]] = [
     ("GET", "/v2/health/live", None, 200, '{"live": true}'),
     ("GET", "/v2/health/ready", None, 200, '{"ready": true}'),
     ("GET", "/v2/models/yolo", None, 200, '"platform": "onnxruntime_onnx"'),
-    ("GET", "/v2/models/yolo/versions/fallback-4", None, 200, '"versions": ["fallback-4"]'),
+    ("GET", f"/v2/models/yolo/versions/{BUNDLED_VERSION}", None, 200, f'"versions": ["{BUNDLED_VERSION}"]'),
     ("GET", "/v2/models/yolo/versions/v9", None, 404, "no version 'v9'"),
     ("GET", "/v2/models/sentiment/ready", None, 200, '"ready": true'),
-    ("GET", "/v2/models/sentiment/versions/fallback-4/ready", None, 200, '"ready": true'),
+    ("GET", f"/v2/models/sentiment/versions/{BUNDLED_VERSION}/ready", None, 200, '"ready": true'),
     ("GET", "/v2/models/sentiment/versions/v9/ready", None, 503, '"ready": false'),
     ("GET", "/v2/models/nobody", None, 404, "no model 'nobody'"),
     ("GET", "/v2/models/nobody/ready", None, 404, "no model 'nobody'"),
     ("GET", "/v2/models/stats", None, 200, '"model_stats"'),
     ("GET", "/v2/models/yolo/stats", None, 200, '"inference_stats"'),
-    ("GET", "/v2/models/yolo/versions/fallback-4/stats", None, 200, '"version": "fallback-4"'),
+    ("GET", f"/v2/models/yolo/versions/{BUNDLED_VERSION}/stats", None, 200, f'"version": "{BUNDLED_VERSION}"'),
     ("GET", "/v2/nowhere", None, 404, "nothing at"),
     ("POST", "/v2/health/live", {}, 405, "Use GET"),
     ("GET", "/v2/models/yolo/infer", None, 405, "Use POST"),
@@ -175,7 +176,13 @@ RULES: list[tuple[str, str, dict[str, Any] | None, int, str]] = [
     ("POST", "/v2/repository/models/yolo/unload", {}, 403, "BUNRIWIKI_ADMIN_TOKEN"),
     ("POST", "/v2/models/nobody/infer", {"inputs": [text_tensor("가")]}, 404, "no model"),
     ("POST", "/v2/models/kcbert/infer", {"inputs": [text_tensor("가")], "id": "7"}, 200, '"id": "7"'),
-    ("POST", "/v2/models/kcbert/versions/fallback-4/infer", {"inputs": [text_tensor("가")]}, 200, '"fallback-4"'),
+    (
+        "POST",
+        f"/v2/models/kcbert/versions/{BUNDLED_VERSION}/infer",
+        {"inputs": [text_tensor("가")]},
+        200,
+        f'"{BUNDLED_VERSION}"',
+    ),
     ("POST", "/v2/models/kcbert/versions/v9/infer", {"inputs": [text_tensor("가")]}, 404, "no version 'v9'"),
     ("POST", "/v2/models/kcbert/infer", {"inputs": [text_tensor("가")], "outputs": [{"name": "label"}]}, 200, '"label"'),
     ("POST", "/v2/models/kcbert/infer", {"inputs": [text_tensor("가")], "outputs": [{"name": "x"}]}, 400, "no output 'x'"),

@@ -23,8 +23,7 @@ from bunriwiki.testing.load import background_load
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.sidecar import TOKEN, Sidecar
 from bunriwiki.testing.stores import serve_from_store
-from bunriwiki.testing.versions import FALLBACK as BUNDLED
-from bunriwiki.testing.versions import make_version, pyfunc
+from bunriwiki.testing.versions import BUNDLED_VERSION, make_version, pyfunc
 from model_sync.sources.local import LocalSource
 from tests.integration.conftest import FULL, PAUSE_SECONDS
 
@@ -204,7 +203,7 @@ def test_a_rollback_to_the_fallback_takes_effect_or_does_not(deployment: Deploym
     deployment.start_sidecar()
     deployment.sidecar.wait_for_status(MODEL, "unchanged", "v2")
     deployment.done("rollback", version=FALLBACK)
-    deployment.server.wait_until_serving(MODEL, BUNDLED)
+    deployment.server.wait_until_serving(MODEL, BUNDLED_VERSION)
     seen: Counter[bool] = Counter()
     with background_load(deployment.server.url, clients=2, pause=PAUSE_SECONDS) as outcome:
         for _ in range(KILLS):
@@ -219,7 +218,7 @@ def test_a_rollback_to_the_fallback_takes_effect_or_does_not(deployment: Deploym
             status = "held" if effective else "unchanged"
             deployment.sidecar.wait_for_status(MODEL, status, "v2")
             assert deployment.now().held == (("v2",) if effective else ())
-            deployment.server.wait_until_serving(MODEL, BUNDLED if effective else "v2")
+            deployment.server.wait_until_serving(MODEL, BUNDLED_VERSION if effective else "v2")
     print(f"rollback: effective {seen[True]} times, not effective {seen[False]} times")
     assert set(outcome.counts) == {"200"}
 

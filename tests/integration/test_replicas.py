@@ -12,6 +12,7 @@ from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.server import Server
+from bunriwiki.testing.versions import BUNDLED_VERSION
 
 MAX_SPREAD = 1.0  # seconds from the first answer of the new version to the last request that the old version answers
 
@@ -53,7 +54,7 @@ def test_two_gateways_change_versions_within_a_second(gateways: Server, store: S
         thread.start()
     spreads = []
     try:
-        for version, before in (("v1", "fallback-4"), ("v2", "v1"), ("v3", "v2")):
+        for version, before in (("v1", BUNDLED_VERSION), ("v2", "v1"), ("v3", "v2")):
             promote(store, "sentiment", version, "a test", "operator")
             time.sleep(2 * MAX_SPREAD)  # an old version may still answer
             first = min(sent for sent, answered in seen if answered == version)

@@ -25,7 +25,7 @@ from bunriwiki.testing.ports import free_port
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.sidecar import TOKEN, Sidecar
 from bunriwiki.testing.stores import serve_from_store
-from bunriwiki.testing.versions import FALLBACK, compiled
+from bunriwiki.testing.versions import BUNDLED_VERSION, compiled
 from model_sync.cli.exits import Exit
 from model_sync.sources.local import LocalSource
 from tests.integration.conftest import PAUSE_SECONDS
@@ -130,7 +130,7 @@ def test_a_start_with_the_registries_down_serves_the_last_known_good_version(dep
     state = deployment.server.model("kcbert")
     assert (state["serving"]["version"], state["sync"]["status"]) == ("v1", "unreachable")
     deployment.server.wait_until_serving("kcbert", "v1")
-    assert deployment.server.serving("yolo") == FALLBACK  # no version of it was ever published
+    assert deployment.server.serving("yolo") == BUNDLED_VERSION  # no version of it was ever published
 
 
 def test_ten_syncs_do_not_undo_it(deployment: Deployment) -> None:

@@ -21,7 +21,7 @@ from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import open_writer
 from bunriwiki.testing.paths import MODELS as BUNDLED
-from bunriwiki.testing.versions import FALLBACK
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from tests.integration.conftest import FULL
 
 DEATHS = 200 if FULL else 30
@@ -30,7 +30,7 @@ STEPS = (
     "opened", "copied", "verified", "described", "synced", "renamed", "published", "recorded",
     "preparing", "prepared", "activated",
 )  # fmt: skip
-VERSION = FALLBACK
+VERSION = BUNDLED_VERSION
 
 
 def publish_all(root: Path, progress: Callable[[str], None]) -> None:

@@ -23,7 +23,7 @@ from bunriwiki.testing.calls import Call, mixed_calls
 from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.rotation import agree, rotated_answer
 from bunriwiki.testing.server import Server
-from bunriwiki.testing.versions import FALLBACK
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from bunriwiki.testing.waiting import wait_until
 from tests.integration.conftest import FULL, PAUSE_SECONDS, ROTATIONS
 
@@ -95,7 +95,7 @@ def expectations(url: str) -> tuple[list[Call], dict[tuple[Call, str], dict[str,
     expected = {}
     for call in calls:
         answer = CLIENT.post(url + call.path, content=call.body, headers={"Content-Type": call.media_type}).json()
-        for version, rotation in {FALLBACK: 0, **ROTATIONS}.items():
+        for version, rotation in {BUNDLED_VERSION: 0, **ROTATIONS}.items():
             expected[call, version] = rotated_answer(PATHS[call.path], answer, rotation)
     return calls, expected
 
@@ -178,7 +178,7 @@ def test_promotions_under_load(pair: Server, store: StoreWriter) -> None:
     assert not load.failed
     assert not load.wrong
     assert not returns(load.seen, activations)
-    assert {answer.version for answer in load.seen} == {FALLBACK, *ROTATIONS}
+    assert {answer.version for answer in load.seen} == {BUNDLED_VERSION, *ROTATIONS}
     # Each worker loads once at its start and once per promotion: the counters agree with the history.
     assert swaps == dict.fromkeys(MODELS, 2 * SWAPS)
     loads = {model: number + 2 for model, number in swaps.items()}

@@ -19,7 +19,7 @@ from bunriwiki.testing.calls import text_call
 from bunriwiki.testing.otlp_receiver import OtlpReceiver, Received
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.sidecar import Sidecar
-from bunriwiki.testing.versions import FALLBACK, compiled
+from bunriwiki.testing.versions import BUNDLED_VERSION, compiled
 from bunriwiki.testing.waiting import wait_until
 
 PARENT = "b7ad6b7169203331"
@@ -82,7 +82,7 @@ def check_request(spans: list[Received], name: str, model: str) -> None:
     assert (request.parent, batch.parent, runner.parent) == (PARENT, request.id, batch.id)
     assert batch.links == ((request.trace, request.id),)
     assert request.began_ns <= batch.began_ns <= runner.began_ns <= runner.ended_ns <= batch.ended_ns <= request.ended_ns
-    assert batch.attributes["bunriwiki.model.version"] == runner.attributes["bunriwiki.model.version"] == FALLBACK
+    assert batch.attributes["bunriwiki.model.version"] == runner.attributes["bunriwiki.model.version"] == BUNDLED_VERSION
     assert runner.attributes["bunriwiki.forward.seconds"] > 0
     assert {span.resource["service.name"] for span in spans} == {"bunriwiki"}
     assert not any(span.failed for span in spans)

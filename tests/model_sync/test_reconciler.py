@@ -21,6 +21,7 @@ from bunriwiki.model_store.promotion import CannotLoadError, FailsLiveError, pro
 from bunriwiki.model_store.quarantine import Quarantined
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.testing.paths import MODELS
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from bunriwiki.testing.waiting import wait_until
 from model_sync.admin.commands import Commands
 from model_sync.counters import SignatureCounters
@@ -336,8 +337,8 @@ def test_another_version_of_the_same_name_is_renamed(setup: Setup) -> None:
 
 
 def test_a_version_with_the_name_of_the_fallback_is_renamed(setup: Setup) -> None:
-    setup.offers("fallback-4", "abcdefghijk", stored="fallback-4-abcdefgh")
-    assert setup.sync() == ("promoted", "fallback-4-abcdefgh", None)
+    setup.offers(BUNDLED_VERSION, "abcdefghijk", stored=f"{BUNDLED_VERSION}-abcdefgh")
+    assert setup.sync() == ("promoted", f"{BUNDLED_VERSION}-abcdefgh", None)
 
 
 def test_a_pinned_model_is_not_changed(setup: Setup) -> None:

@@ -24,6 +24,7 @@ from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.settings import VitalLimits
 from bunriwiki.telemetry.vitals import Vitals
 from bunriwiki.testing.paths import MODELS
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from bunriwiki.testing.waiting import wait_until
 from runners import versions
 from runners.throttle import Pause
@@ -39,7 +40,7 @@ class Word:
 
     def __init__(self, folder: Path) -> None:
         self.word = (folder / "word").read_text()
-        self.version = "fallback-4" if self.word == "fallback" else folder.name
+        self.version = BUNDLED_VERSION if self.word == "fallback" else folder.name
         if self.word == "other":
             self.version = "another"
         if self.word == "stuck":
@@ -150,10 +151,10 @@ def test_it_goes_back_to_the_fallback_like_to_any_version(worker: Worker) -> Non
     assert (worker.versions.serving, worker.has("fallback")) == ("v1", False)
     worker.prepare(FALLBACK)
     worker.until(lambda latest: latest.prepared(FALLBACK))
-    assert (worker.versions.serving, worker.vitals.latest.fallback) == ("v1", "fallback-4")
+    assert (worker.versions.serving, worker.vitals.latest.fallback) == ("v1", BUNDLED_VERSION)
     worker.activate(FALLBACK)
-    worker.until(lambda latest: latest.generation == 2 and latest.serving == "fallback-4")
-    assert worker.answer("fallback-4") == "fallback"
+    worker.until(lambda latest: latest.generation == 2 and latest.serving == BUNDLED_VERSION)
+    assert worker.answer(BUNDLED_VERSION) == "fallback"
 
 
 def test_it_starts_with_the_fallback_that_was_decided(worker: Worker) -> None:
@@ -162,15 +163,15 @@ def test_it_starts_with_the_fallback_that_was_decided(worker: Worker) -> None:
     worker.activate(FALLBACK)
     worker.versions.start()
     latest = worker.vitals.latest
-    assert (latest.serving, latest.generation, latest.loaded) == ("fallback-4", 2, {"fallback-4": "available"})
+    assert (latest.serving, latest.generation, latest.loaded) == (BUNDLED_VERSION, 2, {BUNDLED_VERSION: "available"})
 
 
 def test_it_starts_with_the_fallback(worker: Worker) -> None:
     worker.versions.start()
-    assert worker.versions.serving == "fallback-4"
-    assert worker.answer("fallback-4") == "fallback"
+    assert worker.versions.serving == BUNDLED_VERSION
+    assert worker.answer(BUNDLED_VERSION) == "fallback"
     latest = worker.vitals.latest
-    assert (latest.state, latest.generation, latest.loaded) == ("ready", 0, {"fallback-4": "available"})
+    assert (latest.state, latest.generation, latest.loaded) == ("ready", 0, {BUNDLED_VERSION: "available"})
 
 
 def test_a_hot_swap(worker: Worker) -> None:
@@ -178,16 +179,16 @@ def test_a_hot_swap(worker: Worker) -> None:
     worker.versions.start()
     worker.prepare("v1")
     worker.until(lambda it: it.prepared("v1"))
-    assert worker.versions.serving == "fallback-4"
+    assert worker.versions.serving == BUNDLED_VERSION
     assert worker.answer("v1") == "v1"  # a gateway may have noticed the activate before this worker does
     worker.activate("v1")
     worker.until(lambda it: it.serving == "v1" and it.generation == 1)
     assert worker.has("v1")
-    assert worker.answer("fallback-4") == "fallback"  # and another gateway may not have noticed yet
+    assert worker.answer(BUNDLED_VERSION) == "fallback"  # and another gateway may not have noticed yet
     worker.clock.now += versions.LINGER + 0.1
     worker.until(lambda it: set(it.loaded) == {"v1"})
     with pytest.raises(NotAvailableError):
-        worker.answer("fallback-4")
+        worker.answer(BUNDLED_VERSION)
 
 
 def test_a_worker_that_starts_later_loads_the_activated_version(worker: Worker) -> None:
@@ -204,10 +205,10 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(worker: Worker, word: s
     worker.versions.start()
     worker.prepare("v1")
     worker.until(lambda it: it.failed("v1") is not None)
-    assert worker.answer("fallback-4") == "fallback"
+    assert worker.answer(BUNDLED_VERSION) == "fallback"
     worker.activate("v1")
     worker.until(lambda it: it.generation == 1)
-    assert worker.versions.serving == "fallback-4"
+    assert worker.versions.serving == BUNDLED_VERSION
     assert not worker.ends  # no worker has it
 
 
@@ -217,7 +218,7 @@ def test_at_its_start_it_takes_the_version_before_and_then_the_fallback(worker: 
     worker.activate("v1")
     worker.activate("v2")
     worker.versions.start()
-    assert worker.versions.serving == "fallback-4"
+    assert worker.versions.serving == BUNDLED_VERSION
     assert "v2" in worker.vitals.latest.errors
     worker.publish("v3")
     worker.prepare("v3")
@@ -237,10 +238,10 @@ def test_the_last_known_good_version_comes_before_the_fallback(worker: Worker) -
 def test_a_failed_load_is_repeated_after_a_while(worker: Worker) -> None:
     worker.activate("v1")
     worker.versions.start()
-    assert worker.versions.serving == "fallback-4"
+    assert worker.versions.serving == BUNDLED_VERSION
     worker.publish("v1")
     worker.follow()
-    assert worker.versions.serving == "fallback-4"
+    assert worker.versions.serving == BUNDLED_VERSION
     worker.clock.now += versions.TRY_AGAIN + 0.1
     worker.until(lambda it: it.serving == "v1")
 
@@ -250,7 +251,7 @@ def test_with_nothing_that_can_be_loaded_it_does_not_start(worker: Worker, monke
         raise ValueError(f"{folder.name} is broken")
 
     monkeypatch.setattr(Word, "__init__", nothing)
-    with pytest.raises(NoVersionError, match=r"yolo:fallback-4: ValueError: fallback is broken"):
+    with pytest.raises(NoVersionError, match=rf"yolo:{BUNDLED_VERSION}: ValueError: fallback is broken"):
         worker.versions.start()
 
 
@@ -260,7 +261,7 @@ def test_a_load_that_is_stuck_at_the_start_gives_way(worker: Worker, monkeypatch
     worker.publish("v1", "stuck")
     worker.activate("v1")
     worker.versions.start()
-    assert worker.versions.serving == "fallback-4"
+    assert worker.versions.serving == BUNDLED_VERSION
 
 
 def test_when_everything_is_stuck_at_the_start_it_ends(worker: Worker) -> None:
@@ -302,7 +303,7 @@ def test_a_straggler_ends_when_any_worker_is_ahead(worker: Worker, state: str, e
     worker.clock.now += versions.GRACE + 0.1
     worker.follow()
     assert bool(worker.ends) == ends
-    assert worker.answer("fallback-4") == "fallback"
+    assert worker.answer(BUNDLED_VERSION) == "fallback"
 
 
 @pytest.mark.parametrize(("parent", "ends"), [(None, True), (1, False)])
@@ -317,7 +318,7 @@ def test_a_worker_that_failed_ends_where_its_siblings_answer(worker: Worker, par
     worker.clock.now += versions.GRACE + 0.1
     worker.follow()
     assert bool(worker.ends) == ends
-    assert worker.answer("fallback-4") == "fallback"
+    assert worker.answer(BUNDLED_VERSION) == "fallback"
 
 
 def test_a_worker_whose_loads_are_all_stuck_ends(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,7 +343,7 @@ def busy(worker: Worker, monkeypatch: pytest.MonkeyPatch, **figures: object) -> 
     monkeypatch.setattr(worker.vitals, "_figures", lambda: figures)
 
 
-@pytest.mark.parametrize(("version", "seconds", "ends"), [("v1", 31, True), ("v1", 10, False), ("fallback-4", 31, False)])
+@pytest.mark.parametrize(("version", "seconds", "ends"), [("v1", 31, True), ("v1", 10, False), (BUNDLED_VERSION, 31, False)])
 def test_a_worker_with_a_stuck_batch_of_another_version_ends(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, version: str, seconds: float, ends: bool
 ) -> None:

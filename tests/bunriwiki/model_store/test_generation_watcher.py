@@ -18,6 +18,7 @@ from bunriwiki.model_store.generation_watcher import Candidate, GenerationWatche
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.testing.paths import MODELS
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from bunriwiki.testing.waiting import wait_until
 
 Changes = queue.Queue[str]
@@ -135,7 +136,7 @@ def test_versions_and_their_folders(layout: Layout) -> None:
     watcher = GenerationWatcher(layout, {"yolo": MODELS / "yolo"})
     assert watcher.published("yolo") == ["v1"]
     assert watcher.folder("yolo", "v1") == layout.version("yolo", "v1")
-    assert watcher.folder("yolo", "fallback-4") == MODELS / "yolo"
+    assert watcher.folder("yolo", BUNDLED_VERSION) == MODELS / "yolo"
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ def test_a_file_that_was_never_there_is_no_error(layout: Layout, errors: list[st
 
 def test_without_a_store_the_fallback_version_serves(tmp_path: Path) -> None:
     watcher = GenerationWatcher(Layout(tmp_path / "nowhere"), {"yolo": MODELS / "yolo"})
-    assert watcher.aspired("yolo").serving.version == watcher.fallback_version("yolo") == "fallback-4"
+    assert watcher.aspired("yolo").serving.version == watcher.fallback_version("yolo") == BUNDLED_VERSION
     assert watcher.fallback("yolo") == MODELS / "yolo"
 
 

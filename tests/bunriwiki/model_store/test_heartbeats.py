@@ -8,6 +8,7 @@ import pytest
 
 from bunriwiki.model_store.heartbeats import ALIVE, FORGOTTEN, HOST, Heartbeat, Heartbeats, Served, worker_name
 from bunriwiki.model_store.names import FALLBACK
+from bunriwiki.testing.versions import BUNDLED_VERSION
 
 
 class Clock:
@@ -175,12 +176,12 @@ def test_a_worker_may_start_before_the_store_exists_and_end_without_a_heartbeat(
 def test_each_worker_knows_the_fallback_version_by_a_name_of_its_own() -> None:
     served = Served(inputs=5)
     beat = heartbeat("one").model_copy(
-        update={"fallback": "fallback-4", "loaded": {"fallback-4": "available"}, "served": {"fallback-4": served}}
+        update={"fallback": BUNDLED_VERSION, "loaded": {BUNDLED_VERSION: "available"}, "served": {BUNDLED_VERSION: served}}
     )
     assert beat.prepared(FALLBACK)
-    assert beat.served_by(FALLBACK) == beat.served_by("fallback-4") == served
+    assert beat.served_by(FALLBACK) == beat.served_by(BUNDLED_VERSION) == served
     assert not beat.prepared("fallback-2")
-    broken = beat.model_copy(update={"loaded": {}, "errors": {"fallback-4": "damaged"}})
+    broken = beat.model_copy(update={"loaded": {}, "errors": {BUNDLED_VERSION: "damaged"}})
     assert (broken.prepared(FALLBACK), broken.failed(FALLBACK)) == (False, "damaged")
 
 

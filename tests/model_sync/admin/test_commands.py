@@ -14,6 +14,7 @@ from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.model_store.promotion import PromotionError, promote
 from bunriwiki.model_store.writer import StoreWriter
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from bunriwiki.testing.waiting import wait_until
 from model_sync.admin import commands as commands_module
 from model_sync.admin.commands import Commands
@@ -94,7 +95,7 @@ def test_the_last_version_to_go_back_to_is_the_fallback(commands: Commands, writ
     assert (serving(writer), now(writer).held) == (FALLBACK, ("v3", "v2", "v1"))
 
 
-@pytest.mark.parametrize("name", [FALLBACK, "fallback-4"])
+@pytest.mark.parametrize("name", [FALLBACK, BUNDLED_VERSION])
 def test_the_fallback_may_be_named_as_the_store_or_as_the_workers_name_it(
     commands: Commands, writer: StoreWriter, name: str
 ) -> None:

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from bunriwiki.model_store.writer import StoreWriter
 from bunriwiki.telemetry.sample_folder import SampleFolder
 from bunriwiki.testing.paths import MODELS
-from bunriwiki.testing.versions import FALLBACK
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from bunriwiki.web import tokens
 from bunriwiki.web.tickets import ticket_issuer
 from bunriwiki.web.tokens import TokenGate
@@ -30,7 +30,9 @@ ADMIN, RATER = {"Authorization": "Bearer admin"}, {"Authorization": "Bearer rate
 
 
 def ticket(model: str = "sentiment", seconds: float = 3600) -> str:
-    return ticket_issuer(KEY, seconds)(model, FALLBACK, [("긍정" if model == "sentiment" else "plastic", 0.9)], "r-1") or ""
+    return (
+        ticket_issuer(KEY, seconds)(model, BUNDLED_VERSION, [("긍정" if model == "sentiment" else "plastic", 0.9)], "r-1") or ""
+    )
 
 
 @pytest.fixture(params=[KEY])
@@ -64,7 +66,7 @@ async def test_feedback_with_a_token_is_known(
 ) -> None:
     answer = await client.post("/feedback", json={"ticket": ticket(), "label": "긍정"}, headers=headers)
     assert (answer.status_code, answer.json()) == (201, {"correct": True, "known": known})
-    assert quality.feedback.rated("sentiment", FALLBACK, 0) == (Rated(1, 1) if known else Rated())
+    assert quality.feedback.rated("sentiment", BUNDLED_VERSION, 0) == (Rated(1, 1) if known else Rated())
 
 
 async def test_a_wrong_token_is_rejected_and_costs_no_ticket(client: httpx.AsyncClient) -> None:
@@ -123,7 +125,7 @@ async def test_the_quality(client: httpx.AsyncClient) -> None:
         await client.post("/feedback", json={"ticket": ticket(), "label": label}, headers=RATER)
     [day] = (await client.get("/quality")).json()["feedback"]
     assert (day["model"], day["version"], day["known"], day["answers"], day["accuracy"]) == (
-        "sentiment", FALLBACK, True, 2, 0.5,
+        "sentiment", BUNDLED_VERSION, True, 2, 0.5,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from bunriwiki.model_store.history import Event
 from bunriwiki.model_store.names import FALLBACK
 from bunriwiki.model_store.promotion import promote
 from bunriwiki.model_store.writer import StoreWriter
-from bunriwiki.testing.versions import FALLBACK as BUNDLED
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from bunriwiki.testing.waiting import wait_until
 from model_sync.live import monitor as monitor_module
 from model_sync.live.analysis import LiveLimits
@@ -133,7 +133,7 @@ def test_a_damaged_quarantine_file_does_not_end_the_monitor(setup: Setup) -> Non
     damaged = setup.writer.layout.quarantine / "kcbert" / "v1.yaml"
     damaged.parent.mkdir(parents=True)
     damaged.touch()  # the previous version is not one to go back to, and the fallback serves
-    with LiveWorker(setup.writer, {BUNDLED: GOOD, "v1": GOOD, "v2": FAILING}):
+    with LiveWorker(setup.writer, {BUNDLED_VERSION: GOOD, "v1": GOOD, "v2": FAILING}):
         setup.activate("v2")
         wait_until(lambda: not setup.monitored)
     assert setup.serving == FALLBACK
@@ -147,7 +147,7 @@ def test_zero_seconds_disable_the_monitor(setup: Setup) -> None:
 
 
 def test_a_bad_first_version_is_rolled_back_to_the_fallback(setup: Setup) -> None:
-    with LiveWorker(setup.writer, {BUNDLED: GOOD, "v1": FAILING}):
+    with LiveWorker(setup.writer, {BUNDLED_VERSION: GOOD, "v1": FAILING}):
         wait_until(lambda: any(beat.served_by(FALLBACK).inputs > 50 for beat in setup.writer.heartbeats.alive()))
         setup.activate("v1")
         wait_until(lambda: not setup.monitored)
@@ -277,7 +277,7 @@ def test_if_the_previous_version_can_no_longer_be_loaded_the_fallback_serves(set
 
 def test_if_not_even_the_fallback_can_be_loaded_the_version_keeps_serving(setup: Setup) -> None:
     with LiveWorker(setup.writer, {"v1": FAILING}) as worker:
-        worker.broken = {BUNDLED}
+        worker.broken = {BUNDLED_VERSION}
         setup.activate("v1")
         wait_until(lambda: not setup.monitored)
     assert setup.serving == "v1"

@@ -11,7 +11,7 @@ from bunriwiki.artifacts.features import LABEL, TEXT_LENGTH, Histograms, add, in
 from bunriwiki.model_store.heartbeats import Heartbeat, Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.testing.paths import MODELS
-from bunriwiki.testing.versions import FALLBACK
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from bunriwiki.testing.waiting import wait_until
 from model_sync.quality import drift_monitor as monitor_module
 from model_sync.quality.drift_monitor import DriftMonitor
@@ -33,7 +33,7 @@ class Setup:
         self.observed: dict[str, Histograms] = {}
         self.monitor = DriftMonitor(self.layout, MODELS, 60, SlidingWindow(self.heartbeats, 60, lambda: self.now))
 
-    def answer(self, histograms: Histograms, times: int, version: str = FALLBACK, *, after: float = 1) -> None:
+    def answer(self, histograms: Histograms, times: int, version: str = BUNDLED_VERSION, *, after: float = 1) -> None:
         """The worker answers so many times 100 texts, then the monitor looks."""
         for _ in range(times):
             self.observed[version] = add(self.observed.get(version, {}), histograms)
@@ -63,7 +63,7 @@ def logged() -> Iterator[list[str]]:
 def test_there_is_no_drift_without_a_reference(setup: Setup) -> None:
     setup.answer(SHORT, 5)
     [figure] = setup.monitor.figures()
-    assert (figure.model, figure.version, figure.answers, figure.reference) == ("kcbert", FALLBACK, 500, None)
+    assert (figure.model, figure.version, figure.answers, figure.reference) == ("kcbert", BUNDLED_VERSION, 500, None)
     assert (figure.labels, figure.drift) == ({"none": 400, "hate": 100}, {})
 
 
@@ -73,12 +73,12 @@ def test_the_first_thousand_answers_are_the_reference(setup: Setup, logged: list
     setup.answer(SHORT, 1)
     assert setup.monitor.figures()[0].reference == "live"
     setup.answer(LONG, 5, after=30)
-    kept = References(setup.layout.quality).read("kcbert", FALLBACK).live
+    kept = References(setup.layout.quality).read("kcbert", BUNDLED_VERSION).live
     assert kept
     assert inputs(kept) == 1000  # what comes later does not change it
     setup.answer(LONG, 5, after=45)
     assert setup.drifted() == [TEXT_LENGTH]
-    assert any(f"kcbert {FALLBACK}: text_length has drifted from its live reference" in line for line in logged)
+    assert any(f"kcbert {BUNDLED_VERSION}: text_length has drifted from its live reference" in line for line in logged)
     setup.answer(SHORT, 5, after=90)
     setup.answer(SHORT, 5, after=61)
     assert setup.drifted() == []
@@ -88,7 +88,7 @@ def test_the_first_thousand_answers_are_the_reference(setup: Setup, logged: list
 
 def test_until_then_it_is_the_evaluation(setup: Setup) -> None:
     evaluation = {feature: {name: 3 * count for name, count in counts.items()} for feature, counts in SHORT.items()}
-    References(setup.layout.quality).keep_evaluation("kcbert", FALLBACK, evaluation)
+    References(setup.layout.quality).keep_evaluation("kcbert", BUNDLED_VERSION, evaluation)
     setup.answer(LONG, 3)
     assert setup.monitor.figures()[0].reference == "evaluation"
     assert setup.drifted() == [TEXT_LENGTH]
@@ -99,7 +99,7 @@ def test_only_versions_of_the_store_count(setup: Setup) -> None:
     for version in ("v1", "made-up"):
         setup.answer(SHORT, 1, version)
     assert [figure.version for figure in setup.monitor.figures()] == ["v1"]
-    assert setup.monitor.known()["kcbert"] == {"v1", FALLBACK}
+    assert setup.monitor.known()["kcbert"] == {"v1", BUNDLED_VERSION}
 
 
 def test_it_goes_on_after_an_error(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:

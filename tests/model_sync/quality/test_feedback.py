@@ -10,7 +10,7 @@ import pytest
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.telemetry.sample_folder import SampleFolder
 from bunriwiki.testing.paths import MODELS
-from bunriwiki.testing.versions import FALLBACK
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from bunriwiki.web.tickets import TicketReader, ticket_issuer
 from model_sync.errors import FeedbackError
 from model_sync.quality.accuracy import Rated
@@ -38,7 +38,7 @@ def feedback(store: FeedbackStore, samples: SampleFolder, tmp_path: Path) -> Fee
     return Feedback(store, TicketReader([KEY]), Layout(tmp_path / "store"), MODELS, samples)
 
 
-def ticket(model: str = "sentiment", version: str = FALLBACK, label: str = "긍정", request: str = "a-request") -> str:
+def ticket(model: str = "sentiment", version: str = BUNDLED_VERSION, label: str = "긍정", request: str = "a-request") -> str:
     return ISSUER(model, version, [(label, 0.9)], request) or ""
 
 
@@ -52,7 +52,7 @@ def test_feedback_is_kept(feedback: Feedback) -> None:
     assert feedback.give(ticket(), ["긍정"], known=True)
     assert not feedback.give(ticket(), ["부정"], known=True)
     assert not feedback.give(ticket(), ["부정"], known=False)
-    assert feedback.rated("sentiment", FALLBACK, 0) == Rated(2, 1)
+    assert feedback.rated("sentiment", BUNDLED_VERSION, 0) == Rated(2, 1)
 
 
 def test_photos_have_any_number_of_classes(feedback: Feedback) -> None:
@@ -70,8 +70,8 @@ def test_wrong_feedback_costs_no_ticket(feedback: Feedback) -> None:
 
 def test_tickets_of_others(feedback: Feedback, store: FeedbackStore, tmp_path: Path) -> None:
     assert kind(feedback, "no ticket", "긍정") == "invalid"
-    assert kind(feedback, ticket_issuer("x" * 32, 60)("sentiment", FALLBACK, [], "") or "", "긍정") == "invalid"
-    assert kind(feedback, ticket_issuer(KEY, -60)("sentiment", FALLBACK, [], "") or "", "긍정") == "expired"
+    assert kind(feedback, ticket_issuer("x" * 32, 60)("sentiment", BUNDLED_VERSION, [], "") or "", "긍정") == "invalid"
+    assert kind(feedback, ticket_issuer(KEY, -60)("sentiment", BUNDLED_VERSION, [], "") or "", "긍정") == "expired"
     assert kind(feedback, ticket(version="v9"), "긍정") == "expired"  # the store has no such version any more
     assert kind(Feedback(store, None, Layout(tmp_path), MODELS), ticket(), "긍정") == "closed"
 
@@ -81,7 +81,7 @@ def test_the_classes_are_those_of_the_version(feedback: Feedback, tmp_path: Path
     folder.mkdir(parents=True)
     text = (MODELS / "sentiment" / "manifest.yaml").read_text(encoding="utf-8")
     (folder / "manifest.yaml").write_text(
-        text.replace("name: 긍정", "name: 좋음").replace(f"version: {FALLBACK}", "version: v1")
+        text.replace("name: 긍정", "name: 좋음").replace(f"version: {BUNDLED_VERSION}", "version: v1")
     )
     assert feedback.give(ticket(version="v1", label="좋음"), ["좋음"], known=True)
     assert kind(feedback, ticket(version="v1"), "긍정") == "wrong"
@@ -100,4 +100,4 @@ def test_a_database_that_cannot_be_read_rates_nothing(feedback: Feedback, monkey
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(FeedbackStore, "rated", failing)
-    assert feedback.rated("sentiment", FALLBACK, 0) == Rated()
+    assert feedback.rated("sentiment", BUNDLED_VERSION, 0) == Rated()

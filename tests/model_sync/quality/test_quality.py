@@ -13,7 +13,7 @@ from bunriwiki.artifacts.features import Histograms
 from bunriwiki.model_store.heartbeats import Heartbeat, Heartbeats
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.testing.paths import MODELS
-from bunriwiki.testing.versions import FALLBACK
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from bunriwiki.web.tickets import ticket_issuer
 from model_sync.quality.feedback_store import FeedbackStore
 from model_sync.quality.quality import DATABASE, Quality, public_quality
@@ -41,15 +41,15 @@ def make(layout: Layout) -> Quality:
     return Quality(layout, fallbacks=MODELS, window_seconds=60, keys=[KEY], feedback_days=1)
 
 
-def rate(quality: Quality, right: str, *, known: bool, version: str = FALLBACK) -> None:
+def rate(quality: Quality, right: str, *, known: bool, version: str = BUNDLED_VERSION) -> None:
     ticket = ticket_issuer(KEY, 60)("sentiment", version, [("긍정", 0.9)], "")
     assert ticket
     quality.feedback.give(ticket, [right], known=known)
 
 
 def answer(layout: Layout, quality: Quality) -> None:
-    References(layout.quality).keep_evaluation("kcbert", FALLBACK, TEXTS)
-    states: list[dict[str, Histograms]] = [{}, {FALLBACK: TEXTS}]
+    References(layout.quality).keep_evaluation("kcbert", BUNDLED_VERSION, TEXTS)
+    states: list[dict[str, Histograms]] = [{}, {BUNDLED_VERSION: TEXTS}]
     for observed in states:
         Heartbeats(layout.run).write(Heartbeat(worker="one", pid=1, parent=1, role="kcbert", state="ready", observed=observed))
         quality.drift.look()
@@ -69,16 +69,16 @@ def scrape(quality: Quality) -> dict[tuple[str, ...], float]:
 def test_metrics_of_drift(layout: Layout, quality: Quality) -> None:
     answer(layout, quality)
     found = scrape(quality)
-    assert found.pop(("bunriwiki_drift_psi_threshold", "label", "kcbert", FALLBACK)) >= 0.1
-    assert found.pop(("bunriwiki_drift_psi_threshold", "text_length", "kcbert", FALLBACK)) >= 0.1
+    assert found.pop(("bunriwiki_drift_psi_threshold", "label", "kcbert", BUNDLED_VERSION)) >= 0.1
+    assert found.pop(("bunriwiki_drift_psi_threshold", "text_length", "kcbert", BUNDLED_VERSION)) >= 0.1
     distances = {key for key in found if key[0] in ("bunriwiki_drift_psi", "bunriwiki_drift_js_distance")}
     assert {found.pop(key) for key in distances} == {0}
     assert {key[1] for key in distances} == {"label", "text_length"}
     assert len(distances) == 4
     assert found == {
-        ("bunriwiki_drift_window_inputs", "kcbert", FALLBACK): 300,
-        ("bunriwiki_predicted_label_share", "none", "kcbert", FALLBACK): 0.75,
-        ("bunriwiki_predicted_label_share", "hate", "kcbert", FALLBACK): 0.25,
+        ("bunriwiki_drift_window_inputs", "kcbert", BUNDLED_VERSION): 300,
+        ("bunriwiki_predicted_label_share", "none", "kcbert", BUNDLED_VERSION): 0.75,
+        ("bunriwiki_predicted_label_share", "hate", "kcbert", BUNDLED_VERSION): 0.25,
     }
 
 
@@ -88,12 +88,12 @@ def test_metrics_of_feedback(quality: Quality) -> None:
         rate(quality, right, known=True)
     rate(quality, "부정", known=False)
     assert {key: round(value, 9) for key, value in scrape(quality).items()} == {
-        ("bunriwiki_feedback_total", "true", "sentiment", FALLBACK): 4,
-        ("bunriwiki_feedback_total", "false", "sentiment", FALLBACK): 1,
-        ("bunriwiki_feedback_accuracy_ratio", "true", "sentiment", FALLBACK): 0.75,
-        ("bunriwiki_feedback_accuracy_ratio", "false", "sentiment", FALLBACK): 0,
-        ("bunriwiki_feedback_calibration_error_ratio", "true", "sentiment", FALLBACK): 0.15,
-        ("bunriwiki_feedback_calibration_error_ratio", "false", "sentiment", FALLBACK): 0.9,
+        ("bunriwiki_feedback_total", "true", "sentiment", BUNDLED_VERSION): 4,
+        ("bunriwiki_feedback_total", "false", "sentiment", BUNDLED_VERSION): 1,
+        ("bunriwiki_feedback_accuracy_ratio", "true", "sentiment", BUNDLED_VERSION): 0.75,
+        ("bunriwiki_feedback_accuracy_ratio", "false", "sentiment", BUNDLED_VERSION): 0,
+        ("bunriwiki_feedback_calibration_error_ratio", "true", "sentiment", BUNDLED_VERSION): 0.15,
+        ("bunriwiki_feedback_calibration_error_ratio", "false", "sentiment", BUNDLED_VERSION): 0.9,
     }
 
 
@@ -122,7 +122,7 @@ def test_the_series_of_a_version_end_with_it(layout: Layout, quality: Quality) -
     folder = layout.version("sentiment", "v1")
     folder.mkdir(parents=True)
     text = (MODELS / "sentiment" / "manifest.yaml").read_text(encoding="utf-8")
-    (folder / "manifest.yaml").write_text(text.replace(f"version: {FALLBACK}", "version: v1"))
+    (folder / "manifest.yaml").write_text(text.replace(f"version: {BUNDLED_VERSION}", "version: v1"))
     rate(quality, "긍정", known=True, version="v1")
     assert len(scrape(quality)) == 3
     folder.rename(layout.staging / "removed")
@@ -134,10 +134,10 @@ def test_the_state(layout: Layout, quality: Quality) -> None:
     rate(quality, "긍정", known=True)
     state = quality.state()
     [window] = state.window
-    assert (window.model, window.version, window.answers, window.reference) == ("kcbert", FALLBACK, 300, "evaluation")
+    assert (window.model, window.version, window.answers, window.reference) == ("kcbert", BUNDLED_VERSION, 300, "evaluation")
     assert (window.drift["label"].psi, window.drift["label"].drifted) == (0, False)
     [day] = state.feedback
-    assert (day.model, day.version, day.known, day.answers, day.accuracy) == ("sentiment", FALLBACK, True, 1, 1)
+    assert (day.model, day.version, day.known, day.answers, day.accuracy) == ("sentiment", BUNDLED_VERSION, True, 1, 1)
     assert list(day.interval) == pytest.approx([0.2065, 1], abs=1e-4)
 
 

@@ -12,6 +12,7 @@ from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.model_store.layout import Layout
 from bunriwiki.testing.paths import MODELS
 from bunriwiki.testing.tiny import scores, tiny
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from model_sync.rollout.comparison import Figures
 from model_sync.rollout.replica_client import Answered, ReplicaClient
 
@@ -94,11 +95,11 @@ def test_photos_are_sent_with_their_threshold() -> None:
     def handle(request: httpx.Request) -> httpx.Response:
         sent.append(request)
         return httpx.Response(
-            200, json={"detections": [], "image": {"width": 1, "height": 1}}, headers={"X-Model-Version": "fallback-4"}
+            200, json={"detections": [], "image": {"width": 1, "height": 1}}, headers={"X-Model-Version": BUNDLED_VERSION}
         )
 
     found = client(Layout(Path("/nowhere")), handle).answers(ADDRESS, {})
-    assert "yolo fallback-4 answers a golden sample wrongly" in found.wrong
+    assert f"yolo {BUNDLED_VERSION} answers a golden sample wrongly" in found.wrong
     assert sent[0].url.params["confidence"] == "0.25"
     assert sent[0].content.startswith(b"\xff\xd8")
 
@@ -107,7 +108,7 @@ def test_a_model_that_is_served_otherwise_than_its_samples_only_has_to_answer() 
     body: dict[str, Any] = {"detections": [], "image": {"width": 1, "height": 1}}
 
     def handle(request: httpx.Request) -> httpx.Response:
-        version = "fallback-4" if request.url.path == "/yolo/prediction" else "other"
+        version = BUNDLED_VERSION if request.url.path == "/yolo/prediction" else "other"
         return httpx.Response(200, json=body, headers={"X-Model-Version": version})
 
     there = ReplicaClient(Layout(Path("/nowhere")), MODELS, httpx.MockTransport(handle), not_compared={"yolo"})

@@ -26,6 +26,7 @@ from bunriwiki.protocols.inference.tensors import join_bytes
 from bunriwiki.testing.crowd import http2
 from bunriwiki.testing.http2 import Http2Client
 from bunriwiki.testing.ports import free_port
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from tests.bunriwiki.protocols.fakes import FakeService
 from tests.bunriwiki.protocols.rest.test_metrics import value
 
@@ -57,7 +58,7 @@ class Serving:
 @pytest.fixture
 async def there(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serving]:
     monkeypatch.setattr(server, "POLL_SECONDS", 0.02)
-    service, port = FakeService("fallback-4"), free_port()
+    service, port = FakeService(BUNDLED_VERSION), free_port()
     opened = GrpcServer(service.handlers, Memory())
     await opened.open("127.0.0.1", port)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -98,14 +99,14 @@ async def test_health_and_metadata(there: Serving) -> None:
 async def test_texts_typed_and_raw(there: Serving) -> None:
     texts = ("가".encode(), "나".encode())
     typed = await there.stub.ModelInfer(call("kcbert", *texts))
-    assert (typed.model_name, typed.model_version, typed.id) == ("kcbert", "fallback-4", "7")
+    assert (typed.model_name, typed.model_version, typed.id) == ("kcbert", BUNDLED_VERSION, "7")
     assert list(typed.outputs[0].contents.bytes_contents) == [b"none", b"none"]
     assert list(typed.outputs[2].contents.fp32_contents) == [0.75, 0.25, 0.75, 0.25]
     raw = await there.stub.ModelInfer(call("kcbert", *texts, raw=True))
     assert raw.raw_output_contents[0] == join_bytes([b"none", b"none"])
     assert there.service.runners["kcbert"].batches == [["가", "나"]] * 2
     stats = (await there.stub.ModelStatistics(pb.ModelStatisticsRequest(name="kcbert"))).model_stats[0]
-    assert (stats.version, stats.inference_count, stats.execution_count) == ("fallback-4", 4, 2)
+    assert (stats.version, stats.inference_count, stats.execution_count) == (BUNDLED_VERSION, 4, 2)
 
 
 async def test_photos(there: Serving, bottle: bytes) -> None:
@@ -119,7 +120,7 @@ async def test_photos(there: Serving, bottle: bytes) -> None:
 def counted(method: str) -> dict[str, float]:
     """Calls of `method` that succeeded, and what was counted of the answers of kcbert by the version here."""
     found = {"calls": value("http_requests_total", protocol="grpc", path=f"/{SERVICE.full_name}/{method}", status="OK")}
-    found["inputs"] = value("bunriwiki_predictions_total", model="kcbert", version="fallback-4")
+    found["inputs"] = value("bunriwiki_predictions_total", model="kcbert", version=BUNDLED_VERSION)
     phases = {one: value("bunriwiki_phase_duration_seconds_count", model="kcbert", phase=one) for one in ("read", "queue")}
     return {**found, **phases, "in flight": value("bunriwiki_requests_in_flight", protocol="grpc")}
 
@@ -315,7 +316,7 @@ async def test_a_call_without_a_message_is_rejected(there: Serving) -> None:
 
 async def test_a_message_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
-    opened = GrpcServer(FakeService("fallback-4").handlers, Memory(), message_seconds=0.01)
+    opened = GrpcServer(FakeService(BUNDLED_VERSION).handlers, Memory(), message_seconds=0.01)
     await opened.open("127.0.0.1", port)
     try:
         client = await asyncio.to_thread(Http2Client, port)
@@ -331,7 +332,7 @@ async def test_a_message_that_does_not_arrive_is_not_waited_for(monkeypatch: pyt
 async def test_of_a_message_that_is_not_read_little_arrives() -> None:
     """However fast the connection is: the core does not enlarge its windows."""
     memory, port = Memory(large_mb=40), free_port()
-    opened = GrpcServer(FakeService("fallback-4").handlers, memory)
+    opened = GrpcServer(FakeService(BUNDLED_VERSION).handlers, memory)
     await opened.open("127.0.0.1", port)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     connection, received = http2.GrpcConnection(reader, writer), ReceivedBytes()

@@ -12,6 +12,7 @@ from bunriwiki.model_store.layout import Layout
 from bunriwiki.protocols.handlers import routing
 from bunriwiki.protocols.handlers.routing import Route
 from bunriwiki.testing.paths import MODELS
+from bunriwiki.testing.versions import BUNDLED_VERSION
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +50,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 async def test_a_gateway_that_lags_behind_reads_the_file_again(store: Store) -> None:
-    assert store.route.version() == "fallback-4"
+    assert store.route.version() == BUNDLED_VERSION
     store.activate("v1")
     assert await store.route.instead("v1") == "v1"
     assert store.route.version() == "v1"
@@ -58,15 +59,15 @@ async def test_a_gateway_that_lags_behind_reads_the_file_again(store: Store) -> 
 async def test_a_batch_waits_for_its_version_and_then_accepts_another(store: Store) -> None:
     store.activate("v1")
     for _ in range(3):
-        assert await store.route.instead("fallback-4") == "v1"
+        assert await store.route.instead(BUNDLED_VERSION) == "v1"
         store.now += routing.PATIENCE_SECONDS / 3
-    assert await store.route.instead("fallback-4") == "fallback-4"
-    store.route.answered("fallback-4")
+    assert await store.route.instead(BUNDLED_VERSION) == BUNDLED_VERSION
+    store.route.answered(BUNDLED_VERSION)
     # The next batch tries the serving version again, without waiting for it again.
     assert store.route.version() == "v1"
-    assert await store.route.instead("fallback-4") == "fallback-4"
+    assert await store.route.instead(BUNDLED_VERSION) == BUNDLED_VERSION
     store.route.answered("v1")
-    assert await store.route.instead("fallback-4") == "v1"
+    assert await store.route.instead(BUNDLED_VERSION) == "v1"
 
 
 async def test_a_batch_waits_for_a_runner_that_offers_no_version(store: Store) -> None:
@@ -109,7 +110,7 @@ async def test_no_batch_waits_for_a_canary(store: Store) -> None:
 
 async def test_each_version_has_its_own_patience(store: Store) -> None:
     store.activate("v1")
-    await store.route.instead("fallback-4")
+    await store.route.instead(BUNDLED_VERSION)
     store.now += 10 * routing.PATIENCE_SECONDS
     store.activate("v2")
-    assert await store.route.instead("fallback-4") == "v2"
+    assert await store.route.instead(BUNDLED_VERSION) == "v2"

@@ -18,7 +18,7 @@ from bunriwiki.protocols.handlers.scrape import Scrape
 from bunriwiki.protocols.handlers.startup import FirstSync
 from bunriwiki.protocols.handlers.status import Status
 from bunriwiki.testing.paths import MODELS as BUNDLED
-from bunriwiki.testing.versions import FALLBACK
+from bunriwiki.testing.versions import BUNDLED_VERSION
 
 pytestmark = pytest.mark.anyio
 
@@ -82,7 +82,7 @@ async def test_the_fallback_serves(layout: Layout) -> None:
     zeros, ones = {(model,): 0.0 for model in MODELS}, {(model,): 1.0 for model in MODELS}
     assert found["bunriwiki_generation"] == found["bunriwiki_worker_generation_lag"] == zeros
     assert found["bunriwiki_fallback_in_use"] == found["bunriwiki_model_degraded"] == ones  # a registry feeds it
-    assert found["model_version_info"] == {(model, FALLBACK): 1 for model in MODELS}
+    assert found["model_version_info"] == {(model, BUNDLED_VERSION): 1 for model in MODELS}
 
 
 async def test_generations(layout: Layout) -> None:
@@ -90,7 +90,7 @@ async def test_generations(layout: Layout) -> None:
     beat(layout, "yolo", 1, serving="v3", generation=3, loaded={"v3": "available"})
     assert (await scrape(layout))["bunriwiki_worker_generation_lag"][("yolo",)] == 0
     beat(layout, "yolo", 2, serving="v1", generation=1, loaded={"v1": "available"})
-    beat(layout, "yolo", 3, serving=FALLBACK, generation=3, loaded={FALLBACK: "available"})
+    beat(layout, "yolo", 3, serving=BUNDLED_VERSION, generation=3, loaded={BUNDLED_VERSION: "available"})
     found = await scrape(layout)
     assert found["bunriwiki_generation"][("yolo",)] == 3
     assert found["bunriwiki_worker_generation_lag"][("yolo",)] == 2

@@ -19,6 +19,7 @@ from bunriwiki.protocols.handlers.public_status import PublicStatus
 from bunriwiki.protocols.handlers.startup import FirstSync
 from bunriwiki.protocols.handlers.status import ServiceModelStatus, Status
 from bunriwiki.testing.paths import MODELS as BUNDLED
+from bunriwiki.testing.versions import BUNDLED_VERSION
 
 SINCE = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -68,7 +69,7 @@ def test_the_serving_and_the_previous_version(layout: Layout) -> None:
     beat(layout, "one", generation=2, rss_bytes=5)
     model = yolo(layout)
     assert (model.serving, model.previous, model.generation) == (target("v2"), target("v1"), 2)
-    assert (model.serving_version, model.fallback) == ("v2", "fallback-4")
+    assert (model.serving_version, model.fallback) == ("v2", BUNDLED_VERSION)
     assert (model.degraded, model.reasons) == (False, ())
     [worker] = model.workers
     assert (worker.name, worker.serving, worker.generation, worker.rss_bytes) == ("one", "v2", 2, 5)
@@ -83,7 +84,7 @@ def test_the_workers_of_this_service_and_of_others(layout: Layout) -> None:
 
 def test_the_fallback_version_serves_until_a_version_is_promoted(layout: Layout) -> None:
     model = yolo(layout)
-    assert (model.serving, model.serving_version) == (None, "fallback-4")
+    assert (model.serving, model.serving_version) == (None, BUNDLED_VERSION)
 
 
 def test_reasons_for_being_degraded(layout: Layout) -> None:
@@ -101,16 +102,16 @@ def test_reasons_for_being_degraded(layout: Layout) -> None:
 def test_a_decision_for_the_fallback_is_shown_with_the_name_that_answers_carry(layout: Layout, by: Any, who: str) -> None:
     decided = target(FALLBACK).model_copy(update={"by": by})
     Generations().activate("yolo", target("v1")).activate("yolo", decided).write(layout.generation)
-    beat(layout, "one", serving="fallback-4", loaded={"fallback-4": "available"})
+    beat(layout, "one", serving=BUNDLED_VERSION, loaded={BUNDLED_VERSION: "available"})
     model = yolo(layout)
     assert model.serving
-    assert (model.serving.version, model.serving.by, model.generation) == ("fallback-4", by, 2)
-    assert (model.serving_version, model.fallback) == ("fallback-4", "fallback-4")
+    assert (model.serving.version, model.serving.by, model.generation) == (BUNDLED_VERSION, by, 2)
+    assert (model.serving_version, model.fallback) == (BUNDLED_VERSION, BUNDLED_VERSION)
     assert model.reasons == (f"fallback: {who} went back to the bundled fallback model",)
     Generations().activate("yolo", decided).activate("yolo", target("v2")).write(layout.generation)
     previous = yolo(layout).previous
     assert previous
-    assert previous.version == "fallback-4"
+    assert previous.version == BUNDLED_VERSION
 
 
 def test_the_public_view_names_no_process_host_or_file(layout: Layout) -> None:
@@ -149,19 +150,19 @@ def test_the_public_view_calls_a_worker_by_its_number(layout: Layout) -> None:
 
 
 def test_a_model_without_a_registry_is_meant_to_serve_its_bundled_version(layout: Layout) -> None:
-    beat(layout, "one", serving="fallback-4", loaded={"fallback-4": "available"})
+    beat(layout, "one", serving=BUNDLED_VERSION, loaded={BUNDLED_VERSION: "available"})
     [model] = [model for model in status(layout, registered=["kcbert"]).models().models if model.name == "yolo"]
-    assert (model.serving, model.fallback, model.degraded) == (None, "fallback-4", False)
+    assert (model.serving, model.fallback, model.degraded) == (None, BUNDLED_VERSION, False)
 
 
 def test_the_versions_that_this_service_answers_with(layout: Layout) -> None:
     activate(layout, "v1", "v2")
     layout.version("yolo", "v0").mkdir(parents=True)
-    assert serving(layout)["yolo"] == {"fallback-4": False, "v0": False, "v1": False, "v2": True}
+    assert serving(layout)["yolo"] == {BUNDLED_VERSION: False, "v0": False, "v1": False, "v2": True}
     beat(layout, "elsewhere", serving="v0", parent=1)  # another service that shares the store
     beat(layout, "here", serving="v1")
-    assert serving(layout)["yolo"] == {"fallback-4": False, "v0": False, "v1": True}
-    assert serving(layout)["kcbert"] == {"fallback-4": True}
+    assert serving(layout)["yolo"] == {BUNDLED_VERSION: False, "v0": False, "v1": True}
+    assert serving(layout)["kcbert"] == {BUNDLED_VERSION: True}
 
 
 def test_an_unreachable_registry_is_a_reason(layout: Layout) -> None:

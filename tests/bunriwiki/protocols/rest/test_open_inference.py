@@ -23,6 +23,7 @@ from bunriwiki.protocols.rest.requests import Request
 from bunriwiki.protocols.rest.responses import Response
 from bunriwiki.protocols.rest.routing import Router
 from bunriwiki.testing.paths import MODELS as SHIPPED
+from bunriwiki.testing.versions import BUNDLED_VERSION
 from bunriwiki.web.problems import RequestError
 from bunriwiki.web.tickets import TicketReader, ticket_issuer
 from tests.bunriwiki.protocols.fakes import FakeService
@@ -170,19 +171,19 @@ def test_one_bad_input_fails_the_call() -> None:
     ],
 )
 def test_health_and_metadata_of_the_server(path: str, expected: dict[str, Any]) -> None:
-    answer = Service("fallback-4").get(path)
+    answer = Service(BUNDLED_VERSION).get(path)
     assert json.loads(answer.body) == expected
     assert answer.status == (503 if expected.get("ready") is False else 200)
 
 
 def test_metadata() -> None:
-    service = Service("fallback-4")
+    service = Service(BUNDLED_VERSION)
     yolo = json.loads(service.get("/v2/models/yolo").body)
-    assert (yolo["versions"], yolo["platform"]) == (["fallback-4", "v6"], "onnxruntime_onnx")
+    assert (yolo["versions"], yolo["platform"]) == ([BUNDLED_VERSION, "v6"], "onnxruntime_onnx")
     assert [output["name"] for output in yolo["outputs"]] == [
         "boxes", "scores", "labels", "num_detections", "uncertain",
     ]  # fmt: skip
-    sentiment = json.loads(service.get("/v2/models/sentiment/versions/fallback-4").body)
+    sentiment = json.loads(service.get(f"/v2/models/sentiment/versions/{BUNDLED_VERSION}").body)
     assert sentiment["platform"] == "mlflow_pyfunc"
     assert sentiment["outputs"][2]["shape"] == [-1, 3]
     for path, status in (
@@ -196,16 +197,16 @@ def test_metadata() -> None:
 
 
 def test_the_index_and_the_statistics() -> None:
-    service = Service("fallback-4")
+    service = Service(BUNDLED_VERSION)
     found = json.loads(service.post("/v2/repository/index", b"").body)
     assert {(entry["version"], entry["state"]) for entry in found if entry["name"] == "yolo"} == {
-        ("fallback-4", "READY"), ("v6", "READY"), ("v8", "LOADING"),
+        (BUNDLED_VERSION, "READY"), ("v6", "READY"), ("v8", "LOADING"),
     }  # fmt: skip
     ready = json.loads(service.post("/v2/repository/index", b'{"ready": true}').body)
     assert {entry["state"] for entry in ready} == {"READY"}
     service.infer("kcbert", {"inputs": [tensor("text", "가", "나")]})
     [stats] = json.loads(service.get("/v2/models/kcbert/stats").body)["model_stats"]
-    assert (stats["version"], stats["inference_count"], stats["execution_count"]) == ("fallback-4", 2, 1)
+    assert (stats["version"], stats["inference_count"], stats["execution_count"]) == (BUNDLED_VERSION, 2, 1)
     assert stats["inference_stats"]["success"]["count"] == 1
     assert {stats["name"] for stats in json.loads(service.get("/v2/models/stats").body)["model_stats"]} == set(service.runners)
     with pytest.raises(RequestError) as caught:
