@@ -27,7 +27,7 @@ from runners.models import Loaded
 from runners.throttle import Pause, unthrottled
 from runners.work import WorkMeter
 
-FORWARD_PASS = 8  # photos: more are no faster on a CPU, and take more memory
+FORWARD_PASS = 4  # photos: more are no faster on a CPU, and take more memory, above all in a detector of two stages
 
 Square = tuple[Floats, Frame]
 
@@ -124,7 +124,8 @@ class Yolo(Loaded):
         except Exception as error:  # the engines' exceptions have no common base
             logger.warning(
                 "yolo {} serves squares of {} pixels: its graph does not take those of BUNRIWIKI_YOLO_SIZE ({} pixels). "
-                "Publish the detector again, so that this release compiles it. {}",
+                "Try a multiple of 64. If the graph takes one size only, publish the detector again: this release compiles it "
+                "for all. {}",
                 self._manifest.version, self._own_size, wanted, error,
             )  # fmt: skip
             return self._own_size

@@ -27,7 +27,16 @@ from training.composites import AT_A_DISTANCE, write_composites, write_pasted
 from training.crops import write_crops
 from training.cutouts import cut_out_all, cut_out_outlined, read_outlines
 from training.detector import load, train, write_dataset
-from training.photos import CLASSES, LabelledPhoto, evenly, grounds, load_photos, on_plain_ground, split_by_scene, split_photos
+from training.photos import (
+    CLASSES,
+    LabelledPhoto,
+    grounds,
+    load_photos,
+    on_plain_ground,
+    split_by_scene,
+    split_photos,
+    to_calibrate_on,
+)
 from training.restore import restore
 
 log = logging.getLogger("training.context")
@@ -125,8 +134,7 @@ def main() -> None:
     start = train(dataset, start, small, settings | SMALL, keep="last", bfloat16=given.bfloat16)
     best = train(dataset, start, given.output, settings | OF_MANY_SIZES, keep="last", bfloat16=given.bfloat16)
     model = load(best, given.output)
-    judged = scenes["test"] + evenly(close_up["validation"], len(scenes["test"]))
-    log.info("logits: times %.3f, plus %.3f", *calibrate(model.model.float(), judged, SERVED))
+    log.info("logits: times %.3f, plus %.3f", *calibrate(model.model.float(), to_calibrate_on(given.data), SERVED))
     model.save(given.output / "calibrated.pt")
     log.info("the calibrated checkpoint: %s", given.output / "calibrated.pt")
 

@@ -128,6 +128,12 @@ def split_by_scene(photos: Sequence[LabelledPhoto]) -> dict[str, list[LabelledPh
     return splits
 
 
+def to_calibrate_on(data: Path) -> list[LabelledPhoto]:
+    """As many photos in context as single objects that no detector is trained on: the kept scenes, and validation photos."""
+    scenes = split_by_scene(load_photos(data / "litter"))["test"]
+    return scenes + evenly(split_photos(load_photos(data / "recyclables"))["validation"], len(scenes))
+
+
 def shippable(photos: Sequence[LabelledPhoto]) -> list[LabelledPhoto]:
     """Those of the photos in context that are CC BY: the others (ODbL) are not shipped with the repository."""
     return [photo for photo in photos if photo.path.name.startswith("taco-ccby-")]

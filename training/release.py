@@ -1,6 +1,6 @@
 """Release the bundled fallback models: write `models/` from the results of the training scripts.
 
-    python -m training.release --data DIR --version fallback-4 [--built build] [--only yolo]
+    python -m training.release --data DIR --version fallback-5 [--built build] [--only yolo]
 
 Each folder under `models/` is replaced as a whole, except its card: manifest, served form, golden samples with the original's
 answers, and the reference set. Golden and reference samples are from the data kept for evaluation.
@@ -30,9 +30,19 @@ from training.arguments import needed, parser
 from training.comments import LABELS as HATE
 from training.comments import load_comments
 from training.judge_photos import corners
-from training.photos import CLASSES, LabelledPhoto, evenly, load_photos, shippable, split_by_scene, split_photos
+from training.photos import (
+    CLASSES,
+    LabelledPhoto,
+    evenly,
+    load_photos,
+    shippable,
+    split_by_scene,
+    split_photos,
+    to_calibrate_on,
+)
 from training.reviews import LABELS as SENTIMENTS
 from training.reviews import load_reviews
+from training.two_stage import compile_two_stages
 from training.yolo import SIZE
 
 BUNDLED = Path(__file__).parent.parent / "models"
@@ -59,20 +69,26 @@ def release_yolo(
     version: str,
     *,
     weights: Path | None = None,
+    second_stage: Path | None = None,
     source: str = SOURCE,
     size: int = SIZE,
     uncertain_below: float | None = None,
 ) -> None:
     """Write the version of the detector in `built`, or of other `weights`, to `output`, for squares of `size` pixels.
 
-    `uncertain_below` as for `compile_yolo`.
+    `second_stage` is the checkpoint of its second stage, if it has one; `uncertain_below` as for `compile_yolo`.
     """
     weights = needed(weights or built / "best.pt", UNBUILT)
     reference = built / "reference"
     _write_reference_photos(kept_photos(data, REFERENCE), reference)
-    compile_yolo(
+    compile_detector: Callable[..., object] = compile_yolo
+    if second_stage:
+        compile_detector = partial(
+            compile_two_stages, second=needed(second_stage, "run training.materials first"), calibrated_on=to_calibrate_on(data)
+        )
+    compile_detector(
         weights,
-        output,
+        output=output,
         version=version,
         source=source,
         size=size,
@@ -143,9 +159,10 @@ RELEASES: dict[str, Callable[[Path, Path, Path, str], None]] = {
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--built", type=Path, default=Path("build"), help="folder with the output of the training scripts")
-    arguments.add_argument("--version", required=True, help="the version's name, such as fallback-4")
+    arguments.add_argument("--version", required=True, help="the version's name, such as fallback-5")
     arguments.add_argument("--only", choices=MODELS, help="release this model only")
     arguments.add_argument("--weights", type=Path, help="yolo's checkpoint (default: that of training.yolo)")
+    arguments.add_argument("--second-stage", type=Path, help="the checkpoint of yolo's second stage (training.materials)")
     arguments.add_argument("--source", default=SOURCE, help="what yolo's manifest says of it (default: %(default)s)")
     arguments.add_argument(
         "--size", type=int, default=SIZE, help="pixels of yolo's square: fewer are faster (default: %(default)s)"
@@ -165,6 +182,7 @@ def main() -> None:
             release = partial(
                 release_yolo,
                 weights=given.weights,
+                second_stage=given.second_stage,
                 source=given.source,
                 size=given.size,
                 uncertain_below=given.uncertain_below,

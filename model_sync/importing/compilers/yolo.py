@@ -38,6 +38,7 @@ KOREAN = {
     "trash": "일반쓰레기",
 }
 MAX_BOXES = 300  # per photo
+OPSET = 18
 STEP, MAX_SIZE = 32, 4096  # pixels: the side of a square is a multiple of the one, and smaller than the other
 GOLDEN_CONFIDENCE = 0.25
 GOLDEN_IOU = 0.5
@@ -53,16 +54,17 @@ class Detector(torch.nn.Module):
     glass and plastic, would not help a user to sort it.
     """
 
-    def __init__(self, network: torch.nn.Module) -> None:
+    def __init__(self, network: torch.nn.Module, max_boxes: int = MAX_BOXES) -> None:
         super().__init__()
         self.network = network
+        self._max_boxes = max_boxes
 
     def forward(self, images: Tensor, iou: Tensor, confidence: Tensor) -> tuple[Tensor, ...]:
         raw = self.network(images)
         centres, sides = raw[:, :2].transpose(1, 2), raw[:, 2:4].transpose(1, 2)
         boxes = torch.cat([centres - sides / 2, centres + sides / 2], dim=2)
         scores, classes = raw[:, 4:].max(dim=1)
-        kept = nms(boxes, scores[:, None], MAX_BOXES, iou, confidence)
+        kept = nms(boxes, scores[:, None], self._max_boxes, iou, confidence)
         image, box = kept[:, 0], kept[:, 2]
         return boxes[image, box], scores[image, box], classes[image, box], image, raw[:, 4:].transpose(1, 2)[image, box]
 
@@ -98,9 +100,8 @@ def compile_yolo(
     if reference:
         copy_reference(reference, output)
     with phase("compile"):
-        program = _export(network.fuse(verbose=False), size)
         return write_detector(
-            remove_debug_info(program.model_proto),
+            remove_debug_info(export_detector(network, size)),
             output,
             names,
             size,
@@ -141,11 +142,13 @@ def write_detector(
     return manifest
 
 
-def _export(network: torch.nn.Module, size: int) -> Any:
+def export_detector(network: Any, size: int, max_boxes: int = MAX_BOXES) -> onnx.ModelProto:
     """The graph of the network, for squares of any size that is a multiple of STEP; of `size` if torch cannot trace others.
 
-    On a CPU, a graph for any size is as fast as one for a single size.
+    It gives at most `max_boxes` per photo. On a CPU, a graph for any size is as fast as one for a single size. The network is
+    changed for the export: use it no more.
     """
+    network = network.fuse(verbose=False)
     for module in network.modules():
         if hasattr(module, "export") and hasattr(module, "dynamic"):  # ultralytics' heads: output raw predictions
             module.export, module.format, module.dynamic = True, "onnx", True
@@ -153,20 +156,21 @@ def _export(network: torch.nn.Module, size: int) -> Any:
     def suppress(boxes: Any, scores: Any, max_boxes: int, iou: Any, confidence: Any) -> Any:
         return op.NonMaxSuppression(boxes, scores, op.Constant(value_ints=[max_boxes]), iou, confidence)
 
-    def export(sides: Mapping[int, Any]) -> Any:
+    def export(sides: Mapping[int, Any]) -> onnx.ModelProto:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "# The axis name", UserWarning)  # height and width share one
-            return torch.onnx.export(
-                Detector(network).eval(),
+            program = torch.onnx.export(
+                Detector(network, max_boxes).eval(),
                 example,
                 input_names=["images", "iou", "confidence"],
                 output_names=["boxes", "scores", "classes", "images_index", "class_scores"],
                 dynamic_shapes=({0: torch.export.Dim.DYNAMIC, **sides}, None, None),
                 custom_translation_table={torch.ops.bunriwiki.nms.default: suppress},
-                opset_version=18,
+                opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
             )
+        return program.model_proto
 
     example = (torch.rand(2, 3, size, size), torch.tensor([GOLDEN_IOU]), torch.tensor([GOLDEN_CONFIDENCE]))
     side = STEP * torch.export.Dim("side", min=1, max=MAX_SIZE // STEP)
