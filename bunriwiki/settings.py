@@ -142,8 +142,8 @@ class CommonSettings(BaseSettings):
         ge=0,
         multiple_of=32,
         description="Pixels of the side of the square in which `yolo` sees a photo, a multiple of 32, and of 64 for the "
-        "bundled version: a smaller one is faster and finds fewer small objects; 0, or more than the version's own: the version's "
-        "own.",
+        "bundled version: a smaller one is faster and finds fewer small objects; 0, or more than the version's own: the "
+        "version's own.",
     )
     log_level: str = Field(
         default="INFO",
