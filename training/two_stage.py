@@ -133,13 +133,14 @@ def compile_two_stages(
 
 
 def _crop(square: Tensor, box: Tensor) -> Tensor:
-    """The part of the `square` around the `box`, [1, 3, SIZE, SIZE], as RoiAlign cuts it; what is outside is grey."""
-    side, points = MARGIN * box[2:].max(), SIZE * SAMPLES
+    """The part of the `square` around the `box`, [1, 3, SIZE, SIZE], as RoiAlign cuts it: grey a pixel beyond the edge."""
+    side, points, size = MARGIN * box[2:].max(), SIZE * SAMPLES, square.shape[-1]
     steps = ((torch.arange(points) + 0.5) / points - 0.5) * side
-    x, y = box[0] + steps, box[1] + steps
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None] * 2 / square.shape[-1] - 1
-    grey = GREY / 255
-    return functional.avg_pool2d(functional.grid_sample(square - grey, grid, align_corners=False), SAMPLES) + grey
+    x, y = torch.meshgrid(box[0] + steps, box[1] + steps, indexing="xy")
+    grid = torch.stack([x, y], dim=-1)
+    inside = ((grid >= -0.5) & (grid <= size + 0.5)).all(dim=-1)
+    light = functional.grid_sample(square - GREY / 255, grid[None] * 2 / size - 1, padding_mode="border", align_corners=False)
+    return functional.avg_pool2d(light * inside, SAMPLES) + GREY / 255
 
 
 BEFORE = f"""
