@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,8 +25,6 @@ from runners.loading import WARM_UP_SAMPLES, compare_to_golden, isolating, threa
 from runners.models import Loaded
 from runners.throttle import Pause, unthrottled
 from runners.work import WorkMeter
-
-FORWARD_PASS = 4  # photos: more are no faster on a CPU, and take more memory, above all in a detector of two stages
 
 Square = tuple[Floats, Frame]
 
@@ -57,39 +54,34 @@ class Yolo(Loaded):
         return self._predict(photos, self._size)
 
     def _predict(self, photos: Sequence[Photo], size: int) -> Answers[Detections]:
+        # One photo per forward pass: together they are no faster on a CPU, and take as much memory as all of them.
         meter = WorkMeter()
         squares = meter.preprocess(lambda: list(self._decoders.map(partial(_decode, size=size), photos)))
-        results: dict[int, Detections | Failure] = {
-            position: square for position, square in enumerate(squares) if isinstance(square, Failure)
-        }
-        groups: defaultdict[float, list[int]] = defaultdict(list)
-        for position, square in enumerate(squares):
-            if not isinstance(square, Failure):
-                groups[photos[position].iou].append(position)  # one forward pass has one overlap threshold
-        for iou, positions in groups.items():
-            for start in range(0, len(positions), FORWARD_PASS):
-                group = positions[start : start + FORWARD_PASS]
-                items = [(squares[position], photos[position].confidence) for position in group]
-                answers = isolating(partial(self._detect, iou=iou, meter=meter), items)
-                results.update(zip(group, answers, strict=True))
+        results: list[Detections | Failure] = []
+        for photo, square in zip(photos, squares, strict=True):
+            results += [square] if isinstance(square, Failure) else isolating(partial(self._detect, meter), [(photo, square)])
         light = [0.0 if isinstance(square, Failure) else brightness(*square) for square in squares]
-        return self._answers((results[position] for position in range(len(photos))), meter, {BRIGHTNESS: light})
+        return self._answers(results, meter, {BRIGHTNESS: light})
 
-    def _detect(self, items: Sequence[tuple[Square, float]], iou: float, meter: WorkMeter) -> list[Detections]:
-        # The batch runs with its lowest confidence, and each photo's own confidence filters afterwards. That is exact: in
-        # suppression a box is removed only by boxes with higher scores.
-        found = meter.forward(
-            self._engine.run,
-            {
-                "images": np.stack([tensor for (tensor, _), _ in items]),
-                "iou": np.array([iou], dtype=np.float32),
-                "confidence": np.array([min(confidence for _, confidence in items)], dtype=np.float32),
-            },
-        )
-        return [self._answer(found, index, frame, confidence) for index, ((_, frame), confidence) in enumerate(items)]
+    def _detect(self, meter: WorkMeter, items: Sequence[tuple[Photo, Square]]) -> list[Detections]:
+        return [
+            self._answer(
+                meter.forward(
+                    self._engine.run,
+                    {
+                        "images": tensor[None],
+                        "iou": np.array([photo.iou], dtype=np.float32),
+                        "confidence": np.array([photo.confidence], dtype=np.float32),
+                    },
+                ),
+                frame,
+                photo.confidence,
+            )
+            for photo, (tensor, frame) in items
+        ]
 
-    def _answer(self, found: dict[str, Array], index: int, frame: Frame, confidence: float) -> Detections:
-        mine = np.flatnonzero((found["images_index"] == index) & (found["scores"] >= confidence))
+    def _answer(self, found: dict[str, Array], frame: Frame, confidence: float) -> Detections:
+        mine = np.flatnonzero(found["scores"] >= confidence)
         mine = mine[np.argsort(-found["scores"][mine], kind="stable")]
         boxes = np.round(frame.to_pixels(found["boxes"][mine]).astype(np.float64), 1).tolist()
         scores = np.round(found["scores"][mine].astype(np.float64), DECIMALS).clip(0, 1).tolist()
