@@ -102,7 +102,7 @@ class Server:
 
     def model(self, name: str) -> dict[str, Any]:
         """The state of a model; its details, if the environment has an admin token."""
-        models = CLIENT.get(f"{self.url}/v1/models", headers=self._headers, timeout=10).json()["models"]
+        models = CLIENT.get(f"{self.url}/v1/models", headers=self._headers, timeout=60).json()["models"]
         return next(state for state in models if state["name"] == name)
 
     def serving(self, name: str) -> str:
@@ -110,7 +110,7 @@ class Server:
         model = self.model(name)
         return str(model["serving"]["version"] if model["serving"] else model["fallback"])
 
-    def wait_until_serving(self, model: str, version: str, workers: int = 2, seconds: float = 30) -> float:
+    def wait_until_serving(self, model: str, version: str, workers: int = 2, seconds: float = 60) -> float:
         """Wait until exactly `workers` workers answer with `version`, and no others; the seconds it took."""
 
         def serves() -> bool:
@@ -131,7 +131,7 @@ class Server:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
-        families = text_string_to_metric_families(CLIENT.get(f"{self.url}/metrics", timeout=10).text)
+        families = text_string_to_metric_families(CLIENT.get(f"{self.url}/metrics", timeout=60).text)
         samples = [sample for family in families for sample in family.samples if sample.name == name]
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 

@@ -19,8 +19,7 @@ from bunriwiki.testing.mlflow_server import MlflowServer
 from bunriwiki.testing.registrar import Registrar
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.sidecar import Sidecar
-
-IMPORT_SECONDS = 400.0
+from tests.integration.conftest import IMPORT_SECONDS
 
 
 @dataclass

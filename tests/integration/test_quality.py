@@ -249,7 +249,7 @@ def test_a_ticket_is_valid_once_and_only_as_it_was_issued(deployment: Deployment
     answer = deployment.predict("정말 재미있어요")
     ticket = answer.headers["X-Feedback-Ticket"]
     right = {"ticket": ticket, "label": "긍정"}
-    broken = ticket[:-1] + ("A" if ticket[-1] != "A" else "Q")
+    broken = ticket[:-1] + ("0" if ticket[-1] != "0" else "1")
     rejections: Iterable[tuple[dict[str, Any], dict[str, str], int]] = (
         ({**right, "ticket": broken}, {}, 400),
         ({**right, "label": "좋음"}, {}, 422),

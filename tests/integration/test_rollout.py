@@ -30,6 +30,7 @@ from bunriwiki.testing.stores import serve_from_store
 from bunriwiki.testing.versions import make_version, pyfunc
 from bunriwiki.testing.waiting import wait_until
 from model_sync.sources.local import LocalSource
+from tests.integration.conftest import IMPORT_SECONDS
 
 WORD = "쀍쀍"  # in no golden sample and in no reference set
 TEXTS = ("정말 좋은 서비스예요", f"배송이 {WORD} 늦었어요")
@@ -41,7 +42,6 @@ IS_STUCK = f"{WITH_THE_WORD}import time; time.sleep(3600)"
 
 MONITOR_SECONDS = 30.0
 CLIENTS = 3
-IMPORT_SECONDS = 400.0  # in which a version is imported on a busy machine
 USUAL = 300  # inputs that v1 has answered before the first version is compared with it
 DEVIATIONS = 5.0  # standard deviations that a count may be off
 

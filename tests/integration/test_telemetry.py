@@ -21,10 +21,10 @@ from bunriwiki.testing.server import Server
 from bunriwiki.testing.sidecar import Sidecar
 from bunriwiki.testing.versions import BUNDLED_VERSION, compiled
 from bunriwiki.testing.waiting import wait_until
+from tests.integration.conftest import IMPORT_SECONDS
 
 PARENT = "b7ad6b7169203331"
 REQUESTS = 48
-IMPORT_SECONDS = 90.0
 SERVER, CLIENT, INTERNAL = 2, 3, 1  # kinds of a span
 LINE = re.compile(r"\[[^\]]+\] - \[[^:\]]+:[\d.]+\] \| \[\w+\] \| \[.*\]")
 
