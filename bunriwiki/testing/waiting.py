@@ -14,7 +14,7 @@ class WaitTimeoutError(AssertionError):
 
 
 def wait_until(
-    condition: Callable[[], T], seconds: float = 10, describe: Callable[[], object] | None = None, *, interval: float = 0.02
+    condition: Callable[[], T], seconds: float = 60, describe: Callable[[], object] | None = None, *, interval: float = 0.02
 ) -> T:
     """Call `condition` every `interval` seconds until it returns something true, and return that.
 

@@ -126,7 +126,7 @@ def test_unfinished_bodies_beside_honest_clients(service: Server, bottle: bytes)
         assert (texts, photos) == ({200: 50}, {200: 10})
         answers = Counter(connection.recv(12) for connection in connections)
         assert set(answers) == {b"HTTP/1.1 408", b"HTTP/1.1 503"}
-    wait_until(lambda: service.metric("bunriwiki_requests_in_flight", protocol="rest") == 0, 30)
+    wait_until(lambda: service.metric("bunriwiki_requests_in_flight", protocol="rest") == 0)
 
 
 def test_a_slow_body_is_cut_off(service: Server) -> None:

@@ -208,4 +208,4 @@ def test_unfinished_messages_take_no_more_than_their_client_may_have(server: Ser
     assert peak - before < 250 * MB
     for client in hostile:
         client.close()
-    wait_until(lambda: server.metric("bunriwiki_requests_in_flight", protocol="grpc") == 0, 10)
+    wait_until(lambda: server.metric("bunriwiki_requests_in_flight", protocol="grpc") == 0)

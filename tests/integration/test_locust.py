@@ -71,5 +71,5 @@ def test_the_page_starts_a_load(server: Server, tmp_path: Path) -> None:
         def stats() -> dict[str, Any]:
             return dict(httpx.get(f"{page.url}/stats/requests", timeout=10).json())
 
-        wait_until(lambda: stats()["stats"][-1]["num_requests"] > 5, 30, stats, interval=0.5)
+        wait_until(lambda: stats()["stats"][-1]["num_requests"] > 5, 60, stats, interval=0.5)
         assert stats()["errors"] == []

@@ -153,7 +153,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         }
         addresses = {job: url.removeprefix("http://") for job, url in targets.items()}
         prometheus = stack.enter_context(Prometheus(root / "prometheus", addresses))
-        wait_until(lambda: len(prometheus.query("up == 1")) == len(addresses) + 1, 30)
+        wait_until(lambda: len(prometheus.query("up == 1")) == len(addresses) + 1)
         yield Deployment(registry, server, sidecar, prometheus, alertmanager, receiver)
 
 
@@ -183,8 +183,8 @@ def test_an_accuracy_that_falls_is_reported(deployment: Deployment) -> None:
     deployment.rate(10, right=True, headers=KNOWN)
     deployment.rate(10, right=False, headers={})
     accuracy = 'bunriwiki_feedback_accuracy_ratio{model="kcbert", version="v1", known="%s"} == %d'
-    wait_until(lambda: deployment.prometheus.query(accuracy % ("true", 1)), 30)
-    wait_until(lambda: deployment.prometheus.query(accuracy % ("false", 0)), 30)
+    wait_until(lambda: deployment.prometheus.query(accuracy % ("true", 1)))
+    wait_until(lambda: deployment.prometheus.query(accuracy % ("false", 0)))
     assert not deployment.prometheus.query('ALERTS{alertname="BunriwikiAccuracyDown"}')
     deployment.rate(10, right=False, headers=KNOWN)
     deployment.wait_for_delivery("BunriwikiAccuracyDown", "firing", model="kcbert", version="v1", known="true")
@@ -219,10 +219,10 @@ def test_a_burning_error_budget_is_reported(deployment: Deployment) -> None:
 def test_a_target_that_is_down_is_reported_and_silences_other_alerts_about_it(deployment: Deployment, tmp_path: Path) -> None:
     deployment.registry.publish("kcbert", "v4", compiled("kcbert", tmp_path / "v4", "v4", rotation=1))
     deployment.sidecar.sync("kcbert")
-    wait_until(lambda: deployment.prometheus.query('ALERTS{alertname="BunriwikiVersionQuarantined", alertstate="firing"}'), 30)
+    wait_until(lambda: deployment.prometheus.query('ALERTS{alertname="BunriwikiVersionQuarantined", alertstate="firing"}'))
     deployment.sidecar.stop()
     deployment.wait_for_delivery("BunriwikiTargetDown", "firing", job="bunriwiki-sidecar")
-    wait_until(lambda: "BunriwikiVersionQuarantined" in deployment.alertmanager.inhibited(), 30)
+    wait_until(lambda: "BunriwikiVersionQuarantined" in deployment.alertmanager.inhibited())
     deployment.sidecar.start()
     deployment.wait_for_delivery("BunriwikiTargetDown", "resolved", job="bunriwiki-sidecar")
 

@@ -85,7 +85,7 @@ class Deployment:
         """What the worker counts while kcbert answers these texts."""
         before = self.counted()
         self.infer(texts)
-        wait_until(lambda: inputs(self.counted()) >= inputs(before) + len(texts), 30)
+        wait_until(lambda: inputs(self.counted()) >= inputs(before) + len(texts))
         return subtract(self.counted(), before)
 
     def predict(self, text: str) -> httpx.Response:
@@ -183,7 +183,7 @@ def test_drift_fires_on_skewed_traffic_and_on_no_draw_from_the_reference(deploym
 
     began = time.monotonic()
     deployment.infer(draw(samples, 1024))
-    wait_until(lambda: references.read("kcbert", "v1").kind == "live", 30)
+    wait_until(lambda: references.read("kcbert", "v1").kind == "live")
     reference = references.read("kcbert", "v1").current
     assert inputs(reference) >= 1000
     largest = 0.0

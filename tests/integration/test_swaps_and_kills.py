@@ -46,7 +46,7 @@ def test_workers_over_the_memory_limit_are_replaced(
         before = pids(server, "yolo")
         with background_load(server.url) as outcome:  # without pauses: batches of photos take memory, too
             promote(store, "yolo", "v1", "a test", "operator")
-            wait_until(lambda: pids(server, "yolo") - before and "BUNRIWIKI_MAX_RSS_MB allows" in server.log(), 30, server.log)
+            wait_until(lambda: pids(server, "yolo") - before and "BUNRIWIKI_MAX_RSS_MB allows" in server.log(), 60, server.log)
             server.wait_until_serving("yolo", "v1")
         assert set(outcome.counts) == {"200"}
         server.stop()
@@ -98,7 +98,7 @@ def test_a_worker_killed_in_each_phase_of_a_promotion(pair: Server, store: Store
             )
             assert len(killer.killed) == 1
             assert took < 20
-            pair.wait_until_ready(20)
+            pair.wait_until_ready()
 
     models = MODELS if FULL else ("kcbert", "yolo")
     with (

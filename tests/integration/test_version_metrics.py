@@ -63,7 +63,7 @@ def test_a_canary_is_counted_beside_the_serving_version(pair: Server, store: Sto
     gateway = pair.workers()["bunriwiki"]
     gateway.kill()
     gateway.wait()
-    pair.wait_until_ready(20)
+    pair.wait_until_ready()
     after = Scraped(pair)
     assert predictions(before, after) == answered
     assert after.by("generation", "model") == {("kcbert",): 3}
@@ -83,7 +83,7 @@ def test_the_series_of_an_old_version_end_and_no_sum_changes(pair: Server) -> No
     words, at = file.cell(key("bunriwiki_version_seen_timestamp_seconds", "gauge", MAX))
     words[at] = time.time() - KEEP_SECONDS + 3
     assert Scraped(pair).by("predictions_total", "version", model="kcbert")[("old",)] == 7
-    wait_until(lambda: ("old",) not in Scraped(pair).by("predictions_total", "version"), 20, interval=0.5)
+    wait_until(lambda: ("old",) not in Scraped(pair).by("predictions_total", "version"), 60, interval=0.5)
     after = Scraped(pair)
     assert 'version="old"' not in after.text
     assert after.by("predictions_total", "model", "version") == before.by("predictions_total", "model", "version")
