@@ -69,7 +69,8 @@ def load_and_kill(server: Server, victim: str) -> tuple[Seen, Scraped, Scraped]:
                 now = Scraped(server)
             except httpx.TransportError:
                 continue  # it went to the gateway worker that was killed
-            assert all(now.counters()[series] >= value for series, value in last.counters().items())
+            counted = now.counters()
+            assert all(counted[series] >= value for series, value in last.counters().items())
             last = now
     server.wait_until_ready()
     server.wait_for_all_workers()
