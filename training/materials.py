@@ -3,11 +3,12 @@
 EfficientNet-Lite2 as it was trained on ImageNet (`training.efficientnet`), with logistic regression on its features in place of
 its last layer. Data: the objects of the scenes of `litter/` that are not kept for evaluation, of TrashNet, and of `objects/`;
 and parts of photos in which no object is, as a class of their own. Each is a square around a box, turned, moved, and in other
-light.
+light. So are the boxes that the first stage finds in photos that are no close-ups (`training.candidates`): they are what the
+second stage will be asked about, and what it has to turn down.
 
-    python -m training.materials --data DIR --output build/materials
+    python -m training.materials --data DIR --detector build/context/calibrated.pt --output build/materials
 
-It takes some six minutes on two cores. The output folder has `best.pt`, the network's weights.
+It takes some nine minutes on two cores. The output folder has `best.pt`, the network's weights.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
+from ultralytics.utils.ops import xywh2xyxy
 
+from bunriwiki.artifacts.image import decode
+from model_sync.importing.compilers.checkpoints import load_detector
 from training.arguments import add_output, add_seed, needed, parser
+from training.candidates import candidates
 from training.efficientnet import SIZE, EfficientNet, export
 from training.metrics import Floats, overlaps
 from training.photos import CLASSES, LabelledPhoto, grounds, load_photos, split_by_scene, split_photos
@@ -35,7 +40,7 @@ from training.photos import CLASSES, LabelledPhoto, grounds, load_photos, split_
 log = logging.getLogger("training.materials")
 
 NOTHING = len(CLASSES)  # the class of a crop without an object
-DRAWN, BATCH = 16_000, 16  # crops
+DRAWN, BATCH = 20_000, 16  # crops
 REGULARISATION = 2e-4  # the inverse of its strength; weaker, the classifier knows the photos that it was fitted on by heart
 ITERATIONS = 300  # of the solver at most
 MARGIN = 1.2  # the side of a square, in longer sides of its box
@@ -47,7 +52,10 @@ EMPTY_PER_PHOTO, TRIES = 4, 20
 TOUCHED = 0.1  # share of an object, and overlap with it: a square with less is without it
 SAMPLES = 2  # of the photo for a pixel of a crop, along each side
 GREY = 114
-SOURCES = {"litter": 0.45, "close-up": 0.25, "elsewhere": 0.15, "empty": 0.15}  # shares of the crops that are drawn
+# Shares of the crops that are drawn:
+SOURCES = {"litter": 0.36, "close-up": 0.2, "elsewhere": 0.12, "empty": 0.12, "candidate": 0.2}
+SQUARE = 640  # pixels of the photo in which the first stage finds candidates
+ON_OBJECT, BESIDE = 0.5, 0.3  # overlaps from which a candidate shows an object, and below which it shows none
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -90,6 +98,23 @@ def empty(photo: Pixels, taken: Sequence[Thing], rng: np.random.Generator) -> li
         touched = max((common / areas).max(initial=0), overlaps(inside, around).max(initial=0))
         if touched < TOUCHED and len(found) < EMPTY_PER_PHOTO:
             found.append(Thing(photo, square, NOTHING, "empty"))
+    return found
+
+
+def proposed(photo: Path, pixels: Pixels, taken: Sequence[Thing], detector: torch.nn.Module) -> list[Thing]:
+    """The candidates of `detector` in a photo whose objects are `taken`: what they show is the object there, or nothing."""
+    square, frame = decode(photo.read_bytes(), SQUARE)
+    with torch.inference_mode():
+        boxes, _ = candidates(detector, torch.from_numpy(square[None]))
+    corners = frame.to_pixels(xywh2xyxy(boxes).numpy()).astype(np.float64)
+    common = overlaps(corners, _corners(np.array([thing.box for thing in taken]).reshape(-1, 4)))
+    found = []
+    for (left, top, right, bottom), with_each in zip(corners, common, strict=True):
+        best = with_each.max(initial=0)
+        if best < BESIDE or best >= ON_OBJECT:
+            box = np.array([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top])
+            category = NOTHING if best < BESIDE else taken[with_each.argmax()].category
+            found.append(Thing(pixels, box, category, "candidate"))
     return found
 
 
@@ -155,15 +180,15 @@ def fit(things: Sequence[Thing], network: EfficientNet, seed: int) -> EfficientN
     return classifier.eval()
 
 
-def read_all(data: Path, seed: int) -> list[Thing]:
-    """All that there is to train on in the folder `data`."""
+def read_all(data: Path, detector: torch.nn.Module, seed: int) -> list[Thing]:
+    """All that there is to train on in the folder `data`, with the candidates of `detector`."""
     rng = np.random.default_rng(seed)
     sets = {
         "litter": split_by_scene(load_photos(data / "litter"))["train"],
         "close-up": split_photos(load_photos(data / "recyclables"))["train"],
         "elsewhere": load_photos(data / "objects"),
     }
-    found, without = [], []
+    found, without, proposals = [], [], []
     for source, photos in sets.items():
         for labelled in photos:
             photo = read(labelled.path)
@@ -171,20 +196,25 @@ def read_all(data: Path, seed: int) -> list[Thing]:
             found += things
             if source != "close-up":  # there, most of the photo is the object
                 without += empty(photo, things, rng)
+                proposals += proposed(labelled.path, photo, things, detector)
     for path in grounds(data / "grounds")["train"]:
-        without += empty(read(path), [], rng)
-    return found + without
+        photo = read(path)
+        without += empty(photo, [], rng)
+        proposals += proposed(path, photo, [], detector)
+    return found + without + proposals
 
 
 def main() -> None:
     arguments = parser(__doc__)
     add_output(arguments, "materials")
     add_seed(arguments)
+    arguments.add_argument("--detector", type=Path, required=True, help="the first stage: a checkpoint of training.context")
     given = arguments.parse_args()
 
     network = EfficientNet()
     network.load_pretrained(needed(given.data / "start" / "efficientnet-lite2.pth"))
-    things = read_all(given.data, given.seed)
+    detector = load_detector(needed(given.detector, "run training.context first")).network.eval()
+    things = read_all(given.data, detector, given.seed)
     log.info("crops: %s", dict(Counter(thing.source for thing in things)))
     classifier = fit(things, network, given.seed)
     given.output.mkdir(parents=True, exist_ok=True)

@@ -24,16 +24,15 @@ import onnx
 import torch
 from torch import Tensor
 from torch.nn import functional
-from ultralytics.utils.nms import TorchNMS
-from ultralytics.utils.ops import xywh2xyxy
 
 from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.artifacts.reference import copy_reference
 from model_sync.importing.compilers.checkpoints import load_detector
 from model_sync.importing.compilers.onnx_files import remove_debug_info
-from model_sync.importing.compilers.yolo import GOLDEN_IOU, OPSET, export_detector, record_golden, write_detector
+from model_sync.importing.compilers.yolo import OPSET, export_detector, record_golden, write_detector
 from training import efficientnet
 from training.calibration import MIN, answers, fit
+from training.candidates import CANDIDATES, SURE, candidates
 from training.efficientnet import SIZE, EfficientNet
 from training.helpfulness import surest
 from training.judge_photos import corners
@@ -42,8 +41,6 @@ from training.photos import CLASSES, LabelledPhoto
 
 log = logging.getLogger("training.two_stage")
 
-CANDIDATES = 8  # boxes per photo that are looked at: what a photo costs at most
-SURE = 0.01  # the first stage's score of a candidate
 SECOND_ON_CLASS = 0.8  # the weight of the second stage in what a box shows
 SECOND_ON_BOX = 0.6  # and in that it shows something
 TINY = 1e-6  # scores are this far from 0 and 1, where they have no logit
@@ -72,14 +69,9 @@ class TwoStage(torch.nn.Module):
         self.calibration = calibration or Calibration()
 
     def forward(self, square: Tensor) -> tuple[Tensor]:
-        raw = self.first(functional.avg_pool2d(square, 2))[0][0].T
-        scores = raw[:, 4:].max(dim=1).values
-        some = scores > SURE
-        raw, scores = raw[some], scores[some]
-        kept = TorchNMS.nms(xywh2xyxy(raw[:, :4]), scores, GOLDEN_IOU)[:CANDIDATES]
-        boxes = raw[kept, :4] * 2
+        boxes, scores = candidates(self.first, square)
         crops = torch.cat([_crop(square, box) for box in boxes]) if len(boxes) else square.new_empty((0, 3, SIZE, SIZE))
-        logits = torch.logit(_pool(raw[kept, 4:], self.second(crops).softmax(dim=1)), TINY)
+        logits = torch.logit(_pool(scores, self.second(crops).softmax(dim=1)), TINY)
         calibrated = (logits * self.calibration.scale + self.calibration.shift).sigmoid()
         return (torch.cat([boxes, calibrated], dim=1).T[None],)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from bunriwiki.testing.paths import PHOTOS
 from training import materials
 from training.efficientnet import SIZE, EfficientNet
-from training.materials import GREY, NOTHING, Thing, chances, crop, empty, fit, objects, read, varied
+from training.materials import GREY, NOTHING, Thing, chances, crop, empty, fit, objects, proposed, read, varied
 from training.photos import CLASSES, LabelledPhoto
 
 WHITE = 255
@@ -80,6 +81,20 @@ def test_empty_squares_touch_nothing() -> None:
     assert len(empty(photo, [], np.random.default_rng(1))) == materials.EMPTY_PER_PHOTO
 
 
+def test_what_the_first_stage_finds(can: LabelledPhoto, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = read(can.path)  # 240 x 240 pixels
+    there = objects(can, photo, "litter")  # around the centre, with half of the photo's sides
+    inside = [[320, 320, 320, 320], [320, 320, 320, 200], [320, 320, 320, 120], [80, 80, 100, 60]]  # in a square of 640
+    found = torch.tensor(inside, dtype=torch.float32)
+    monkeypatch.setattr(materials, "candidates", lambda *_: (found, torch.zeros(len(found), len(CLASSES))))
+    exact, lower, beside = proposed(can.path, photo, there, torch.nn.Identity())  # the third is neither on it nor beside it
+    assert exact.box == pytest.approx([120, 120, 120, 120])
+    assert lower.box == pytest.approx([120, 120, 120, 75])
+    assert beside.box == pytest.approx([30, 30, 37.5, 22.5])
+    assert [thing.category for thing in (exact, lower, beside)] == [there[0].category, there[0].category, NOTHING]
+    assert {thing.category for thing in proposed(can.path, photo, [], torch.nn.Identity())} == {NOTHING}
+
+
 def test_rare_classes_are_drawn_more_often() -> None:
     def thing(category: int, source: str) -> Thing:
         return Thing(np.zeros((1, 1, 3), np.uint8), np.zeros(4), category, source)
@@ -143,6 +158,8 @@ def test_photos_of_all_sets_are_read_and_the_result_is_written(tmp_path: Path, m
             (tmp_path / folder / "labels" / f"{stem}.txt").write_text(f"{index % 6} 0.5 0.5 0.2 0.2\n")
     shutil.copytree(PHOTOS, tmp_path / "grounds")
     (tmp_path / "start").mkdir()
+    detector = tmp_path / "detector.pt"
+    detector.write_text("the detector")
     torch.save({}, tmp_path / "start" / "efficientnet-lite2.pth")
     given: list[Thing] = []
 
@@ -150,10 +167,18 @@ def test_photos_of_all_sets_are_read_and_the_result_is_written(tmp_path: Path, m
         given.extend(things)
         return network
 
+    def found(detector: str, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert detector == "the detector"
+        return torch.tensor([[320.0, 320, 10, 10]]), torch.zeros(1, 6)
+
+    monkeypatch.setattr(materials, "load_detector", lambda path: SimpleNamespace(network=SimpleNamespace(eval=path.read_text)))
+    monkeypatch.setattr(materials, "candidates", found)
     monkeypatch.setattr(materials, "fit", fitted)
     monkeypatch.setattr(EfficientNet, "load_pretrained", lambda *_: None)
-    monkeypatch.setattr("sys.argv", ["materials", "--data", str(tmp_path), "--output", str(tmp_path / "output")])
+    output = tmp_path / "output"
+    given_to_it = ["--data", str(tmp_path), "--detector", str(detector), "--output", str(output)]
+    monkeypatch.setattr("sys.argv", ["materials", *given_to_it])
     materials.main()
     assert {thing.source for thing in given} == set(materials.SOURCES)
-    assert all((thing.category == NOTHING) == (thing.source == "empty") for thing in given)
-    EfficientNet().load_state_dict(torch.load(tmp_path / "output" / "best.pt", weights_only=True))
+    assert all((thing.category == NOTHING) == (thing.source in ("empty", "candidate")) for thing in given)
+    EfficientNet().load_state_dict(torch.load(output / "best.pt", weights_only=True))

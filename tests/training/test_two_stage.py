@@ -19,10 +19,11 @@ from bunriwiki.artifacts.manifest import Manifest
 from bunriwiki.testing.paths import PHOTOS
 from runners.yolo import Yolo
 from training import two_stage
+from training.candidates import CANDIDATES
 from training.efficientnet import EfficientNet
 from training.materials import MARGIN, crop
 from training.photos import CLASSES, LabelledPhoto
-from training.two_stage import CANDIDATES, SECOND_ON_BOX, Calibration, TwoStage, _crop, _pool, compile_two_stages, export
+from training.two_stage import SECOND_ON_BOX, Calibration, TwoStage, _crop, _pool, compile_two_stages, export
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of ultralytics, torch and onnx
 
