@@ -81,11 +81,11 @@ class Sidecar:
         found = SyncState.read(self.layout.sync)
         return found.models.get(model) if found and self.process and found.pid == self.process.pid else None
 
-    def wait(self, condition: Callable[[], T], seconds: float = 240) -> T:
+    def wait(self, condition: Callable[[], T], seconds: float = 400) -> T:
         """Wait until what `condition` returns is true, and return that."""
         return wait_while_running(self._running(), condition, seconds, self.log)
 
-    def wait_for_status(self, model: str, status: str, version: str | None = None, seconds: float = 240) -> ModelSync:
+    def wait_for_status(self, model: str, status: str, version: str | None = None, seconds: float = 400) -> ModelSync:
         """Wait until a model has a status, for `version` if that is given."""
 
         def reached() -> ModelSync | None:
@@ -96,7 +96,7 @@ class Sidecar:
         assert found
         return found
 
-    def sync(self, *models: str, force: bool = False, seconds: float = 200) -> dict[str, Any]:
+    def sync(self, *models: str, force: bool = False, seconds: float = 400) -> dict[str, Any]:
         """Request a sync as an operator does; the outcomes, when it is done."""
         body = {"models": list(models), "wait": True, "timeout": seconds, "force": force}
         headers = {"Authorization": f"Bearer {TOKEN}"}
