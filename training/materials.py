@@ -8,7 +8,7 @@ second stage will be asked about, and what it has to turn down.
 
     python -m training.materials --data DIR --detector build/context/calibrated.pt --output build/materials
 
-It takes some nine minutes on two cores. The output folder has `best.pt`, the network's weights.
+It takes some seven minutes on two cores. The output folder has `best.pt`, the network's weights.
 """
 
 from __future__ import annotations
