@@ -27,7 +27,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
-from ultralytics.utils.ops import xywh2xyxy
+from ultralytics.utils.ops import xywh2xyxy, xyxy2xywh
 
 from bunriwiki.artifacts.image import decode
 from model_sync.importing.compilers.checkpoints import load_detector
@@ -87,13 +87,13 @@ def objects(labelled: LabelledPhoto, photo: Pixels, source: str) -> list[Thing]:
 def empty(photo: Pixels, taken: Sequence[Thing], rng: np.random.Generator) -> list[Thing]:
     """At most EMPTY_PER_PHOTO squares of `photo` that touch none of the things in it."""
     size = np.array(photo.shape[1::-1])
-    around = _corners(np.array([thing.box for thing in taken]).reshape(-1, 4))
+    around = xywh2xyxy(np.array([thing.box for thing in taken]).reshape(-1, 4))
     areas = (around[:, 2:] - around[:, :2]).prod(axis=1).clip(1)
     found: list[Thing] = []
     for _ in range(TRIES):
         side = rng.uniform(*EMPTY_SIDES) * size.min()
         square = np.array([*rng.uniform(side / 2, size - side / 2), side, side])
-        inside = _corners(square[None])
+        inside = xywh2xyxy(square[None])
         common = (np.minimum(inside[:, 2:], around[:, 2:]) - np.maximum(inside[:, :2], around[:, :2])).clip(0).prod(axis=1)
         touched = max((common / areas).max(initial=0), overlaps(inside, around).max(initial=0))
         if touched < TOUCHED and len(found) < EMPTY_PER_PHOTO:
@@ -107,19 +107,14 @@ def proposed(photo: Path, pixels: Pixels, taken: Sequence[Thing], detector: torc
     with torch.inference_mode():
         boxes, _ = candidates(detector, torch.from_numpy(square[None]))
     corners = frame.to_pixels(xywh2xyxy(boxes).numpy()).astype(np.float64)
-    common = overlaps(corners, _corners(np.array([thing.box for thing in taken]).reshape(-1, 4)))
+    common = overlaps(corners, xywh2xyxy(np.array([thing.box for thing in taken]).reshape(-1, 4)))
     found = []
-    for (left, top, right, bottom), with_each in zip(corners, common, strict=True):
+    for box, with_each in zip(xyxy2xywh(corners), common, strict=True):
         best = with_each.max(initial=0)
         if best < BESIDE or best >= ON_OBJECT:
-            box = np.array([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top])
             category = NOTHING if best < BESIDE else taken[with_each.argmax()].category
             found.append(Thing(pixels, box, category, "candidate"))
     return found
-
-
-def _corners(boxes: Floats) -> Floats:
-    return np.hstack([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2])
 
 
 def crop(photo: Pixels, centre: Floats, side: float, degrees: float = 0.0, *, mirrored: bool = False) -> Pixels:

@@ -23,6 +23,7 @@ from bunriwiki.testing.waiting import T
 TOKEN = "a-test-token"  # noqa: S105 (a word, no secret)
 SECRET = "a-test-secret"  # noqa: S105
 STOP_SECONDS = 40.0
+IMPORT_SECONDS = 400.0  # of an import beside other tests, perhaps on a slow machine: the limit only ends what hangs
 
 
 class Sidecar:
@@ -81,11 +82,13 @@ class Sidecar:
         found = SyncState.read(self.layout.sync)
         return found.models.get(model) if found and self.process and found.pid == self.process.pid else None
 
-    def wait(self, condition: Callable[[], T], seconds: float = 400) -> T:
+    def wait(self, condition: Callable[[], T], seconds: float = IMPORT_SECONDS) -> T:
         """Wait until what `condition` returns is true, and return that."""
         return wait_while_running(self._running(), condition, seconds, self.log)
 
-    def wait_for_status(self, model: str, status: str, version: str | None = None, seconds: float = 400) -> ModelSync:
+    def wait_for_status(
+        self, model: str, status: str, version: str | None = None, seconds: float = IMPORT_SECONDS
+    ) -> ModelSync:
         """Wait until a model has a status, for `version` if that is given."""
 
         def reached() -> ModelSync | None:
@@ -96,7 +99,7 @@ class Sidecar:
         assert found
         return found
 
-    def sync(self, *models: str, force: bool = False, seconds: float = 400) -> dict[str, Any]:
+    def sync(self, *models: str, force: bool = False, seconds: float = IMPORT_SECONDS) -> dict[str, Any]:
         """Request a sync as an operator does; the outcomes, when it is done."""
         body = {"models": list(models), "wait": True, "timeout": seconds, "force": force}
         headers = {"Authorization": f"Bearer {TOKEN}"}

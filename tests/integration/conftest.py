@@ -21,9 +21,6 @@ FULL = os.environ.get("BUNRIWIKI_PROOF") == "full"
 # Seconds between an answer and the client's next request, where a load shows that no request fails. In the short form it leaves
 # the cores to what happens under the load, which then takes a fraction of the time.
 PAUSE_SECONDS = 0.0 if FULL else 0.2
-# In the full form a limit that the service keeps on an idle machine. In the short form other tests run beside it, perhaps on a
-# slow machine: the limit only ends what hangs.
-IMPORT_SECONDS = 90.0 if FULL else 400.0  # of an import, with its compilation
 ROTATIONS = {"v1": 1, "v2": 2, "v3": 3}  # of the names of the classes, by version
 
 

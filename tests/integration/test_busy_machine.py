@@ -13,7 +13,7 @@ from bunriwiki.testing.sidecar import Sidecar
 from bunriwiki.testing.stores import serve_from_store
 from bunriwiki.testing.versions import make_version, pyfunc
 from model_sync.sources.local import LocalSource
-from tests.integration.conftest import FULL, IMPORT_SECONDS
+from tests.integration.conftest import FULL
 
 IMPORTS = 10 if FULL else 2
 
@@ -43,9 +43,9 @@ def test_no_good_version_is_quarantined_while_every_core_is_busy(sidecar: Sideca
             pyfunc(tmp_path / "made" / version, note=version).rename(tmp_path / "versions" / version)
             (tmp_path / "versions" / version).touch()  # the newest version counts
             began = time.monotonic()
-            status = sidecar.sync("sentiment", seconds=IMPORT_SECONDS)["outcomes"]["sentiment"]["status"]
+            status = sidecar.sync("sentiment")["outcomes"]["sentiment"]["status"]
             if status == "undecided":  # the sidecar tries again by itself
-                sidecar.wait(lambda wanted=version: sidecar.serving("sentiment") == wanted, IMPORT_SECONDS)  # type: ignore[misc]
+                sidecar.wait(lambda wanted=version: sidecar.serving("sentiment") == wanted)  # type: ignore[misc]
             assert sidecar.serving("sentiment") == version
             seconds.append(round(time.monotonic() - began, 1))
             state = sidecar.state("sentiment")
@@ -60,7 +60,7 @@ def test_a_slow_version_is_rejected_while_every_core_is_busy(sidecar: Sidecar, t
     pyfunc(tmp_path / "made" / "slow", predict="import time; time.sleep(0.1)").rename(tmp_path / "versions" / "slow")
     (tmp_path / "versions" / "slow").touch()
     with busy_cores():
-        outcome = sidecar.sync("sentiment", seconds=IMPORT_SECONDS)["outcomes"]["sentiment"]
+        outcome = sidecar.sync("sentiment")["outcomes"]["sentiment"]
     assert outcome["status"] == "rejected"
     assert outcome["reason"].startswith("latency: ")
     assert sidecar.serving("sentiment") == "v0"

@@ -19,7 +19,6 @@ from bunriwiki.testing.mlflow_server import MlflowServer
 from bunriwiki.testing.registrar import Registrar
 from bunriwiki.testing.server import Server
 from bunriwiki.testing.sidecar import Sidecar
-from tests.integration.conftest import IMPORT_SECONDS
 
 
 @dataclass
@@ -42,7 +41,7 @@ class Deployment:
 
     def sync(self) -> tuple[str, str, str]:
         """Status, version and reason."""
-        outcome = self.sidecar.sync("sentiment", seconds=IMPORT_SECONDS)["outcomes"]["sentiment"]
+        outcome = self.sidecar.sync("sentiment")["outcomes"]["sentiment"]
         return outcome["status"], outcome["version"], outcome["reason"] or ""
 
 

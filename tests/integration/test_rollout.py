@@ -25,12 +25,11 @@ import pytest
 from bunriwiki.model_store.generation import Generations
 from bunriwiki.model_store.heartbeats import Heartbeats
 from bunriwiki.testing.server import Server
-from bunriwiki.testing.sidecar import TOKEN, Sidecar
+from bunriwiki.testing.sidecar import IMPORT_SECONDS, TOKEN, Sidecar
 from bunriwiki.testing.stores import serve_from_store
 from bunriwiki.testing.versions import make_version, pyfunc
 from bunriwiki.testing.waiting import wait_until
 from model_sync.sources.local import LocalSource
-from tests.integration.conftest import IMPORT_SECONDS
 
 WORD = "쀍쀍"  # in no golden sample and in no reference set
 TEXTS = ("정말 좋은 서비스예요", f"배송이 {WORD} 늦었어요")
@@ -125,9 +124,7 @@ class Live:
         self.publish(version, predict)
         with ThreadPoolExecutor() as pool:
             syncing = pool.submit(self.sync)
-            self.sidecar.wait(
-                lambda: any(event.version == version for event in self.sidecar.events("published")), IMPORT_SECONDS
-            )
+            self.sidecar.wait(lambda: any(event.version == version for event in self.sidecar.events("published")))
             with Traffic(self.server.url).running() as traffic:
                 status, synced_version = syncing.result()
                 assert synced_version == version
@@ -143,7 +140,7 @@ class Live:
         """The status of a sync, and the version that it is about. A sync that is undecided is repeated."""
 
         def decided() -> tuple[str, str | None] | None:
-            outcome = self.sidecar.sync("sentiment", force=force, seconds=IMPORT_SECONDS)["outcomes"]["sentiment"]
+            outcome = self.sidecar.sync("sentiment", force=force)["outcomes"]["sentiment"]
             return None if outcome["status"] == "undecided" else (outcome["status"], outcome["version"])
 
         found = wait_until(decided, IMPORT_SECONDS)

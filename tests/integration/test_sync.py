@@ -20,13 +20,14 @@ from bunriwiki.testing.publisher import notification
 from bunriwiki.testing.registries import Registries, running_registries
 from bunriwiki.testing.seaweedfs import SeaweedFS
 from bunriwiki.testing.server import Server
-from bunriwiki.testing.sidecar import SECRET, TOKEN, Sidecar
+from bunriwiki.testing.sidecar import IMPORT_SECONDS, SECRET, TOKEN, Sidecar
 from bunriwiki.testing.untrained import untrained_detector
 from bunriwiki.testing.versions import compiled, pyfunc
-from tests.integration.conftest import FULL, IMPORT_SECONDS
+from tests.integration.conftest import FULL
 
 FIRST_SYNC = 600  # seconds that the start waits at most: three versions are imported, perhaps on a busy machine
 STEADY = 60.0 if FULL else 2.0
+MAX_SECONDS = 90.0 if FULL else IMPORT_SECONDS  # of an import, with its compilation
 
 
 @dataclass
@@ -117,7 +118,7 @@ def test_a_compiled_version_in_s3_reaches_every_worker_after_a_message(deploymen
     deployment.registries.s3.publish("kcbert", "v2", compiled("kcbert", tmp_path / "v2", "v2"))
     with probing(deployment.server.url) as probe:
         deployment.registries.notify()
-        took = deployment.server.wait_until_serving("kcbert", "v2", seconds=IMPORT_SECONDS)
+        took = deployment.server.wait_until_serving("kcbert", "v2", seconds=MAX_SECONDS)
     print(f"SQS to the last worker, compiled: {took:.1f} s, {deployment.sidecar.state('kcbert')}")
     assert set(probe.counts) == {"200"}
     activated = deployment.sidecar.activation("kcbert", "v2")
@@ -131,7 +132,7 @@ def test_a_version_in_mlflow_reaches_every_worker_after_a_webhook(deployment: De
     version = mlflow.register(pyfunc(tmp_path / "pyfunc", note="another"))
     with probing(deployment.server.url) as probe:
         mlflow.client.set_registered_model_alias(mlflow.name, "champion", version)
-        took = deployment.server.wait_until_serving("sentiment", version, seconds=IMPORT_SECONDS)
+        took = deployment.server.wait_until_serving("sentiment", version, seconds=MAX_SECONDS)
     print(f"webhook to the last worker: {took:.1f} s, {deployment.sidecar.state('sentiment')}")
     assert set(probe.counts) == {"200"}
     activated = deployment.sidecar.activation("sentiment", version)
@@ -148,7 +149,7 @@ def test_a_checkpoint_is_compiled_and_reaches_every_worker(deployment: Deploymen
         deployment.registries.notify()
         deployment.sidecar.wait(lambda: any(event.version == "v2" for event in deployment.sidecar.events("published", "yolo")))
         published = time.monotonic()
-        deployment.server.wait_until_serving("yolo", "v2", seconds=IMPORT_SECONDS)
+        deployment.server.wait_until_serving("yolo", "v2", seconds=MAX_SECONDS)
         took = time.monotonic() - notified
     state = deployment.sidecar.state("yolo")
     steady, during = probe.p99(began, notified), probe.p99(notified, published)
@@ -157,7 +158,7 @@ def test_a_checkpoint_is_compiled_and_reaches_every_worker(deployment: Deploymen
         f"{1000 * during:.0f} ms during compilation and gates"
     )
     if FULL:  # the short form has too few answers for a 99th percentile
-        assert took <= IMPORT_SECONDS
+        assert took <= MAX_SECONDS
         assert during <= 1.5 * steady
     assert set(probe.counts) == {"200"}
     assert state
@@ -176,7 +177,7 @@ def test_a_thousand_messages_in_any_order_are_an_import_per_version(deployment: 
     registries.s3.publish("kcbert", "v3", compiled("kcbert", tmp_path / "v3", "v3"))
     for start in range(500, 1000, 10):
         registries.sqs.send_message_batch(QueueUrl=registries.queue, Entries=entries[start : start + 10])  # type: ignore[arg-type]
-    deployment.server.wait_until_serving("kcbert", "v3", seconds=IMPORT_SECONDS)
+    deployment.server.wait_until_serving("kcbert", "v3", seconds=MAX_SECONDS)
     deployment.wait_until_queue_is_empty()
     published = deployment.sidecar.events("published")[before:]
     assert [(event.model, event.version) for event in published] == [("kcbert", "v3")]

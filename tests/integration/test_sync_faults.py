@@ -20,12 +20,13 @@ from bunriwiki.testing.publisher import Publisher, s3_environment
 from bunriwiki.testing.registrar import Registrar
 from bunriwiki.testing.seaweedfs import SeaweedFS
 from bunriwiki.testing.server import Server
-from bunriwiki.testing.sidecar import TOKEN, Sidecar
+from bunriwiki.testing.sidecar import IMPORT_SECONDS, TOKEN, Sidecar
 from bunriwiki.testing.stores import serve_from_store
 from bunriwiki.testing.versions import compiled, pyfunc
-from tests.integration.conftest import FULL, IMPORT_SECONDS
+from tests.integration.conftest import FULL
 
 DOWN = 60.0 if FULL else 3.0  # seconds, with a sync each second
+MAX_SECONDS = 60.0 if FULL else IMPORT_SECONDS  # until a version that was published meanwhile serves
 
 
 @dataclass
@@ -87,7 +88,7 @@ def becomes_degraded(deployment: Deployment, model: str, reason: str) -> None:
 
 def recovers(deployment: Deployment, model: str, version: str) -> None:
     """The version that was published meanwhile serves, the model is no longer degraded, and no request failed."""
-    deployment.server.wait_until_serving(model, version, workers=1, seconds=IMPORT_SECONDS)
+    deployment.server.wait_until_serving(model, version, workers=1, seconds=MAX_SECONDS)
     deployment.sidecar.wait(lambda: not deployment.server.model(model)["degraded"])
     assert set(deployment.probe.counts) == {"200"}
     assert deployment.sidecar.events("quarantined") == []

@@ -21,7 +21,6 @@ from bunriwiki.testing.server import Server
 from bunriwiki.testing.sidecar import Sidecar
 from bunriwiki.testing.versions import BUNDLED_VERSION, compiled
 from bunriwiki.testing.waiting import wait_until
-from tests.integration.conftest import IMPORT_SECONDS
 
 PARENT = "b7ad6b7169203331"
 REQUESTS = 48
@@ -132,7 +131,7 @@ def test_requests_of_one_batch_are_linked(deployment: Deployment) -> None:
 
 def test_an_import_is_one_trace(deployment: Deployment) -> None:
     deployment.sidecar.start()
-    deployment.sidecar.wait_for_status("sentiment", "promoted", seconds=IMPORT_SECONDS)
+    deployment.sidecar.wait_for_status("sentiment", "promoted")
     [whole] = wait_until(lambda: [span for span in deployment.receiver.spans if span.name == "import sentiment"])
     wait_until(lambda: any(span.name == "drain" for span in deployment.receiver.of(whole.trace)))
     phases = [span for span in deployment.receiver.of(whole.trace) if span is not whole]
