@@ -18,7 +18,7 @@ from bunriwiki.testing.client import CLIENT
 from bunriwiki.testing.processes import wait_while_running
 
 BINARIES = Path(sys.executable).parent
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 
 
 class ServerProcess:

@@ -21,6 +21,13 @@ FULL = os.environ.get("BUNRIWIKI_PROOF") == "full"
 # Seconds between an answer and the client's next request, where a load shows that no request fails. In the short form it leaves
 # the cores to what happens under the load, which then takes a fraction of the time.
 PAUSE_SECONDS = 0.0 if FULL else 0.2
+
+
+def within(seconds: float) -> float:
+    """The limit of what should take at most `seconds`: in the short form, beside other tests, it only ends what hangs."""
+    return seconds if FULL else max(seconds, 60.0)
+
+
 ROTATIONS = {"v1": 1, "v2": 2, "v3": 3}  # of the names of the classes, by version
 
 

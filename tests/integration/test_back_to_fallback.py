@@ -27,11 +27,11 @@ from bunriwiki.testing.server import Server
 from bunriwiki.testing.sidecar import TOKEN
 from bunriwiki.testing.versions import make_version
 from model_sync.cli.exits import Exit
-from tests.integration.conftest import FULL, PAUSE_SECONDS
+from tests.integration.conftest import PAUSE_SECONDS, within
 from tests.integration.test_rollout import RAISES, Live, sidecar
 
 BUNDLED = "fallback-9"  # the version of sentiment that the service bundles
-MAX_SECONDS = 5.0 if FULL else 15.0  # from the command to the last worker; the short form may run on a busy machine
+MAX_SECONDS = within(5)  # from the command to the last worker
 
 
 def service(root: Path) -> Server:

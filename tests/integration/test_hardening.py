@@ -367,7 +367,7 @@ def test_a_hostile_model_that_passed_every_gate_can_do_no_harm(service: Service,
 def test_it_still_stops_in_order(service: Service) -> None:
     folder, processes = service.folder(), service.processes()
     service.server.stop()
-    wait_until(lambda: not any(process.is_running() for process in processes), 10, lambda: processes)
+    wait_until(lambda: not any(process.is_running() for process in processes), describe=lambda: processes)
     assert not folder.exists()
 
 

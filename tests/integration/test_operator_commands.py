@@ -25,7 +25,7 @@ from bunriwiki.testing.sidecar import TOKEN, Sidecar
 from bunriwiki.testing.stores import serve_from_store
 from bunriwiki.testing.versions import BUNDLED_VERSION, make_version, pyfunc
 from model_sync.sources.local import LocalSource
-from tests.integration.conftest import FULL, PAUSE_SECONDS
+from tests.integration.conftest import FULL, PAUSE_SECONDS, within
 
 KILLS = 30 if FULL else 2  # per command
 ENDLESS = {"BUNRIWIKI_CANARY_SECONDS": "3600", "BUNRIWIKI_MONITOR_REQUESTS": "1000000"}  # only an operator ends a canary
@@ -259,9 +259,11 @@ def test_a_cancelled_import_ends_within_seconds(deployment: Deployment) -> None:
     answer = deployment.command("cancel")
     took = time.monotonic() - began
     assert (answer.status_code, answer.json()) == (200, {"model": MODEL, "version": "last"})
-    deployment.sidecar.wait_for_status(MODEL, "cancelled", "last", 5)
+    deployment.sidecar.wait_for_status(MODEL, "cancelled", "last", within(5))
     print(f"the import ended {took:.1f} s after the command")
     assert list(deployment.sidecar.layout.staging.glob("import-*")) == []
     assert (deployment.serving(), deployment.sidecar.events("cancelled")[-1].by) == (before, "operator")
-    deployment.sidecar.wait(lambda: (found := deployment.server.model(MODEL)["cancelled"]) and found["version"] == "last", 10)
+    deployment.sidecar.wait(
+        lambda: (found := deployment.server.model(MODEL)["cancelled"]) and found["version"] == "last", within(10)
+    )
     assert deployment.command("cancel").status_code == 409

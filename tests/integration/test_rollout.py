@@ -335,7 +335,7 @@ def test_a_version_that_kills_or_blocks_its_workers_is_rolled_back(live: Live, v
         assert status == "promoted"
         assert reason in live.wait_for_rollback(version, before, 120)
         if version == "stuck":  # only their end makes them answer again
-            live.sidecar.wait(lambda: f"sentiment:{version} does not finish a batch" in live.server.log(), 20)
+            live.sidecar.wait(lambda: f"sentiment:{version} does not finish a batch" in live.server.log())
         assert {answer.status for answer in traffic.after(live.settled())} == {200}
     took = live.at("activated", before) - live.at("activated", version)
     print(f"rolled back after {took:.1f} s; clients saw {Counter(answer.status for answer in traffic.answers)}")

@@ -46,8 +46,8 @@ def test_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
             os.kill(os.getpid(), 9)
     os.waitpid(child, 0)
     begun = time.monotonic()
-    with load_lock(tmp_path, 10):
-        assert time.monotonic() - begun < 5
+    with load_lock(tmp_path, 60):
+        assert time.monotonic() - begun < 30
 
 
 def test_a_volume_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from bunriwiki.testing.paths import ROOT
 from bunriwiki.testing.ports import free_port
 from bunriwiki.testing.processes import wait_while_running
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 
 
 @contextmanager

@@ -26,7 +26,7 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup")
 # The kernel divides the cores between the control group of all containers, which has the weight of one process by default, and
 # each process of this machine. With this, the containers have the weight of 16 processes, about as many as they run.
 WEIGHTS = {"cpu.shares": 16 * 1024, "cpu.weight": 16 * 100}
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 60.0
 
 

@@ -19,7 +19,7 @@ from bunriwiki.testing.processes import wait_while_running
 CREDENTIALS = ("rollout", "of-the-tests")
 HTPASSWD = "rollout:$2b$05$abcdefghijklmnopqrstuuuZed5HUPv8ETIZGTOl1S2yYkDII01Ei"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 
 
 @dataclass(frozen=True)

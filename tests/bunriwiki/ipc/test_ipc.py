@@ -146,7 +146,7 @@ async def test_a_batch_waits_for_a_worker(start: Callable[..., Worker], client: 
     waiting = asyncio.create_task(client.predict(["가"], "v1"))
     await asyncio.sleep(0.1)
     start()
-    assert (await asyncio.wait_for(waiting, 5)).version == "v1"
+    assert (await asyncio.wait_for(waiting, 30)).version == "v1"
 
 
 async def test_a_batch_in_a_worker_that_dies_is_lost(
@@ -186,7 +186,7 @@ async def test_a_dying_worker_that_still_listens_is_avoided(
         await asyncio.sleep(0.05)
         assert not again.done()
         start(name="1")
-        assert (await asyncio.wait_for(again, 5)).version == "v1"
+        assert (await asyncio.wait_for(again, 30)).version == "v1"
 
 
 async def test_the_socket_of_a_dead_worker_is_skipped(
@@ -197,7 +197,7 @@ async def test_the_socket_of_a_dead_worker_is_skipped(
         (tmp_path / "0.ready").touch()
     start(name="1")
     for _ in range(5):
-        assert (await asyncio.wait_for(client.predict(["가"], "v1"), 5)).version == "v1"
+        assert (await asyncio.wait_for(client.predict(["가"], "v1"), 30)).version == "v1"
     assert await client.is_ready()
 
 
@@ -231,14 +231,14 @@ async def test_a_cancelled_batch_does_not_delay_others(
 
     def answer(texts: Sequence[str], version: str) -> Answers[Classification]:
         if version == "stuck":
-            release.wait(10)
+            release.wait(60)
         return echo(texts, version)
 
     start(answer, deadline=0.2)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await client.predict(["가"], "stuck")
-    assert (await asyncio.wait_for(client.predict(["가"], "v1"), 5)).version == "v1"
+    assert (await asyncio.wait_for(client.predict(["가"], "v1"), 30)).version == "v1"
     release.set()
 
 
@@ -250,7 +250,7 @@ async def test_readiness_does_not_wait_for_a_stuck_worker(
         stuck.listen()  # and never accepts
         (tmp_path / "0.ready").touch()
         start(name="1")
-        assert await asyncio.wait_for(client.is_ready(), 2)
+        assert await asyncio.wait_for(client.is_ready(), 30)
 
 
 @pytest.mark.parametrize("sent", [b"POST /predict HTTP/1.1\r\n\r\n", LENGTH.pack(3) + b"\x80\x04.", LENGTH.pack(2**31)])
@@ -293,7 +293,7 @@ def test_closed_connections_leave_no_descriptors(start: Callable[..., Worker]) -
         with worker.connect() as connection:
             connection.sendall(batch_frame("v1", ["가"]))
             assert receive(connection)
-    wait_until(lambda: descriptors() <= before, 5)
+    wait_until(lambda: descriptors() <= before)
 
 
 def test_a_turn_ends_at_the_deadline() -> None:

@@ -36,7 +36,7 @@ def composed(compose: Start, engine: Engine, images: Images) -> Iterator[Compose
     assert images  # the base of the stand-in
     project = compose("EDGE_IMAGE", environment={"BUNRIWIKI_IMAGE": faulty_image(engine)})
     project.up("--scale", "service=2")
-    wait_until(lambda: project.healthy_replicas() == 2, 10)
+    wait_until(lambda: project.healthy_replicas() == 2)
     yield project
     print(project.logs("edge"))
 
@@ -83,9 +83,9 @@ def test_a_replica_that_fails_is_ejected_and_comes_back(composed: Composed, what
         return composed.metric(EJECTED) == 1
 
     with fault(composed, what, bad):
-        wait_until(is_ejected, 30, lambda: found)
+        wait_until(is_ejected, describe=lambda: found)
         assert found[status] in range(FAILURES, FAILURES + 3)
-        assert set(found) == {status, good}
+        assert set(found) <= {status, good}  # the edge picks at random: it may be the bad one five times at once
         assert set(post(composed, 30)) == {good}  # its health checks succeed, and do not bring it back
     wait_until(lambda: set(post(composed, 10)) == {bad, good}, EJECTED_SECONDS + 10, interval=0.5)
     assert composed.metric(EJECTED) == 0
@@ -135,14 +135,14 @@ def test_connections_beyond_the_limit_are_closed_and_those_within_it_are_served(
     with many_files(2 * CONNECTIONS), contextlib.ExitStack() as stack, httpx.Client(base_url=url, timeout=10) as honest:
         assert honest.post("/predict", content=b"{}").status_code == 200
         flood = [stack.enter_context(socket.create_connection((host, port), timeout=20)) for _ in range(CONNECTIONS + BEYOND)]
-        wait_until(lambda: closed(flood) >= BEYOND, 20, lambda: closed(flood))
+        wait_until(lambda: closed(flood) >= BEYOND, describe=lambda: closed(flood))
         assert closed(flood) < BEYOND + 50
         with pytest.raises(httpx.TransportError):
             httpx.post(f"{url}/predict", content=b"{}", timeout=10)
         for _ in range(20):
             assert honest.post("/predict", content=b"{}").status_code == 200
         assert composed.healthy_replicas()  # port 9902, for health checks and metrics, is outside of the limit
-    wait_until(lambda: set(post(composed, 1)) <= {each[:12] for each in composed.containers("service")}, 10)
+    wait_until(lambda: set(post(composed, 1)) <= {each[:12] for each in composed.containers("service")})
 
 
 def test_unfinished_bodies_do_not_end_the_edge(composed: Composed) -> None:
@@ -154,7 +154,7 @@ def test_unfinished_bodies_do_not_end_the_edge(composed: Composed) -> None:
             with contextlib.suppress(OSError):  # cut off
                 client.sendall(head + b"x" * (11 * MB - 1))
         print("memory of the edge:", composed.engine.docker("stats", "--no-stream", "--format={{.MemUsage}}", edge).strip())
-        wait_until(lambda: "503" not in post(composed, 5), 20, interval=0.5)  # while the clients go on holding what they have
+        wait_until(lambda: "503" not in post(composed, 5), interval=0.5)  # while the clients go on holding what they have
     state = composed.inspect(edge)
     assert not state["State"]["OOMKilled"]
     assert state["RestartCount"] == 0

@@ -16,7 +16,7 @@ from bunriwiki.testing.containers.images import Images
 from bunriwiki.testing.versions import compiled
 from bunriwiki.testing.waiting import wait_until
 
-START_SECONDS = 90
+START_SECONDS = 180
 PADDING_BYTES = 400 * 2**20  # of a version that takes more than 1 GB in memory
 SETTINGS = """
 import json

@@ -21,7 +21,7 @@ PAUSED_SECONDS = 10.0 if FULL else 4.0  # after the edge has noticed
 CUT_SECONDS = 10.0
 # For a replica to be there again: it starts within 6 s on an idle machine and 30 s beside a load on two cores, is checked every
 # 5 s, and if it was ejected, that ends after 10 s.
-BACK_SECONDS = 60.0
+BACK_SECONDS = 180.0
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_a_new_configuration_of_the_edge_fails_no_request(composed: Composed) ->
         changed = listener.with_suffix(".new")
         changed.write_text(listener.read_text().replace("request_headers_timeout: 10s", "request_headers_timeout: 11s"))
         shutil.move(changed, listener)
-        wait_until(lambda: composed.metric("envoy_listener_manager_lds_update_success{") >= 2, 10)
+        wait_until(lambda: composed.metric("envoy_listener_manager_lds_update_success{") >= 2)
         time.sleep(12)  # the old listener's connections end within 10 s
 
     assert not during(composed, reconfigure).failures
@@ -83,7 +83,7 @@ def test_a_new_configuration_of_the_edge_fails_no_request(composed: Composed) ->
 def test_a_killed_replica_fails_what_was_in_flight_on_it(composed: Composed) -> None:
     def kill() -> None:
         composed.engine.docker("kill", composed.containers("service")[0])
-        wait_until(lambda: is_ready(composed), 10)
+        wait_until(lambda: is_ready(composed))
 
     found = during(composed, kill)
     assert found.failures.total() <= found.clients
@@ -108,7 +108,7 @@ def test_a_paused_replica_delays_what_was_in_flight_on_it(composed: Composed) ->
         composed.engine.docker("pause", container)
         try:
             wait_until(lambda: composed.healthy_replicas() == 1, LOOK_SECONDS + 5)
-            wait_until(lambda: is_ready(composed), 10)
+            wait_until(lambda: is_ready(composed))
             time.sleep(PAUSED_SECONDS)
         finally:
             composed.engine.docker("unpause", container)

@@ -73,7 +73,7 @@ def test_a_killed_replica_costs_what_was_in_flight_on_it(rig: Rig, step: str, wh
         rig.versions.publish()
         rig.wait_for_action(number, action, times)
         time.sleep(seconds)
-        rig.composed.engine.docker("kill", min(wait_until(victims, 10)))
+        rig.composed.engine.docker("kill", min(wait_until(victims)))
         done = rig.wait(number)
     assert done.phase == "done", done.reason
     assert sum(failures(found).values()) <= CLIENTS

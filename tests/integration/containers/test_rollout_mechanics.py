@@ -82,7 +82,7 @@ def test_a_rollback_turns_it_round(rig: Rig) -> None:
         wait_until(partial(rig.is_rolling, number), ROLLOUT_SECONDS, interval=0.2)
         rig.versions.roll_back(version, serving.version if serving else FALLBACK)
         back = rig.wait(number)
-        wait_until(lambda: set(answers(rig)) == {f"200/{earlier}"}, 10)
+        wait_until(lambda: set(answers(rig)) == {f"200/{earlier}"})
         found_at_the_end = found[f"200/{version}"]
         time.sleep(2)
     assert (back.phase, back.cause) == ("rolled_back", "withdrawn")

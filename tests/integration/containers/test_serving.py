@@ -25,10 +25,11 @@ from bunriwiki.testing.containers.port_scan import open_ports, reached
 from bunriwiki.testing.containers.traffic import traffic
 from bunriwiki.testing.paths import PHOTOS
 from bunriwiki.testing.waiting import wait_until
+from tests.integration.conftest import within
 from tests.integration.containers.conftest import Start
 
-HEALED_SECONDS = 15
-HONEST_SECONDS = 5.0  # for an answer beside an attack
+HEALED_SECONDS = within(15)
+HONEST_SECONDS = within(5)  # for an answer beside an attack
 HEARTBEATS = 4  # of a gateway and three runners
 # docs/containers.md has this table: the ports of each container, by network.
 PORTS = {
@@ -118,9 +119,9 @@ def test_the_memory_limit_is_in_force(composed: Composed) -> None:
     with pytest.raises(DockerError, match="exit code 137"):
         composed.execute("service", "python3", "-c", HOG)
     assert composed.inspect(container)["State"]["Running"]
-    wait_until(lambda: httpx.get(f"{composed.url}/readyz", timeout=5).status_code == 200, 30)
+    wait_until(lambda: httpx.get(f"{composed.url}/readyz", timeout=5).status_code == 200)
     # The kernel dropped all caches, with them the inodes in /proc that a runner's sandbox names.
-    wait_until(lambda: fresh_heartbeats(composed) == HEARTBEATS, 10, lambda: fresh_heartbeats(composed))
+    wait_until(lambda: fresh_heartbeats(composed) == HEARTBEATS, describe=lambda: fresh_heartbeats(composed))
 
 
 def fresh_heartbeats(project: Composed) -> int:
@@ -175,14 +176,14 @@ def test_a_killed_worker_is_replaced_and_the_container_stays(composed: Composed)
     assert not {what for what in found.failures if what.startswith("grpc")}  # calls of another model: nobody noticed
     assert composed.inspect(container)["State"]["StartedAt"] == before
     zombies = "import psutil; print(sum(p.status() == 'zombie' for p in psutil.process_iter()))"
-    wait_until(lambda: composed.execute("service", "python3", "-c", zombies).strip() == "0", 10, interval=0.5)
+    wait_until(lambda: composed.execute("service", "python3", "-c", zombies).strip() == "0", interval=0.5)
 
 
 def test_orphans_are_reaped(composed: Composed) -> None:
     """Process 1 adopts the children of a process that ended before them, and must not leave them as zombies."""
     composed.execute("service", "sh", "-c", "sh -c 'sleep 0.2 & exit' ; true")
     zombies = "import psutil; print(sum(p.status() == 'zombie' for p in psutil.process_iter()))"
-    wait_until(lambda: composed.execute("service", "python3", "-c", zombies).strip() == "0", 15, interval=0.5)
+    wait_until(lambda: composed.execute("service", "python3", "-c", zombies).strip() == "0", interval=0.5)
 
 
 def test_tls_by_files_and_a_new_certificate_without_a_restart(composed: Composed, tmp_path: Path) -> None:
@@ -199,10 +200,10 @@ def test_tls_by_files_and_a_new_certificate_without_a_restart(composed: Composed
         except DockerError:  # curl's: no answer, or another certificate
             return ""
 
-    wait_until(lambda: answers() == "200 2", 30, answers, interval=0.5)
+    wait_until(lambda: answers() == "200 2", describe=answers, interval=0.5)
     [container] = composed.containers("edge")
     certify(tmp_path, "second")  # curl accepts only this one from now on
-    wait_until(lambda: answers() == "200 2", 10, answers, interval=0.5)
+    wait_until(lambda: answers() == "200 2", describe=answers, interval=0.5)
     assert composed.containers("edge") == [container]
     composed("up", "--detach", "--no-deps", "edge")
 
@@ -248,7 +249,7 @@ def catches_sigterm(engine: Engine, container: str) -> bool:
 
 def test_a_container_that_is_stopped_while_it_starts_ends_at_once(engine: Engine, images: Images) -> None:
     name = engine.docker("run", "--detach", images.build("service")).strip()
-    wait_until(lambda: catches_sigterm(engine, name), 10)
+    wait_until(lambda: catches_sigterm(engine, name))
     began = time.monotonic()
     engine.docker("stop", "--time=30", name)
     assert time.monotonic() - began < 10

@@ -247,7 +247,7 @@ async def test_a_client_that_waits_gets_the_outcomes_and_blocks_nobody(client: h
     while not sidecar.syncs.pending:
         await asyncio.sleep(0.01)
     assert (await client.get("/livez")).status_code == 200
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
     assert not waiting.done()
     sidecar.syncs.pending[0].end()
     response = await waiting

@@ -214,7 +214,7 @@ def test_a_version_that_hangs_is_given_up_in_time(start: Start, monkeypatch: pyt
     version._deadline.stopping.set()
     with pytest.raises(SyncCancelledError):
         version.answer(["x" * 10_000_000])
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.usefixtures("busy_machine")
