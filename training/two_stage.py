@@ -1,7 +1,8 @@
 """A detector in two stages, as one graph: one network finds boxes, another looks at each of them from near.
 
 The first stage is a detector (`training.context`) that sees the photo at half the size of the graph's square. Of its boxes the
-CANDIDATES surest are cut from the square as they are and go to the second stage, a classifier (`training.materials`).
+CANDIDATES surest are cut from the square as they are and go to the second stage, a classifier (`training.materials`). If a
+smaller square is served, they are fewer, as its area is smaller: most of a photo's time goes into them.
 Suppression is by the first stage's scores, as in a detector with one stage. Then the opinions of both are pooled:
 
 - what a box shows: the weighted geometric mean of both stages' shares of the classes (a logarithmic opinion pool; Genest and
@@ -45,6 +46,7 @@ SECOND_ON_CLASS = 0.8  # the weight of the second stage in what a box shows
 SECOND_ON_BOX = 0.6  # and in that it shows something
 TINY = 1e-6  # scores are this far from 0 and 1, where they have no logit
 FIRST, SECOND = "first_", "second_"  # prefixes of names in the graph
+MOST = "most"  # the name of the number of candidates
 
 
 @dataclass(frozen=True)
@@ -135,17 +137,25 @@ def _crop(square: Tensor, box: Tensor) -> Tensor:
     return functional.avg_pool2d(light * inside, SAMPLES) + GREY / 255
 
 
-BEFORE = f"""
+def _before(size: int) -> str:
+    return f"""
 <ir_version: 8, opset_import: ["" : {OPSET}]>
 before (float[batch, 3, side, side] images, float[1] iou) => (float[batch, 3, half, half] {FIRST}images, float[1] {FIRST}iou,
-    float[1] {FIRST}confidence)
-<float[1] sure = {{{SURE}}}>
+    float[1] {FIRST}confidence, int64[1] {MOST})
+<float[1] sure = {{{SURE}}}, int64[1] at_least = {{1}}, int64[1] at_full_size = {{{CANDIDATES}}}, int64[1] whole = {{{size**2}}}>
 {{
     {FIRST}images = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (images)
     {FIRST}iou = Identity (iou)
     {FIRST}confidence = Identity (sure)
+    width = Shape <start = 3> (images)
+    area = Mul (width, width)
+    times = Mul (area, at_full_size)
+    share = Div (times, whole)
+    {MOST} = Max (share, at_least)
 }}
 """
+
+
 BETWEEN = f"""
 <ir_version: 8, opset_import: ["" : {OPSET}]>
 between (float[batch, 3, side, side] images, float[n, 4] {FIRST}boxes, int64[n] {FIRST}images_index)
@@ -222,13 +232,18 @@ after (float[n, 4] found, float[n, names] {FIRST}class_scores, int64[n] {FIRST}i
 
 
 def export(network: TwoStage, size: int) -> onnx.ModelProto:
-    """The graph of `network`, for squares of `size` pixels or any other multiple of 64. Use the network no more."""
+    """The graph of `network`, for squares of `size` pixels or any smaller multiple of 64. Use the network no more.
+
+    In a square with a part of the area, as large a part of the CANDIDATES is looked at, rounded down, and at least one.
+    """
     first = remove_debug_info(export_detector(network.first, size // 2, CANDIDATES))
     first = onnx.compose.add_prefix(
         first, FIRST, rename_nodes=False, rename_edges=False, rename_initializers=False, rename_value_infos=False
     )
+    [suppression] = [node for node in first.graph.node if node.op_type == "NonMaxSuppression"]
+    suppression.input[2] = MOST
     second = onnx.compose.add_prefix(efficientnet.export(network.second), SECOND)
-    before, between, after = (onnx.parser.parse_model(text) for text in (BEFORE, BETWEEN, _after(network.calibration)))
+    before, between, after = (onnx.parser.parse_model(text) for text in (_before(size), BETWEEN, _after(network.calibration)))
     parts = [model.graph for model in (before, first, between, second, after)]
     graph = onnx.helper.make_graph(
         [node for part in parts for node in part.node],

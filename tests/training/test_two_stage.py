@@ -89,9 +89,11 @@ def test_the_graph_answers_as_both_networks_do(squares: np.ndarray) -> None:
     assert (fewer["scores"] > middle).all()
     assert len(fewer["scores"]) == (found["scores"] > middle).sum()
 
-    # A photo of one size alone, a photo without boxes.
-    small = run(squares[:1, :, :128, :128], 0.0)
-    assert small["class_scores"].shape == (len(small["boxes"]), len(CLASSES))
+    # Fewer boxes in smaller squares, and photos without boxes.
+    for side, most in ((192, 4), (128, 2), (64, 1)):
+        small = run(squares[:, :, :side, :side], 0.0)
+        assert np.bincount(small["images_index"]).max() == most
+        assert small["class_scores"].shape == (len(small["boxes"]), len(CLASSES))
     assert not len(run(squares, 0.9999)["boxes"])
 
 

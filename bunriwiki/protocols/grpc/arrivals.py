@@ -172,8 +172,12 @@ class Arrivals:
         return any(connection.held for connection in self._connections.values())
 
     def _count(self, connection: Connection, total: int, now: float) -> None:
-        if not (connection.waits or connection.lingering) or connection.delivered > total:
-            connection.delivered = total  # what was not counted exactly is corrected
+        # What was not counted exactly is corrected. Only what had arrived before the last count was delivered for sure if no
+        # call waits: the call of a message that is arriving may not have begun yet.
+        if not (connection.waits or connection.lingering):
+            connection.delivered = max(connection.delivered, connection.counted)
+        connection.delivered = min(connection.delivered, total)
+        connection.counted = total
         arriving = max(0, total - connection.delivered - FREE_BYTES)
         if arriving:
             for over in connection.lingering:

@@ -48,12 +48,14 @@ class Wait:
 class Connection:
     """A connection of `client`: the bytes of its messages that were delivered, and what is held for the others.
 
+    `counted` are the bytes that had arrived at the last count.
     `waits` are its calls that wait for a message, and `lingering` those that will be answered at the latest when one arrives.
     """
 
     client: str
     peer: Peer
     delivered: int = 0
+    counted: int = 0
     held: int = 0
     waits: dict[Wait, None] = field(default_factory=dict)
     lingering: dict[asyncio.Future[None], None] = field(default_factory=dict)

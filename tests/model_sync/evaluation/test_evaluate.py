@@ -32,7 +32,8 @@ from model_sync.sandbox.run import Limits
 pytestmark = pytest.mark.slow
 
 LIMITS = Limits(memory=2**31, seconds=300, threads=1)
-THRESHOLDS = Thresholds(agreement=1, quality=2, batch=1e-3, latency=2, labels="same")
+# Of the latency: more than what other work on the machine makes of a tiny version, and less than a tenth of a second is.
+THRESHOLDS = Thresholds(agreement=1, quality=2, batch=1e-3, latency=5, labels="same")
 
 
 @pytest.fixture

@@ -133,6 +133,36 @@ async def test_a_call_of_a_client_without_room_for_the_largest_message_does_not_
     assert bench.free_mb() == 50
 
 
+async def test_what_had_arrived_of_it_when_the_call_began_was_not_delivered() -> None:
+    bench = Bench()
+    bench.arrivals.connection(ONE)
+    bench.receive(ONE, 1000)
+    await bench.sweep()
+    assert bench.memory.large.take(CLIENT, 40 * MB + 1)
+    bench.receive(ONE, LOOKAHEAD_BYTES)
+    await bench.sweep()
+    large, message = await bench.wait(ONE)
+    await bench.sweep()
+    with pytest.raises(ArrivalError):
+        await large
+    assert message not in bench.reading
+
+
+async def test_what_arrived_without_a_call_was_delivered_by_the_second_sweep() -> None:
+    """Messages of health checks, for example, which nothing counts."""
+    bench = Bench()
+    bench.arrivals.connection(ONE)
+    bench.receive(ONE, LOOKAHEAD_BYTES)
+    await bench.sweep()
+    await bench.sweep()
+    assert bench.free_mb() == 50
+    assert bench.memory.large.take(CLIENT, 40 * MB + 1)
+    small, message = await bench.wait(ONE)
+    await bench.sweep()
+    assert bench.reading == {message}
+    small.cancel()
+
+
 async def test_a_call_of_such_a_client_reads_a_small_message_at_the_next_sweep() -> None:
     bench = Bench()
     assert bench.memory.large.take(CLIENT, 40 * MB + 1)

@@ -338,7 +338,7 @@ async def test_of_a_message_that_is_not_read_little_arrives(monkeypatch: pytest.
     connection, received = http2.GrpcConnection(reader, writer), ReceivedBytes()
     reading = asyncio.create_task(connection.read())
     size = 4 * 2**20
-    # A call reads if a count finds nothing of its message: that has not begun to arrive, or had arrived before the call began.
+    # A call reads if a count finds that nothing of its message has begun to arrive.
     with monkeypatch.context() as uncounted:
         uncounted.setattr(Arrivals, "glance", lambda *_: None)
         for _ in range(3):
