@@ -241,6 +241,8 @@ def export(network: TwoStage, size: int) -> onnx.ModelProto:
         first, FIRST, rename_nodes=False, rename_edges=False, rename_initializers=False, rename_value_infos=False
     )
     [suppression] = [node for node in first.graph.node if node.op_type == "NonMaxSuppression"]
+    [constant] = [tensor for tensor in first.graph.initializer if tensor.name == suppression.input[2]]
+    first.graph.initializer.remove(constant)
     suppression.input[2] = MOST
     second = onnx.compose.add_prefix(efficientnet.export(network.second), SECOND)
     before, between, after = (onnx.parser.parse_model(text) for text in (_before(size), BETWEEN, _after(network.calibration)))
