@@ -142,7 +142,10 @@ def _before(size: int) -> str:
 <ir_version: 8, opset_import: ["" : {OPSET}]>
 before (float[batch, 3, side, side] images, float[1] iou) => (float[batch, 3, half, half] {FIRST}images, float[1] {FIRST}iou,
     float[1] {FIRST}confidence, int64[1] {MOST})
-<float[1] sure = {{{SURE}}}, int64[1] at_least = {{1}}, int64[1] at_full_size = {{{CANDIDATES}}}, int64[1] whole = {{{size**2}}}>
+<
+    float[1] sure = {{{SURE}}}, int64[1] at_least = {{1}}, int64[1] at_full_size = {{{CANDIDATES}}},
+    int64[1] whole = {{{size**2}}}
+>
 {{
     {FIRST}images = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (images)
     {FIRST}iou = Identity (iou)
