@@ -239,7 +239,7 @@ def export(network: TwoStage, size: int) -> onnx.ModelProto:
 
     In a square with a part of the area, as large a part of the CANDIDATES is looked at, rounded down, and at least one.
     """
-    first = remove_debug_info(export_detector(network.first, size // 2, CANDIDATES))
+    first = remove_debug_info(export_detector(network.first, size // 2))
     first = onnx.compose.add_prefix(
         first, FIRST, rename_nodes=False, rename_edges=False, rename_initializers=False, rename_value_infos=False
     )

@@ -172,8 +172,8 @@ class Arrivals:
         return any(connection.held for connection in self._connections.values())
 
     def _count(self, connection: Connection, total: int, now: float) -> None:
-        # What was not counted exactly is corrected. Only what had arrived before the last count was delivered for sure if no
-        # call waits: the call of a message that is arriving may not have begun yet.
+        # What was not counted exactly is corrected. If no call waits, what had arrived by the last count was delivered. What
+        # arrived since then may be of a message whose call has not begun here yet.
         if not (connection.waits or connection.lingering):
             connection.delivered = max(connection.delivered, connection.counted)
         connection.delivered = min(connection.delivered, total)

@@ -54,17 +54,16 @@ class Detector(torch.nn.Module):
     glass and plastic, would not help a user to sort it.
     """
 
-    def __init__(self, network: torch.nn.Module, max_boxes: int = MAX_BOXES) -> None:
+    def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
         self.network = network
-        self._max_boxes = max_boxes
 
     def forward(self, images: Tensor, iou: Tensor, confidence: Tensor) -> tuple[Tensor, ...]:
         raw = self.network(images)
         centres, sides = raw[:, :2].transpose(1, 2), raw[:, 2:4].transpose(1, 2)
         boxes = torch.cat([centres - sides / 2, centres + sides / 2], dim=2)
         scores, classes = raw[:, 4:].max(dim=1)
-        kept = nms(boxes, scores[:, None], self._max_boxes, iou, confidence)
+        kept = nms(boxes, scores[:, None], MAX_BOXES, iou, confidence)
         image, box = kept[:, 0], kept[:, 2]
         return boxes[image, box], scores[image, box], classes[image, box], image, raw[:, 4:].transpose(1, 2)[image, box]
 
@@ -142,10 +141,10 @@ def write_detector(
     return manifest
 
 
-def export_detector(network: Any, size: int, max_boxes: int = MAX_BOXES) -> onnx.ModelProto:
+def export_detector(network: Any, size: int) -> onnx.ModelProto:
     """The graph of the network, for squares of any size that is a multiple of STEP; of `size` if torch cannot trace others.
 
-    It gives at most `max_boxes` per photo. On a CPU, a graph for any size is as fast as one for a single size. The network is
+    It gives at most MAX_BOXES per photo. On a CPU, a graph for any size is as fast as one for a single size. The network is
     changed for the export: use it no more.
     """
     network = network.fuse(verbose=False)
@@ -160,7 +159,7 @@ def export_detector(network: Any, size: int, max_boxes: int = MAX_BOXES) -> onnx
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "# The axis name", UserWarning)  # height and width share one
             program = torch.onnx.export(
-                Detector(network, max_boxes).eval(),
+                Detector(network).eval(),
                 example,
                 input_names=["images", "iou", "confidence"],
                 output_names=["boxes", "scores", "classes", "images_index", "class_scores"],

@@ -135,7 +135,7 @@ def test_connections_beyond_the_limit_are_closed_and_those_within_it_are_served(
     with many_files(2 * CONNECTIONS), contextlib.ExitStack() as stack, httpx.Client(base_url=url, timeout=10) as honest:
         assert honest.post("/predict", content=b"{}").status_code == 200
         flood = [stack.enter_context(socket.create_connection((host, port), timeout=20)) for _ in range(CONNECTIONS + BEYOND)]
-        wait_until(lambda: closed(flood) >= BEYOND, describe=lambda: closed(flood))
+        wait_until(lambda: closed(flood) >= BEYOND, 20, lambda: closed(flood))
         assert closed(flood) < BEYOND + 50
         with pytest.raises(httpx.TransportError):
             httpx.post(f"{url}/predict", content=b"{}", timeout=10)
@@ -154,7 +154,7 @@ def test_unfinished_bodies_do_not_end_the_edge(composed: Composed) -> None:
             with contextlib.suppress(OSError):  # cut off
                 client.sendall(head + b"x" * (11 * MB - 1))
         print("memory of the edge:", composed.engine.docker("stats", "--no-stream", "--format={{.MemUsage}}", edge).strip())
-        wait_until(lambda: "503" not in post(composed, 5), interval=0.5)  # while the clients go on holding what they have
+        wait_until(lambda: "503" not in post(composed, 5), 20, interval=0.5)  # while the clients go on holding what they have
     state = composed.inspect(edge)
     assert not state["State"]["OOMKilled"]
     assert state["RestartCount"] == 0

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import threading
 import time
 from collections.abc import Coroutine
@@ -20,7 +18,7 @@ from bunriwiki.protocols.grpc.arrivals import (
     messages_of,
 )
 from bunriwiki.protocols.grpc.freed import TRIM_SECONDS
-from bunriwiki.protocols.grpc.received import Peer, ReceivedBytes, peer_of
+from bunriwiki.protocols.grpc.received import Peer, peer_of
 from bunriwiki.protocols.grpc.waits import ArrivalError
 from bunriwiki.protocols.handlers.memory import SMALL_BYTES, Memory
 from bunriwiki.web.groups import Groups
@@ -399,38 +397,3 @@ async def test_it_sweeps_by_itself_while_there_are_connections() -> None:
 def test_the_size_of_a_message_goes_with_it() -> None:
     assert messages_of(bytes.decode)(b"abc") == (3, "abc")
     assert messages_of(None)(b"abc") == (3, b"abc")
-
-
-def test_the_kernel_counts_what_it_received() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            accepted, _ = listening.accept()
-            with accepted:
-                client.sendall(b"a" * 70_000)
-                received = 0
-                while received < 70_000:
-                    received += len(accepted.recv(70_000))
-                here = Peer("127.0.0.1", client.getsockname()[1])
-                count = ReceivedBytes()
-                assert count(port) == count(port) == {here: 70_000}
-                assert peer_of(f"ipv4:127.0.0.1:{here.port}") == here
-    assert count(port) == {}
-
-
-def test_a_number_that_another_file_has_by_now_is_counted_as_that() -> None:
-    count = ReceivedBytes()
-    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_server(("127.0.0.1", 0)) as other:
-        port = listening.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)):
-            accepted, _ = listening.accept()
-            with accepted:
-                assert len(count(port)) == 1
-                os.dup2(other.fileno(), accepted.fileno())
-                assert count(port) == {}
-
-
-def test_the_peers_of_ipv6_are_found_as_well() -> None:
-    assert peer_of("ipv6:%5B::1%5D:80") == Peer("::1", 80)
-    assert peer_of("ipv6:%5B::ffff:192.0.2.1%5D:80") == Peer("192.0.2.1", 80)
-    assert peer_of("unix:/socket").port == 0
