@@ -214,16 +214,27 @@ def test_a_message_stays_after_a_retryable_outcome(client: SQSClient, queue: str
         wait_until(lambda: count(client, queue) == 0)
 
 
-def test_a_message_stays_hidden_during_a_long_sync(client: SQSClient, queue: str, stop: threading.Event) -> None:
+def test_a_message_stays_hidden_during_a_long_sync(
+    client: SQSClient, queue: str, stop: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000 * time.time()]  # of the queue: a machine that stands still for seconds shows no message
+    monkeypatch.setattr("moto.sqs.models.unix_time_millis", lambda: now[0])
+    extended: list[float] = []
+    client.meta.events.register("after-call.sqs.ChangeMessageVisibilityBatch", lambda **_: extended.append(now[0]))
+
+    def wait_for_extension() -> None:
+        before = len(extended)
+        wait_until(lambda: len(extended) > before + 1)  # the first may have been under way
+
     client.send_message(QueueUrl=queue, MessageBody=s3_event(KEY))
     syncs = FakeSyncRequests(hold=True)
-    timing = replace(FAST, visibility=2, extend=0.5)
+    timing = replace(FAST, visibility=2, extend=0.01)
     with running(SqsTrigger(syncs, queue, concerns, stop, client, timing=timing).run, stop):
         wait_until(lambda: syncs.pending)
-        until = time.monotonic() + 3
-        while time.monotonic() < until:
+        for _ in range(5):
+            now[0] += 1000
+            wait_for_extension()
             assert "Messages" not in client.receive_message(QueueUrl=queue, WaitTimeSeconds=0)
-            time.sleep(0.1)
         syncs.pending[0].end()
         wait_until(lambda: count(client, queue) == 0)
     assert len(syncs.pending) == 1
