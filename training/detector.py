@@ -55,8 +55,11 @@ def train(
         "cos_lr": True,
         **settings,
     }
+    threads = torch.get_num_threads()  # ultralytics sets one less than there are cores, and leaves it so: one of two
+    model.add_callback("on_pretrain_routine_start", lambda _: torch.set_num_threads(threads))
     with in_bfloat16() if bfloat16 else nullcontext():
         model.train(**({"resume": True} if started else options))
+    torch.set_num_threads(threads)
     shutil.copyfile(checkpoint / f"{keep}.pt", output / "best.tmp")
     return (output / "best.tmp").rename(best)
 

@@ -23,7 +23,17 @@ from training.cutouts import cut_out_all
 from training.drawing import contact_sheet, draw
 from training.helpfulness import helpfulness, surest, sweep
 from training.metrics import Boxes, average_precision, calibration_error
-from training.photos import CLASSES, LabelledPhoto, evenly, grounds, load_photos, shippable, split_by_scene, split_photos
+from training.photos import (
+    CLASSES,
+    LabelledPhoto,
+    evenly,
+    grounds,
+    load_photos,
+    other_places,
+    shippable,
+    split_by_scene,
+    split_photos,
+)
 
 MIN = 0.001  # confidence: average precision takes every box into account
 COMPOSITES = 300
@@ -64,18 +74,21 @@ class Answered:
 
 
 def judge_yolo(folder: Path, data: Path, output: Path) -> Report:
-    """Evaluate on the blocks of photos kept for it, on composites of them with backgrounds kept for it, and on kept scenes."""
+    """Evaluate on the blocks of photos kept for it, composites of them over kept backgrounds, kept scenes, and other places."""
     detector = Yolo(folder)
     test = _answered(detector, split_photos(load_photos(data / "recyclables"))["test"])
     under = grounds(data / "grounds")["test"]
     write_composites([cut_out_all(test.photos)], under, output / "composites", COMPOSITES, seed=COMPOSITES_SEED)
     made = _answered(detector, load_photos(output / "composites"))
     scenes = _answered(detector, split_by_scene(load_photos(data / "litter"))["test"])
+    places = {source: _answered(detector, photos) for source, photos in other_places(data).items()}
 
     served = [_surest(answer) for answer in test.answers]
     right = np.array([name == CLASSES[photo.categories[0]] for (name, _), photo in zip(served, test.photos, strict=True)])
     wrong = sorted(np.flatnonzero(~right).tolist(), key=lambda one: -served[one][1])[:SHOWN]
     figures = {**_on_close_ups(test, served, right, _mean(made.precision())), **_on_scenes(scenes)}
+    for source, answered in places.items():
+        figures |= {f"photos of {source} in other places": f"{len(answered.photos)}", **_shares(answered, source)}
     matrix = _confusion([CLASSES[photo.categories[0]] for photo in test.photos], [name for name, _ in served])
     examples = [
         "## The worst\n",
@@ -103,8 +116,9 @@ def judge_yolo(folder: Path, data: Path, output: Path) -> Report:
     ]
     for one in wrong:
         draw(test.photos[one].path, test.answers[one], output / "wrong" / test.photos[one].path.name)
-    for photo, answer in zip(scenes.photos, scenes.answers, strict=True):
-        draw(photo.path, answer, output / "scenes" / photo.path.name)
+    for name, answered in {"scenes": scenes, **places}.items():
+        for photo, answer in zip(answered.photos, answered.answers, strict=True):
+            draw(photo.path, answer, output / name / photo.path.name)
     contact_sheet(
         [output / "scenes" / photo.path.name for photo in evenly(shippable(scenes.photos), SHEET)], output / "sheet.jpg"
     )
@@ -133,20 +147,27 @@ def _on_close_ups(
 
 
 def _on_scenes(scenes: Answered) -> dict[str, str]:
-    """The figures of photos in context: `training.helpfulness` says what the shares are."""
+    """The figures of photos in context."""
     precision = scenes.precision()
-    shares = helpfulness(scenes.found, scenes.truth, DEFAULT_CONFIDENCE)
     confidences, right = surest(scenes.found, scenes.truth, DEFAULT_CONFIDENCE)
     return {
         "photos in context": f"{len(scenes.photos):,}",
         "in context: mAP50": f"{_mean(precision):.3f}",
         **{f"in context: AP50 `{CLASSES[category]}`": f"{ap:.3f}" for category, (ap, _) in sorted(precision.items())},
-        f"in context: found (confidence {DEFAULT_CONFIDENCE})": f"{shares.found:.3f}",
-        "in context: right": f"{shares.right:.3f}",
-        "in context: wrong advice": f"{shares.wrong:.3f}",
+        **_shares(scenes, "in context"),
         "in context: expected calibration error of the surest box": (
             f"{calibration_error(confidences, right > 0):.3f}" if len(right) else "no boxes"
         ),
+    }
+
+
+def _shares(answered: Answered, where: str) -> dict[str, str]:
+    """What the answers are worth at the default confidence: `training.helpfulness` says what the shares are."""
+    shares = helpfulness(answered.found, answered.truth, DEFAULT_CONFIDENCE)
+    return {
+        f"{where}: found (confidence {DEFAULT_CONFIDENCE})": f"{shares.found:.3f}",
+        f"{where}: right": f"{shares.right:.3f}",
+        f"{where}: wrong advice": f"{shares.wrong:.3f}",
     }
 
 

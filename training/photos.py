@@ -6,6 +6,7 @@ photo (the format of YOLO).
 - TrashNet (github.com/garythung/trashnet, MIT, Copyright (c) 2017 Gary Thung): single objects on a light ground, named
   `<class><number>`. The boxes were found automatically; some include the shadow, a few only a part.
 - Objects in rooms and in hands, from several sources: `objects.tsv`, named `<source>-<number>`.
+- Bottles and cartons in other places, to judge by alone: `other_places.tsv`, named likewise.
 - A subset of TACO (Proença and Simões, tacodataset.org; CC BY 4.0, some photos ODbL): waste in context, named
   `taco-<licence>-<batch>-<scene>-<number>`.
 """
@@ -128,6 +129,14 @@ def split_by_scene(photos: Sequence[LabelledPhoto]) -> dict[str, list[LabelledPh
     return splits
 
 
+def other_places(data: Path) -> dict[str, list[LabelledPhoto]]:
+    """The photos of `other_places/` by source, `bottles` and `cartons`. Nothing is trained or fitted on them."""
+    sources: defaultdict[str, list[LabelledPhoto]] = defaultdict(list)
+    for photo in load_photos(data / "other_places"):
+        sources[photo.path.name.partition("-")[0]].append(photo)
+    return dict(sources)
+
+
 def to_calibrate_on(data: Path) -> list[LabelledPhoto]:
     """As many photos in context as single objects that no detector is trained on: the kept scenes, and validation photos."""
     scenes = split_by_scene(load_photos(data / "litter"))["test"]
@@ -135,7 +144,7 @@ def to_calibrate_on(data: Path) -> list[LabelledPhoto]:
 
 
 def shippable(photos: Sequence[LabelledPhoto]) -> list[LabelledPhoto]:
-    """Those of the photos in context that are CC BY: the others (ODbL) are not shipped with the repository."""
+    """Those of the kept scenes that are CC BY: the others (ODbL) are not shipped with the repository."""
     return [photo for photo in photos if photo.path.name.startswith("taco-ccby-")]
 
 

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -35,6 +36,7 @@ from training.photos import (
     LabelledPhoto,
     evenly,
     load_photos,
+    other_places,
     shippable,
     split_by_scene,
     split_photos,
@@ -46,20 +48,34 @@ from training.two_stage import compile_two_stages
 from training.yolo import SIZE
 
 BUNDLED = Path(__file__).parent.parent / "models"
-GOLDEN = 64
-REFERENCE = 210  # photos
-IN_CONTEXT = {GOLDEN: 20, REFERENCE: 60}  # of the photos
-SOURCE = "YOLOv8s fine-tuned on TrashNet photos and composites of them"
+GOLDEN = 64  # texts
 REVIEWS = 600  # in the reference set
+SOURCE = "YOLOv8s fine-tuned on TrashNet photos and composites of them"
 
 UNBUILT = "run `make train` first"
 
 
-def kept_photos(data: Path, count: int) -> dict[str, list[LabelledPhoto]]:
-    """Photos of both kinds that training never saw, by kind, `IN_CONTEXT[count]` of them in context."""
-    free = shippable(split_by_scene(load_photos(data / "litter"))["test"])
+class Photos(NamedTuple):
+    """Numbers of photos that training never saw."""
+
+    close_up: int
+    in_kept_scenes: int
+    of_bottles: int  # in other places
+
+
+GOLDEN_PHOTOS = Photos(close_up=44, in_kept_scenes=12, of_bottles=8)
+REFERENCE_PHOTOS = Photos(close_up=200, in_kept_scenes=60, of_bottles=40)
+
+
+def kept_photos(data: Path, counts: Photos) -> dict[str, list[LabelledPhoto]]:
+    """So many photos, by kind: `close-up` (MIT), and `context` (CC BY)."""
     close_up = split_photos(load_photos(data / "recyclables"))["test"]
-    return {"close-up": evenly(close_up, count - IN_CONTEXT[count]), "context": evenly(free, IN_CONTEXT[count])}
+    scenes = shippable(split_by_scene(load_photos(data / "litter"))["test"])
+    bottles = other_places(data)["bottles"]
+    return {
+        "close-up": evenly(close_up, counts.close_up),
+        "context": evenly(scenes, counts.in_kept_scenes) + evenly(bottles, counts.of_bottles),
+    }
 
 
 def release_yolo(
@@ -80,7 +96,7 @@ def release_yolo(
     """
     weights = needed(weights or built / "best.pt", UNBUILT)
     reference = built / "reference"
-    _write_reference_photos(kept_photos(data, REFERENCE), reference)
+    _write_reference_photos(kept_photos(data, REFERENCE_PHOTOS), reference)
     compile_detector: Callable[..., object] = compile_yolo
     if second_stage:
         compile_detector = partial(
@@ -93,7 +109,7 @@ def release_yolo(
         source=source,
         size=size,
         uncertain_below=uncertain_below,
-        golden=[photo.path for photos in kept_photos(data, GOLDEN).values() for photo in photos],
+        golden=[photo.path for photos in kept_photos(data, GOLDEN_PHOTOS).values() for photo in photos],
         reference=reference,
     )
 

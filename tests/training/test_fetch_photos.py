@@ -6,11 +6,12 @@ import io
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
 from training import fetch_photos
-from training.photos import load_photos
+from training.photos import load_photos, other_places
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -67,6 +68,26 @@ def test_each_photo_is_fetched(tmp_path: Path) -> None:
     assert (one.categories, one.boxes[1].tolist(), other.categories) == ((2, 4), [0.1] * 4, (1,))
 
 
+def test_a_photo_that_lies_on_its_side_is_set_upright(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.new("RGB", (40, 20), "red")
+    image.paste("blue", (0, 0, 20, 20))  # on the left: a quarter of a turn clockwise brings it to the top
+    image.save(tmp_path / "side.png")
+    listed = tmp_path / "other_places.tsv"
+    listed.write_text(
+        "file\trepository\tcommit\tpath\tobjects\tturned\n"
+        f"a-1.jpg\tsomebody/photos\t{COMMIT}\tside.png\t4 0.5 0.25 1 0.5\t90\n"
+        f"a-2.jpg\tsomebody/photos\t{COMMIT}\tside.png\t4 0.25 0.5 0.5 1\t\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(fetch_photos, "LISTS", {"other_places": listed})
+    fetch_photos.fetch(tmp_path, GitHub({"side.png": (tmp_path / "side.png").read_bytes()}).client)
+    for photo, shape in zip(other_places(tmp_path)["a"], [(40, 20, 3), (20, 40, 3)], strict=True):
+        with Image.open(photo.path) as image:
+            pixels = np.asarray(image)
+        assert pixels.shape == shape
+        assert pixels[10, 10] == pytest.approx([0, 0, 255], abs=30)  # blue
+
+
 @pytest.mark.usefixtures("lists")
 def test_a_photo_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(httpx.HTTPStatusError, match="404"):
@@ -79,4 +100,4 @@ def test_each_listed_photo_has_a_commit_and_a_licence(name: str) -> None:
     assert len({row["file"] for row in rows}) == len(rows)
     for row in rows:
         assert len(row["commit"]) == 40
-        assert row["licence"] in {"CC0", "CC0 1.0", "CC BY 2.0", "CC BY-SA 2.0", "MIT", "public domain"}
+        assert row["licence"] in {"CC0", "CC0 1.0", "CC BY 2.0", "CC BY 4.0", "CC BY-SA 2.0", "MIT", "public domain"}

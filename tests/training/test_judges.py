@@ -34,6 +34,11 @@ def data(tmp_path: Path) -> Path:
         name = f"taco-ccby-{scene}-{index:04}"
         shutil.copyfile(photo, folder / "litter" / "images" / f"{name}.jpg")
         (folder / "litter" / "labels" / f"{name}.txt").write_text("4 0.5 0.5 0.8 0.8\n")
+    for part in ("images", "labels"):
+        (folder / "other_places" / part).mkdir(parents=True)
+    for name in ("bottles-1", "bottles-2", "cartons-1"):
+        shutil.copyfile(photo, folder / "other_places" / "images" / f"{name}.jpg")
+        (folder / "other_places" / "labels" / f"{name}.txt").write_text("4 0.5 0.5 0.8 0.8\n")
     shutil.copytree(PHOTOS, folder / "grounds")
     write_comments(folder)
     return folder
@@ -47,6 +52,9 @@ def test_photos(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert report.figures["photos in context"] == "2"  # the third is of no scene that is kept
     assert all(0 <= float(report.figures[f"in context: {name}"]) <= 1 for name in ("mAP50", "right", "wrong advice"))
     assert len(list((tmp_path / "out" / "scenes").iterdir())) == 2
+    assert [report.figures[f"photos of {source} in other places"] for source in ("bottles", "cartons")] == ["2", "1"]
+    assert all(0 <= float(report.figures[f"{source}: right"]) <= 1 for source in ("bottles", "cartons"))
+    assert len(list((tmp_path / "out" / "bottles").iterdir())) == 2
     assert (tmp_path / "out" / "sheet.jpg").is_file()
     assert "| **glass** |" in report.confusion
     assert "In context, by confidence" in report.examples

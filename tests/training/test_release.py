@@ -9,8 +9,32 @@ import pytest
 
 from bunriwiki.artifacts.reference import read_reference_photos
 from training import release
-from training.photos import LabelledPhoto
+from training.photos import HELD_SCENES, LabelledPhoto, load_photos, split_photos
 from training.release import RELEASES, release_yolo
+
+
+def test_photos_of_both_kinds_that_training_never_saw(tmp_path: Path) -> None:
+    scene = HELD_SCENES.read_text(encoding="utf-8").split()[0]
+    names = {
+        "recyclables": [f"can{number}" for number in range(200)],
+        "litter": [f"taco-{licence}-{scene}-{number}" for number in range(3) for licence in ("ccby", "odbl")],
+        "other_places": [f"{source}-{number}" for source in ("bottles", "cartons") for number in range(4)],
+    }
+    for folder, stems in names.items():
+        for part in ("images", "labels"):
+            (tmp_path / folder / part).mkdir(parents=True)
+        for stem in stems:
+            (tmp_path / folder / "images" / f"{stem}.jpg").touch()
+            (tmp_path / folder / "labels" / f"{stem}.txt").write_text("2 0.5 0.5 0.5 0.5\n")
+    kept = release.kept_photos(tmp_path, release.Photos(close_up=5, in_kept_scenes=3, of_bottles=2))
+    tested = {photo.path for photo in split_photos(load_photos(tmp_path / "recyclables"))["test"]}
+    assert len(kept["close-up"]) == 5
+    assert {photo.path for photo in kept["close-up"]} <= tested
+    assert [photo.path.stem for photo in kept["context"]] == [
+        *(f"taco-ccby-{scene}-{number}" for number in range(3)),
+        "bottles-0",
+        "bottles-2",
+    ]
 
 
 @pytest.mark.parametrize("name", RELEASES)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from ultralytics import YOLO
 
 from bunriwiki.testing.paths import PHOTOS
 from tests.training.test_history import read_history
-from training import yolo
-from training.detector import train, write_dataset
+from training import detector, yolo
+from training.detector import load, train, write_dataset
 from training.photos import CLASSES, load_photos
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of ultralytics, torch and tensorboard
@@ -48,6 +49,27 @@ def test_trains(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     assert [step for step, _ in history["metrics/mAP50(B)"]] == [1, 2]  # 2 has the quality of the best checkpoint
     assert {"train/box_loss", "val/box_loss", "lr/pg0"} <= history.keys()
     assert train(dataset, checkpoint, output, settings) == best == output / "best.pt"  # nothing is trained again
+
+
+def test_trains_with_as_many_threads_as_torch_has(
+    checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    torch.set_num_threads(3)
+    threads = []
+
+    def watched(weights: Path, output: Path) -> YOLO:
+        model = load(weights, output)
+        model.add_callback("on_train_batch_end", lambda _: threads.append(torch.get_num_threads()))
+        return model
+
+    monkeypatch.setattr(detector, "load", watched)
+    labelled = load_photos(photos)
+    (tmp_path / "output").mkdir()
+    dataset = write_dataset([photo.path for photo in labelled], labelled, tmp_path / "output")
+    train(dataset, checkpoint, tmp_path / "output", yolo.SETTINGS | {"imgsz": 64, "epochs": 1, "seed": 0})
+    assert threads == [3]
+    assert torch.get_num_threads() == 3
 
 
 def test_another_checkpoint_is_not_opened(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
