@@ -80,7 +80,7 @@ OF_MANY_SIZES: Final[dict[str, object]] = {
     "mosaic": 0.05,
     "scale": 0.4,
 }
-EPOCHS = 5  # in squares of many sizes
+EPOCHS = 4  # in squares of many sizes
 
 
 def restored(version: Path, photos: list[LabelledPhoto], output: Path) -> Path:
