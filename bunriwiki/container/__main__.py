@@ -1,18 +1,20 @@
 """The entry point of the service's container: `bentoml serve`, as process 1.
 
 The kernel ignores SIGTERM for a process 1 that has no handler. BentoML's parent process installs its own once its libraries are
-imported, and until then a stop would take the whole grace period.
+imported, and until then a stop would take the whole grace period. Until then nothing is to be cleaned up either: the handler ends
+the process at once. An exception could be lost in an import that catches everything.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
 
 
 def _exit(number: int, _: FrameType | None) -> None:
-    sys.exit(128 + number)
+    os._exit(128 + number)
 
 
 signal.signal(signal.SIGTERM, _exit)
