@@ -8,7 +8,7 @@ second stage will be asked about, and what it has to turn down.
 
     python -m training.materials --data DIR --detector build/context/calibrated.pt --output build/materials
 
-It takes some seven minutes on two cores. The output folder has `best.pt`, the network's weights.
+It takes some 20 minutes on two cores. The output folder has `best.pt`, the network's weights.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from training.photos import CLASSES, LabelledPhoto, grounds, load_photos, split_
 log = logging.getLogger("training.materials")
 
 NOTHING = len(CLASSES)  # the class of a crop without an object
-DRAWN, BATCH = 20_000, 16  # crops
-REGULARISATION = 2e-4  # the inverse of its strength; weaker, the classifier knows the photos that it was fitted on by heart
+DRAWN, BATCH = 60_000, 16  # crops
+REGULARISATION = 4 / DRAWN  # the inverse of its strength; weaker, the classifier knows the photos that it was fitted on by heart
 ITERATIONS = 300  # of the solver at most
 MARGIN = 1.2  # the side of a square, in longer sides of its box
 MARGINS = (1.0, 1.5)  # of the squares that it is fitted on

@@ -1,6 +1,6 @@
 """Release the bundled fallback models: write `models/` from the results of the training scripts.
 
-    python -m training.release --data DIR --version fallback-5 [--built build] [--only yolo]
+    python -m training.release --data DIR --version fallback-6 [--built build] [--only yolo]
 
 Each folder under `models/` is replaced as a whole, except its card: manifest, served form, golden samples with the original's
 answers, and the reference set. Golden and reference samples are from the data kept for evaluation.
@@ -175,7 +175,7 @@ RELEASES: dict[str, Callable[[Path, Path, Path, str], None]] = {
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--built", type=Path, default=Path("build"), help="folder with the output of the training scripts")
-    arguments.add_argument("--version", required=True, help="the version's name, such as fallback-5")
+    arguments.add_argument("--version", required=True, help="the version's name, such as fallback-6")
     arguments.add_argument("--only", choices=MODELS, help="release this model only")
     arguments.add_argument("--weights", type=Path, help="yolo's checkpoint (default: that of training.yolo)")
     arguments.add_argument("--second-stage", type=Path, help="the checkpoint of yolo's second stage (training.materials)")
