@@ -1,8 +1,8 @@
 """The entry point of the service's container: `bentoml serve`, as process 1.
 
 The kernel ignores SIGTERM for a process 1 that has no handler. BentoML's parent process installs its own once its libraries are
-imported, and until then a stop would take the whole grace period. Until then nothing is to be cleaned up either: the handler ends
-the process at once. An exception could be lost in an import that catches everything.
+imported, and until then a stop would take the whole grace period. There is nothing to clean up yet, so the handler here ends
+the process at once: an exception could be lost in an import that catches everything.
 """
 
 from __future__ import annotations
