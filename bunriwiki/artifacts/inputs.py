@@ -8,7 +8,7 @@ from bunriwiki.artifacts.answers import Failure
 from bunriwiki.artifacts.image_files.header import BadImageError
 from bunriwiki.artifacts.image_files.reading import read_header
 
-DEFAULT_CONFIDENCE = 0.15  # chosen on photos in context: training/README.md
+DEFAULT_CONFIDENCE = 0.25  # chosen on photos in context: training/README.md
 DEFAULT_IOU = 0.5
 THRESHOLDS = {"confidence": DEFAULT_CONFIDENCE, "iou": DEFAULT_IOU}
 MAX_CHARACTERS = 10_000  # of a text
