@@ -41,7 +41,7 @@ log = logging.getLogger("training.materials")
 
 NOTHING = len(CLASSES)  # the class of a crop without an object
 DRAWN, BATCH = 60_000, 16  # crops
-REGULARISATION = 4 / DRAWN  # the inverse of its strength; weaker, the classifier knows the photos to fit it on by heart
+REGULARISATION = 4 / DRAWN  # the inverse of its strength; weaker, the classifier learns its photos by heart
 ITERATIONS = 300  # of the solver at most
 MARGIN = 1.2  # the side of a square, in longer sides of its box
 MARGINS = (1.0, 1.5)  # of the squares that it is fitted on
