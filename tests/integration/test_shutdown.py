@@ -13,6 +13,7 @@ import pytest
 from bunriwiki.testing.calls import mixed_calls
 from bunriwiki.testing.load import run_load
 from bunriwiki.testing.server import Server
+from bunriwiki.testing.waiting import wait_until
 from tests.integration.conftest import FULL
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # of an HTTP/2 connection
@@ -33,8 +34,8 @@ async def test_every_accepted_request_is_answered(start: Callable[..., Server], 
     load = asyncio.gather(*loads)
     await asyncio.sleep(3 + attempt / 7)
     server.process.send_signal(signal.SIGTERM)
-    await asyncio.sleep(0.3)
-    assert not await asyncio.to_thread(server.is_ready)
+    await asyncio.to_thread(wait_until, lambda: not server.is_ready())
+    assert server.process.poll() is None  # it is unready before it ends
     code = await asyncio.to_thread(server.process.wait, 60)
     over = True
     outcomes = await load
