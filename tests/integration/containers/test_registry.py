@@ -122,10 +122,15 @@ def test_every_container_is_healthy_and_none_is_root(deployment: Deployment) -> 
 
 
 def test_port_scans_find_what_the_documentation_lists(deployment: Deployment, engine: Engine) -> None:
+    """A container that its engine or its parent starts again, as TensorBoard when S3 has failed, gets the time to listen."""
     project = deployment.project
-    for network, expected in PORTS.items():
+
+    def scan(network: str) -> dict[str, list[int]]:
         found = open_ports(engine, f"{project.project}_{network}", "bunriwiki")
-        assert {name.removeprefix(f"{project.project}-")[:-2]: ports for name, ports in found.items()} == expected, network
+        return {name.removeprefix(f"{project.project}-")[:-2]: ports for name, ports in found.items()}
+
+    for network, expected in PORTS.items():
+        wait_until(lambda: scan(network) == expected, describe=lambda: (network, scan(network)), interval=1)  # noqa: B023
 
 
 def test_no_container_reaches_what_it_does_not_need(deployment: Deployment, engine: Engine) -> None:
