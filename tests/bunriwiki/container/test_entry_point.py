@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bunriwiki.testing.paths import ROOT
+
 CATCHES_EVERYTHING = """
 import os
 import signal
@@ -26,6 +28,7 @@ def test_sigterm_ends_it_while_libraries_are_imported_that_catch_every_exception
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "cli.py").write_text(CATCHES_EVERYTHING, encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}
-    started = subprocess.run([sys.executable, "-P", "-m", "bunriwiki.container"], env=environment, check=False)
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-P", "-m", "bunriwiki.container"]
+    started = subprocess.run(command, env=environment, check=False, timeout=60)
     assert started.returncode == 128 + signal.SIGTERM

@@ -125,12 +125,14 @@ def test_port_scans_find_what_the_documentation_lists(deployment: Deployment, en
     """A container that its engine or its parent starts again, as TensorBoard when S3 has failed, gets the time to listen."""
     project = deployment.project
 
-    def scan(network: str) -> dict[str, list[int]]:
-        found = open_ports(engine, f"{project.project}_{network}", "bunriwiki")
-        return {name.removeprefix(f"{project.project}-")[:-2]: ports for name, ports in found.items()}
+    def scans() -> dict[str, dict[str, list[int]]]:
+        found = {network: open_ports(engine, f"{project.project}_{network}", "bunriwiki") for network in PORTS}
+        return {
+            network: {name.removeprefix(f"{project.project}-")[:-2]: ports for name, ports in listening.items()}
+            for network, listening in found.items()
+        }
 
-    for network, expected in PORTS.items():
-        wait_until(lambda: scan(network) == expected, describe=lambda: (network, scan(network)), interval=1)  # noqa: B023
+    wait_until(lambda: scans() == PORTS, 180, scans, interval=1)
 
 
 def test_no_container_reaches_what_it_does_not_need(deployment: Deployment, engine: Engine) -> None:
